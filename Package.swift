@@ -1,0 +1,77 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// `POSTERN_STRICT=1`, as `contrib/test` sets it, turns every warning into an error; a user's newer compiler may warn of
+/// more and still builds.
+let strict: [SwiftSetting] =
+    Context.environment["POSTERN_STRICT"] == "1" ? [.treatAllWarnings(as: .error)] : []
+
+let settings: [SwiftSetting] =
+    [
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+    ] + strict
+
+let package = Package(
+    name: "postern",
+    products: [
+        .executable(name: "postern", targets: ["postern"]),
+        .library(name: "Milter", targets: ["Milter"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+    ],
+    targets: [
+        .systemLibrary(name: "CMilter", pkgConfig: "milter", providers: [.apt(["libmilter-dev"])]),
+        .systemLibrary(name: "CIDN2", pkgConfig: "libidn2", providers: [.apt(["libidn2-dev"])]),
+
+        .target(name: "Milter", dependencies: ["CMilter"], swiftSettings: settings),
+        .target(name: "MailAddress", dependencies: ["CIDN2"], swiftSettings: settings),
+        .target(name: "RecipientIndex", swiftSettings: settings),
+        .target(
+            name: "DirectorySync",
+            dependencies: ["MailAddress", "RecipientIndex", .product(name: "GRDB", package: "GRDB.swift")],
+            swiftSettings: settings),
+        .target(
+            name: "RejectionLog", dependencies: [.product(name: "GRDB", package: "GRDB.swift")],
+            swiftSettings: settings),
+        .target(
+            name: "RecipientFilter", dependencies: ["MailAddress", "Milter", "RecipientIndex"], swiftSettings: settings),
+        .executableTarget(
+            name: "postern",
+            dependencies: [
+                "DirectorySync", "MailAddress", "Milter", "RecipientFilter", "RecipientIndex", "RejectionLog",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "TOMLKit", package: "TOMLKit"),
+            ], swiftSettings: settings),
+
+        // The filter that MilterTests talks to: libmilter has one a process.
+        .executableTarget(
+            name: "MilterTestFilter", dependencies: ["Milter"], path: "Tests/MilterTestFilter", swiftSettings: settings),
+        .testTarget(
+            name: "MilterTests", dependencies: ["Milter", "MilterTestFilter"],
+            exclude: ["addresses.cases", "networks.cases", "sockets.cases"], swiftSettings: settings),
+        .testTarget(name: "MailAddressTests", dependencies: ["MailAddress"], swiftSettings: settings),
+        .testTarget(name: "RecipientIndexTests", dependencies: ["RecipientIndex"], swiftSettings: settings),
+        .testTarget(
+            name: "DirectorySyncTests",
+            dependencies: [
+                "DirectorySync", "MailAddress", "RecipientIndex", .product(name: "GRDB", package: "GRDB.swift"),
+            ], swiftSettings: settings),
+        .testTarget(
+            name: "RejectionLogTests",
+            dependencies: ["RejectionLog", .product(name: "GRDB", package: "GRDB.swift")], swiftSettings: settings),
+        .testTarget(
+            name: "RecipientFilterTests", dependencies: ["MailAddress", "Milter", "RecipientFilter", "RecipientIndex"],
+            exclude: ["verdicts.cases", "replies.cases"], swiftSettings: settings),
+        .testTarget(
+            name: "PosternTests", dependencies: ["DirectorySync", "MailAddress", "Milter", "RecipientFilter", "postern"], exclude: ["configuration.cases"], swiftSettings: settings),
+        .testTarget(name: "IntegrationTests", dependencies: ["postern"], swiftSettings: settings),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,242 @@
+import GRDB
+import Glibc
+import RecipientIndex
+
+/// What a new list changes against the list in the state: the counts that the guards judge, and what to write if they agree.
+struct Comparison {
+    /// How many addresses a source or domain listed before, lists now, and would lose to no source at all.
+    struct Tally {
+        var before = 0
+        var after = 0
+        var lost = 0
+    }
+
+    /// Domains that are still relayed; recipients of others are of no use, so their loss is none.
+    var total = Tally()
+    var catchAllDomains = 0
+    /// How many addresses the new list has, catch-all domains among them.
+    var listed = 0
+    /// By source, in the order of the configuration, then those that are no longer configured.
+    var sources: [Tally]
+    var duplicates: [Int]
+    var domains = ByteTable()
+    var byDomain: [Tally] = []
+    var added = ChangeList()
+    var removed = ChangeList()
+    var changed = ChangeList()
+    /// The canaries that were met, by their place in sorted order.
+    var canariesFound: [Bool]
+    /// How many recipients of the new list a snapshot of unknown origin holds.
+    var heldByForeign = 0
+    /// Entries to write and to delete; their tags are places in `sources`.
+    let upserts: SpillFile
+    let deletions: SpillFile
+
+    var changesEntries: Bool { upserts.count > 0 || deletions.count > 0 }
+    var changesRecipients: Bool { added.count + removed.count + changed.count > 0 }
+}
+
+/// Walks the state's entries and the sorted new ones side by side, once, in memory that doesn't grow with either.
+struct Comparer {
+    private struct Item {
+        var source: Int
+        var flags: RecipientFlags
+        /// Its object within `objects`.
+        var object: Range<Int>
+    }
+
+    private var result: Comparison
+    private let intake: EntryIntake
+    /// For each source, whether its entries in the state stay as they are.
+    private let retained: [Bool]
+    /// Places of the sources by their ids in the state.
+    private let places: [Int: Int]
+    private let relay: DomainSet
+    private let canaries: [[UInt8]]
+    private let foreign: IndexSnapshot?
+    private let check: () throws(SyncError) -> Void
+
+    /// The address at hand.
+    private var key: [UInt8] = []
+    private var old: [Item] = []
+    private var new: [Item] = []
+    private var objects: [UInt8] = []
+    private var nextCanary = 0
+    private var relayed: [Bool] = []
+
+    /// - Parameters:
+    ///   - retained: for each place of a source, whether the state's entries stand for it.
+    ///   - places: by the source's id in the state.
+    ///   - canaries: keys in order.
+    ///   - foreign: a published snapshot that the state knows nothing of.
+    init(
+        intake: EntryIntake, retained: [Bool], places: [Int: Int], relay: DomainSet, canaries: [[UInt8]],
+        foreign: IndexSnapshot?, folder: String, check: @escaping () throws(SyncError) -> Void
+    ) {
+        self.intake = intake
+        self.retained = retained
+        self.places = places
+        self.relay = relay
+        self.canaries = canaries
+        self.foreign = foreign
+        self.check = check
+        result = Comparison(
+            sources: .init(repeating: .init(), count: retained.count), duplicates: .init(repeating: 0, count: retained.count),
+            canariesFound: .init(repeating: false, count: canaries.count), upserts: SpillFile(folder: folder),
+            deletions: SpillFile(folder: folder))
+    }
+
+    mutating func compare(_ database: Database) throws(SyncError) -> Comparison {
+        let cursor = try EntryCursor(database)
+        let sorted = try intake.finish()
+        var stored = try cursor.next()
+        var pulled = try next(sorted)
+        var count = 0
+        while stored != nil || pulled != nil {
+            count += 1
+            if count & 0x1fff == 0 { try check() }
+            begin(stored, pulled)
+            while let entry = stored, isSame(entry.key) {
+                if let place = places[entry.tag] { append(entry, place: place, toNew: false) }
+                stored = try cursor.next()
+            }
+            while let entry = pulled, isSame(entry.key) {
+                if let place = intake.owner(of: entry.tag) { append(entry, place: place, toNew: true) }
+                pulled = try next(sorted)
+            }
+            try reconcile()
+        }
+        return result
+    }
+
+    /// The next entry of a pull that counts.
+    private func next(_ sorted: SortedEntries) throws(SyncError) -> Entry? {
+        while let entry = try sorted.next() {
+            if intake.owner(of: entry.tag) != nil { return entry }
+        }
+        return nil
+    }
+
+    private mutating func begin(_ stored: Entry?, _ pulled: Entry?) {
+        old.removeAll(keepingCapacity: true)
+        new.removeAll(keepingCapacity: true)
+        objects.removeAll(keepingCapacity: true)
+        key.removeAll(keepingCapacity: true)
+        switch (stored, pulled) {
+        case (let stored?, let pulled?):
+            key.append(contentsOf: pulled.key.precedes(stored.key) ? pulled.key : stored.key)
+        case (let entry?, nil), (nil, let entry?): key.append(contentsOf: entry.key)
+        case (nil, nil): break
+        }
+    }
+
+    private func isSame(_ other: UnsafeBufferPointer<UInt8>) -> Bool {
+        guard other.count == key.count else { return false }
+        return key.withUnsafeBufferPointer { $0.compare(other) == 0 }
+    }
+
+    private mutating func append(_ entry: Entry, place: Int, toNew: Bool) {
+        let start = objects.count
+        if !entry.object.isEmpty { objects.append(contentsOf: entry.object) }
+        let item = Item(source: place, flags: entry.flags, object: start..<objects.count)
+        guard toNew else { return old.append(item) }
+        // The order of the entries makes repetitions neighbours.
+        if let last = new.last, isSameListing(last, item) {
+            result.duplicates[place] += 1
+            new[new.count - 1].flags = last.flags.merged(with: item.flags)
+        } else {
+            new.append(item)
+        }
+    }
+
+    private func isSameListing(_ first: Item, _ second: Item) -> Bool {
+        first.source == second.source && objects[first.object] == objects[second.object]
+    }
+
+    /// Settles the address at hand: what is written, what it counts for.
+    private mutating func reconcile() throws(SyncError) {
+        var before: RecipientFlags?
+        var after: RecipientFlags?
+        for item in old {
+            before = before?.merged(with: item.flags) ?? item.flags
+            if retained[item.source] {
+                after = after?.merged(with: item.flags) ?? item.flags
+            } else if !new.contains(where: { isSameListing($0, item) }) {
+                try write(item, to: result.deletions)
+            }
+        }
+        for item in new {
+            after = after?.merged(with: item.flags) ?? item.flags
+            if !old.contains(where: { isSameListing($0, item) && $0.flags == item.flags }) {
+                try write(item, to: result.upserts)
+            }
+        }
+        count(before, after)
+    }
+
+    private mutating func count(_ before: RecipientFlags?, _ after: RecipientFlags?) {
+        key.withUnsafeBufferPointer { key in
+            let at = key.lastIndex(of: UInt8(ascii: "@")) ?? -1
+            let domain = result.domains.insert(key.slice(at + 1..<key.count))
+            if domain == result.byDomain.count {
+                result.byDomain.append(.init())
+                relayed.append(relay.contains(key.slice(at + 1..<key.count)))
+            }
+            let isLost = before != nil && after == nil && relayed[domain]
+            if relayed[domain] {
+                Self.add(before != nil, after != nil, isLost, to: &result.byDomain[domain])
+                Self.add(before != nil, after != nil, isLost, to: &result.total)
+            }
+            countSources(isLost: isLost)
+            switch (before, after) {
+            case (nil, .some): result.added.append(key)
+            case (.some, nil): result.removed.append(key)
+            case (let before?, let after?) where before != after: result.changed.append(key)
+            default: break
+            }
+            guard let after else { return }
+            result.listed += 1
+            if after.contains(.catchAll) { result.catchAllDomains += 1 }
+            if let foreign, foreign.lookup(key) != nil { result.heldByForeign += 1 }
+            while nextCanary < canaries.count {
+                let order = canaries[nextCanary].withUnsafeBufferPointer { $0.compare(key) }
+                if order > 0 { break }
+                result.canariesFound[nextCanary] = order == 0
+                nextCanary += 1
+            }
+        }
+    }
+
+    /// Counts the address once for each source that lists it, though several of its objects may.
+    private mutating func countSources(isLost: Bool) {
+        for (index, item) in old.enumerated() where index == 0 || old[index - 1].source != item.source {
+            result.sources[item.source].before += 1
+            if retained[item.source] { result.sources[item.source].after += 1 }
+            if isLost { result.sources[item.source].lost += 1 }
+        }
+        for (index, item) in new.enumerated() where index == 0 || new[index - 1].source != item.source {
+            result.sources[item.source].after += 1
+        }
+    }
+
+    private static func add(_ before: Bool, _ after: Bool, _ lost: Bool, to tally: inout Comparison.Tally) {
+        if before { tally.before += 1 }
+        if after { tally.after += 1 }
+        if lost { tally.lost += 1 }
+    }
+
+    private func write(_ item: Item, to file: SpillFile) throws(SyncError) {
+        var failure: SyncError?
+        key.withUnsafeBufferPointer { key in
+            objects.withUnsafeBufferPointer { objects in
+                let entry = Entry(key: key, tag: item.source, flags: item.flags, object: objects.slice(item.object))
+                do throws(SyncError) {
+                    try EntryRecord.write(entry) { bytes throws(SyncError) in try file.append(bytes) }
+                } catch {
+                    failure = error
+                }
+            }
+        }
+        if let failure { throw failure }
+    }
+}

@@ -1,0 +1,58 @@
+public import Foundation
+import GRDB
+import Glibc
+public import RecipientIndex
+
+/// That a source lists an address.
+public struct Provenance: Sendable, Equatable {
+    /// The source's name in the configuration.
+    public var source: String
+    /// The source's type in the configuration.
+    public var type: String
+    /// Where in the source: `line 17 of /etc/postfix/virtual`; nil where that can't be told.
+    public var origin: String?
+    /// The flags that this source gives.
+    public var flags: RecipientFlags
+    /// When the source was last known to be as the state has it.
+    public var asOf: Date
+}
+
+/// The sources that list a key (`user@domain` or `@domain`, canonical), in the order of the state; empty where there is no state
+/// that can be read. Works while a sync writes. The line of a file is looked for in the file as it is now.
+public func provenance(of key: String, state path: String) -> [Provenance] {
+    guard let state = try? SyncState(reading: path) else { return [] }
+    let found = try? state.transaction(.deferred) { database in
+        let sources = Dictionary(
+            try SyncState.sources(database).map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        let rows = try Row.fetchAll(
+            database, sql: "SELECT source, flags FROM entry WHERE address = ? ORDER BY source, object", arguments: [key])
+        return (
+            rows.compactMap { row -> (SourceRecord, RecipientFlags)? in
+                guard let source = sources[row["source"]] else { return nil }
+                let flags: Int = row["flags"]
+                return (source, RecipientFlags(rawValue: UInt8(truncatingIfNeeded: flags)))
+            }, .commit
+        )
+    }
+    return (found ?? []).map { source, flags in
+        Provenance(
+            source: source.name, type: source.type, origin: source.configuration.flatMap { origin(of: key, in: $0) },
+            flags: flags, asOf: source.asOf)
+    }
+}
+
+private func origin(of key: String, in source: SourceConfiguration) -> String? {
+    switch source.kind {
+    case .file(let format, let path):
+        guard let file = try? TableFile(path, source: source.name) else { return path }
+        var found: Int?
+        let wanted = Array(key.utf8)
+        var parser = TableParser(format)
+        try? parser.parse(LineReader(file.descriptor, name: path)) { key, _, _, line in
+            if found == nil, wanted.withUnsafeBufferPointer({ $0.count == key.count && $0.compare(key) == 0 }) {
+                found = line
+            }
+        }
+        return found.map { "line \($0) of \(path)" } ?? "\(path), which has changed since"
+    }
+}

@@ -1,0 +1,81 @@
+/// What a sync reads, what it may publish, and where it keeps its state.
+public struct SyncConfiguration: Sendable {
+    /// The sync state, an SQLite database that holds addresses in clear (mode 0600).
+    public var statePath: String
+    /// The published snapshot.
+    public var indexPath: String
+    /// How often sources are read though nothing tells of a change.
+    public var interval: Duration
+    /// The share of the recipients that one sync may drop: 0.1 is 10 %.
+    public var maxShrink: Double
+    /// The fewest recipients that an index may hold.
+    public var minimum: Int
+    /// Addresses that every new index must list by themselves; a catch-all doesn't count.
+    public var canaries: [String]
+    /// The age at which readers take the index for stale; an unchanged index is written again well before it.
+    public var maxAge: Duration
+    /// A-labels; `.example.com` stands for the subdomains of example.com alone, as in Postfix.
+    public var relayDomains: Set<String>
+    /// Whether a domain covers its subdomains.
+    public var subdomains: Bool
+    /// Merged in any order: a recipient goes when the last source that lists it drops it.
+    public var sources: [SourceConfiguration]
+
+    /// The configuration of the design's `[sync]`, `[index]`, `[relay]` and `[[source]]` sections.
+    public init(
+        statePath: String, indexPath: String, interval: Duration = .seconds(300), maxShrink: Double = 0.1,
+        minimum: Int = 1, canaries: [String] = [], maxAge: Duration = .seconds(7 * 86_400), relayDomains: Set<String>,
+        subdomains: Bool = false, sources: [SourceConfiguration]
+    ) {
+        self.statePath = statePath
+        self.indexPath = indexPath
+        self.interval = interval
+        self.maxShrink = maxShrink
+        self.minimum = minimum
+        self.canaries = canaries
+        self.maxAge = maxAge
+        self.relayDomains = relayDomains
+        self.subdomains = subdomains
+        self.sources = sources
+    }
+}
+
+/// One `[[source]]`.
+public struct SourceConfiguration: Sendable, Codable, Equatable {
+    /// Where recipients come from.
+    public enum Kind: Sendable, Codable, Equatable {
+        /// A table in source text, read whole whenever it has changed.
+        case file(format: TableFormat, path: String)
+    }
+
+    /// Unique among the sources; the state knows a source by it.
+    public var name: String
+    /// Where its recipients come from.
+    public var kind: Kind
+    /// The A-labels that it may feed; nil for all relay domains.
+    public var domains: Set<String>?
+
+    /// A source of this name and kind that may feed these domains.
+    public init(name: String, kind: Kind, domains: Set<String>? = nil) {
+        self.name = name
+        self.kind = kind
+        self.domains = domains
+    }
+
+    /// The `type` key of the configuration file.
+    public var type: String {
+        switch kind {
+        case .file: "file"
+        }
+    }
+}
+
+/// The syntax of a table in source text.
+public enum TableFormat: String, Sendable, Codable, CaseIterable {
+    /// What postmap(1) reads: `user@domain value`, `@domain value`, continuation lines, quoted keys.
+    case postfix
+    /// What makemap(8) reads for access and virtusertable.
+    case sendmail
+    /// One address a line.
+    case list
+}

@@ -1,0 +1,166 @@
+public import Foundation
+
+/// What one sync read, changed and published.
+public struct SyncReport: Sendable, Codable {
+    /// What became of the snapshot.
+    public enum Outcome: String, Sendable, Codable {
+        /// A new list is in force.
+        case published
+        /// The same recipients, written again with their new date.
+        case refreshed
+        /// The same recipients, recent enough to be left alone.
+        case unchanged
+        /// A dry run: nothing was written.
+        case dryRun
+        /// A guard refused it; see `refusal`.
+        case refused
+    }
+
+    /// When the sync began.
+    public var started: Date
+    /// How long it took, in seconds.
+    public var duration: Double = 0
+    /// What became of the snapshot.
+    public var outcome: Outcome = .unchanged
+    /// The number of the list now in force; it grows by one with every publication.
+    public var generation: Int = 0
+    /// How many recipients are listed now (for a dry or refused run: would be).
+    public var recipients: Int = 0
+    /// How many catch-all domains are listed besides.
+    public var catchAllDomains: Int = 0
+    /// Recipients that no source listed before.
+    public var added = ChangeList()
+    /// Recipients that no source lists any more.
+    public var removed = ChangeList()
+    /// Recipients whose flags changed.
+    public var changed = ChangeList()
+    /// One for each source of the configuration, in its order.
+    public var sources: [SourceReport] = []
+    /// What an operator should know besides, a sentence each.
+    public var notes: [String] = []
+    /// Why a guard refused (or, in a dry run, would refuse) this list.
+    public var refusal: Refusal?
+
+    init(started: Date) {
+        self.started = started
+    }
+
+    /// The failures of single sources whose last list stays in use; empty when all was read.
+    public var failures: [SourceReport] { sources.filter { $0.failure != nil } }
+}
+
+/// Addresses that changed: all counted, the first thousand kept.
+public struct ChangeList: Sendable, Codable, Equatable {
+    /// How many addresses are kept.
+    public static let kept = 1_000
+    /// How many there are.
+    public private(set) var count = 0
+    /// The first of them in the order of their keys; catch-all domains as `@domain`.
+    public private(set) var addresses: [String] = []
+
+    mutating func append(_ key: UnsafeBufferPointer<UInt8>) {
+        count += 1
+        if addresses.count < Self.kept { addresses.append(String(decoding: key, as: UTF8.self)) }
+    }
+}
+
+/// What one source gave.
+public struct SourceReport: Sendable, Codable {
+    /// How the source was read.
+    public enum Reading: String, Sendable, Codable {
+        /// Read from its beginning to its end.
+        case full
+        /// Known to be as it was, so not read.
+        case unchanged
+        /// Could not be read; its last list stays in use.
+        case failed
+    }
+
+    /// The name in the configuration.
+    public var name: String
+    /// The type in the configuration.
+    public var type: String
+    /// How it was read.
+    public var reading: Reading = .full
+    /// When it was last known to be as the state has it.
+    public var asOf: Date?
+    /// How many entries it holds, of any kind.
+    public var read = 0
+    /// How many recipients it lists within the relay domains and its own domains, each counted once.
+    public var listed = 0
+    /// How many entries repeat an address of the same source.
+    public var duplicates = 0
+    /// Addresses outside of the relay domains or the source's own.
+    public var foreign = ForeignAddresses()
+    /// Entries that list no recipient, by reason.
+    public var skipped = SkippedEntries()
+    /// Why it could not be read, where it could not.
+    public var failure: String?
+    /// How long reading it took, in seconds.
+    public var duration = 0.0
+
+    init(name: String, type: String) {
+        self.name = name
+        self.type = type
+    }
+}
+
+/// Addresses that were dropped for their domain: all counted, the first ten kept.
+public struct ForeignAddresses: Sendable, Codable, Equatable {
+    /// How many there are.
+    public internal(set) var count = 0
+    /// The first of them, with their place: `user@example.net (line 7)`.
+    public internal(set) var first: [String] = []
+}
+
+/// Entries of a table that list no recipient.
+public struct SkippedEntries: Sendable, Codable, Equatable {
+    /// A domain by itself, which declares the domain.
+    public internal(set) var domains = 0
+    /// A user without a domain, which no relay domain can match.
+    public internal(set) var withoutDomain = 0
+    /// Entries that refuse their address: `REJECT`, `DISCARD`, `ERROR:…`, `error:nouser`.
+    public internal(set) var refusing = 0
+    /// Sendmail's access entries that aren't about recipients: `From:`, `Connect:`, `Spam:`.
+    public internal(set) var otherTags = 0
+    /// Sendmail's wildcard keys (`+*@domain`) that no list of recipients can express.
+    public internal(set) var wildcards = 0
+
+    /// All of them.
+    public var total: Int { domains + withoutDomain + refusing + otherTags + wildcards }
+}
+
+/// Why the guards refused a list, and what would have gone.
+public struct Refusal: Sendable, Codable, Equatable {
+    /// A guard of the configuration.
+    public enum Rule: String, Sendable, Codable {
+        /// More recipients would go than `max_shrink` allows, or all of a source or domain.
+        case maxShrink = "max_shrink"
+        /// Fewer recipients than `minimum`.
+        case minimum
+        /// A canary isn't listed.
+        case canaries
+    }
+
+    /// One reason.
+    public struct Violation: Sendable, Codable, Equatable {
+        /// The guard.
+        public var rule: Rule
+        /// `all`, `source NAME` or `domain NAME`.
+        public var scope: String
+        /// The reason as a clause: what would go, out of what, and what is allowed.
+        public var text: String
+    }
+
+    /// When it was refused.
+    public var time: Date
+    /// Every reason.
+    public var violations: [Violation]
+    /// How many recipients would have gone.
+    public var removed: Int
+    /// The first ten of them.
+    public var first: [String]
+
+    /// Whether `--accept-shrink` would let this list pass: `minimum` and `canaries` are not for it to overrule.
+    public var acceptable: Bool { violations.allSatisfy { $0.rule == .maxShrink } }
+}

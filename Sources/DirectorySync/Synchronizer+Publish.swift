@@ -1,0 +1,109 @@
+import Foundation
+import GRDB
+import RecipientIndex
+
+/// How the snapshot on disk relates to the state.
+struct Baseline {
+    /// A sound snapshot that this state did not make, with which a new list must be compared too: the state is new, or older than
+    /// the snapshot, or another's.
+    var foreign: IndexSnapshot?
+    /// Whether there is no snapshot at all.
+    var isMissing = false
+    /// The sources that the snapshot names.
+    var sources: [IndexSource.Summary] = []
+
+    var foreignGeneration: Int { foreign.map { Int(clamping: $0.info.generation) } ?? 0 }
+}
+
+extension IndexSource {
+    /// What makes a snapshot's list of sources another one; their dates alone don't.
+    struct Summary: Equatable {
+        var name: String
+        var type: String
+        var recipients: Int
+    }
+
+    var summary: Summary { Summary(name: name, type: type, recipients: recipients) }
+}
+
+extension Synchronizer {
+    /// Finds out what is published, and publishes the state's list if a crash or a failed write left the snapshot behind it.
+    func baseline(
+        _ state: SyncState, _ known: inout Knowledge, dryRun: Bool, _ report: inout SyncReport
+    ) throws(SyncError) -> Baseline {
+        let decision = known.decision
+        var fault: String?
+        do throws(IndexError) {
+            let snapshot = try IndexSnapshot(path: configuration.indexPath)
+            if Self.matches(snapshot, decision.generation, decision.created) {
+                return Baseline(sources: snapshot.info.sources.map(\.summary))
+            }
+            if !Self.matches(snapshot, decision.beforeGeneration, decision.beforeCreated) {
+                report.notes.append(
+                    "the published index was not made from this state: the new list is compared with it by fingerprint")
+                return Baseline(foreign: snapshot, sources: snapshot.info.sources.map(\.summary))
+            }
+        } catch {
+            fault = "\(error)"
+        }
+        guard decision.generation > 0, !dryRun else { return Baseline(isMissing: decision.generation == 0) }
+        report.notes.append(
+            "the published index was \(fault.map { "unusable (\($0))" } ?? "one list behind the state"): it was made anew from the state"
+        )
+        try publish(state, decision)
+        let sources = try state.transaction(.deferred) { database in (try self.indexSources(database), .commit) }
+        return Baseline(sources: sources)
+    }
+
+    private static func matches(_ snapshot: IndexSnapshot, _ generation: Int, _ created: Date) -> Bool {
+        generation > 0 && snapshot.info.generation == UInt64(generation)
+            && snapshot.info.created.milliseconds == created.milliseconds
+    }
+
+    func indexSources(_ database: Database) throws -> [IndexSource.Summary] {
+        try SyncState.sources(database).map {
+            .init(name: $0.name, type: $0.type, recipients: $0.recipients)
+        }
+    }
+
+    /// Makes the snapshot of the list in the state.
+    func publish(_ state: SyncState, _ decision: Decision) throws(SyncError) {
+        var (builder, sources) = try state.transaction(.deferred) { database in
+            var builder = IndexBuilder()
+            builder.reserve(decision.recipients + decision.catchAllDomains)
+            try Self.fill(&builder, from: EntryCursor(database))
+            let sources = try SyncState.sources(database).map {
+                IndexSource(name: $0.name, type: $0.type, recipients: $0.recipients, asOf: $0.asOf)
+            }
+            return ((builder, sources), .commit)
+        }
+        do throws(IndexError) {
+            _ = try builder.publish(
+                to: configuration.indexPath, created: decision.created, generation: UInt64(decision.generation),
+                sources: sources)
+        } catch {
+            throw SyncError(
+                .state, "the new list is decided on but its index can't be written, the next sync tries again: \(error)")
+        }
+    }
+
+    /// Adds each address once, with the restrictions that all its entries share.
+    private static func fill(
+        _ builder: inout IndexBuilder, from cursor: consuming EntryCursor
+    ) throws(SyncError) {
+        var key: [UInt8] = []
+        var flags: RecipientFlags?
+        while let entry = try cursor.next() {
+            let isSame = key.withUnsafeBufferPointer { $0.count == entry.key.count && $0.compare(entry.key) == 0 }
+            if let known = flags, isSame {
+                flags = known.merged(with: entry.flags)
+                continue
+            }
+            if let flags { key.withUnsafeBufferPointer { builder.add($0, flags) } }
+            key.removeAll(keepingCapacity: true)
+            key.append(contentsOf: entry.key)
+            flags = entry.flags
+        }
+        if let flags { key.withUnsafeBufferPointer { builder.add($0, flags) } }
+    }
+}

@@ -1,0 +1,101 @@
+/// An address without its quotes, comments and superfluous blanks, not yet folded: Postfix's internal form.
+///
+/// The grammar is that of RFC 822 as Postfix reads it (`tok822_parse`): words with `.`, `@`, `!`, `%`, `|` or `:`
+/// between them, blanks and comments around these, quoted pairs anywhere. Dots may stand anywhere.
+struct UnquotedAddress {
+    private(set) var bytes: InlineArray<512, UInt8> = InlineArray(repeating: 0)
+    private(set) var count = 0
+    private var text: UnsafeBufferPointer<UInt8>
+    private var next = 0
+    /// Whether a word may follow: at the beginning and after an operator.
+    private var takesWord = true
+
+    /// `.@!%|:`
+    static let operators = ASCIISet(low: 0x0400_4022_0000_0000, high: 0x1000_0000_0000_0001)
+    /// What ends an atom: the operators, blanks and `()<>[],;"`.
+    static let specials = ASCIISet(low: 0x5C00_5327_0000_0200, high: 0x1000_0000_2800_0001)
+
+    init(_ text: UnsafeBufferPointer<UInt8>) throws(AddressError) {
+        self.text = text
+        while next < text.count {
+            let byte = text[next]
+            switch byte {
+            case 0x20, 0x09: next += 1
+            case UInt8(ascii: "("): try skipComment()
+            case .quote: try takeQuoted(until: .quote)
+            case UInt8(ascii: "["): try takeLiteral()
+            case UInt8(ascii: ")"), UInt8(ascii: "]"), UInt8(ascii: ">"): throw .unbalanced(byte)
+            case UInt8(ascii: "<"), UInt8(ascii: ","), UInt8(ascii: ";"): throw .unexpectedCharacter(byte)
+            case _ where Self.operators.contains(byte):
+                try append(byte)
+                next += 1
+                takesWord = true
+            default: try takeAtom()
+            }
+        }
+        // Nothing outside the initializer's call may reach the caller's memory.
+        self.text = UnsafeBufferPointer(start: nil, count: 0)
+    }
+
+    private mutating func append(_ byte: UInt8) throws(AddressError) {
+        guard count < bytes.count else { throw .pathTooLong }
+        bytes[count] = byte
+        count &+= 1
+    }
+
+    private mutating func beginWord() throws(AddressError) {
+        guard takesWord else { throw .adjacentWords }
+        takesWord = false
+    }
+
+    /// Takes the next byte of a word; a backslash makes it literal, a tab becomes a blank as in Postfix.
+    private mutating func takeByte(orThrow error: AddressError) throws(AddressError) {
+        if text[next] == .backslash { next += 1 }
+        guard next < text.count else { throw error }
+        let byte = text[next] == 0x09 ? 0x20 : text[next]
+        guard !byte.isControl else { throw .controlCharacter(byte) }
+        try append(byte)
+        next += 1
+    }
+
+    private mutating func takeAtom() throws(AddressError) {
+        try beginWord()
+        while next < text.count, text[next] == .backslash || !Self.specials.contains(text[next]) {
+            try takeByte(orThrow: .unbalanced(.backslash))
+        }
+    }
+
+    private mutating func takeQuoted(until end: UInt8) throws(AddressError) {
+        let opening = text[next]
+        try beginWord()
+        next += 1
+        while next < text.count, text[next] != end { try takeByte(orThrow: .unbalanced(opening)) }
+        guard next < text.count else { throw .unbalanced(opening) }
+        next += 1
+    }
+
+    /// A domain literal keeps its brackets; elsewhere than after `@` it has no meaning.
+    private mutating func takeLiteral() throws(AddressError) {
+        guard takesWord, count > 0, bytes[count - 1] == .at else { throw .unexpectedCharacter(UInt8(ascii: "[")) }
+        try append(UInt8(ascii: "["))
+        try takeQuoted(until: UInt8(ascii: "]"))
+        try append(UInt8(ascii: "]"))
+    }
+
+    private mutating func skipComment() throws(AddressError) {
+        var depth = 0
+        while next < text.count {
+            let byte = text[next]
+            next += 1
+            switch byte {
+            case UInt8(ascii: "("): depth += 1
+            case UInt8(ascii: ")"):
+                depth -= 1
+                if depth == 0 { return }
+            case .backslash: next += 1
+            default: if byte.isControl && byte != 0x09 { throw .controlCharacter(byte) }
+            }
+        }
+        throw .unbalanced(UInt8(ascii: "("))
+    }
+}

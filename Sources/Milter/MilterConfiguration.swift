@@ -1,0 +1,44 @@
+/// How a filter is reached and what it is told.
+public struct MilterConfiguration: Sendable {
+    /// A stage of the SMTP dialogue at which the MTA sends macros.
+    public enum Stage: Int32, Sendable, CaseIterable {
+        /// `SMFIM_CONNECT`
+        case connect = 0
+        /// `SMFIM_HELO`
+        case helo = 1
+        /// `SMFIM_ENVFROM`
+        case mail = 2
+        /// `SMFIM_ENVRCPT`
+        case recipient = 3
+    }
+
+    /// The name in libmilter's own complaints, which go to syslog.
+    public var name: String
+    /// Where the MTA finds the filter.
+    public var socket: MilterSocket
+    /// The permissions of a unix socket, from the moment that it exists; nil leaves them to the umask.
+    public var socketMode: UInt32?
+    /// How many connections may wait to be taken (`smfi_setbacklog`); nil for libmilter's default.
+    public var backlog: Int32?
+    /// Seconds after which an MTA that says nothing, or stops within a packet, is given up (`smfi_settimeout`).
+    ///
+    /// An SMTP client may pause for an hour between two commands, so less than that loses sessions.
+    public var timeout: Int32
+    /// The macros wanted at each stage, with braces where the name is longer than one letter (`smfi_setsymlist`).
+    ///
+    /// An MTA that can be told sends no others; a stage that isn't named gets what the MTA is configured to send.
+    public var macros: [Stage: [String]]
+
+    /// A filter at a socket, all else as libmilter has it.
+    public init(
+        name: String, socket: MilterSocket, socketMode: UInt32? = nil, backlog: Int32? = nil, timeout: Int32 = 7210,
+        macros: [Stage: [String]] = [:]
+    ) {
+        self.name = name
+        self.socket = socket
+        self.socketMode = socketMode
+        self.backlog = backlog
+        self.timeout = timeout
+        self.macros = macros
+    }
+}

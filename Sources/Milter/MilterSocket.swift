@@ -1,0 +1,85 @@
+/// Where an MTA finds the filter: a unix socket, or a TCP port.
+public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
+    /// The family of a TCP socket.
+    public enum Family: Sendable, Hashable {
+        case ipv4, ipv6
+    }
+
+    /// What kind of socket it is, and where.
+    public enum Location: Sendable, Hashable {
+        /// A unix socket at an absolute path.
+        case unix(path: String)
+        /// A TCP port; a nil host stands for every address of the machine, any other is an address or a name.
+        case tcp(family: Family, host: String?, port: UInt16)
+    }
+
+    /// The longest path of a unix socket, in octets: libmilter keeps one octet of `sun_path` more than the NUL.
+    public static let maximumPathLength = 106
+
+    /// What kind of socket it is, and where.
+    public let location: Location
+
+    /// The forms that are accepted, for a message.
+    public static let acceptedForms = "unix:/path, local:/path, /path, inet:port@host or inet6:port@host"
+
+    /// Reads `unix:/path`, `local:/path`, `/path`, `inet:port@host` or `inet6:port@host`; a host is a name or an address,
+    /// within brackets if so wished, and without `@host` it is every address of the machine.
+    public init(_ text: String) throws(MilterError) {
+        func fault(_ reason: String) -> MilterError {
+            MilterError(.invalidSocket, "socket \"\(text)\": \(reason); accepted: \(Self.acceptedForms)")
+        }
+        guard !text.utf8.contains(where: { $0 < 0x20 || $0 == 0x7f }) else {
+            throw fault("it holds a control character")
+        }
+        if text.hasPrefix("/") {
+            location = .unix(path: try Self.checkedPath(text[...], fault))
+            return
+        }
+        guard let colon = text.firstIndex(of: ":") else { throw fault("it names no kind of socket") }
+        let rest = text[text.index(after: colon)...]
+        switch text[..<colon].lowercased() {
+        case "unix", "local": location = .unix(path: try Self.checkedPath(rest, fault))
+        case "inet": location = try Self.tcp(.ipv4, rest, fault)
+        case "inet6": location = try Self.tcp(.ipv6, rest, fault)
+        default: throw fault("\"\(text[..<colon])\" is no kind of socket")
+        }
+    }
+
+    private static func checkedPath(
+        _ path: Substring, _ fault: (String) -> MilterError
+    ) throws(MilterError) -> String {
+        guard path.hasPrefix("/") else { throw fault("the path doesn't begin with a slash") }
+        guard !path.hasSuffix("/") else { throw fault("the path is that of a folder") }
+        guard path.utf8.count <= maximumPathLength else {
+            throw fault("the path has \(path.utf8.count) octets, more than the \(maximumPathLength) of a unix socket")
+        }
+        return String(path)
+    }
+
+    private static func tcp(
+        _ family: Family, _ text: Substring, _ fault: (String) -> MilterError
+    ) throws(MilterError) -> Location {
+        let parts = text.split(separator: "@", maxSplits: 1, omittingEmptySubsequences: false)
+        guard let digits = parts.first, digits.utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }),
+            let port = UInt16(digits), port > 0
+        else { throw fault("the port must be a number from 1 to 65535") }
+        guard parts.count == 2 else { return .tcp(family: family, host: nil, port: port) }
+        var host = parts[1]
+        if host.hasPrefix("[") {
+            guard host.hasSuffix("]"), host.count > 2 else { throw fault("the host lacks its closing bracket") }
+            host = host.dropFirst().dropLast()
+        }
+        guard !host.isEmpty else { throw fault("the host after @ is missing") }
+        guard !host.contains(where: { "@[] ".contains($0) }) else { throw fault("\"\(host)\" is no host") }
+        return .tcp(family: family, host: String(host), port: port)
+    }
+
+    /// The socket as a configuration has it: `unix:/path`, `inet:port@host`.
+    public var description: String {
+        switch location {
+        case .unix(let path): "unix:\(path)"
+        case .tcp(let family, let host, let port):
+            "\(family == .ipv4 ? "inet" : "inet6"):\(port)\(host.map { "@\($0)" } ?? "")"
+        }
+    }
+}

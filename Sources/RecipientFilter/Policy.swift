@@ -1,0 +1,151 @@
+import MailAddress
+public import Milter
+
+/// The configuration as the verdict needs it: immutable, looked up by bytes, replaced whole.
+public final class Policy: Sendable {
+    /// What is decided for one relay domain, every per-domain override resolved.
+    public struct Domain: Sendable {
+        /// The domain as an A-label; one that begins with a dot stands for its sub-domains only.
+        public let name: String
+        /// What the configuration says for the domain.
+        public let rules: Rules
+        /// The caller's own number for the domain, as ``VerdictEvent`` hands it on.
+        public let tag: UInt32
+    }
+
+    /// The settings that a `[[domain]]` may override.
+    public struct Rules: Sendable, Equatable {
+        /// Whether the verdict is only logged and the MTA told to continue.
+        public var observe = false
+        /// Whether every recipient of the domain is accepted.
+        public var catchAll = false
+        /// The characters that set off a detail; empty for none.
+        public var delimiter = "+"
+        /// What becomes of a recipient while there is no index: tempfail or accept.
+        public var indexMissing = Verdict.Action.tempfail
+        /// What becomes of an unlisted recipient while the index is too old; nil: reject it as ever.
+        public var indexStale: Verdict.Action?
+        /// Whether an internal-only recipient is refused as unknown, hiding that it exists.
+        public var hideInternalOnly = false
+        /// Whether a disabled mailbox is refused as unknown, hiding that it exists.
+        public var hideDisabled = true
+
+        /// The defaults of the configuration file.
+        public init() {}
+    }
+
+    /// The client's unknown recipients that are let through before it is turned away.
+    public struct Harvest: Sendable, Equatable {
+        /// Unknown recipients a window; 0 turns the limit off.
+        public var limit = 50
+        /// The window's length in seconds.
+        public var window = 600
+        /// The leading bits of an IPv4 address that make up a client network.
+        public var ipv4Prefix = 32
+        /// The leading bits of an IPv6 address that make up a client network.
+        public var ipv6Prefix = 64
+
+        /// The defaults of the configuration file.
+        public init() {}
+    }
+
+    /// Everything a policy is made of, in plain values.
+    public struct Settings: Sendable {
+        /// The relay domains: A-labels, each with its rules and the caller's number for it.
+        public var domains: [(name: String, rules: Rules, tag: UInt32)] = []
+        /// Whether the sub-domains of every relay domain are relay domains too, under the parent's rules.
+        public var subdomains = false
+        /// The networks whose clients are trusted.
+        public var trustedNetworks: [Network] = []
+        /// Whether a client that has authenticated is trusted.
+        public var trustAuthenticated = true
+        /// The local parts, in canonical form, that every relay domain accepts.
+        public var always: [String] = ["postmaster", "abuse"]
+        /// The recipients, in canonical form, that are refused whatever the index says.
+        public var blocked: [String] = []
+        /// Whether an index is expected: with a source configured, or an index that comes from elsewhere.
+        public var indexExpected = false
+        /// The age in seconds from which an index is too old; nil: never.
+        public var maximumIndexAge: Int64?
+        /// Whether a recipient in a foreign domain is refused in observe mode only.
+        public var observe = false
+        /// The replies that differ from the default ones.
+        public var replies: [ReplyKind: ReplyTemplate] = [:]
+        /// The harvest limit.
+        public var harvest = Harvest()
+
+        /// No relay domain, and the defaults of the configuration file.
+        public init() {}
+    }
+
+    /// The relay domains in the order of the settings.
+    public let domains: [Domain]
+    /// The harvest limit in force.
+    public let harvest: Harvest
+    let subdomains: Bool
+    let trustedNetworks: [Network]
+    let trustAuthenticated: Bool
+    let indexExpected: Bool
+    let maximumIndexAge: Int64?
+    /// Observe mode for recipients that belong to no relay domain.
+    let observe: Bool
+    let delimiters: [DelimiterSet]
+    let replies: [ReplyTemplate]
+    let domainTable: ByteTable
+    let always: ByteTable
+    let blocked: ByteTable
+
+    /// Compiles the settings.
+    public init(_ settings: Settings) {
+        domains = settings.domains.map { Domain(name: $0.name, rules: $0.rules, tag: $0.tag) }
+        delimiters = settings.domains.map { DelimiterSet($0.rules.delimiter) }
+        domainTable = ByteTable(settings.domains.map(\.name))
+        subdomains = settings.subdomains
+        trustedNetworks = settings.trustedNetworks
+        trustAuthenticated = settings.trustAuthenticated
+        always = ByteTable(settings.always)
+        blocked = ByteTable(settings.blocked)
+        indexExpected = settings.indexExpected
+        maximumIndexAge = settings.maximumIndexAge
+        observe = settings.observe
+        harvest = settings.harvest
+        replies = ReplyKind.allCases.map { settings.replies[$0] ?? $0.defaultTemplate }
+    }
+
+    /// The relay domain that a domain name falls under, as a position in ``domains``; nil for a foreign one.
+    ///
+    /// The name itself comes first, then its parents from the nearest on: an entry `.example.com` stands for sub-domains
+    /// only, as in Postfix's `relay_domains`, and with `relay.subdomains` so does `example.com`.
+    public func relayDomain(_ name: UnsafeBufferPointer<UInt8>) -> Int? {
+        if let exact = domainTable.position(of: name) { return exact }
+        // A domain literal has no parents.
+        guard name.first != UInt8(ascii: "[") else { return nil }
+        var index = 1
+        while index < name.count {
+            if name[index] == UInt8(ascii: ".") {
+                let dotted = UnsafeBufferPointer(rebasing: name[index...])
+                if let parent = domainTable.position(of: dotted) { return parent }
+                if subdomains, let parent = domainTable.position(of: UnsafeBufferPointer(rebasing: dotted.dropFirst()))
+                {
+                    return parent
+                }
+            }
+            index += 1
+        }
+        return nil
+    }
+
+    /// Whether a client at this address may relay.
+    public func trusts(_ address: ClientAddress?) -> Bool {
+        guard let address else { return false }
+        return trustedNetworks.contains { $0.contains(address) }
+    }
+
+    /// Whether a verdict is only logged, and the MTA told to continue.
+    public func observes(_ verdict: Verdict) -> Bool {
+        verdict.domain.map { domains[$0].rules.observe } ?? observe
+    }
+
+    /// The reply text of a kind.
+    public func template(_ kind: ReplyKind) -> ReplyTemplate { replies[kind.rawValue] }
+}

@@ -1,0 +1,122 @@
+/// Which reply a refusal gives; the keys of the configuration's `[replies]`.
+public enum ReplyKind: Int, Sendable, CaseIterable {
+    case syntax, relay, blocked, harvest, noIndex, internalOnly, disabled, staleIndex, unknown
+
+    /// The key in the configuration's `[replies]`.
+    public var key: String {
+        switch self {
+        case .noIndex: "no_index"
+        case .internalOnly: "internal"
+        case .staleIndex: "stale_index"
+        case .syntax, .relay, .blocked, .harvest, .disabled, .unknown: "\(self)"
+        }
+    }
+
+    /// Whether the reply is a temporary one (4xx).
+    public var isTemporary: Bool {
+        switch self {
+        case .harvest, .noIndex, .staleIndex: true
+        case .syntax, .relay, .blocked, .internalOnly, .disabled, .unknown: false
+        }
+    }
+
+    /// The reply when the configuration gives no other: Postfix's own words where it has any.
+    public var defaultText: String {
+        switch self {
+        case .syntax: "553 5.1.3 <{recipient}>: Recipient address rejected: Bad recipient address syntax"
+        case .relay: "554 5.7.1 <{recipient}>: Relay access denied"
+        case .blocked, .unknown: "550 5.1.1 <{recipient}>: Recipient address rejected: User unknown"
+        case .harvest: "421 4.7.0 Too many unknown recipients"
+        case .noIndex, .staleIndex: "451 4.3.0 <{recipient}>: Recipient verification is unavailable"
+        case .internalOnly: "550 5.7.1 <{recipient}>: Recipient address rejected: Authentication required"
+        case .disabled: "550 5.2.1 <{recipient}>: Recipient address rejected: Mailbox disabled"
+        }
+    }
+
+    var defaultTemplate: ReplyTemplate {
+        do { return try ReplyTemplate(defaultText, for: self) } catch { preconditionFailure("\(self): \(error)") }
+    }
+}
+
+/// Why a text can't serve as a reply.
+public struct ReplyTemplateError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// What is wrong, and what is accepted.
+    public let description: String
+}
+
+/// A reply with places for the recipient, its domain and the client's address, checked once, filled in for each refusal.
+public struct ReplyTemplate: Sendable, Equatable {
+    /// The longest text that is accepted, in octets. A reply line may have 512 with the CRLF (RFC 5321 section 4.5.3.1.5);
+    /// the rest is for the code and for what the placeholders add.
+    public static let maximumLength = 400
+
+    enum Segment: Sendable, Equatable {
+        case text([UInt8])
+        case recipient, domain, client
+    }
+
+    /// The three digits, such as `550`.
+    public let code: String
+    /// The enhanced status code (RFC 3463), such as `5.1.1`.
+    public let enhancedCode: String
+    let segments: [Segment]
+
+    /// Checks a reply such as `550 5.1.1 <{recipient}>: User unknown` against the verdict that it is to announce.
+    public init(_ template: String, for kind: ReplyKind) throws(ReplyTemplateError) {
+        func fault(_ what: String) -> ReplyTemplateError { ReplyTemplateError(description: what) }
+        let shape = "a reply code, an enhanced code and a text, such as \"\(kind.defaultText)\""
+        guard template.utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7f }) else {
+            throw fault("holds a control character or one outside ASCII; accepted: one line of printable ASCII")
+        }
+        guard template.utf8.count <= Self.maximumLength else {
+            throw fault("is \(template.utf8.count) octets long; accepted: at most \(Self.maximumLength)")
+        }
+        let parts = template.split(separator: " ", maxSplits: 2, omittingEmptySubsequences: false)
+        guard parts.count == 3, !parts[2].isEmpty else { throw fault("is not a reply; accepted: \(shape)") }
+        let code = parts[0].utf8.map { $0 }
+        let leading: UInt8 = kind.isTemporary ? UInt8(ascii: "4") : UInt8(ascii: "5")
+        guard code.count == 3, code.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }) else {
+            throw fault("begins with \"\(parts[0])\"; accepted: \(shape)")
+        }
+        guard code[0] == leading else {
+            throw fault(
+                "has the code \(parts[0]), but this verdict is \(kind.isTemporary ? "a temporary" : "a permanent") refusal; "
+                    + "accepted: a code that begins with \(kind.isTemporary ? 4 : 5)")
+        }
+        let numbers = parts[1].split(separator: ".", omittingEmptySubsequences: false)
+        guard numbers.count == 3, numbers.allSatisfy({ (1...3).contains($0.count) && $0.allSatisfy(\.isWholeNumber) })
+        else {
+            throw fault("has the enhanced code \"\(parts[1])\"; accepted: \(shape)")
+        }
+        guard numbers[0].utf8.elementsEqual([leading]) else {
+            throw fault(
+                "has the enhanced code \(parts[1]), which contradicts the code \(parts[0]); "
+                    + "accepted: one that begins with \(kind.isTemporary ? 4 : 5)")
+        }
+        self.code = String(parts[0])
+        self.enhancedCode = String(parts[1])
+        self.segments = try Self.segments(of: parts[2])
+    }
+
+    private static func segments(of text: Substring) throws(ReplyTemplateError) -> [Segment] {
+        var segments: [Segment] = []
+        var rest = text
+        while let open = rest.firstIndex(of: "{") {
+            guard let close = rest[open...].firstIndex(of: "}") else {
+                throw ReplyTemplateError(description: "has a { without a }; accepted: {recipient}, {domain}, {client}")
+            }
+            if open > rest.startIndex { segments.append(.text(Array(rest[..<open].utf8))) }
+            switch rest[rest.index(after: open)..<close] {
+            case "recipient": segments.append(.recipient)
+            case "domain": segments.append(.domain)
+            case "client": segments.append(.client)
+            case let other:
+                throw ReplyTemplateError(
+                    description: "has the placeholder {\(other)}; accepted: {recipient}, {domain}, {client}")
+            }
+            rest = rest[rest.index(after: close)...]
+        }
+        if !rest.isEmpty { segments.append(.text(Array(rest.utf8))) }
+        return segments
+    }
+}

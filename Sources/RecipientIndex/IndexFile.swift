@@ -1,0 +1,108 @@
+import Glibc
+
+/// A snapshot file opened for reading; closes it in the end.
+///
+/// It is read with pread(2), not through a mapping: someone who cuts it off meanwhile causes an error here, not a SIGBUS.
+struct IndexFile: ~Copyable {
+    let descriptor: Int32
+    /// What the file was when it was opened.
+    let state: FileState
+
+    /// Opens a regular file; open(2), fstat(2).
+    init(path: String) throws(IndexFault) {
+        // Not to wait for the other end of a FIFO.
+        descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else {
+            let code = errno
+            throw IndexFault(
+                code == ENOENT ? .missing : .unreadable(code),
+                code == ENOENT ? "there is no such file" : "can't be opened: \(systemMessage(code))")
+        }
+        var attributes = stat()
+        guard fstat(descriptor, &attributes) == 0 else {
+            let code = errno
+            close(descriptor)
+            throw IndexFault(.unreadable(code), "can't be examined: \(systemMessage(code))")
+        }
+        guard attributes.st_mode & S_IFMT == S_IFREG else {
+            close(descriptor)
+            throw IndexFault(.notAnIndex, "is no regular file")
+        }
+        state = FileState(attributes)
+    }
+
+    deinit { close(descriptor) }
+
+    /// Fills the buffer with the bytes from `offset` on.
+    func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(IndexFault) {
+        var done = 0
+        while done < buffer.count {
+            let count = pread(descriptor, buffer.baseAddress.map { $0 + done }, buffer.count - done, offset + done)
+            if count > 0 {
+                done += count
+            } else if count == 0 {
+                throw IndexFault(.changing, "became shorter while it was read: someone is writing it in place")
+            } else if errno != EINTR {
+                let code = errno
+                throw IndexFault(.unreadable(code), "can't be read: \(systemMessage(code))")
+            }
+        }
+    }
+
+    /// Throws when the file isn't the one that was opened any more.
+    func checkUnchanged() throws(IndexFault) {
+        var attributes = stat()
+        guard fstat(descriptor, &attributes) == 0, FileState(attributes).hasSameContent(as: state) else {
+            throw IndexFault(.changing, "was changed while it was read: someone is writing it in place")
+        }
+    }
+
+    /// Maps the whole file for reading; mmap(2). The caller unmaps it.
+    func map() throws(IndexFault) -> UnsafeRawBufferPointer {
+        let start = mmap(nil, state.size, PROT_READ, MAP_PRIVATE | Int32(MAP_POPULATE), descriptor, 0)
+        guard let start, start != UnsafeMutableRawPointer(bitPattern: -1) else {
+            let code = errno
+            throw IndexFault(.unreadable(code), "can't be mapped into memory: \(systemMessage(code))")
+        }
+        return UnsafeRawBufferPointer(start: start, count: state.size)
+    }
+}
+
+/// What tells one content of a file from another without reading it.
+struct FileState: Sendable, Hashable {
+    let device: UInt64
+    let inode: UInt64
+    let size: Int
+    let modified: Nanoseconds
+    let changed: Nanoseconds
+
+    struct Nanoseconds: Sendable, Hashable {
+        let seconds: Int
+        let nanoseconds: Int
+
+        init(_ time: timespec) {
+            seconds = time.tv_sec
+            nanoseconds = time.tv_nsec
+        }
+    }
+
+    init(_ attributes: stat) {
+        device = UInt64(attributes.st_dev)
+        inode = UInt64(attributes.st_ino)
+        size = Int(attributes.st_size)
+        modified = Nanoseconds(attributes.st_mtim)
+        changed = Nanoseconds(attributes.st_ctim)
+    }
+
+    /// Whether nobody has written to it since. The change time is left out: it changes too when another file takes its name.
+    func hasSameContent(as other: FileState) -> Bool {
+        device == other.device && inode == other.inode && size == other.size && modified == other.modified
+    }
+}
+
+/// What the system says of an errno: "No such file or directory".
+func systemMessage(_ code: Int32) -> String {
+    var buffer = [CChar](repeating: 0, count: 256)
+    guard strerror_r(code, &buffer, buffer.count) == 0 else { return "error \(code)" }
+    return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+}

@@ -1,0 +1,56 @@
+public import Foundation
+
+/// Where recipients of a snapshot came from; holds no address.
+public struct IndexSource: Sendable, Codable, Equatable {
+    /// The name of the source in the configuration.
+    public var name: String
+    /// The type of the source in the configuration: `file`, `active-directory` and so on.
+    public var type: String
+    /// How many recipients it gave.
+    public var recipients: Int
+    /// When it was last read in full; a snapshot file keeps it to the millisecond.
+    public var asOf: Date
+
+    /// A source as it is written into a snapshot.
+    public init(name: String, type: String, recipients: Int, asOf: Date) {
+        self.name = name
+        self.type = type
+        self.recipients = recipients
+        self.asOf = asOf
+    }
+}
+
+/// What a snapshot says of itself.
+public struct IndexInfo: Sendable, Equatable {
+    /// The version of the file format.
+    public var version: UInt32
+    /// When it was made, to the millisecond.
+    public var created: Date
+    /// The publisher's own number for it; 0 when it gave none.
+    public var generation: UInt64
+    /// How many recipients are listed; catch-all and relay domains aren't counted.
+    public var recipients: Int
+    /// How many domains take every recipient.
+    public var catchAllDomains: Int
+    /// How many keys of every kind the table holds.
+    public var entries: Int
+    /// How many buckets of seven slots the table has.
+    public var buckets: Int
+    /// The length of the file in octets.
+    public var fileSize: Int
+    /// Where the recipients came from.
+    public var sources: [IndexSource]
+}
+
+extension Date {
+    /// Milliseconds since 1970, clamped to what 64 bits hold; no number at all becomes 0.
+    var millisecondsSince1970: Int64 {
+        let milliseconds = (timeIntervalSince1970 * 1000).rounded()
+        if let exact = Int64(exactly: milliseconds) { return exact }
+        return milliseconds.isNaN ? 0 : milliseconds < 0 ? .min : .max
+    }
+
+    init(millisecondsSince1970 milliseconds: Int64) {
+        self.init(timeIntervalSince1970: Double(milliseconds) / 1000)
+    }
+}

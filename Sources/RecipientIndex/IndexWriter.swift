@@ -1,0 +1,138 @@
+import Glibc
+
+/// Writes the snapshot file of sorted entries without duplicates, block by block; ``IndexFormat`` describes it.
+struct IndexWriter {
+    let entries: ContiguousArray<Entry>
+    let salt: SipHash
+    let created: Int64
+    let generation: UInt64
+    let sources: [UInt8]
+
+    /// Writes everything to an empty file, the header last, and returns the header.
+    func write(to descriptor: Int32) throws(IndexFault) -> IndexHeader {
+        var header = IndexHeader()
+        header.created = created
+        header.generation = generation
+        header.salt = salt
+        header.entries = entries.count
+        header.catchAlls = entries.count { $0.flags.contains(.catchAll) }
+        header.recipients = entries.count { $0.flags.isDisjoint(with: [.catchAll, .relayDomain]) }
+        header.bucketCount = IndexFormat.bucketCount(entries: entries.count)
+        header.sourcesOffset = header.tableOffset + header.bucketCount * IndexFormat.bucketSize
+        header.checksumsOffset = header.sourcesOffset + 8 + (sources.count + 7) / 8 * 8
+        header.fileSize = header.checksumsOffset + header.blockCount * 8
+        guard header.fileSize <= IndexFormat.maximumFileSize else {
+            throw IndexFault(.notPublished(EFBIG), "can't be published: \(entries.count) entries are too many")
+        }
+
+        let body = BlockWriter(descriptor, at: header.length)
+        try writeTable(bucketCount: header.bucketCount, to: body)
+        try body.append(UInt64(sources.count))
+        for byte in sources { try body.append(byte) }
+        for _ in sources.count..<(sources.count + 7) / 8 * 8 { try body.append(UInt8(0)) }
+        try body.flush()
+
+        let checksums = body.checksums.map(\.littleEndian)
+        header.checksumOfChecksums = checksums.withUnsafeBytes { XXHash64.hash($0) }
+        try checksums.withUnsafeBytes { raw in
+            Result { () throws(IndexFault) in try writeFully(descriptor, raw, at: header.checksumsOffset) }
+        }.get()
+        try header.encoded().withUnsafeBytes { raw in
+            Result { () throws(IndexFault) in try writeFully(descriptor, raw, at: 0) }
+        }.get()
+        return header
+    }
+
+    /// Fills the buckets from the first to the last. Sorted fingerprints come in the order of their buckets, so that a bucket takes the
+    /// next seven of those that belong into it or an earlier one.
+    private func writeTable(bucketCount: Int, to body: BlockWriter) throws(IndexFault) {
+        try entries.withUnsafeBufferPointer { entries in
+            Result { () throws(IndexFault) in
+                let buckets = UInt64(bucketCount)
+                // What doesn't fit into the last bucket goes into the first: these come before all others.
+                let wrapped = Self.overflow(of: entries, bucketCount: buckets)
+                var position = 0
+                for bucket in 0..<buckets {
+                    var word: UInt64 = 0
+                    var used: UInt64 = 0
+                    var isOverflowed = false
+                    while position < entries.count {
+                        let isWrapped = position < wrapped
+                        let entry = entries[isWrapped ? entries.count - wrapped + position : position - wrapped]
+                        guard isWrapped || IndexFormat.home(entry.fingerprint, of: buckets) <= bucket else { break }
+                        guard used < 7 else {
+                            isOverflowed = true
+                            break
+                        }
+                        try body.append(entry.fingerprint)
+                        word |= UInt64(entry.flags.rawValue) &<< (used &* 8)
+                        used += 1
+                        position += 1
+                    }
+                    if bucket == buckets - 1 && wrapped > 0 { isOverflowed = true }
+                    for _ in used..<7 { try body.append(UInt64(0)) }
+                    try body.append(word | used &<< 56 | (isOverflowed ? IndexFormat.overflowBit : 0))
+                }
+            }
+        }.get()
+    }
+
+    /// How many entries are left when all buckets have been filled once, which is how many go round to the first bucket:
+    /// with them there, as many are left the second time, because there is more room than entries.
+    private static func overflow(of entries: UnsafeBufferPointer<Entry>, bucketCount: UInt64) -> Int {
+        // In slots: where the next entry goes, if each takes the first free one from its bucket on.
+        var next: UInt64 = 0
+        for entry in entries {
+            next = max(next, IndexFormat.home(entry.fingerprint, of: bucketCount) &* 7) &+ 1
+        }
+        return Int(truncatingIfNeeded: next > bucketCount &* 7 ? next &- bucketCount &* 7 : 0)
+    }
+}
+
+/// Writes bytes in blocks of the file's body and keeps a checksum of each.
+private final class BlockWriter {
+    private(set) var checksums: [UInt64] = []
+    private let descriptor: Int32
+    private var offset: Int
+    private let block = UnsafeMutableRawBufferPointer.allocate(byteCount: IndexFormat.blockSize, alignment: 64)
+    private var used = 0
+
+    init(_ descriptor: Int32, at offset: Int) {
+        self.descriptor = descriptor
+        self.offset = offset
+    }
+
+    deinit { block.deallocate() }
+
+    /// Appends a number little-endian; within a block, its place must be a multiple of its size.
+    @inline(__always)
+    func append<Number: FixedWidthInteger & BitwiseCopyable>(_ number: Number) throws(IndexFault) {
+        block.store(number, used)
+        used &+= MemoryLayout<Number>.size
+        if used == block.count { try flush() }
+    }
+
+    /// Writes the block as far as it is filled.
+    func flush() throws(IndexFault) {
+        guard used > 0 else { return }
+        let filled = UnsafeRawBufferPointer(rebasing: block[..<used])
+        checksums.append(XXHash64.hash(filled))
+        try writeFully(descriptor, filled, at: offset)
+        offset += used
+        used = 0
+    }
+}
+
+/// pwrite(2) until all is written.
+private func writeFully(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, at offset: Int) throws(IndexFault) {
+    var done = 0
+    while done < bytes.count {
+        let count = pwrite(descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, offset + done)
+        if count >= 0 {
+            done += count
+        } else if errno != EINTR {
+            let code = errno
+            throw IndexFault(.notPublished(code), "can't be published: writing it failed: \(systemMessage(code))")
+        }
+    }
+}

@@ -1,0 +1,144 @@
+import Foundation
+import GRDB
+import GRDBSQLite
+
+/// Enters counts and detail rows into the database, and knows the ids of the names there.
+struct Books {
+    /// A row of the table `counter` of unit 0.
+    private struct Row: Hashable {
+        var unit: Int64 = 0
+        var start: Int64
+        var reason: Int64
+        var domain: Int64
+        var outcome: UInt8
+        var observed: Bool
+    }
+
+    private var nextDetail: Int64
+    /// Ids by slot; -1 for those not looked up yet.
+    private var domainIDs: [Int64] = [0]
+    private var reasonIDs: [Int64] = []
+    private var foreign = ForeignNames()
+
+    init(_ db: Database) throws {
+        nextDetail = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'next_detail'") ?? 1
+    }
+
+    /// After a transaction that was rolled back: what it has added to the database isn't there.
+    mutating func forget() {
+        domainIDs = [0]
+        reasonIDs = []
+        foreign = ForeignNames()
+    }
+
+    /// Within a transaction: enters everything.
+    ///
+    /// A foreign domain's refusal comes counted under slot 0; its detail row, if there is one, moves the count from there
+    /// to the name, so that the sum is exact whether or not the row found room.
+    ///
+    /// - Parameters:
+    ///   - domains, reasons: the names by slot.
+    ///   - nameForeign: false: the counts of foreign domains stay without a name.
+    /// - Returns: how many detail rows were written.
+    mutating func enter(
+        _ db: Database, counts: [CounterKey: Int64], details: [DetailBuffer], domains: [String], reasons: [String],
+        nameForeign: Bool
+    ) throws -> Int {
+        var rows: [Row: Int64] = [:]
+        var thinned: [Int64: Int64] = [:]
+        for (key, count) in counts {
+            if key.reason == ReasonSlot.thinned.index {
+                thinned[key.minute, default: 0] &+= count
+                continue
+            }
+            let row = Row(
+                start: key.minute, reason: try reasonID(db, Int(key.reason), reasons),
+                domain: try domainID(db, Int(key.slot), domains), outcome: key.outcome, observed: key.observed)
+            rows[row, default: 0] &+= count
+        }
+
+        let writer = try DetailWriter(db)
+        var id = nextDetail
+        for buffer in details {
+            try buffer.forEach { record in
+                let reason = try reasonID(db, Int(record.reason), reasons)
+                var domain = try domainID(db, Int(record.slot), domains)
+                if record.slot == 0, nameForeign {
+                    let minute = CounterKey.minute(ofMilliseconds: record.time)
+                    domain = try foreign.id(db, record.text(.domainName), minute: minute)
+                    if domain != 0 {
+                        var row = Row(
+                            start: minute, reason: reason, domain: domain, outcome: record.outcome.rawValue,
+                            observed: record.observed)
+                        rows[row, default: 0] &+= 1
+                        row.domain = 0
+                        rows[row, default: 0] &-= 1
+                    }
+                }
+                try writer.insert(record, id: id, reason: reason, domain: domain)
+                id &+= 1
+            }
+        }
+        writer.finish()
+        try enter(db, rows)
+        try enter(db, thinned: thinned)
+        if id != nextDetail {
+            try db.execute(sql: "UPDATE state SET value = ? WHERE name = 'next_detail'", arguments: [id])
+        }
+        let written = Int(id &- nextDetail)
+        // If the commit fails, these numbers are simply not used.
+        nextDetail = id
+        return written
+    }
+
+    private func enter(_ db: Database, _ minutes: [Row: Int64]) throws {
+        let statement = try db.cachedStatement(
+            sql: """
+                INSERT INTO counter VALUES (?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT DO UPDATE SET count = count + excluded.count
+                """)
+        for unit in TimeUnit.allCases {
+            var rows: [Row: Int64] = [:]
+            for (row, count) in minutes {
+                var row = row
+                row.unit = unit.rawValue
+                row.start = unit.start(of: row.start)
+                rows[row, default: 0] &+= count
+            }
+            for (row, count) in rows where count != 0 {
+                try statement.execute(arguments: [
+                    row.unit, row.start, row.reason, row.domain, Int64(row.outcome), row.observed, count,
+                ])
+            }
+        }
+    }
+
+    private func enter(_ db: Database, thinned: [Int64: Int64]) throws {
+        let statement = try db.cachedStatement(
+            sql: "INSERT INTO thinned VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count")
+        for (minute, count) in thinned {
+            for unit in TimeUnit.allCases {
+                try statement.execute(arguments: [unit.rawValue, unit.start(of: minute), count])
+            }
+        }
+    }
+
+    private mutating func reasonID(_ db: Database, _ slot: Int, _ names: [String]) throws -> Int64 {
+        while reasonIDs.count <= slot { reasonIDs.append(-1) }
+        if reasonIDs[slot] < 0 {
+            let name = slot < names.count ? names[slot] : "other"
+            try db.execute(sql: "INSERT INTO reason (name) VALUES (?) ON CONFLICT DO NOTHING", arguments: [name])
+            reasonIDs[slot] = try Int64.fetchOne(db, sql: "SELECT id FROM reason WHERE name = ?", arguments: [name]) ?? 0
+        }
+        return reasonIDs[slot]
+    }
+
+    private mutating func domainID(_ db: Database, _ slot: Int, _ names: [String]) throws -> Int64 {
+        while domainIDs.count <= slot { domainIDs.append(-1) }
+        if domainIDs[slot] < 0 {
+            // A relay domain is never pruned from the names while it is one: 0 says so.
+            domainIDs[slot] = try ForeignNames.register(db, slot < names.count ? names[slot] : "", day: nil)
+        }
+        return domainIDs[slot]
+    }
+}

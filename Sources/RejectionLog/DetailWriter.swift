@@ -1,0 +1,71 @@
+import GRDB
+import GRDBSQLite
+
+/// Inserts detail rows by binding the packed octets in place: what a flood costs most is done here, so SQLite is spoken to
+/// directly, through GRDB's prepared statement.
+struct DetailWriter {
+    private let statement: Statement
+    private let handle: OpaquePointer
+
+    init(_ db: Database) throws {
+        statement = try db.cachedStatement(
+            sql: """
+                INSERT INTO detail (id, time, outcome, observed, reason, domain, authenticated, client,
+                    recipient, sender, client_name, helo, session, mta, reply)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                """)
+        handle = statement.sqliteStatement
+    }
+
+    func insert(_ record: DetailRecord, id: Int64, reason: Int64, domain: Int64) throws {
+        var code = sqlite3_bind_int64(handle, 1, id)
+        code |= sqlite3_bind_int64(handle, 2, record.time)
+        code |= sqlite3_bind_int64(handle, 3, Int64(record.outcome.rawValue))
+        code |= sqlite3_bind_int64(handle, 4, record.observed ? 1 : 0)
+        code |= sqlite3_bind_int64(handle, 5, reason)
+        code |= sqlite3_bind_int64(handle, 6, domain)
+        code |= sqlite3_bind_int64(handle, 7, record.authenticated ? 1 : 0)
+        code |= record.client.withStored { bytes in
+            // A nil destructor: the octets stay in place until the step below.
+            bytes.isEmpty
+                ? sqlite3_bind_null(handle, 8)
+                : sqlite3_bind_blob(handle, 8, bytes.baseAddress, CInt(bytes.count), Self.copies)
+        }
+        var column: CInt = 9
+        record.forEachText { field, bytes in
+            if field == .domainName { return }
+            code |= bind(bytes, column)
+            column += 1
+        }
+        guard code == SQLITE_OK else { throw error(code) }
+        let result = sqlite3_step(handle)
+        let reset = sqlite3_reset(handle)
+        guard result == SQLITE_DONE else { throw error(reset) }
+    }
+
+    /// The bindings point into buffers that are about to be reused.
+    func finish() {
+        sqlite3_clear_bindings(handle)
+    }
+
+    /// `SQLITE_TRANSIENT`: SQLite takes a copy.
+    private static var copies: sqlite3_destructor_type { unsafeBitCast(-1, to: sqlite3_destructor_type.self) }
+
+    private func bind(_ bytes: UnsafeRawBufferPointer, _ column: CInt) -> CInt {
+        if StoredText.isPlain(bytes) {
+            return sqlite3_bind_text(
+                handle, column, bytes.baseAddress?.assumingMemoryBound(to: CChar.self), CInt(bytes.count), nil)
+        }
+        var text = StoredText.escaped(bytes)
+        return text.withUTF8 { utf8 in
+            utf8.withMemoryRebound(to: CChar.self) {
+                sqlite3_bind_text(handle, column, $0.baseAddress, CInt($0.count), Self.copies)
+            }
+        }
+    }
+
+    private func error(_ code: CInt) -> DatabaseError {
+        DatabaseError(
+            resultCode: ResultCode(rawValue: code), message: String(cString: sqlite3_errmsg(sqlite3_db_handle(handle))))
+    }
+}

@@ -1,0 +1,136 @@
+import Dispatch
+import Synchronization
+
+/// What the callers' threads and the writer share.
+final class LogCore: Sendable {
+    /// A wish of a caller who waits for its fulfilment.
+    final class Ticket: Sendable {
+        enum Wish { case store, prune }
+        let wish: Wish
+        let done = DispatchSemaphore(value: 0)
+        let fulfilled = Atomic<Bool>(false)
+
+        init(_ wish: Wish) {
+            self.wish = wish
+        }
+
+        func answer(_ value: Bool) {
+            fulfilled.store(value, ordering: .releasing)
+            done.signal()
+        }
+    }
+
+    private struct Requests {
+        var tickets: [Ticket] = []
+        /// Asked to end.
+        var stopping = false
+        /// Has ended: nobody answers tickets any more.
+        var ended = false
+    }
+
+    static let stripeCount = 16
+
+    let stripes: InlineArray<16, Stripe>
+    let domains = NameRegistry(first: "", limit: Int(CounterKey.maximumSlot))
+    let reasons = NameRegistry(first: "other", limit: Int(ReasonSlot.thinned.index))
+    let written = Atomic<Int>(0)
+    let thinned = Atomic<Int>(0)
+    let failing = Atomic<Bool>(false)
+
+    /// Every stripe was found full: until the writer has come, callers don't look further than their own.
+    private let saturated = Atomic<Bool>(false)
+    private let bell = DispatchSemaphore(value: 0)
+    /// The bell has been rung and not yet heard: saves ringing (a system call) for each record of a flood.
+    private let rung = Atomic<Bool>(false)
+    private let requests = Mutex(Requests())
+
+    init(detailCapacity: Int) {
+        stripes = InlineArray { _ in Stripe(detailCapacity: detailCapacity, counterPlaces: 256) }
+    }
+
+    func record(_ event: borrowing LogEvent, home: Int) {
+        let event = copy event
+        let minute = CounterKey.minute(ofMilliseconds: event.time)
+        let key = CounterKey(
+            minute: minute, slot: event.domain.index, reason: event.reason.index, outcome: event.outcome,
+            observed: event.observed)
+        var full = false
+        let reach = saturated.load(ordering: .relaxed) ? 1 : Self.stripeCount
+        for step in 0..<reach {
+            let place = (home &+ step) & (Self.stripeCount - 1)
+            switch stripes[place].state.withLockIfAvailable({ $0.add(event, key) }) {
+            case .done: return
+            case .filling:
+                ring()
+                return
+            case .full: full = true
+            case nil: break
+            }
+        }
+        if full, reach > 1 { saturated.store(true, ordering: .relaxed) }
+        // Full or busy everywhere. A lock is only ever held for a few copies.
+        let place = home & (Self.stripeCount - 1)
+        stripes[place].state.withLock { state in
+            if full || state.add(event, key) == .full { state.addThinned(key) }
+        }
+        ring()
+    }
+
+    /// The writer has made room.
+    func relieve() {
+        if saturated.load(ordering: .relaxed) { saturated.store(false, ordering: .relaxed) }
+    }
+
+    func ring() {
+        if !rung.load(ordering: .relaxed), !rung.exchange(true, ordering: .acquiringAndReleasing) {
+            bell.signal()
+        }
+    }
+
+    /// The writer waits here; `patient`: until the time is over or somebody waits for an answer, whatever the bell says.
+    func wait(milliseconds: Int, patient: Bool) {
+        let deadline = DispatchTime.now() + .milliseconds(milliseconds)
+        while bell.wait(timeout: deadline) == .success {
+            if !patient || hasRequests { break }
+        }
+        rung.store(false, ordering: .releasing)
+    }
+
+    /// True if somebody waits for the writer or wants it to end.
+    var hasRequests: Bool { requests.withLock { $0.stopping || !$0.tickets.isEmpty } }
+
+    func takeTickets() -> (tickets: [Ticket], stopping: Bool) {
+        requests.withLock { requests in
+            let tickets = requests.tickets
+            requests.tickets = []
+            return (tickets, requests.stopping)
+        }
+    }
+
+    /// Called by the writer as its last act.
+    func end() {
+        let left = requests.withLock { requests in
+            requests.ended = true
+            return requests.tickets
+        }
+        for ticket in left { ticket.answer(false) }
+    }
+
+    /// Returns when the writer has fulfilled the wish: false if it couldn't, or has ended.
+    func request(_ wish: Ticket.Wish) -> Bool {
+        let ticket = Ticket(wish)
+        let ended = requests.withLock { requests in
+            if !requests.ended { requests.tickets.append(ticket) }
+            return requests.ended
+        }
+        if ended { return false }
+        bell.signal()
+        ticket.done.wait()
+        return ticket.fulfilled.load(ordering: .acquiring)
+    }
+
+    func stop() {
+        requests.withLock { $0.stopping = true }
+        bell.signal()
+    }
+}

@@ -1,0 +1,77 @@
+import Foundation
+
+extension LogEntry: Encodable {
+    private enum CodingKeys: String, CodingKey {
+        case id, time, outcome, observed, reason, recipient, domain, sender, client
+        case clientName = "client_name"
+        case helo, session, authenticated, mta, reply
+    }
+
+    /// The JSON form: `time` in ISO 8601 (UTC, milliseconds), `outcome` "refused" or "tempfailed", the texts as they came.
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(id, forKey: .id)
+        try container.encode(Timestamp.milliseconds(time), forKey: .time)
+        try container.encode(outcome.name, forKey: .outcome)
+        try container.encode(observed, forKey: .observed)
+        try container.encode(reason, forKey: .reason)
+        try container.encode(recipient, forKey: .recipient)
+        try container.encode(domain, forKey: .domain)
+        try container.encode(sender, forKey: .sender)
+        try container.encode(client, forKey: .client)
+        try container.encode(clientName, forKey: .clientName)
+        try container.encode(helo, forKey: .helo)
+        try container.encode(session, forKey: .session)
+        try container.encode(authenticated, forKey: .authenticated)
+        try container.encode(mta, forKey: .mta)
+        try container.encode(reply, forKey: .reply)
+    }
+
+    /// One line of JSON without its line end.
+    public func jsonLine() -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        guard let data = try? encoder.encode(self) else { return "{}" }
+        return String(decoding: data, as: UTF8.self)
+    }
+
+    /// One line of text without its line end:
+    ///
+    ///     2026-11-24T10:00:00.123Z refused unknown to=<r> from=<s> client=name[address] helo=<h> id=q reply="550 …"
+    ///
+    /// The time is UTC; the second word is `refused` or `tempfailed`, with `observed:` before it where observe mode let the
+    /// recipient pass; `auth=yes` and `mta=<…>` stand before the reply where they are known. Unsafe characters and the
+    /// enclosing ones (`<>`, `[]`, `"`) are written as `\x3c`, so no value can be taken for another.
+    public func textLine() -> String {
+        var line = Timestamp.milliseconds(time)
+        line += observed ? " observed:\(outcome.name)" : " \(outcome.name)"
+        line += " " + word(reason)
+        line += " to=<\(inside(recipient))> from=<\(inside(sender))>"
+        line += " client=\(clientName.isEmpty ? "unknown" : word(clientName))[\(client.isEmpty ? "unknown" : client)]"
+        line += " helo=<\(inside(helo))>"
+        line += " id=\(session.isEmpty ? "-" : word(session))"
+        if authenticated { line += " auth=yes" }
+        if !mta.isEmpty { line += " mta=<\(inside(mta))>" }
+        line += " reply=\"\(SafeText.escaped(reply, delimiters: "\""))\""
+        return line
+    }
+
+    private func inside(_ text: String) -> String {
+        SafeText.escaped(text, delimiters: "<>")
+    }
+
+    private func word(_ text: String) -> String {
+        SafeText.escaped(text, delimiters: " []<>=\"")
+    }
+}
+
+extension Outcome {
+    /// The word for it in every output.
+    var name: String {
+        switch self {
+        case .accepted: "accepted"
+        case .refused: "refused"
+        case .tempfailed: "tempfailed"
+        }
+    }
+}

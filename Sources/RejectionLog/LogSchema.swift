@@ -1,0 +1,76 @@
+import GRDB
+
+/// The tables of the database and their versions.
+///
+/// - `domain`, `reason`: names; domain 0 is "" and stands for "none, or not told". `last_day` is the last day (days since
+///   1970) on which the name was counted.
+/// - `counter`: exact counts. `unit` is 0 for minutes, 1 for hours, 2 for days (UTC); `start` is the unit's first minute
+///   since 1970. Each unit holds everything: a report adds days, and hours and minutes at its edges only.
+/// - `thinned`: detail rows that found no room, by the same units.
+/// - `detail`: one row a refusal or tempfail. `id` grows in the order of writing and is never reused; `time` is in
+///   milliseconds since 1970; `client` is a blob of 4 or 16 octets.
+/// - `state`: `next_detail`, the id of the next row.
+enum LogSchema {
+    /// Marks the file as a rejection log (`PRAGMA application_id`): "PsRL".
+    static let applicationID: Int32 = 0x5073_524C
+
+    /// What this Postern writes (`PRAGMA user_version`): the number of migrations.
+    static var version: Int { migrations.count }
+
+    /// Migration n leads from version n to n + 1; a published one is never changed.
+    static let migrations: [String] = [
+        """
+        CREATE TABLE domain (
+            id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, last_day INTEGER NOT NULL DEFAULT 0);
+        INSERT INTO domain (id, name) VALUES (0, '');
+        CREATE TABLE reason (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+        CREATE TABLE counter (
+            unit INTEGER NOT NULL, start INTEGER NOT NULL, reason INTEGER NOT NULL, domain INTEGER NOT NULL,
+            outcome INTEGER NOT NULL, observed INTEGER NOT NULL, count INTEGER NOT NULL,
+            PRIMARY KEY (unit, start, reason, domain, outcome, observed)) WITHOUT ROWID;
+        CREATE TABLE thinned (
+            unit INTEGER NOT NULL, start INTEGER NOT NULL, count INTEGER NOT NULL,
+            PRIMARY KEY (unit, start)) WITHOUT ROWID;
+        CREATE TABLE detail (
+            id INTEGER PRIMARY KEY, time INTEGER NOT NULL, outcome INTEGER NOT NULL, observed INTEGER NOT NULL,
+            reason INTEGER NOT NULL, domain INTEGER NOT NULL, authenticated INTEGER NOT NULL, client BLOB,
+            recipient TEXT NOT NULL, sender TEXT NOT NULL, client_name TEXT NOT NULL, helo TEXT NOT NULL,
+            session TEXT NOT NULL, mta TEXT NOT NULL, reply TEXT NOT NULL);
+        CREATE INDEX detail_time ON detail (time);
+        CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+        INSERT INTO state VALUES ('next_detail', 1);
+        """
+    ]
+
+    /// Looks at an open database and says which version it is; 0 for an empty file.
+    static func inspect(_ db: Database, path: String) throws -> Int {
+        let application = try Int32.fetchOne(db, sql: "PRAGMA application_id") ?? 0
+        let version = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
+        let tables = try Int.fetchOne(db, sql: "SELECT count(*) FROM sqlite_master") ?? 0
+        if application == 0, version == 0, tables == 0 { return 0 }
+        guard application == applicationID else {
+            throw LogError(
+                .notALog, path, "\(path) is not a rejection log: it is another program's database; it was left as it is")
+        }
+        guard version <= Self.version else {
+            throw LogError(
+                .newerVersion, path,
+                "the rejection log \(path) was written by a newer Postern (schema \(version); this one knows "
+                    + "\(Self.version)); it was left as it is")
+        }
+        return version
+    }
+
+    /// Brings the database to this version, all or nothing. Even with nothing to do it writes the version again, so that a
+    /// database that can't be written is found out now.
+    static func migrate(_ db: Database, from version: Int) throws {
+        try db.inTransaction(.immediate) {
+            for step in migrations.dropFirst(version) {
+                try db.execute(sql: step)
+            }
+            try db.execute(sql: "PRAGMA application_id = \(applicationID)")
+            try db.execute(sql: "PRAGMA user_version = \(Self.version)")
+            return .commit
+        }
+    }
+}

@@ -1,0 +1,142 @@
+import Dispatch
+public import Foundation
+import Glibc
+import Synchronization
+
+/// The log of what was refused, and the count of everything that was asked: fast to write from many threads, kept in a
+/// SQLite database by a thread of its own.
+///
+/// Counters (by minute, reason, domain, outcome and observe mode) are exact: nothing that was recorded is missing from
+/// them, whatever happens to detail rows. Detail rows are thinned out when they come faster than the disk takes them, and
+/// the thinned ones are counted by minute. While the database can't be written, counts stay in memory and are tried again.
+/// A process that is killed loses what it recorded since the last write, at most a second.
+public final class RejectionLog: Sendable {
+    /// Where and how the log is kept.
+    public struct Options: Sendable {
+        /// The database; created with mode 0600 if missing. An existing file's mode is kept: 0640 and a group lets others
+        /// read. Beside it lie `-wal`, `-shm` and `-lock`.
+        public var path: String
+        /// Seconds until rows go: detail rows to the second, counters by whole days (UTC). Nil keeps all.
+        public var retention: TimeInterval?
+        /// Octets for detail records that wait to be written; as much again is used while writing. At least 64 KiB.
+        public var queueCapacity: Int
+        /// Gets a line for the operator's log when writing fails, at most one a minute while it lasts, and when it goes on.
+        /// Called on the writer's thread.
+        public var report: @Sendable (String) -> Void
+
+        /// Wall-clock milliseconds since 1970, for retention.
+        var clock: @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1000) }
+        /// Milliseconds between writes, and between attempts while they fail.
+        var interval = 250
+        var retryInterval = 1000
+
+        /// Options with a queue of 4 MiB.
+        public init(
+            path: String, retention: TimeInterval? = nil, queueCapacity: Int = 4 << 20,
+            report: @escaping @Sendable (String) -> Void = { _ in }
+        ) {
+            self.path = path
+            self.retention = retention
+            self.queueCapacity = queueCapacity
+            self.report = report
+        }
+    }
+
+    /// The name of the reason under which the MTA's own refusals are recorded; reports keep them apart.
+    public static let mtaReason = "mta"
+
+    private let core: LogCore
+    private let writer: LogWriter
+    private let finished = DispatchSemaphore(value: 0)
+    private let closed = Mutex(false)
+
+    /// Opens or creates the database, brings an older one up to date, proves that it can be written, and starts the writer.
+    ///
+    /// Errors: the folder is missing or not writable, the file is not a rejection log, damaged or from a newer Postern
+    /// (then it is left as it is), or another process writes to it.
+    public init(_ options: Options) throws(LogError) {
+        let capacity = max(options.queueCapacity, 64 << 10) / LogCore.stripeCount
+        core = LogCore(detailCapacity: capacity)
+        writer = try LogWriter(core: core, options: options, detailCapacity: capacity)
+        let thread = Thread { [writer, finished] in
+            writer.run()
+            finished.signal()
+        }
+        thread.name = "rejection log"
+        thread.start()
+    }
+
+    deinit {
+        close()
+    }
+
+    /// The domain's place in the counters: always the same for the same name while the log is open. For the domains of the
+    /// policy, given as A-labels; not for what clients send.
+    public func slot(forDomain name: String) -> DomainSlot {
+        DomainSlot(index: UInt32(core.domains.number(of: name)))
+    }
+
+    /// The reason's place in the counters: always the same for the same name while the log is open. For the few words of
+    /// the verdict table ("unknown", "relay", …) and "mta" for what the MTA refused itself.
+    public func slot(forReason name: String) -> ReasonSlot {
+        ReasonSlot(index: UInt8(core.reasons.number(of: name)))
+    }
+
+    /// Counts the recipient and, unless it was accepted, queues its detail row. Any thread; never waits for the writer or
+    /// the disk, and allocates nothing in the steady state.
+    public func record(_ event: borrowing LogEvent) {
+        // Only spreads the threads: any answer is right.
+        let thread = UInt(bitPattern: Int(pthread_self()))
+        core.record(event, home: Int(truncatingIfNeeded: (thread >> 12) &* 0x9E37_79B9_7F4A_7C15 >> 48))
+    }
+
+    /// Waits until everything recorded so far is in the database; false if that failed (it will be tried again).
+    @discardableResult
+    public func flush() -> Bool {
+        core.request(.store)
+    }
+
+    /// Prunes everything that is past its retention now; for tests.
+    @discardableResult
+    func prune() -> Bool {
+        core.request(.prune)
+    }
+
+    /// Writes what is left and ends the writer. What is recorded later is lost. Calling it again does nothing.
+    public func close() {
+        closed.withLock { closed in
+            guard !closed else { return }
+            closed = true
+            core.stop()
+            finished.wait()
+        }
+    }
+
+    /// How the log is doing, for metrics.
+    public struct Statistics: Sendable, Equatable {
+        /// Octets of detail records that wait.
+        public var queued: Int
+        /// Octets that may wait.
+        public var queueCapacity: Int
+        /// Detail rows written since the start.
+        public var written: Int
+        /// Detail rows thinned out since the start, as far as the writer has taken note.
+        public var thinned: Int
+        /// True while the database can't be written.
+        public var failing: Bool
+    }
+
+    /// How the log is doing at this moment.
+    public var statistics: Statistics {
+        var queued = 0
+        var capacity = 0
+        for place in 0..<LogCore.stripeCount {
+            let (used, size) = core.stripes[place].state.withLock { ($0.details.used, $0.details.capacity) }
+            queued &+= used
+            capacity &+= size
+        }
+        return Statistics(
+            queued: queued, queueCapacity: capacity, written: core.written.load(ordering: .relaxed),
+            thinned: core.thinned.load(ordering: .relaxed), failing: core.failing.load(ordering: .relaxed))
+    }
+}

@@ -1,0 +1,125 @@
+public import Foundation
+
+/// What was refused in a period, and why: the figures, from which every format is rendered.
+///
+/// Each recipient that was asked for is in exactly one of the totals `refused`, `tempfailed`, `observed`, `accepted` and
+/// `mta_refused`. `by_reason` counts the verdicts that were not in the recipient's favour, enforced or observed, so its sum
+/// is `refused` + `tempfailed` + `observed`; what the MTA refused by itself (reason `mta`) is not in it, nor in the top
+/// lists, unless the report is asked for that reason. Totals, `by_reason` and the domains come from the exact counters, the
+/// other lists from detail rows: where some were thinned out, these lists are too low, and `thinned` says by how many rows
+/// (of all domains and reasons) at most.
+public struct RejectionReport: Codable, Sendable, Equatable {
+    /// From `since` up to, not including, `until`; in JSON ISO 8601, UTC.
+    public struct Period: Codable, Sendable, Equatable {
+        /// The beginning, a whole minute.
+        public var since: Date
+        /// The end, a whole minute.
+        public var until: Date
+    }
+
+    /// Numbers of recipients (RCPT commands).
+    public struct Totals: Codable, Sendable, Equatable {
+        /// Refused with a 5xx reply.
+        public var refused = 0
+        /// Accepted, or not objected to.
+        public var accepted = 0
+        /// Put off with a 4xx reply.
+        public var tempfailed = 0
+        /// Would have been refused or put off, but observe mode let them pass.
+        public var observed = 0
+        /// Refused by the MTA before Postern was asked.
+        public var mtaRefused = 0
+        /// Detail rows that found no room; their recipients are counted above.
+        public var thinned = 0
+
+        enum CodingKeys: String, CodingKey {
+            case refused, accepted, tempfailed, observed
+            case mtaRefused = "mta_refused"
+            case thinned
+        }
+    }
+
+    /// A refused recipient.
+    public struct Recipient: Codable, Sendable, Equatable {
+        /// As the client gave it.
+        public var recipient: String
+        /// How often.
+        public var count: Int
+    }
+
+    /// A recipient domain.
+    public struct Domain: Codable, Sendable, Equatable {
+        /// An A-label.
+        public var domain: String
+        /// How often.
+        public var count: Int
+    }
+
+    /// A client that was refused recipients.
+    public struct Client: Codable, Sendable, Equatable {
+        /// Its address, empty if unknown.
+        public var client: String
+        /// Its newest name, as the MTA says.
+        public var name: String
+        /// How often.
+        public var count: Int
+    }
+
+    /// A reverse-path.
+    public struct Sender: Codable, Sendable, Equatable {
+        /// Empty for `<>`.
+        public var sender: String
+        /// How often.
+        public var count: Int
+    }
+
+    /// A HELO name.
+    public struct Helo: Codable, Sendable, Equatable {
+        /// As the client gave it.
+        public var helo: String
+        /// How often.
+        public var count: Int
+    }
+
+    /// The most frequent ones, most frequent first, equals in alphabetical order.
+    public struct Top: Codable, Sendable, Equatable {
+        /// Recipients.
+        public var recipients: [Recipient] = []
+        /// Recipient domains; refusals that have none, or whose name isn't known, are left out.
+        public var domains: [Domain] = []
+        /// Clients.
+        public var clients: [Client] = []
+        /// Reverse-paths.
+        public var senders: [Sender] = []
+        /// HELO names.
+        public var helos: [Helo] = []
+    }
+
+    /// The period.
+    public var period: Period
+    /// The sums.
+    public var totals: Totals
+    /// Verdicts by reason.
+    public var byReason: [String: Int]
+    /// The top lists.
+    public var top: Top
+
+    enum CodingKeys: String, CodingKey {
+        case period, totals
+        case byReason = "by_reason"
+        case top
+    }
+
+    /// By reason, most frequent first, equals in alphabetical order.
+    public var reasons: [(reason: String, count: Int)] {
+        byReason.map { (reason: $0.key, count: $0.value) }.sorted { ($1.count, $0.reason) < ($0.count, $1.reason) }
+    }
+
+    /// The report as JSON: keys sorted, indented, times in ISO 8601 (UTC), ending with a line feed.
+    public func json() throws -> String {
+        let encoder = JSONEncoder()
+        encoder.dateEncodingStrategy = .iso8601
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n"
+    }
+}

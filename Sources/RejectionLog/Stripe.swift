@@ -1,0 +1,53 @@
+import Synchronization
+
+/// One of several places to which the callers' threads spread: whoever finds a stripe busy takes the next.
+struct Stripe: ~Copyable {
+    /// What is under the lock; held for a few copies, or for the exchange of the two handles.
+    struct State: Sendable {
+        var details: DetailBuffer
+        var counters: CounterTable
+
+        /// What became of a record.
+        enum Admission {
+            /// Counted, and its detail row queued if it has one.
+            case done
+            /// The same, and the writer should come before its time.
+            case filling
+            /// Nothing happened: the detail row doesn't fit.
+            case full
+        }
+
+        /// Counts and queues, or neither.
+        mutating func add(_ event: borrowing LogEvent, _ key: CounterKey) -> Admission {
+            if event.outcome == .accepted {
+                counters.add(key)
+                return .done
+            }
+            guard details.append(event) else { return .full }
+            counters.add(key)
+            return details.used &* 2 > details.capacity ? .filling : .done
+        }
+
+        /// Counts without a detail row, which is counted as thinned out.
+        mutating func addThinned(_ key: CounterKey) {
+            counters.add(key)
+            counters.add(.thinned(minute: key.minute))
+        }
+    }
+
+    let state: Mutex<State>
+    // Keeps the locks of neighbours out of one cache line.
+    private let padding: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0, 0, 0, 0, 0)
+
+    init(detailCapacity: Int, counterPlaces: Int) {
+        state = Mutex(
+            State(details: DetailBuffer(capacity: detailCapacity), counters: CounterTable(places: counterPlaces)))
+    }
+
+    deinit {
+        state.withLock {
+            $0.details.deallocate()
+            $0.counters.deallocate()
+        }
+    }
+}

@@ -1,0 +1,100 @@
+public import Foundation
+
+/// Times as people give them to `--since` and `--until`.
+public enum TimeExpression {
+    /// A text that is none of them.
+    public struct ParseError: Error, Sendable, Equatable, CustomStringConvertible {
+        /// What was given.
+        public let text: String
+
+        /// The sentence, with what is accepted.
+        public var description: String {
+            "\"\(SafeText.fitted(SafeText.escaped(text), 60))\" is not a time; accepted are now, today, yesterday, an age like "
+                + "30m, 12h, 7d or 2w, a date like 2026-11-24, and a date with a time like \"2026-11-24 10:00\" or "
+                + "2026-11-24T10:00:00, with or without a zone (Z, +01:00)"
+        }
+    }
+
+    /// The moment meant. `today`, `yesterday` and a date alone are the midnight at their beginning; an age (`s`, `m`, `h`,
+    /// `d` of 24 hours, `w`) is counted back from `now`; without a zone of its own a time is in `timeZone`.
+    public static func parse(
+        _ text: String, now: Date = Date(), timeZone: TimeZone = .current
+    ) throws(ParseError) -> Date {
+        let word = text.trimmingCharacters(in: .whitespaces).lowercased()
+        var calendar = Calendar(identifier: .gregorian)
+        calendar.timeZone = timeZone
+        let midnight = calendar.startOfDay(for: now)
+        switch word {
+        case "now": return now
+        case "today": return midnight
+        case "yesterday":
+            if let day = calendar.date(byAdding: .day, value: -1, to: midnight) { return calendar.startOfDay(for: day) }
+        default:
+            if let seconds = age(word) { return now.addingTimeInterval(-seconds) }
+            if let date = date(word, calendar) { return date }
+        }
+        throw ParseError(text: text)
+    }
+
+    private static func age(_ word: String) -> TimeInterval? {
+        let units: [Character: Double] = ["s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800]
+        guard let unit = word.last.flatMap({ units[$0] }), let number = number(word.dropLast(), digits: 1...6) else {
+            return nil
+        }
+        return Double(number) * unit
+    }
+
+    private static func date(_ word: String, _ zoned: Calendar) -> Date? {
+        var calendar = zoned
+        var day = word[...]
+        var clock: Substring?
+        if let gap = word.firstIndex(where: { $0 == "t" || $0 == " " }) {
+            day = word[..<gap]
+            clock = word[word.index(after: gap)...]
+        }
+        if let given = clock {
+            guard let (time, zone) = zone(given) else { return nil }
+            clock = time
+            if let zone { calendar.timeZone = zone }
+        }
+        let parts = day.split(separator: "-", omittingEmptySubsequences: false)
+        guard parts.count == 3, let year = number(parts[0], digits: 4...4), let month = number(parts[1], digits: 2...2),
+            let date = number(parts[2], digits: 2...2), year >= 1970
+        else { return nil }
+        var components = DateComponents(year: year, month: month, day: date)
+        if let clock {
+            let parts = clock.split(separator: ":", omittingEmptySubsequences: false)
+            guard (2...3).contains(parts.count), let hour = number(parts[0], digits: 2...2), hour < 24,
+                let minute = number(parts[1], digits: 2...2), minute < 60
+            else { return nil }
+            (components.hour, components.minute) = (hour, minute)
+            if parts.count == 3 {
+                guard let second = number(parts[2], digits: 2...2), second < 60 else { return nil }
+                components.second = second
+            }
+        }
+        // The calendar turns a 30th of February into a 2nd of March: only what comes back unchanged is a date.
+        guard let result = calendar.date(from: components) else { return nil }
+        let back = calendar.dateComponents([.year, .month, .day], from: result)
+        return back.year == year && back.month == month && back.day == date ? result : nil
+    }
+
+    /// The clock's part, and the zone if one is given; nil if what is given isn't a zone.
+    private static func zone(_ text: Substring) -> (Substring, TimeZone?)? {
+        if text.last == "z" { return (trimmed(text.dropLast()), .gmt) }
+        guard let sign = text.lastIndex(where: { $0 == "+" || $0 == "-" }) else { return (text, nil) }
+        let digits = text[text.index(after: sign)...].filter { $0 != ":" }
+        guard let number = number(digits[...], digits: 4...4), number / 100 < 15, number % 100 < 60 else { return nil }
+        let seconds = (number / 100 * 60 + number % 100) * 60
+        return TimeZone(secondsFromGMT: text[sign] == "-" ? -seconds : seconds).map { (trimmed(text[..<sign]), $0) }
+    }
+
+    private static func trimmed(_ text: Substring) -> Substring {
+        text.last == " " ? text.dropLast() : text
+    }
+
+    private static func number(_ text: Substring, digits: ClosedRange<Int>) -> Int? {
+        guard digits.contains(text.utf8.count), text.utf8.allSatisfy({ (48...57).contains($0) }) else { return nil }
+        return Int(text)
+    }
+}

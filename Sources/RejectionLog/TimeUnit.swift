@@ -1,0 +1,41 @@
+/// The spans by which counters are kept (UTC); the raw value is the database's.
+enum TimeUnit: Int64, CaseIterable {
+    case minute = 0
+    case hour = 1
+    case day = 2
+
+    var minutes: Int64 {
+        switch self {
+        case .minute: 1
+        case .hour: 60
+        case .day: 1440
+        }
+    }
+
+    /// The unit's first minute (since 1970).
+    func start(of minute: Int64) -> Int64 {
+        minute - minute % minutes
+    }
+
+    /// One range of rows of one unit.
+    struct Span: Equatable {
+        var unit: TimeUnit
+        var from: Int64
+        var to: Int64
+    }
+
+    /// The rows that make up the minutes `from ..< to`: whole days inside, hours and minutes at the edges.
+    static func spans(from: Int64, to: Int64) -> [Span] {
+        spans(from: max(from, 0), to: to, by: .day)
+    }
+
+    private static func spans(from: Int64, to: Int64, by unit: TimeUnit) -> [Span] {
+        guard from < to else { return [] }
+        guard let smaller = TimeUnit(rawValue: unit.rawValue - 1) else { return [Span(unit: unit, from: from, to: to)] }
+        let first = unit.start(of: from + unit.minutes - 1)
+        let last = unit.start(of: to)
+        guard first < last else { return spans(from: from, to: to, by: smaller) }
+        return spans(from: from, to: first, by: smaller) + [Span(unit: unit, from: first, to: last)]
+            + spans(from: last, to: to, by: smaller)
+    }
+}

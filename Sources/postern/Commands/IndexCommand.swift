@@ -1,0 +1,95 @@
+import ArgumentParser
+import Foundation
+import RecipientIndex
+
+/// `postern index`: the snapshot file.
+struct IndexCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "index", abstract: "Looks at the published snapshot of recipients.",
+        subcommands: [IndexInfoCommand.self, IndexVerify.self])
+}
+
+/// What `index info` and `index verify` share.
+struct SnapshotOption: ParsableArguments {
+    @OptionGroup var option: ConfigurationOption
+    @Argument(help: ArgumentHelp("The snapshot file; default: index.path of the configuration.", valueName: "file"))
+    var path: String?
+
+    /// The verified snapshot and its path; an unsound one ends the command with exit status 1.
+    func open() throws -> (path: String, snapshot: IndexSnapshot) {
+        let path = try self.path ?? option.load().index.path
+        do {
+            return (path, try IndexSnapshot(path: path))
+        } catch {
+            throw Messages.fail(error, 1)
+        }
+    }
+}
+
+/// `postern index verify`.
+struct IndexVerify: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "verify", abstract: "Tells whether the snapshot is sound, every octet of it.",
+        discussion:
+            "Exit status 0 when it is sound; 1 when it is damaged, of another version or missing, with the reason.")
+
+    @OptionGroup var snapshot: SnapshotOption
+
+    func run() throws {
+        let (path, snapshot) = try snapshot.open()
+        print("\(path): sound, \(snapshot.info.recipients) recipients")
+    }
+}
+
+/// `postern index info`.
+struct IndexInfoCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "info", abstract: "Tells what the snapshot holds: counts, age, sources. It holds no address.",
+        discussion:
+            "Exit status 0 when it is sound; 1 when it is damaged, of another version or missing, with the reason.")
+
+    @OptionGroup var snapshot: SnapshotOption
+    @Option(help: "text or json.")
+    var format = OutputFormat.text
+
+    func run() throws {
+        let (path, snapshot) = try snapshot.open()
+        let info = snapshot.info
+        switch format {
+        case .json:
+            print(
+                try JSON.text(
+                    Document(
+                        path: path, version: Int(info.version), created: info.created, recipients: info.recipients,
+                        catchAllDomains: info.catchAllDomains, fileSize: info.fileSize, sources: info.sources)))
+        case .text:
+            let age = Words.duration(seconds: Int(Date().timeIntervalSince(info.created)))
+            print("snapshot    \(path)")
+            print("created     \(Words.time(info.created)), \(age) ago")
+            print("recipients  \(info.recipients)")
+            print("catch-all   \(info.catchAllDomains) domain\(info.catchAllDomains == 1 ? "" : "s")")
+            print("size        \(info.fileSize) octets, format version \(info.version)")
+            for source in info.sources {
+                print(
+                    "source      \(source.name.escapedForMessage) (\(source.type)): \(source.recipients) recipients, read "
+                        + Words.time(source.asOf))
+            }
+        }
+    }
+
+    private struct Document: Encodable {
+        let path: String
+        let version: Int
+        let created: Date
+        let recipients: Int
+        let catchAllDomains: Int
+        let fileSize: Int
+        let sources: [IndexSource]
+
+        enum CodingKeys: String, CodingKey {
+            case path, version, created, recipients, sources
+            case catchAllDomains = "catch_all_domains"
+            case fileSize = "file_size"
+        }
+    }
+}

@@ -1,0 +1,44 @@
+import ArgumentParser
+import DirectorySync
+import Foundation
+import Logging
+import Milter
+import RecipientFilter
+import RecipientIndex
+import RejectionLog
+
+/// `postern serve`: the filter with its sync thread.
+struct Serve: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve", abstract: "Runs the filter with its sync thread, in the foreground.",
+        discussion: """
+            The filter answers from the snapshot at index.path, which the sync thread publishes, and takes a new one over \
+            within a second, whoever wrote it. Messages go to standard error, for the journal.
+
+            SIGTERM and SIGINT end it cleanly: the recipients in judgement get their answers, the log is written out. \
+            SIGHUP is ignored.
+
+            Exit status: 0 after a clean stop; 69 the socket is in use or can't be had; 65 the database is damaged or of a \
+            newer version; 73 a file can't be made; 77 not permitted; 78 faulty configuration.
+            """)
+
+    @OptionGroup var option: ConfigurationOption
+
+    func run() throws {
+        do {
+            try MilterSignals.prepare()
+        } catch {
+            throw Messages.fail(error, ExitStatus.software)
+        }
+        let configuration = try option.load()
+        let service = try FilterService(configuration, configurationFile: option.file)
+        try service.start()
+        while MilterSignals.wait() == .reload {
+            service.logger.notice("SIGUSR1: this version reads its configuration at the start only; restart it instead")
+        }
+        service.stop()
+        // libmilter's threads are held back, not gone: nothing may be torn down beneath them.
+        fflush(nil)
+        _exit(0)
+    }
+}

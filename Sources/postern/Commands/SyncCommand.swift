@@ -1,0 +1,92 @@
+import ArgumentParser
+import DirectorySync
+import Foundation
+import Logging
+import Milter
+
+/// `postern sync`: the sources into the index.
+struct SyncCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "sync", abstract: "Pulls all sources and publishes the index.",
+        discussion: """
+            Shows what is added and removed since the last index, and publishes the new one, which a running filter takes over \
+            within a second. Without --once it stays and goes on as the sync thread of postern serve would; run it so, or from \
+            a timer, where the filter itself has no [[source]].
+
+            A list that would lose too much (sync.max_shrink), is too short (sync.minimum) or lacks a canary (sync.canaries) \
+            is refused, and the index in use stays. --accept-shrink lets through what max_shrink refuses, this time.
+
+            Exit status: 0 published or nothing to do; 1 refused by a guard; 65 a malformed line in a source; 74 the state or \
+            the index can't be written; 75 a source can't be reached, or another sync is at work; 78 faulty configuration.
+
+              postern sync --once --dry-run     what would change
+              postern sync --once               change it
+            """)
+
+    @OptionGroup var option: ConfigurationOption
+    @Flag(help: "Sync once and end.")
+    var once = false
+    @Flag(name: .customLong("dry-run"), help: "Show what would change and write nothing; implies --once.")
+    var dryRun = false
+    @Flag(name: .customLong("accept-shrink"), help: "Accept a list that max_shrink refuses; needs --once or --dry-run.")
+    var acceptShrink = false
+    @Option(help: "text or json.")
+    var format = OutputFormat.text
+
+    func validate() throws {
+        if acceptShrink && !once && !dryRun {
+            throw ValidationError("--accept-shrink is for a single sync: add --once.")
+        }
+    }
+
+    func run() throws {
+        if !once && !dryRun { try prepareSignals() }
+        let configuration = try option.load()
+        guard !configuration.sync.sources.isEmpty else {
+            throw Messages.fail(
+                "\(option.file): there is no [[source]] to pull; accepted: at least one", ExitStatus.configuration)
+        }
+        do {
+            let synchronizer = try Synchronizer(configuration.syncConfiguration)
+            guard once || dryRun else {
+                try stay(synchronizer)
+                return
+            }
+            let report = try synchronizer.run(dryRun: dryRun, acceptShrink: acceptShrink)
+            try show(report)
+            for source in report.failures {
+                Messages.write("source \(source.name): \(source.failure ?? ""); its last list stays in use")
+            }
+            if report.refusal != nil { throw ExitCode(1) }
+            if !report.failures.isEmpty { throw ExitCode(ExitStatus.temporaryFailure) }
+        } catch let error as SyncError {
+            if let report = error.report { try show(report) }
+            throw Messages.fail(error, error.exitStatus)
+        }
+    }
+
+    private func show(_ report: SyncReport) throws {
+        switch format {
+        case .json: print(try JSON.text(report))
+        case .text: print(SyncReportText(report).text)
+        }
+    }
+
+    private func prepareSignals() throws {
+        do {
+            try MilterSignals.prepare()
+        } catch {
+            throw Messages.fail(error, ExitStatus.software)
+        }
+    }
+
+    /// Goes on until SIGTERM or SIGINT.
+    private func stay(_ synchronizer: Synchronizer) throws {
+        let logger = Logger(label: "postern", factory: { StreamLogHandler.standardError(label: $0) })
+        try synchronizer.prepare()
+        let thread = SyncThread(synchronizer) { SyncReportText.log($0, logger) }
+        thread.start()
+        while MilterSignals.wait() == .reload {}
+        thread.stop()
+    }
+}

@@ -1,0 +1,390 @@
+import DirectorySync
+import Foundation
+import MailAddress
+import Milter
+import RecipientFilter
+import TOMLKit
+
+extension Configuration {
+    /// Reads and checks a configuration file.
+    ///
+    /// - Throws: ``ConfigurationError`` with every fault of the file.
+    static func load(_ path: String) throws(ConfigurationError) -> Configuration {
+        func refuse(_ message: String) -> ConfigurationError {
+            ConfigurationError(file: path, faults: [ConfigurationFault(key: nil, line: nil, message: message)])
+        }
+        let file = URL(fileURLWithPath: path).standardizedFileURL.path
+        let bytes: Data
+        do {
+            bytes = try Data(contentsOf: URL(fileURLWithPath: file))
+        } catch {
+            throw refuse(
+                "can't be read: \(FileFault.reason(file) ?? "\(error)"); a sample is printed by: postern config sample")
+        }
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw refuse("isn't UTF-8; accepted: a TOML file in UTF-8")
+        }
+        let table: TOMLTable
+        do {
+            table = try TOMLTable(string: text)
+        } catch let error as TOMLParseError {
+            throw ConfigurationError(
+                file: path,
+                faults: [
+                    ConfigurationFault(
+                        key: nil, line: error.source.begin.line,
+                        message:
+                            "isn't TOML: \(error.description); accepted: TOML 1.0, as printed by: postern config sample"
+                    )
+                ])
+        } catch {
+            throw refuse("isn't TOML: \(error)")
+        }
+        let lines = ConfigurationLines(text)
+        let faults = ConfigurationFaults(lines)
+        let configuration = ConfigurationReader(file: file, lines: lines, faults: faults)
+            .read(ConfigurationTable(table, faults: faults))
+        guard faults.list.isEmpty else {
+            let sorted = faults.list.enumerated().sorted {
+                ($0.element.line ?? 0, $0.offset) < ($1.element.line ?? 0, $1.offset)
+            }
+            throw ConfigurationError(file: path, faults: sorted.map(\.element))
+        }
+        return configuration
+    }
+}
+
+/// Reads the sections one after the other; what is wrong goes to `faults`, and a default takes its place meanwhile.
+private struct ConfigurationReader {
+    let file: String
+    let lines: ConfigurationLines
+    let faults: ConfigurationFaults
+
+    func read(_ top: ConfigurationTable) -> Configuration {
+        var configuration = Configuration(file: file, lines: lines)
+        readMilter(top.section("milter"), &configuration)
+        readRecipients(top.section("recipients"), &configuration)
+        readPolicy(top.section("policy"), &configuration)
+        readRelay(top.section("relay"), &configuration)
+        readDomains(top.sections("domain"), &configuration)
+        readHarvest(top.section("harvest"), &configuration)
+        readReplies(top.section("replies"), &configuration)
+        let index = top.section("index")
+        readIndex(index, &configuration)
+        readSync(top.section("sync"), &configuration)
+        readSources(top.sections("source"), &configuration)
+        readLog(top.section("log"), &configuration)
+        readHTTP(top.section("http"), &configuration)
+        top.finish()
+        configuration.policy.indexExpected = !configuration.sync.sources.isEmpty || index.has("path")
+        return configuration
+    }
+
+    // MARK: Sections
+
+    private func readMilter(_ table: ConfigurationTable, _ configuration: inout Configuration) {
+        if let text = table.string("socket") {
+            do { configuration.socket = try MilterSocket(text) } catch { table.fault("socket", "\(error)") }
+        }
+        if let text = table.string("socket_mode") {
+            if let mode = UInt32(text, radix: 8), (3...4).contains(text.count), mode <= 0o777, mode & 0o600 == 0o600 {
+                configuration.socketMode = mode
+            } else {
+                table.fault(
+                    "socket_mode",
+                    "\"\(text)\" is not a mode; accepted: octal digits, such as \"0660\", that let the owner "
+                        + "read and write")
+            }
+        }
+        table.finish()
+    }
+
+    private func readRelay(_ table: ConfigurationTable, _ configuration: inout Configuration) {
+        var seen: Set<String> = []
+        func add(_ name: String, _ key: String) {
+            guard seen.insert(name).inserted else { return }
+            configuration.domains.append(.init(name: name, key: key, rules: configuration.rules))
+        }
+        for (index, text) in (table.strings("domains") ?? []).enumerated() {
+            let isDotted = text.hasPrefix(".")
+            do {
+                let name = try DomainName(isDotted ? String(text.dropFirst()) : text)
+                add((isDotted ? "." : "") + name.aLabel, "relay.domains")
+            } catch {
+                table.fault(
+                    "domains[\(index)]",
+                    "\"\(text)\" is not a domain name (\(error)); accepted: such as \"example.com\"")
+            }
+        }
+        for (index, text) in (table.strings("domains_from") ?? []).enumerated() {
+            let path = absolute(text)
+            do {
+                for name in try parseDomainTable(path: path) { add(name, "relay.domains_from (\(text))") }
+            } catch {
+                table.fault("domains_from[\(index)]", "\(error)")
+            }
+        }
+        configuration.policy.subdomains = table.bool("subdomains") ?? false
+        configuration.policy.trustAuthenticated = table.bool("trust_authenticated") ?? true
+        for (index, text) in (table.strings("trusted_networks") ?? ["127.0.0.0/8", "::1/128"]).enumerated() {
+            do {
+                configuration.policy.trustedNetworks.append(try Network(text))
+            } catch {
+                table.fault("trusted_networks[\(index)]", "\(error)")
+            }
+        }
+        if configuration.domains.isEmpty, faults.list.allSatisfy({ $0.key?.hasPrefix("relay.domains") != true }) {
+            table.fault(
+                "domains",
+                "no relay domain is given, so all mail would be refused; accepted: at least one domain here or in a "
+                    + "table of relay.domains_from")
+        }
+        table.finish()
+    }
+
+    private func readRecipients(_ table: ConfigurationTable, _ configuration: inout Configuration) {
+        if let always = table.strings("always") {
+            configuration.policy.always = always.enumerated().compactMap { index, text in
+                do {
+                    return try RecipientAddress(path: "\(text)@example.invalid").localPart
+                } catch {
+                    table.fault(
+                        "always[\(index)]",
+                        "\"\(text)\" is not a local part (\(error)); accepted: such as \"postmaster\"")
+                    return nil
+                }
+            }
+        }
+        if let delimiter = delimiter(table) { configuration.rules.delimiter = delimiter }
+        configuration.policy.blocked = (table.strings("blocked") ?? []).enumerated().compactMap { index, text in
+            if let address = try? RecipientAddress(path: text), address.hasDomain { return address.key }
+            table.fault(
+                "blocked[\(index)]", "\"\(text)\" is not an address; accepted: such as \"old-list@example.com\"")
+            return nil
+        }
+        table.finish()
+    }
+
+    private func readPolicy(_ table: ConfigurationTable, _ configuration: inout Configuration) {
+        readRules(table, &configuration.rules)
+        configuration.policy.observe = configuration.rules.observe
+        table.finish()
+    }
+
+    /// The keys that `[policy]` and `[[domain]]` share.
+    private func readRules(_ table: ConfigurationTable, _ rules: inout Policy.Rules) {
+        if let observe = table.choice("mode", ["enforce": false, "observe": true]) { rules.observe = observe }
+        if let action = table.choice(
+            "index_missing", ["tempfail": Verdict.Action.tempfail, "accept": .accept])
+        {
+            rules.indexMissing = action
+        }
+        if let action = table.choice(
+            "index_stale", ["keep": Verdict.Action?.none, "tempfail": .tempfail, "accept": .accept])
+        {
+            rules.indexStale = action
+        }
+        if let hide = table.choice("internal_only", ["reject": false, "unknown": true]) {
+            rules.hideInternalOnly = hide
+        }
+        if let hide = table.choice("disabled", ["unknown": true, "reject": false]) { rules.hideDisabled = hide }
+    }
+
+    private func readDomains(_ tables: [ConfigurationTable], _ configuration: inout Configuration) {
+        var seen: Set<String> = []
+        for table in tables {
+            defer { table.finish() }
+            var rules = configuration.rules
+            readRules(table, &rules)
+            if let catchAll = table.bool("catch_all") { rules.catchAll = catchAll }
+            if let delimiter = delimiter(table) { rules.delimiter = delimiter }
+            guard let text = table.string("name") else {
+                if !table.has("name") { table.fault("name", "is missing; accepted: one of the relay domains") }
+                continue
+            }
+            let isDotted = text.hasPrefix(".")
+            guard let domain = try? DomainName(isDotted ? String(text.dropFirst()) : text) else {
+                table.fault("name", "\"\(text)\" is not a domain name; accepted: one of the relay domains")
+                continue
+            }
+            let name = (isDotted ? "." : "") + domain.aLabel
+            guard seen.insert(name).inserted else {
+                table.fault("name", "\"\(text)\" has a [[domain]] already; accepted: one for each domain")
+                continue
+            }
+            if let position = configuration.domains.firstIndex(where: { $0.name == name }) {
+                configuration.domains[position].rules = rules
+            } else if isBelowRelayDomain(name, configuration) {
+                configuration.domains.append(.init(name: name, key: table.name("name"), rules: rules))
+            } else {
+                let known = configuration.domains.prefix(5).map(\.name).joined(separator: ", ")
+                table.fault(
+                    "name",
+                    "\"\(text)\" is not a relay domain; accepted: a domain of relay.domains or relay.domains_from"
+                        + (known.isEmpty ? "" : " (\(known)\(configuration.domains.count > 5 ? ", …" : ""))"))
+            }
+        }
+    }
+
+    /// Whether the domain is one by way of `relay.subdomains` or of an entry with a leading dot.
+    private func isBelowRelayDomain(_ name: String, _ configuration: Configuration) -> Bool {
+        configuration.domains.contains { relay in
+            relay.name.hasPrefix(".")
+                ? name.hasSuffix(relay.name) : configuration.policy.subdomains && name.hasSuffix(".\(relay.name)")
+        }
+    }
+
+    private func readHarvest(_ table: ConfigurationTable, _ configuration: inout Configuration) {
+        var harvest = Policy.Harvest()
+        if let limit = table.integer("limit", 0...1_000_000) { harvest.limit = limit }
+        if let window = table.duration("window", minimum: 1) { harvest.window = window }
+        if let prefix = table.integer("ipv4_prefix", 8...32) { harvest.ipv4Prefix = prefix }
+        if let prefix = table.integer("ipv6_prefix", 16...128) { harvest.ipv6Prefix = prefix }
+        configuration.policy.harvest = harvest
+        table.finish()
+    }
+
+    private func readReplies(_ table: ConfigurationTable, _ configuration: inout Configuration) {
+        for kind in ReplyKind.allCases {
+            guard let text = table.string(kind.key) else { continue }
+            do {
+                configuration.policy.replies[kind] = try ReplyTemplate(text, for: kind)
+            } catch {
+                table.fault(kind.key, "\"\(text.escapedForMessage)\" \(error)")
+            }
+        }
+        table.finish()
+    }
+
+    private func readIndex(_ table: ConfigurationTable, _ configuration: inout Configuration) {
+        if let path = filePath(table, "path") { configuration.index.path = path }
+        if let age = table.duration("max_age") { configuration.index.maximumAge = age }
+        configuration.policy.maximumIndexAge =
+            configuration.index.maximumAge > 0 ? Int64(configuration.index.maximumAge) : nil
+        table.finish()
+    }
+
+    private func readSync(_ table: ConfigurationTable, _ configuration: inout Configuration) {
+        if let path = filePath(table, "state") { configuration.sync.state = path }
+        if let interval = table.duration("interval", minimum: 1) { configuration.sync.interval = interval }
+        if let shrink = table.percentage("max_shrink") { configuration.sync.maximumShrink = shrink }
+        if let minimum = table.integer("minimum", 0...Int.max) { configuration.sync.minimum = minimum }
+        configuration.sync.canaries = (table.strings("canaries") ?? []).enumerated().compactMap { index, text in
+            if let address = try? RecipientAddress(path: text), address.hasDomain { return address.key }
+            table.fault("canaries[\(index)]", "\"\(text)\" is not an address; accepted: such as \"ceo@example.com\"")
+            return nil
+        }
+        table.finish()
+    }
+
+    private func readSources(_ tables: [ConfigurationTable], _ configuration: inout Configuration) {
+        var names: Set<String> = []
+        for table in tables {
+            let name = table.string("name")
+            if let name, name.isEmpty || name.contains(where: \.isNewline) {
+                table.fault("name", "\"\(name.escapedForMessage)\" is not a name; accepted: one line of text")
+            } else if let name, !names.insert(name).inserted {
+                table.fault("name", "\"\(name)\" names another source already; accepted: a name of its own for each")
+            } else if !table.has("name") {
+                table.fault("name", "is missing; accepted: a name of your choice, such as \"headquarters\"")
+            }
+            let type = table.string("type")
+            guard let type, type == "file" else {
+                switch type {
+                case nil where !table.has("type"): table.fault("type", "is missing; accepted: \"file\"")
+                case let type? where ["active-directory", "openldap", "ldap", "command"].contains(type):
+                    table.fault("type", "\"\(type)\" is not supported by this version; accepted: \"file\"")
+                case let type?: table.fault("type", "\"\(type)\" is not known; accepted: \"file\"")
+                case nil: break
+                }
+                continue
+            }
+            let format = table.choice(
+                "format", ["postfix": TableFormat.postfix, "sendmail": .sendmail, "list": .list])
+            if !table.has("format") {
+                table.fault("format", "is missing; accepted: \"postfix\", \"sendmail\", \"list\"")
+            }
+            let path = filePath(table, "path")
+            if !table.has("path") { table.fault("path", "is missing; accepted: the path of a file") }
+            if let path, let reason = FileFault.reason(path) {
+                configuration.sourceFaults.append(
+                    ConfigurationFault(
+                        key: table.name("path"), line: lines.line(of: table.name("path")),
+                        message: "\"\(path)\" can't be read: \(reason); accepted: a readable file"))
+            }
+            let domains = sourceDomains(table, configuration)
+            table.finish()
+            guard let name, let format, let path else { continue }
+            configuration.sync.sources.append(
+                SourceConfiguration(name: name, kind: .file(format: format, path: path), domains: domains))
+        }
+    }
+
+    private func sourceDomains(_ table: ConfigurationTable, _ configuration: Configuration) -> Set<String>? {
+        guard let texts = table.strings("domains") else { return nil }
+        let known = Set(configuration.domains.map(\.name))
+        return Set(
+            texts.enumerated().compactMap { index, text in
+                guard let name = try? DomainName(text).aLabel else {
+                    table.fault("domains[\(index)]", "\"\(text)\" is not a domain name; accepted: a relay domain")
+                    return nil
+                }
+                if !known.contains(name) && !isBelowRelayDomain(name, configuration) {
+                    table.fault(
+                        "domains[\(index)]", "\"\(text)\" is not a relay domain; accepted: a domain of relay.domains")
+                }
+                return name
+            })
+    }
+
+    private func readLog(_ table: ConfigurationTable, _ configuration: inout Configuration) {
+        if let path = filePath(table, "database") { configuration.log.database = path }
+        if let retention = table.duration("retention", minimum: 3600) { configuration.log.retention = retention }
+        table.finish()
+    }
+
+    private func readHTTP(_ table: ConfigurationTable, _ configuration: inout Configuration) {
+        if let listen = table.string("listen"), !listen.isEmpty {
+            if HostAndPort(listen) == nil {
+                table.fault(
+                    "listen",
+                    "\"\(listen)\" is not an address; accepted: host:port, such as \"127.0.0.1:8892\", or \"\"")
+            } else {
+                configuration.notices.append(
+                    "http.listen: metrics and the live page are not part of this version: nothing listens on \(listen)")
+            }
+        }
+        table.finish()
+    }
+
+    // MARK: Values
+
+    private func delimiter(_ table: ConfigurationTable) -> String? {
+        guard let text = table.string("delimiter") else { return nil }
+        guard text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: "@") && $0 != UInt8(ascii: "\"") })
+        else {
+            table.fault(
+                "delimiter",
+                "\"\(text.escapedForMessage)\" can't set off a detail; accepted: printable ASCII characters other "
+                    + "than @ and \", such as \"+\" or \"+-\", or \"\" for none")
+            return nil
+        }
+        return text
+    }
+
+    private func filePath(_ table: ConfigurationTable, _ key: String) -> String? {
+        guard let text = table.string(key) else { return nil }
+        guard !text.isEmpty, !text.utf8.contains(0), !text.hasSuffix("/") else {
+            table.fault(
+                key, "\"\(text.escapedForMessage)\" is not a file's path; accepted: such as \"/var/lib/postern/file\"")
+            return nil
+        }
+        return absolute(text)
+    }
+
+    /// A path relative to the configuration file's folder, made absolute.
+    private func absolute(_ path: String) -> String {
+        guard !path.hasPrefix("/") else { return path }
+        return URL(fileURLWithPath: path, relativeTo: URL(fileURLWithPath: file).deletingLastPathComponent()).path
+    }
+}

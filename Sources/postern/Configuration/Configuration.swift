@@ -1,0 +1,82 @@
+import DirectorySync
+import Foundation
+import MailAddress
+import Milter
+import RecipientFilter
+
+/// The configuration file, read, checked and with its defaults filled in. All paths are absolute.
+struct Configuration: Sendable {
+    /// Where commands look for the file when `--config` doesn't say.
+    static let defaultPath = "/etc/postern/postern.toml"
+
+    /// The file that was read.
+    let file: String
+    /// The lines of its keys.
+    let lines: ConfigurationLines
+
+    var socket = Self.defaultSocket
+    var socketMode: UInt32 = 0o660
+
+    /// The relay domains with the key that each comes from.
+    var domains: [RelayDomain] = []
+    /// The policy without its domains' tags.
+    var policy = Policy.Settings()
+    /// What holds for a domain with no `[[domain]]` of its own.
+    var rules = Policy.Rules()
+
+    var index = Index()
+    var sync = Sync()
+    var log = Log()
+    /// Sources whose files can't be read now: faults to `config check`, a failed pull to the sync thread.
+    var sourceFaults: [ConfigurationFault] = []
+    /// What is accepted and not yet acted on, a line each.
+    var notices: [String] = []
+
+    /// One relay domain.
+    struct RelayDomain: Sendable {
+        /// The A-label.
+        let name: String
+        /// The key that names it: `relay.domains`, or `relay.domains_from` with the table.
+        let key: String
+        var rules: Policy.Rules
+    }
+
+    struct Index: Sendable {
+        var path = "/var/lib/postern/recipients.index"
+        var maximumAge = 7 * 86_400
+    }
+
+    struct Sync: Sendable {
+        var state = "/var/lib/postern/sync.sqlite"
+        var interval = 300
+        var maximumShrink = 0.1
+        var minimum = 1
+        var canaries: [String] = []
+        var sources: [SourceConfiguration] = []
+    }
+
+    struct Log: Sendable {
+        var database = "/var/lib/postern/rejections.sqlite"
+        var retention = 90 * 86_400
+    }
+
+    private static let defaultSocket: MilterSocket = {
+        do { return try MilterSocket("inet:8891@127.0.0.1") } catch { preconditionFailure("\(error)") }
+    }()
+
+    /// What the sync thread needs.
+    var syncConfiguration: SyncConfiguration {
+        SyncConfiguration(
+            statePath: sync.state, indexPath: index.path, interval: .seconds(sync.interval),
+            maxShrink: sync.maximumShrink,
+            minimum: sync.minimum, canaries: sync.canaries, maxAge: .seconds(index.maximumAge),
+            relayDomains: Set(domains.map(\.name)), subdomains: policy.subdomains, sources: sync.sources)
+    }
+
+    /// The policy, each domain tagged by `tag`.
+    func compiledPolicy(tag: (String) -> UInt32) -> Policy {
+        var settings = policy
+        settings.domains = domains.map { ($0.name, $0.rules, tag($0.name)) }
+        return Policy(settings)
+    }
+}

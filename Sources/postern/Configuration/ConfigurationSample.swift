@@ -1,0 +1,77 @@
+/// The configuration that `postern config sample` prints.
+enum ConfigurationSample {
+    /// A whole TOML file: what must be set stands there, what has a default stands there with it as a comment.
+    static let text = ##"""
+        # Postern: the configuration file. Lines that begin with # show the defaults.
+        # Durations are written 30s, 5m, 12h, 7d. Paths may be relative to this file's folder.
+        # After a change: postern config check
+
+        [milter]
+        # Where the MTA finds the filter: inet:PORT@HOST, inet6:PORT@HOST or unix:/PATH.
+        # For Sendmail on the same host take a unix socket: over TCP each of its recipients waits 40 ms.
+        socket = "inet:8891@127.0.0.1"
+        # socket_mode = "0660"            # of a unix socket: the MTA's user must be able to write to it
+
+        [relay]
+        # The domains that this gateway takes mail for. All others are refused, but from trusted clients.
+        domains = ["example.com", "example.org"]
+        # domains_from = ["/etc/postfix/relay_domains"]   # tables; their left sides count
+        # subdomains = false              # true: sub-domains of these too
+        # trusted_networks = ["127.0.0.0/8", "::1/128"]   # clients that may relay
+        # trust_authenticated = true      # so may clients that have logged in
+
+        [recipients]
+        # always = ["postmaster", "abuse"]   # local parts that every relay domain accepts
+        # delimiter = "+"                 # user+detail is judged as user; "" turns it off
+        # blocked = ["old-list@example.com"]   # refused, whatever the sources say
+
+        # Settings for one domain; mode, catch_all, delimiter and the keys of [policy] may stand here.
+        # [[domain]]
+        # name = "example.org"
+        # catch_all = true                # accept every recipient
+        # mode = "observe"                # judge and log, but refuse nothing
+
+        [policy]
+        # Begin with "observe": nothing is refused, and `postern report` shows what would have been.
+        mode = "enforce"
+        # index_missing = "tempfail"      # no index yet: "tempfail" or "accept"
+        # index_stale = "keep"            # index older than index.max_age: "keep" refusing, "tempfail" or "accept"
+        # internal_only = "reject"        # or "unknown": hide that the recipient exists
+        # disabled = "unknown"            # or "reject": tell that the mailbox is disabled
+
+        [harvest]
+        # limit = 50                      # unknown recipients for each client network and window; 0 turns it off
+        # window = "10m"
+        # ipv4_prefix = 32
+        # ipv6_prefix = 64
+
+        [replies]
+        # {recipient}, {domain} and {client} are filled in. Also: relay, syntax, blocked, harvest, no_index, stale_index,
+        # internal, disabled.
+        # unknown = "550 5.1.1 <{recipient}>: Recipient address rejected: User unknown"
+
+        [index]
+        # path = "/var/lib/postern/recipients.index"
+        # max_age = "7d"                  # "0s": no limit
+
+        [sync]
+        # state = "/var/lib/postern/sync.sqlite"
+        # interval = "5m"
+        # max_shrink = "10%"              # a sync that would drop more is refused, and the old index stays
+        # minimum = 1                     # so is one that would leave fewer recipients than this
+        # canaries = ["ceo@example.com"]  # and one in which any of these is missing
+
+        # Where the recipients come from; any number of sources.
+        [[source]]
+        name = "recipients"
+        type = "file"
+        format = "postfix"                # a Postfix table; "sendmail": access or virtusertable; "list": one address a line
+        path = "/etc/postfix/relay_recipients"
+        # domains = ["example.com"]       # the source may feed these only; default: all relay domains
+
+        [log]
+        # database = "/var/lib/postern/rejections.sqlite"
+        # retention = "90d"
+
+        """##
+}

@@ -1,0 +1,222 @@
+import Foundation
+import TOMLKit
+
+/// Collects the faults while a configuration is read, so that all are told at once.
+final class ConfigurationFaults {
+    private(set) var list: [ConfigurationFault] = []
+    private let lines: ConfigurationLines
+
+    init(_ lines: ConfigurationLines) { self.lines = lines }
+
+    func add(_ key: String, _ message: String) {
+        list.append(ConfigurationFault(key: key, line: lines.line(of: key), message: message))
+    }
+}
+
+/// A table of the configuration file that remembers which keys were asked for: the rest are unknown.
+struct ConfigurationTable {
+    /// The dotted name of the table; empty at the top.
+    let path: String
+    let faults: ConfigurationFaults
+    private let values: [String: any TOMLValueConvertible]
+    private let asked = Asked()
+
+    private final class Asked {
+        var keys: [String] = []
+    }
+
+    init(_ table: TOMLTable, path: String = "", faults: ConfigurationFaults) {
+        self.path = path
+        self.faults = faults
+        var values: [String: any TOMLValueConvertible] = [:]
+        for (key, value) in table { values[key] = value }
+        self.values = values
+    }
+
+    /// An empty table, for a section that the file doesn't have.
+    private init(missing path: String, faults: ConfigurationFaults) {
+        self.path = path
+        self.faults = faults
+        values = [:]
+    }
+
+    func name(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
+
+    func fault(_ key: String, _ message: String) { faults.add(name(key), message) }
+
+    func has(_ key: String) -> Bool { values[key] != nil }
+
+    private func value(_ key: String) -> (any TOMLValueConvertible)? {
+        asked.keys.append(key)
+        return values[key]
+    }
+
+    private func wrongType(_ key: String, _ value: any TOMLValueConvertible, _ accepted: String) {
+        let given = Self.shown(value)
+        fault(key, "\(given) is \(Self.article(value.type)); accepted: \(accepted)")
+    }
+
+    // MARK: Sections
+
+    func section(_ key: String) -> ConfigurationTable {
+        guard let value = value(key) else { return ConfigurationTable(missing: name(key), faults: faults) }
+        guard let table = value.table else {
+            wrongType(key, value, "a table, [\(name(key))]")
+            return ConfigurationTable(missing: name(key), faults: faults)
+        }
+        return ConfigurationTable(table, path: name(key), faults: faults)
+    }
+
+    func sections(_ key: String) -> [ConfigurationTable] {
+        guard let value = value(key) else { return [] }
+        guard let array = value.array else {
+            wrongType(key, value, "tables, [[\(name(key))]]")
+            return []
+        }
+        return array.enumerated().compactMap { index, element in
+            guard let table = element.table else {
+                fault("\(key)[\(index)]", "\(Self.shown(element)) is \(Self.article(element.type)); accepted: a table")
+                return nil
+            }
+            return ConfigurationTable(table, path: "\(name(key))[\(index)]", faults: faults)
+        }
+    }
+
+    // MARK: Values
+
+    func string(_ key: String) -> String? {
+        guard let value = value(key) else { return nil }
+        guard let string = value.string else {
+            wrongType(key, value, "a string")
+            return nil
+        }
+        return string
+    }
+
+    func bool(_ key: String) -> Bool? {
+        guard let value = value(key) else { return nil }
+        guard let bool = value.bool else {
+            wrongType(key, value, "true or false")
+            return nil
+        }
+        return bool
+    }
+
+    func integer(_ key: String, _ range: ClosedRange<Int>) -> Int? {
+        guard let value = value(key) else { return nil }
+        let accepted =
+            range.upperBound == .max
+            ? "a whole number from \(range.lowerBound) up"
+            : "a whole number from \(range.lowerBound) to \(range.upperBound)"
+        guard let integer = value.int else {
+            wrongType(key, value, accepted)
+            return nil
+        }
+        guard range.contains(integer) else {
+            fault(key, "\(integer) is out of range; accepted: \(accepted)")
+            return nil
+        }
+        return integer
+    }
+
+    func strings(_ key: String) -> [String]? {
+        guard let value = value(key) else { return nil }
+        guard let array = value.array else {
+            wrongType(key, value, "a list of strings, such as [\"a\", \"b\"]")
+            return nil
+        }
+        return array.enumerated().compactMap { index, element in
+            if let string = element.string { return string }
+            fault("\(key)[\(index)]", "\(Self.shown(element)) is \(Self.article(element.type)); accepted: a string")
+            return nil
+        }
+    }
+
+    /// A string out of a fixed set, as the value that it stands for.
+    func choice<Value>(_ key: String, _ choices: KeyValuePairs<String, Value>) -> Value? {
+        guard let string = string(key) else { return nil }
+        if let choice = choices.first(where: { $0.key == string }) { return choice.value }
+        let accepted = choices.map { "\"\($0.key)\"" }.joined(separator: ", ")
+        fault(key, "\"\(string)\" is not known; accepted: \(accepted)")
+        return nil
+    }
+
+    /// A length of time in seconds: `30s`, `5m`, `12h`, `7d`, `2w`.
+    func duration(_ key: String, minimum: Int = 0) -> Int? {
+        guard let string = string(key) else { return nil }
+        let accepted = "a number with a unit, such as \"30s\", \"5m\", \"12h\" or \"7d\""
+        let units: [Character: Int] = ["s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800]
+        guard let last = string.last, let unit = units[last], let count = Int(string.dropLast()), count >= 0,
+            string.first != "+"
+        else {
+            fault(key, "\"\(string)\" is not a duration; accepted: \(accepted)")
+            return nil
+        }
+        let (seconds, overflow) = count.multipliedReportingOverflow(by: unit)
+        guard !overflow, seconds <= 100 * 366 * 86_400 else {
+            fault(key, "\"\(string)\" is over a hundred years; accepted: \(accepted)")
+            return nil
+        }
+        guard seconds >= minimum else {
+            fault(key, "\"\(string)\" is too short; accepted: at least \(minimum)s")
+            return nil
+        }
+        return seconds
+    }
+
+    /// A percentage as a fraction of 1.
+    func percentage(_ key: String) -> Double? {
+        guard let string = string(key) else { return nil }
+        guard string.last == "%", let percent = Double(string.dropLast()), (0...100).contains(percent) else {
+            fault(key, "\"\(string)\" is not a percentage; accepted: \"0%\" to \"100%\"")
+            return nil
+        }
+        return percent / 100
+    }
+
+    /// Reports the keys that nothing asked for.
+    func finish() {
+        let known = asked.keys.sorted()
+        for key in values.keys.sorted() where !asked.keys.contains(key) {
+            let near = known.filter { Self.distance($0, key) <= max(1, key.count / 4) }.first
+            let hint = near.map { "did you mean \"\($0)\"? " } ?? ""
+            fault(key, "unknown key; \(hint)accepted here: \(known.joined(separator: ", "))")
+        }
+    }
+
+    // MARK: Words for values
+
+    private static func shown(_ value: any TOMLValueConvertible) -> String {
+        if let string = value.string { return "\"\(string)\"" }
+        let text = value.debugDescription.split(whereSeparator: \.isNewline).joined(separator: " ")
+        return text.count > 60 ? "\(text.prefix(60))…" : text
+    }
+
+    private static func article(_ type: TOMLType) -> String {
+        switch type {
+        case .string: "a string"
+        case .int: "a number"
+        case .double: "a number with a fraction"
+        case .bool: "true or false"
+        case .array: "a list"
+        case .table: "a table"
+        case .date, .time, .dateTime: "a date or time"
+        }
+    }
+
+    /// The Levenshtein distance, for "did you mean".
+    static func distance(_ first: String, _ second: String) -> Int {
+        let target = Array(second)
+        var row = Array(0...target.count)
+        for (i, character) in first.enumerated() {
+            var diagonal = row[0]
+            row[0] = i + 1
+            for j in target.indices {
+                let substitution = diagonal + (character == target[j] ? 0 : 1)
+                diagonal = row[j + 1]
+                row[j + 1] = min(substitution, row[j] + 1, diagonal + 1)
+            }
+        }
+        return row[target.count]
+    }
+}

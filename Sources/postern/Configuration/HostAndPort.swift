@@ -1,0 +1,21 @@
+/// A TCP endpoint as the configuration writes it: `127.0.0.1:8892`, `[::1]:8892`, `localhost:8892`.
+struct HostAndPort: Sendable, Equatable {
+    let host: String
+    let port: UInt16
+
+    /// Reads `host:port`; nil when it isn't that.
+    init?(_ text: String) {
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 else {
+            return nil
+        }
+        let host = text[..<colon]
+        if host.hasPrefix("[") && host.hasSuffix("]") {
+            self.host = String(host.dropFirst().dropLast())
+        } else {
+            guard !host.contains(":") else { return nil }
+            self.host = String(host)
+        }
+        guard !self.host.isEmpty, !self.host.contains(where: \.isWhitespace) else { return nil }
+        self.port = port
+    }
+}

@@ -1,0 +1,134 @@
+import DirectorySync
+import Foundation
+import Logging
+import Milter
+import RecipientFilter
+import RecipientIndex
+import RejectionLog
+
+/// The running filter: every part made, wired to the others, started and stopped in the right order.
+///
+/// Everything that can be wrong is found out while it is made or started, and ends the process with a line and an exit
+/// status; once started, it goes on whatever happens.
+final class FilterService {
+    let logger: Logger
+    private let configuration: Configuration
+    private let log: RejectionLog
+    private let index = HotSwap<IndexSnapshot>(nil)
+    private let watcher: IndexWatcher
+    private let server: MilterServer
+    private var sync: SyncThread?
+
+    init(_ configuration: Configuration, configurationFile: String) throws {
+        let logger = Logger(label: "postern", factory: { StreamLogHandler.standardError(label: $0) })
+        self.logger = logger
+        self.configuration = configuration
+        for notice in configuration.notices { logger.notice("\(configurationFile): \(notice)") }
+
+        log = try Self.openLog(configuration, logger)
+        watcher = IndexWatcher(path: configuration.index.path, into: index) { event in
+            Self.report(event, logger)
+        }
+        let names = configuration.domains.map(\.name)
+        let tags = Dictionary(names.enumerated().map { ($1, UInt32($0)) }, uniquingKeysWith: { first, _ in first })
+        let context = FilterContext(
+            policy: HotSwap(configuration.compiledPolicy { tags[$0] ?? 0 }), index: index, harvest: HarvestTable(),
+            sink: LogSink(log, domains: names))
+        server = MilterServer(
+            MilterConfiguration(
+                name: "postern", socket: configuration.socket, socketMode: configuration.socketMode,
+                macros: FilterContext.macros)
+        ) { connection, milter in
+            context.session(connection, milter)
+        }
+    }
+
+    /// Makes the socket and starts the threads; returns when MTAs are served.
+    func start() throws {
+        watcher.loadNow()
+        try checkSources()
+        do {
+            try server.open()
+        } catch {
+            log.close()
+            throw Messages.fail(error, Self.exitStatus(error))
+        }
+        watcher.start()
+        try startSync()
+        let thread = Thread { [server, logger] in
+            do {
+                try server.run()
+                logger.critical("libmilter stopped serving")
+            } catch {
+                logger.critical("\(error)")
+            }
+            // Without its filter the MTA defers mail: better to be started anew by the service manager.
+            _exit(ExitStatus.unavailable)
+        }
+        thread.name = "milter"
+        thread.start()
+        let recipients = index.current.map { "\($0.info.recipients) recipients" } ?? "no index yet"
+        logger.notice(
+            "serving \(configuration.socket): \(configuration.domains.count) relay domains, \(recipients)")
+    }
+
+    /// Answers the recipients in judgement, writes out the log, ends the threads.
+    func stop() {
+        if !server.drain(timeout: .seconds(5)) { logger.warning("a recipient was still in judgement after 5 seconds") }
+        sync?.stop()
+        watcher.stop()
+        log.close()
+        logger.notice("stopped")
+    }
+
+    private static func openLog(_ configuration: Configuration, _ logger: Logger) throws -> RejectionLog {
+        var options = RejectionLog.Options(path: configuration.log.database) { logger.error("\($0)") }
+        options.retention = TimeInterval(configuration.log.retention)
+        do {
+            return try RejectionLog(options)
+        } catch {
+            throw Messages.fail(error, error.writingExitStatus)
+        }
+    }
+
+    /// Refuses to begin with nothing to answer from, and no way to get it.
+    private func checkSources() throws {
+        guard !configuration.sync.sources.isEmpty else { return }
+        guard !configuration.sourceFaults.isEmpty else { return }
+        let error = ConfigurationError(file: configuration.file, faults: configuration.sourceFaults)
+        guard index.current != nil else {
+            log.close()
+            throw Messages.fail(error, ExitStatus.configuration)
+        }
+        logger.error("going on with the last index: \(error)")
+    }
+
+    private func startSync() throws {
+        guard !configuration.sync.sources.isEmpty else { return }
+        do {
+            let synchronizer = try Synchronizer(configuration.syncConfiguration)
+            try synchronizer.prepare()
+            let thread = SyncThread(synchronizer) { [logger] in SyncReportText.log($0, logger) }
+            thread.start()
+            sync = thread
+        } catch {
+            log.close()
+            throw Messages.fail(error, error.kind == .state ? ExitStatus.cannotCreate : error.exitStatus)
+        }
+    }
+
+    private static func report(_ event: IndexWatcher.Event, _ logger: Logger) {
+        switch event {
+        case .loaded(let info): logger.notice("index: \(info.recipients) recipients in force")
+        case .failed(let error): logger.error("index: the one in use stays: \(error)")
+        }
+    }
+
+    private static func exitStatus(_ error: MilterError) -> Int32 {
+        switch error.kind {
+        case .notPermitted: ExitStatus.notPermitted
+        case .invalidSocket: ExitStatus.configuration
+        case .inUse, .unusable, .alreadyRegistered, .libmilter: ExitStatus.unavailable
+        }
+    }
+}

@@ -1,0 +1,65 @@
+import Milter
+import RecipientFilter
+import RejectionLog
+
+/// Hands the filter's verdicts to the rejection log.
+final class LogSink: VerdictSink {
+    private let log: RejectionLog
+    /// By a domain's tag in the policy.
+    private let domains: [DomainSlot]
+    /// By the position of a reason in its `allCases`.
+    private let reasons: [ReasonSlot]
+    private let refusedByMTA: ReasonSlot
+
+    /// A sink for the policy whose domains are tagged by their position in `domains`.
+    init(_ log: RejectionLog, domains: [String]) {
+        self.log = log
+        self.domains = domains.map(log.slot(forDomain:))
+        reasons = Reason.allCases.map { log.slot(forReason: $0.name) }
+        refusedByMTA = log.slot(forReason: "mta")
+    }
+
+    func record(_ event: borrowing VerdictEvent) {
+        let domain = event.domainTag.map { domains[Int($0)] } ?? .foreign
+        var entry: LogEvent
+        switch event.subject {
+        case .refusedByMTA:
+            entry = LogEvent(
+                time: event.time, outcome: event.reply.first == UInt8(ascii: "4") ? .tempfailed : .refused,
+                reason: refusedByMTA, domain: domain)
+        case .verdict(let verdict, let observed):
+            entry = LogEvent(
+                time: event.time, outcome: Self.outcome(verdict.action), observed: observed,
+                reason: reasons[Int(verdict.reason.rawValue)], domain: domain)
+        }
+        entry.recipient = event.recipient
+        entry.domainName = event.domain
+        entry.sender = event.sender
+        entry.client = event.client.map(LogAddress.init) ?? .unknown
+        entry.clientName = event.clientName
+        entry.helo = event.helo
+        entry.session = event.queueID
+        entry.authenticated = !event.authenticated.isEmpty
+        entry.mta = event.mta
+        entry.reply = event.reply
+        log.record(entry)
+    }
+
+    private static func outcome(_ action: Verdict.Action) -> Outcome {
+        switch action {
+        case .accept: .accepted
+        case .reject: .refused
+        case .tempfail: .tempfailed
+        }
+    }
+}
+
+extension LogAddress {
+    fileprivate init(_ client: ClientAddress) {
+        guard let octets = client.octets else {
+            self = .unknown
+            return
+        }
+        self.init(high: octets.high, low: octets.low)
+    }
+}

@@ -1,0 +1,47 @@
+import ArgumentParser
+import Foundation
+
+/// The formats that every command with `--format` has.
+enum OutputFormat: String, ExpressibleByArgument, CaseIterable {
+    case text, json
+}
+
+/// JSON for programs: keys in a fixed order, times in ISO 8601 UTC.
+enum JSON {
+    static func text(_ value: some Encodable) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        encoder.dateEncodingStrategy = .iso8601
+        return String(decoding: try encoder.encode(value), as: UTF8.self)
+    }
+}
+
+/// Times and counts in words.
+enum Words {
+    /// Such as `3 minutes`; the largest unit that fits twice over, or once where that is exact enough.
+    static func duration(seconds: Int) -> String {
+        let units = [("day", 86_400), ("hour", 3600), ("minute", 60)]
+        for (name, length) in units where seconds >= 2 * length { return "\(seconds / length) \(name)s" }
+        return seconds == 1 ? "1 second" : "\(seconds) seconds"
+    }
+
+    /// Local time with its zone, such as `2026-11-24 10:15:02 +0100`.
+    static func time(_ date: Date) -> String {
+        let formatter = DateFormatter()
+        formatter.locale = Locale(identifier: "en_US_POSIX")
+        formatter.dateFormat = "yyyy-MM-dd HH:mm:ss Z"
+        return formatter.string(from: date)
+    }
+}
+
+/// The terminal on standard output.
+enum Terminal {
+    /// Its columns; 80 where it is none or doesn't say.
+    static var width: Int {
+        var size = winsize()
+        guard isatty(STDOUT_FILENO) == 1, ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else {
+            return 80
+        }
+        return max(40, Int(size.ws_col))
+    }
+}

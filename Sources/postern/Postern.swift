@@ -1,0 +1,27 @@
+import ArgumentParser
+
+/// The command `postern`.
+@main
+struct Postern: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "postern",
+        abstract: "Refuses unknown recipients and foreign domains at RCPT TO, on Postfix and Sendmail.",
+        discussion: """
+            Postern stands beside the MTA as a milter, knows every valid recipient of every relayed domain, and refuses the \
+            others before a byte of the message is accepted. A sync thread keeps the list current; every refusal is logged.
+
+              postern config sample > postern.toml   a configuration to start from
+              postern config check                   every fault in it at once
+              postern serve                          the filter, in the foreground
+              postern check someone@example.com      what would be answered, and why
+              postern report --since today           who was refused, and why
+
+            Exit statuses are those of sysexits.h: 64 usage, 65 unsound data, 69 unavailable, 73 can't create a file, \
+            75 try again later, 77 not permitted, 78 faulty configuration.
+            """,
+        version: "0.1.0",
+        subcommands: [
+            Serve.self, SyncCommand.self, Check.self, ReportCommand.self, LogCommand.self, IndexCommand.self,
+            ConfigCommand.self,
+        ])
+}

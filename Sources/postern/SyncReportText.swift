@@ -1,0 +1,81 @@
+import DirectorySync
+import Logging
+
+/// A sync's report for a person.
+struct SyncReportText {
+    private let report: SyncReport
+
+    init(_ report: SyncReport) { self.report = report }
+
+    /// The sources, the difference, and what became of it; some lines of at most 80 columns where the values allow.
+    var text: String {
+        var lines = report.sources.flatMap(source)
+        lines += change("added", "+", report.added)
+        lines += change("removed", "-", report.removed)
+        lines += change("changed", "~", report.changed)
+        lines += report.notes.map { "note: \($0.escapedForMessage)" }
+        lines.append(outcome)
+        return lines.joined(separator: "\n")
+    }
+
+    /// One line for the log.
+    static func log(_ event: SyncEvent, _ logger: Logger) {
+        switch event {
+        case .synced(let report): logger.notice("sync: \(SyncReportText(report).summary)")
+        case .recovered(let report): logger.notice("sync: all well again; \(SyncReportText(report).summary)")
+        case .failed(let error):
+            for line in error.description.split(separator: "\n") { logger.error("sync: \(line)") }
+        }
+    }
+
+    private var summary: String {
+        "\(report.recipients) recipients (\(report.added.count) added, \(report.removed.count) removed, "
+            + "\(report.changed.count) changed), \(outcome)"
+    }
+
+    private var outcome: String {
+        switch report.outcome {
+        case .published: "published as generation \(report.generation): \(report.recipients) recipients"
+        case .refreshed: "nothing changed; the index was dated anew: \(report.recipients) recipients"
+        case .unchanged: "nothing changed: \(report.recipients) recipients"
+        case .dryRun:
+            report.refusal == nil
+                ? "dry run, nothing written: there would be \(report.recipients) recipients"
+                : "dry run, nothing written: a guard would refuse this list"
+        case .refused: "refused: the index in use stays"
+        }
+    }
+
+    private func source(_ source: SourceReport) -> [String] {
+        let name = "source \(source.name.escapedForMessage) (\(source.type))"
+        switch source.reading {
+        case .failed: return ["\(name): not read; its last list stays in use"]
+        case .unchanged: return ["\(name): unchanged, \(source.listed) recipients"]
+        case .full: break
+        }
+        var lines = ["\(name): \(source.read) entries, \(source.listed) recipients"]
+        if source.duplicates > 0 { lines.append("  \(source.duplicates) repeated") }
+        if source.foreign.count > 0 {
+            lines.append("  \(source.foreign.count) in domains that it may not feed, left out; the first:")
+            lines += source.foreign.first.map { "    \($0.escapedForMessage)" }
+        }
+        let skipped = [
+            (source.skipped.domains, "domains by themselves"),
+            (source.skipped.withoutDomain, "users without a domain"),
+            (source.skipped.refusing, "entries that refuse their address"),
+            (source.skipped.otherTags, "entries that aren't about recipients"),
+            (source.skipped.wildcards, "wildcards"),
+        ]
+        for (count, what) in skipped where count > 0 { lines.append("  \(count) \(what), passed over") }
+        return lines
+    }
+
+    /// The first ten addresses, and how many more.
+    private func change(_ title: String, _ sign: String, _ list: ChangeList) -> [String] {
+        guard list.count > 0 else { return [] }
+        let shown = list.addresses.prefix(10)
+        var lines = ["\(list.count) \(title):"] + shown.map { "  \(sign) \($0.escapedForMessage)" }
+        if list.count > shown.count { lines.append("  \(sign) … and \(list.count - shown.count) more") }
+        return lines
+    }
+}

@@ -1,0 +1,152 @@
+import DirectorySync
+import Foundation
+import MailAddress
+import Milter
+import RecipientFilter
+import RecipientIndex
+
+/// A verdict with all that led to it, as `postern check` tells it.
+struct VerdictExplanation: Encodable {
+    /// A configuration key that had a part in the verdict.
+    struct Setting: Encodable {
+        let key: String
+        /// The file and line where it is set; nil where it stands at its default.
+        let place: String?
+        /// The line as it stands in the file.
+        let text: String?
+    }
+
+    /// A source that lists the recipient.
+    struct Source: Encodable {
+        let name: String
+        let type: String
+        /// Where in the source, such as `line 17 of /etc/postfix/virtual`; nil where that can't be told.
+        let origin: String?
+    }
+
+    let address: String
+    let action: Verdict.Action
+    let reason: String
+    let rule: Int
+    let explanation: String
+    let reply: String?
+    let observed: Bool
+    let lookedUp: [String]
+    let domain: String?
+    let client: String?
+    let trusted: Bool
+    let decidedBy: [Setting]
+    let sources: [Source]
+    let index: String
+
+    enum CodingKeys: String, CodingKey {
+        case address
+        case action = "verdict"
+        case reason, rule, explanation, reply, observed
+        case lookedUp = "looked_up"
+        case domain, client, trusted
+        case decidedBy = "decided_by"
+        case sources, index
+    }
+
+    init(
+        of address: String, client: String?, standing: ClientStanding, index: IndexSnapshot?, policy: Policy,
+        configuration: Configuration
+    ) {
+        let recipient = Result { () throws(AddressError) in try RecipientAddress(path: address) }
+        let now = Date()
+        let verdict = policy.verdict(
+            for: recipient, client: standing, index: index, now: Int64(now.timeIntervalSince1970))
+        let parsed = try? recipient.get()
+        let relayDomain = verdict.domain.map { configuration.domains[$0] }
+
+        self.address = address
+        self.client = client
+        action = verdict.action
+        reason = verdict.reason.name
+        rule = verdict.rule
+        trusted = standing.isTrusted
+        observed = verdict.action != .accept && policy.observes(verdict)
+        var explanation = verdict.explanation
+        if case .failure(let error) = recipient { explanation += ": \(error)" }
+        self.explanation = explanation
+        reply = verdict.reply.map {
+            policy.template($0).text(
+                recipient: address.trimmingAngleBrackets.escapedForMessage, domain: parsed?.domain ?? "",
+                client: client ?? "")
+        }
+        let bare = relayDomain.flatMap { relay in
+            parsed?.withoutDetail(delimiters: DelimiterSet(relay.rules.delimiter))
+        }
+        let candidates = [parsed, bare].compactMap { $0?.key }
+        lookedUp = candidates
+        domain = relayDomain.map { "\($0.name) (\($0.key))" }
+        decidedBy = verdict.decidingKeys.flatMap { Self.settings($0, relayDomain?.name, configuration) }
+        var keys = candidates
+        if let parsed, parsed.hasDomain { keys.append("@\(parsed.domain)") }
+        sources =
+            keys.lazy.map { key in
+                provenance(of: key, state: configuration.sync.state).map {
+                Source(name: $0.source, type: $0.type, origin: $0.origin)
+            }
+            }.first { !$0.isEmpty } ?? []
+        if let index {
+            let age = Words.duration(seconds: Int(now.timeIntervalSince(index.info.created)))
+            self.index = "\(configuration.index.path): \(index.info.recipients) recipients, made \(age) ago"
+        } else {
+            self.index = "\(configuration.index.path): none"
+        }
+    }
+
+    /// The explanation for a person, at most 80 columns where the values allow.
+    var text: String {
+        var lines = [
+            "\(address.escapedForMessage): \(action.rawValue)\(observed ? " (observe mode: only logged)" : "")"
+        ]
+        func row(_ title: String, _ value: String) {
+            lines.append("  \(title.padding(toLength: 11, withPad: " ", startingAt: 0)) \(value)")
+        }
+        if let reply { row("reply", reply) }
+        row("reason", "\(reason) (rule \(rule))")
+        row("because", explanation)
+        for (position, setting) in decidedBy.enumerated() {
+            row(
+                position == 0 ? "decided by" : "",
+                setting.place.map { "\($0): \(setting.text ?? setting.key)" } ?? "\(setting.key), at its default")
+        }
+        if let domain { row("domain", domain) }
+        if !lookedUp.isEmpty { row("looked up", lookedUp.joined(separator: ", then ").escapedForMessage) }
+        for source in sources { 
+            let origin = source.origin.map { ": \($0.escapedForMessage)" } ?? ""
+            row("source", "\(source.name.escapedForMessage) (\(source.type))\(origin)")
+        }
+        row("client", "\(client ?? "any")\(trusted ? ", trusted" : ", not trusted")")
+        row("index", index)
+        return lines.joined(separator: "\n")
+    }
+
+    /// The places where a key is set for this domain: in its `[[domain]]`, else in the global section, else nowhere.
+    private static func settings(_ key: String, _ domain: String?, _ configuration: Configuration) -> [Setting] {
+        let last = key.split(separator: ".").last.map(String.init) ?? key
+        var found: [Setting] = []
+        for place in configuration.lines.domainTables(named: domain) + [key] {
+            let name = place == key ? key : "\(place).\(last)"
+            guard let line = configuration.lines.exactLine(of: name) else { continue }
+            found.append(
+                Setting(key: name, place: "\(configuration.file):\(line)", text: configuration.lines.text(line)))
+            break
+        }
+        if found.isEmpty && !["relay.domains_from", "relay.subdomains", "domain.catch_all"].contains(key) {
+            found.append(Setting(key: key, place: nil, text: nil))
+        }
+        return found
+    }
+}
+
+extension Verdict.Action: Encodable {}
+
+extension String {
+    fileprivate var trimmingAngleBrackets: String {
+        hasPrefix("<") && hasSuffix(">") ? String(dropFirst().dropLast()) : self
+    }
+}

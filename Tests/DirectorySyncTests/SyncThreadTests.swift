@@ -1,0 +1,195 @@
+import Foundation
+import Glibc
+import RecipientIndex
+import Synchronization
+import Testing
+
+@testable import DirectorySync
+
+@Suite struct SyncThreadTests {
+    private final class Events: Sendable {
+        private let texts = Mutex<[String]>([])
+
+        var all: [String] { texts.withLock { $0 } }
+
+        func note(_ event: SyncEvent) {
+            let text =
+                switch event {
+                case .synced(let report): "synced \(report.recipients)"
+                case .failed(let error): "failed \(error.kind)"
+                case .recovered(let report): "recovered \(report.recipients)"
+                }
+            texts.withLock { $0.append(text) }
+        }
+    }
+
+    /// Waits for what will come; the limit is for a thread that hangs.
+    private func wait(_ condition: () throws -> Bool) rethrows -> Bool {
+        let limit = ContinuousClock.now + .seconds(60)
+        while try !condition() {
+            if ContinuousClock.now > limit { return false }
+            usleep(20_000)
+        }
+        return true
+    }
+
+    @Test func publishesAtItsStartAndAfterAChange() throws {
+        let folder = try TemporaryFolder()
+        try folder.write("one.table", users(3))
+        let events = Events()
+        let thread = SyncThread(try Synchronizer(folder.configuration())) { events.note($0) }
+        thread.start()
+        thread.start()
+        #expect(wait { events.all == ["synced 3"] })
+        try folder.write("one.table", users(4))
+        #expect(wait { events.all == ["synced 3", "synced 4"] })
+        #expect(try folder.snapshot().lookup("u3@example.com") != nil)
+        thread.stop()
+        thread.stop()
+        try folder.write("one.table", users(5))
+        usleep(1_500_000)
+        #expect(events.all == ["synced 3", "synced 4"])
+    }
+
+    @Test func tellsOfAFailureOnceAndOfItsEnd() throws {
+        let folder = try TemporaryFolder()
+        try folder.write("one.table", users(3))
+        let events = Events()
+        let thread = SyncThread(try Synchronizer(folder.configuration())) { events.note($0) }
+        thread.start()
+        #expect(wait { events.all.count == 1 })
+        try folder.write("one.table", users(3) + "broken\n")
+        #expect(wait { events.all.count == 2 })
+        unlink(folder("one.table"))
+        #expect(wait { events.all.count == 3 })
+        try folder.write("one.table", users(1))
+        #expect(wait { events.all.count == 4 })
+        try folder.write("one.table", users(3))
+        #expect(wait { events.all.count == 5 })
+        thread.stop()
+        #expect(
+            events.all == ["synced 3", "failed malformed", "failed unreachable", "failed guardRefused", "recovered 3"])
+        #expect(try folder.snapshot().info.recipients == 3)
+    }
+
+    @Test func stopsWithoutHavingStarted() throws {
+        let folder = try TemporaryFolder()
+        let thread = SyncThread(try Synchronizer(folder.configuration())) { _ in }
+        thread.stop()
+        thread.start()
+        usleep(100_000)
+        #expect(!FileManager.default.fileExists(atPath: folder("state.sqlite")))
+    }
+}
+
+/// The expectation macro calls no mutating methods.
+private final class Schedule {
+    private var schedule: SyncSchedule
+
+    init(interval: Duration) { schedule = SyncSchedule(interval: interval) }
+
+    func isDue(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> Bool { schedule.isDue(stamps, now: now) }
+
+    func began(_ stamps: [FileStamp?], now: ContinuousClock.Instant) { schedule.began(stamps, now: now) }
+
+    func ended(_ result: Result<SyncReport, SyncError>, now: ContinuousClock.Instant) {
+        schedule.ended(result, now: now)
+    }
+}
+
+private final class Memory {
+    private var memory = FailureMemory()
+
+    func events(after result: Result<SyncReport, SyncError>) -> [SyncEvent] { memory.events(after: result) }
+}
+
+@Suite struct SyncScheduleTests {
+    private let start = ContinuousClock.now
+    private let success: Result<SyncReport, SyncError> = .success(SyncReport(started: Date()))
+
+    private func stamp(_ size: Int64) -> FileStamp? {
+        var status = stat()
+        status.st_size = Int(size)
+        return FileStamp(status)
+    }
+
+    private func at(_ seconds: Double) -> ContinuousClock.Instant { start + .milliseconds(Int(seconds * 1_000)) }
+
+    @Test func syncsAtOnceThenAtTheInterval() {
+        let schedule = Schedule(interval: .seconds(300))
+        #expect(schedule.isDue([stamp(1)], now: at(0)))
+        schedule.began([stamp(1)], now: at(0))
+        schedule.ended(success, now: at(1))
+        #expect(!schedule.isDue([stamp(1)], now: at(2)))
+        #expect(!schedule.isDue([stamp(1)], now: at(300)))
+        #expect(schedule.isDue([stamp(1)], now: at(301)))
+    }
+
+    @Test func aChangedFileMustHoldStillForALook() {
+        let schedule = Schedule(interval: .seconds(300))
+        _ = schedule.isDue([stamp(1)], now: at(0))
+        schedule.began([stamp(1)], now: at(0))
+        schedule.ended(success, now: at(0))
+        #expect(!schedule.isDue([stamp(1)], now: at(10)))
+        #expect(!schedule.isDue([stamp(2)], now: at(10.5)))
+        #expect(schedule.isDue([stamp(2)], now: at(11)))
+        schedule.began([stamp(2)], now: at(11))
+        // One that never holds still is read nevertheless.
+        #expect(!schedule.isDue([stamp(3)], now: at(11.5)))
+        #expect(!schedule.isDue([stamp(4)], now: at(12)))
+        #expect(!schedule.isDue([stamp(5)], now: at(12.5)))
+        #expect(schedule.isDue([stamp(6)], now: at(13)))
+        // A change taken back is none.
+        schedule.began([stamp(6)], now: at(13))
+        #expect(!schedule.isDue([nil], now: at(14)))
+        #expect(!schedule.isDue([stamp(6)], now: at(14.5)))
+        #expect(!schedule.isDue([stamp(6)], now: at(20)))
+    }
+
+    @Test func pausesGrowAfterFailures() {
+        let schedule = Schedule(interval: .seconds(60))
+        var time = 0.0
+        for pause in [5.0, 10, 20, 40, 60, 60] {
+            schedule.began([], now: at(time))
+            schedule.ended(.failure(SyncError(.unreachable, "x")), now: at(time))
+            #expect(!schedule.isDue([], now: at(time + pause - 0.1)))
+            #expect(schedule.isDue([], now: at(time + pause)))
+            time += pause
+        }
+        schedule.ended(success, now: at(time))
+        schedule.ended(.failure(SyncError(.unreachable, "x")), now: at(time))
+        #expect(schedule.isDue([], now: at(time + 5)))
+        schedule.ended(.failure(SyncError(.guardRefused, "x")), now: at(time))
+        #expect(!schedule.isDue([], now: at(time + 59)))
+        schedule.ended(.failure(SyncError(.locked, "x")), now: at(time))
+        #expect(schedule.isDue([], now: at(time + 1)))
+    }
+
+    @Test func eachFailureIsToldOnce() {
+        let memory = Memory()
+        let names = { (events: [SyncEvent]) in
+            events.map { event in
+                switch event {
+                case .synced: "synced"
+                case .failed(let error): "failed \(error)"
+                case .recovered: "recovered"
+                }
+            }
+        }
+        var partial = SyncReport(started: Date())
+        partial.sources = [SourceReport(name: "one", type: "file")]
+        partial.sources[0].failure = "gone"
+        #expect(names(memory.events(after: success)) == [])
+        #expect(names(memory.events(after: .failure(SyncError(.unreachable, "x")))) == ["failed x"])
+        #expect(names(memory.events(after: .failure(SyncError(.unreachable, "x")))) == [])
+        #expect(names(memory.events(after: .failure(SyncError(.unreachable, "y")))) == ["failed y"])
+        #expect(names(memory.events(after: .success(partial))) == ["failed gone"])
+        #expect(names(memory.events(after: .success(partial))) == [])
+        partial.outcome = .published
+        #expect(names(memory.events(after: .success(partial))) == ["synced"])
+        #expect(names(memory.events(after: success)) == ["recovered"])
+        #expect(names(memory.events(after: success)) == [])
+        for _ in 0..<9 { #expect(names(memory.events(after: .failure(SyncError(.locked, "l")))) == []) }
+        #expect(names(memory.events(after: .failure(SyncError(.locked, "l")))) == ["failed l"])
+    }
+}

@@ -1,0 +1,183 @@
+import Foundation
+import Glibc
+import Testing
+
+/// What `postern serve` says, and ends with, where it can't start. No Postfix is needed.
+@Suite(.serialized) struct BadInputTests {
+    /// Starts `serve`, which must end by itself.
+    private func serve(
+        _ configuration: PosternConfiguration, powerless: Bool = false, _ file: String = "postern.toml"
+    ) throws -> (ending: ChildProcess.Ending?, error: String) {
+        let workspace = configuration.workspace
+        let name = "bad-\(UInt64.random(in: 0 ... .max)).err"
+        var command = [PosternProcess.executable, "serve", "--config", workspace.file(file)]
+        if powerless && geteuid() == 0 {
+            // Root without its capabilities: the modes of files and folders count, the checkout stays readable.
+            command = ["/usr/bin/setpriv", "--inh-caps=-all", "--bounding-set=-all"] + command
+        }
+        let child = try ChildProcess(
+            command[0], Array(command.dropFirst()), output: workspace.file("\(name).out"), error: workspace.file(name))
+        return (child.wait(atMost: 30), workspace.text(of: name))
+    }
+
+    @Test("every fault of a configuration is reported at once, with key, value and what is accepted")
+    func manyFaults() throws {
+        var configuration = try PosternConfiguration(in: try Workspace())
+        configuration.values["milter.socket"] = "\"carrier pigeon\""
+        configuration.values["milter.sockt"] = "\"inet:1@localhost\""
+        configuration.values["policy.mode"] = "\"enforced\""
+        configuration.values["relay.subdomains"] = "\"yes\""
+        configuration.values["relay.domains_from"] = "[\"missing-table\"]"
+        configuration.values["harvest.window"] = "\"ten minutes\""
+        configuration.values["replies.unknown"] = "\"250 2.0.0 fine\""
+        configuration.values["sync.max_shrink"] = "\"200%\""
+        let file = try configuration.write()
+        for arguments in [["serve"], ["config", "check"], ["check", "anna@example.com"], ["sync", "--once"]] {
+            let result = try configuration.run(arguments)
+            #expect(result.ending == .exited(78), "\(arguments): \(result)")
+            #expect(result.error.contains(file))
+            for part in [
+                "milter.socket", "carrier pigeon", "sockt", "policy.mode", "enforced", "\"observe\"",
+                "relay.subdomains",
+                "missing-table", "harvest.window", "ten minutes", "replies.unknown", "250 2.0.0 fine",
+                "sync.max_shrink",
+            ] { #expect(result.error.contains(part), "\(arguments): \(part) isn't in:\n\(result.error)") }
+        }
+    }
+
+    @Test(
+        "one fault ends the start",
+        arguments: [
+            ("milter.socket", "42"), ("milter.socket", "\"inet:99999@127.0.0.1\""), ("milter.socket_mode", "\"rw\""),
+            ("relay.domains", "[]"), ("relay.domains", "[\"exa mple\"]"),
+            ("relay.trusted_networks", "[\"10.0.0.0/99\"]"),
+            ("recipients.delimiter", "\"@\""), ("policy.index_missing", "\"reject\""), ("harvest.limit", "-1"),
+            ("replies.relay", "\"450 4.7.1 later\""), ("replies.harvest", "\"550 5.7.1 never\""),
+            ("replies.unknown", "\"550 5.1.1 two\\r\\nlines\""), ("index.max_age", "\"a week\""),
+            ("log.retention", "\"0s\""),
+            ("nonsense.key", "1"),
+        ])
+    func oneFault(key: String, value: String) throws {
+        var configuration = try PosternConfiguration(in: try Workspace())
+        if key.hasPrefix("nonsense") {
+            configuration.rest += "[nonsense]\nkey = \(value)\n"
+        } else {
+            configuration.values[key] = value
+        }
+        try configuration.write()
+        let result = try serve(configuration)
+        #expect(result.ending == .exited(78), "\(result)")
+        #expect(result.error.contains(key.hasPrefix("nonsense") ? "nonsense" : key))
+    }
+
+    @Test func missingUnreadableAndBrokenFiles() throws {
+        let configuration = try PosternConfiguration(in: try Workspace())
+        let missing = try serve(configuration, "nowhere.toml")
+        #expect(missing.ending == .exited(78))
+        #expect(missing.error.contains("nowhere.toml"))
+
+        let file = try configuration.write()
+        chmod(file, 0)
+        let unreadable = try serve(configuration, powerless: true)
+        #expect(unreadable.ending == .exited(78))
+        #expect(unreadable.error.contains(file))
+
+        try configuration.workspace.write("[relay\ndomains = [", to: "broken.toml")
+        let broken = try serve(configuration, "broken.toml")
+        #expect(broken.ending == .exited(78))
+        #expect(broken.error.contains("broken.toml"))
+    }
+
+    @Test("a missing source without an index to go on with")
+    func missingSource() throws {
+        let configuration = try PosternConfiguration(in: try Workspace())
+        try FileManager.default.removeItem(atPath: configuration.workspace.file("recipients"))
+        try configuration.write()
+        let result = try serve(configuration)
+        #expect(result.ending == .exited(78))
+        #expect(result.error.contains(configuration.workspace.file("recipients")))
+    }
+
+    @Test("a live filter's socket is left to it", arguments: [false, true])
+    func socketInUse(unixSocket: Bool) throws {
+        let workspace = try Workspace()
+        let configuration = try PosternConfiguration(in: workspace, unixSocket: unixSocket)
+        try configuration.write()
+        let first = try PosternProcess(
+            serving: workspace.file("postern.toml"), socket: configuration.socket, in: workspace)
+        // A second filter with files of its own.
+        var other = configuration
+        other.values["index.path"] = "\"other.index\""
+        other.values["sync.state"] = "\"other.sqlite\""
+        other.values["log.database"] = "\"other-log.sqlite\""
+        try other.write(to: "other.toml")
+        let result = try serve(other, "other.toml")
+        #expect(result.ending == .exited(69), "\(result)")
+        #expect(result.error.split(separator: "\n").count == 1, "\(result.error)")
+        #expect(result.error.contains("\(configuration.socket)".dropFirst(5)))
+        #expect(configuration.socket.answers)
+        #expect(first.stop() == .exited(0))
+    }
+
+    @Test func socketNotPermitted() throws {
+        var configuration = try PosternConfiguration(in: try Workspace())
+        let folder = try configuration.workspace.makeFolder("locked", mode: 0o500)
+        configuration.values["milter.socket"] = "\"unix:\(folder)/postern.sock\""
+        try configuration.write()
+        let result = try serve(configuration, powerless: true)
+        #expect(result.ending == .exited(77), "\(result)")
+        #expect(result.error.split(separator: "\n").count == 1, "\(result.error)")
+        #expect(result.error.contains(folder))
+    }
+
+    @Test(
+        "folders that can't be written are said at the start", arguments: ["log.database", "index.path", "sync.state"])
+    func folderNotWritable(key: String) throws {
+        var configuration = try PosternConfiguration(in: try Workspace())
+        let folder = try configuration.workspace.makeFolder("locked", mode: 0o500)
+        configuration.values[key] = "\"locked/file\""
+        try configuration.write()
+        let locked = try serve(configuration, powerless: true)
+        #expect(locked.ending == .exited(73) || locked.ending == .exited(77), "\(locked)")
+        #expect(locked.error.contains(folder))
+
+        configuration.values[key] = "\"absent/file\""
+        try configuration.write()
+        let absent = try serve(configuration)
+        #expect(absent.ending == .exited(73), "\(absent)")
+        #expect(absent.error.contains(configuration.workspace.file("absent")))
+    }
+
+    @Test("a database of a newer version is refused, and not changed")
+    func newerDatabase() throws {
+        let workspace = try Workspace()
+        let configuration = try PosternConfiguration(in: workspace)
+        try configuration.write()
+        let first = try PosternProcess(
+            serving: workspace.file("postern.toml"), socket: configuration.socket, in: workspace)
+        #expect(first.stop() == .exited(0))
+        let database = URL(fileURLWithPath: workspace.file("rejections.sqlite"))
+        var bytes = try Data(contentsOf: database)
+        // SQLite keeps `user_version` in the octets from 60 of its header (Database File Format, 1.3).
+        bytes.replaceSubrange(60..<64, with: [0, 0, 0x27, 0x0f])
+        try bytes.write(to: database)
+        for arguments in [["serve"], ["report"]] {
+            let result = try configuration.run(arguments)
+            #expect(result.ending == .exited(65), "\(arguments): \(result)")
+            #expect(result.error.contains("newer"))
+        }
+        #expect(try Data(contentsOf: database) == bytes)
+    }
+
+    @Test("a file that is no database is refused, and not changed")
+    func notADatabase() throws {
+        let configuration = try PosternConfiguration(in: try Workspace())
+        let text = String(repeating: "precious notes of someone else\n", count: 100)
+        let path = try configuration.workspace.write(text, to: "rejections.sqlite")
+        try configuration.write()
+        let result = try serve(configuration)
+        #expect(result.ending == .exited(65), "\(result)")
+        #expect(result.error.contains(path))
+        #expect(configuration.workspace.text(of: "rejections.sqlite") == text)
+    }
+}

@@ -1,0 +1,20 @@
+import Foundation
+import Testing
+
+/// Whether a private Postfix can be had.
+enum Requirements {
+    /// Where Postfix is required, its absence is a failure, not a reason to skip.
+    static let areMet =
+        PostfixInstance.obstacle == nil || ProcessInfo.processInfo.environment["POSTERN_TEST_POSTFIX"] == "required"
+    static let comment = Comment(rawValue: PostfixInstance.obstacle ?? "")
+}
+
+/// Postern beside a real Postfix. The suites run one after the other: each test has daemons of its own.
+@Suite(.serialized, .enabled(if: Requirements.areMet, Requirements.comment)) enum Integration {}
+
+/// The lines of a data file beside the tests, without comments and empty ones.
+func cases(_ name: String) throws -> [[String]] {
+    let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("\(name).cases")
+    return try String(contentsOf: file, encoding: .utf8).split(separator: "\n").filter { !$0.hasPrefix("#") }
+        .map { $0.split(separator: "|", maxSplits: 2).map { $0.trimmingCharacters(in: .whitespaces) } }
+}

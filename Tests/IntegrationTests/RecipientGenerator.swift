@@ -1,0 +1,113 @@
+/// A small generator of pseudo-random numbers (SplitMix64), so that a printed seed repeats a run.
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64) { state = seed }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+        return z ^ (z >> 31)
+    }
+}
+
+/// Recipients as honest clients, careless ones and attackers write them: known and unknown people of relayed, foreign
+/// and sub-domains, in every form that RFC 5321 and Postfix's own history give an address.
+struct RecipientGenerator {
+    static let relayDomains = ["example.com", "example.org", "mail.example.net"]
+    /// Its recipients are all accepted.
+    static let catchAllDomain = "example.org"
+    static let people = [
+        "anna", "bob", "carl.otto", "d-e_f", "eve99", "o'neil", "first.last", "x", "info", "team+fixed", "a=b", "sales",
+    ]
+    private static let strangers = [
+        "nobody", "ann", "annaa", "bobb", "carlotto", "root", "admin", "zz9", "first", "last",
+    ]
+    private static let foreign = ["foreign.test", "example.net", "com", "example.com.foreign.test", "notexample.com"]
+    private static let below = ["sub.example.com", "a.b.example.com", "x.mail.example.net", "deep.example.org"]
+
+    private var random: SeededGenerator
+
+    init(seed: UInt64) { random = SeededGenerator(seed: seed) }
+
+    /// The recipients that are listed, the catch-all as `@domain`.
+    static var listed: [String] {
+        people.flatMap { person in relayDomains.filter { $0 != catchAllDomain }.map { "\(person)@\($0)" } }
+            + ["@\(catchAllDomain)"]
+    }
+
+    /// A path as it stands between the brackets of `RCPT TO:<>`.
+    mutating func next() -> String {
+        let local = form(of: chance(55) ? pick(Self.people) : pick(Self.strangers))
+        let address = "\(local)\(domainPart())"
+        // A source route, and with it whatever is still known of it.
+        switch roll(40) {
+        case 0: return "@\(pick(Self.foreign)):\(address)"
+        case 1: return "@a.test,@\(pick(Self.relayDomains)):\(address)"
+        default: return address
+        }
+    }
+
+    private mutating func domainPart() -> String {
+        let domain: String
+        switch roll(20) {
+        case 0..<11: domain = pick(Self.relayDomains)
+        case 11..<14: domain = pick(Self.foreign)
+        case 14..<17: domain = pick(Self.below)
+        case 17: return ""
+        case 18:
+            domain = pick([
+                "[127.0.0.1]", "[192.0.2.1]", "[IPv6:2001:db8::1]", "127.0.0.1", "example", "gateway.example.test",
+            ])
+        default:
+            domain = pick([
+                "example..com", ".example.com", "-example.com", "exam_ple.com", "example.com..", "ex*mple.com",
+                "[broken",
+            ])
+        }
+        var written = chance(25) ? mixedCase(domain) : domain
+        if roll(25) == 0 { written += "." }
+        return "@\(written)"
+    }
+
+    private mutating func form(of person: String) -> String {
+        var local = chance(30) ? mixedCase(person) : person
+        switch roll(24) {
+        case 0, 1, 2: local += "+\(pick(["lists", "a+b", "", "2024", "Sales"]))"
+        case 3: local = "\"\(local)\""
+        case 4: local = "\"\(local.replacing(".", with: "\\."))\""
+        case 5: local = "\"\(local.first.map { "\\\($0)" } ?? "")\(local.dropFirst())\""
+        case 6: local += "%\(pick(Self.foreign + Self.relayDomains))"
+        case 7: local = "\(pick(Self.foreign + Self.relayDomains))!\(local)"
+        case 8: local = "\"\(local)@\(pick(Self.foreign + Self.relayDomains))\""
+        case 9: local += "@\(pick(Self.foreign + Self.relayDomains))"
+        case 10: local = "\"\(local)%\(pick(Self.relayDomains))\""
+        case 11: local = "\"\(pick(Self.foreign))!\(local)\""
+        case 12: local = pick([".\(local)", "\(local).", local.replacing(".", with: ".."), "\(local)..x"])
+        case 13: local = pick(["\"\(local) x\"", "\"\(local),x\"", "\"\(local)+tag\"", "\"\"", "\"+\"", "\"a\\\"b\""])
+        case 14: local = pick(["+\(local)", "-\(local)", "\(local)-tag", "owner-\(local)", "\(local)-request", "+"])
+        case 15:
+            local = pick([
+                "\(local) ", "\(local)(x)", "(x)\(local)", "\(local):x", "\(local);", "\(local),", "\(local)\\x",
+            ])
+        case 16: local = pick(["mailer-daemon", "double-bounce", "MAILER-DAEMON+x", "double-bounce+x", "postmaster+x"])
+        case 17:
+            local = pick([
+                String(repeating: "a", count: 64), String(repeating: "b", count: 63) + "+x", "|x", "/etc/x", "~x",
+                "{x}", "#x",
+            ])
+        default: break
+        }
+        return local
+    }
+
+    private mutating func mixedCase(_ text: String) -> String {
+        String(text.map { roll(2) == 0 ? Character($0.uppercased()) : $0 })
+    }
+
+    private mutating func pick<T>(_ choices: [T]) -> T { choices[roll(choices.count)] }
+    private mutating func roll(_ sides: Int) -> Int { Int.random(in: 0..<sides, using: &random) }
+    private mutating func chance(_ percent: Int) -> Bool { roll(100) < percent }
+}

@@ -1,0 +1,128 @@
+import Foundation
+import Synchronization
+import Testing
+
+/// Signals, and the end under load.
+@Suite(.serialized) struct EndingTests {
+    let folder = TemporaryFolder()
+    let path: String
+    let filter: FilterProcess
+
+    init() throws {
+        path = folder.file("s")
+        filter = try FilterProcess.serving(path)
+    }
+
+    /// What came back to the MTAs.
+    private final class Load: Sendable {
+        let answers = Atomic<Int>(0)
+        let isOver = Atomic<Bool>(false)
+        let lost = Atomic<Int>(0)
+
+        /// Asks for recipients until the connection ends or the load is over.
+        func run(_ path: String) {
+            guard let connection = try? MTAConnection.started(path: path) else { return }
+            while !isOver.load(ordering: .relaxed) {
+                guard (try? connection.recipient("<reject@test>")) != nil else {
+                    lost.add(1, ordering: .relaxed)
+                    return
+                }
+                answers.add(1, ordering: .relaxed)
+            }
+        }
+    }
+
+    private func verdicts(_ line: String?) throws -> Int {
+        let words = line?.split(separator: " ") ?? []
+        guard words.count == 3, words[0] == "verdicts", words[2] == "drained", let count = Int(words[1]) else {
+            throw TestFailure("not drained: \(line ?? "no line")")
+        }
+        return count
+    }
+
+    @Test(arguments: 0..<8)
+    func everyVerdictGivenIsAnswered(_ round: Int) throws {
+        let load = Load()
+        let filter = filter
+        let pid = filter.process.processIdentifier
+        let path = path
+        onThreads(17) { index in
+            guard index == 16 else { return load.run(path) }
+            usleep(50_000 + UInt32(round) * 17_000)
+            kill(pid, SIGTERM)
+        }
+        let count = try verdicts(try filter.line())
+        #expect(filter.status() == 0)
+        #expect(load.answers.load(ordering: .relaxed) == count)
+        #expect(count > 100)
+        #expect(!FileManager.default.fileExists(atPath: path))
+    }
+
+    @Test func callInProgressIsWaitedFor() throws {
+        let connection = try MTAConnection.started(path: path)
+        connection.send("R", ["<slow@test>"])
+        let late = try MTAConnection.started(path: path)
+        usleep(100_000)
+        filter.signal(SIGTERM)
+        usleep(50_000)
+        // Comes after the gate is shut: no verdict, and none counted.
+        late.send("R", ["<reject@test>"])
+        #expect(connection.receive()?.command == "r")
+        #expect(try verdicts(try filter.line()) == 1)
+        #expect(late.receive() == nil)
+        #expect(filter.status() == 0)
+    }
+
+    /// At the very start libmilter's thread may get the signal; the filter ends all the same.
+    @Test func endAtTheStart() throws {
+        for _ in 0..<20 {
+            let path = folder.file("t")
+            let filter = try FilterProcess.serving(path)
+            filter.signal(SIGTERM)
+            #expect(try verdicts(try filter.line()) == 0)
+            #expect(filter.status() == 0)
+            #expect(!FileManager.default.fileExists(atPath: path))
+        }
+    }
+
+    @Test(arguments: [SIGTERM, SIGINT])
+    func idleFilterEnds(_ number: Int32) throws {
+        let connection = try MTAConnection.started(path: path)
+        #expect(try connection.recipient("<accept@test>").command == "c")
+        filter.signal(number)
+        #expect(try verdicts(try filter.line()) == 1)
+        #expect(filter.status() == 0)
+        #expect(connection.receive() == nil)
+    }
+
+    /// libmilter would stop at the first SIGHUP.
+    @Test func hangupsAndReloadsUnderLoad() throws {
+        let load = Load()
+        let pid = filter.process.processIdentifier
+        let path = path
+        onThreads(5) { index in
+            guard index == 4 else { return load.run(path) }
+            for round in 0..<600 {
+                kill(pid, SIGHUP)
+                if round.isMultiple(of: 3) { kill(pid, SIGUSR1) }
+                if round.isMultiple(of: 20) { usleep(2_000) }
+            }
+            load.isOver.store(true, ordering: .relaxed)
+        }
+        #expect(load.lost.load(ordering: .relaxed) == 0)
+        #expect(try MTAConnection.started(path: path).recipient("<accept@test>").command == "c")
+        // A reload and the end in one breath.
+        filter.signal(SIGUSR1)
+        filter.signal(SIGTERM)
+        filter.signal(SIGHUP)
+        var line = try filter.line()
+        var reloads = 0
+        while line == "reload" {
+            reloads += 1
+            line = try filter.line()
+        }
+        #expect(reloads > 0)
+        #expect(try verdicts(line) == load.answers.load(ordering: .relaxed) + 1)
+        #expect(filter.status() == 0)
+    }
+}

@@ -1,0 +1,90 @@
+import Foundation
+import Synchronization
+import Testing
+
+/// A `MilterTestFilter` of its own, killed with the object.
+final class FilterProcess {
+    let process = Process()
+    private let output = Pipe()
+    private let errors = Pipe()
+    private var pending = Data()
+
+    /// The executable that SwiftPM builds beside the test bundle.
+    static var executable: URL {
+        URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
+            .appendingPathComponent("MilterTestFilter")
+    }
+
+    init(_ arguments: [String], launcher: [String] = [], executable: URL = FilterProcess.executable) throws {
+        let command = launcher + [executable.path] + arguments
+        process.executableURL = URL(fileURLWithPath: command[0])
+        process.arguments = Array(command.dropFirst())
+        process.standardInput = FileHandle.nullDevice
+        process.standardOutput = output
+        process.standardError = errors
+        try process.run()
+    }
+
+    /// A filter at a unix socket in the folder, ready to be connected to.
+    static func serving(_ socket: String) throws -> FilterProcess {
+        let filter = try FilterProcess([socket])
+        guard try filter.line() == "ready" else { throw TestFailure("the filter didn't start: \(filter.complaint())") }
+        return filter
+    }
+
+    deinit {
+        if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+        process.waitUntilExit()
+    }
+
+    var isRunning: Bool { process.isRunning }
+
+    func signal(_ number: Int32) { kill(process.processIdentifier, number) }
+
+    /// The next line of standard output; nil at its end.
+    func line() throws -> String? {
+        while true {
+            if let end = pending.firstIndex(of: 0x0a) {
+                let line = String(decoding: pending[..<end], as: UTF8.self)
+                pending = pending[pending.index(after: end)...]
+                return line
+            }
+            let data = output.fileHandleForReading.availableData
+            if data.isEmpty { return nil }
+            pending.append(data)
+        }
+    }
+
+    /// All of standard error, once the process has ended.
+    func complaint() -> String {
+        process.waitUntilExit()
+        return String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    }
+
+    func status() -> Int32 {
+        process.waitUntilExit()
+        return process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus
+    }
+
+    /// Resident memory in KiB.
+    func residentMemory() throws -> Int {
+        let status = try String(contentsOfFile: "/proc/\(process.processIdentifier)/status", encoding: .utf8)
+        guard let line = status.split(separator: "\n").first(where: { $0.hasPrefix("VmRSS:") }),
+            let number = line.split(separator: " ").dropLast().last.flatMap({ Int($0) })
+        else { throw TestFailure("no VmRSS") }
+        return number
+    }
+}
+
+/// Runs the body on so many threads and waits for all; cooperative threads are too few to block.
+func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) {
+    let group = DispatchGroup()
+    for index in 0..<count {
+        group.enter()
+        Thread.detachNewThread {
+            body(index)
+            group.leave()
+        }
+    }
+    group.wait()
+}

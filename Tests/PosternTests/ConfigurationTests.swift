@@ -1,0 +1,194 @@
+import DirectorySync
+import Foundation
+import MailAddress
+import Milter
+import RecipientFilter
+import Testing
+
+@testable import postern
+
+@Suite struct ConfigurationTests {
+    @Test func everyFaultIsToldAtItsPlace() throws {
+        let folder = try Folder()
+        let cases = try FaultCase.read()
+        #expect(cases.count >= 25)
+        for faulty in cases {
+            let path = try folder.write(faulty.toml, as: "postern.toml")
+            do {
+                _ = try Configuration.load(path)
+                Issue.record("\(faulty.name): accepted")
+            } catch {
+                let told = error.description.components(separatedBy: "\n").map { String($0.dropFirst(path.count + 1)) }
+                #expect(told.count == faulty.expected.count, "\(faulty.name): \(told.joined(separator: "\n"))")
+                for (line, expected) in zip(told, faulty.expected) {
+                    #expect(line.hasPrefix(expected.place), "\(faulty.name): \(line)")
+                    #expect(line.contains(expected.part), "\(faulty.name): \(line)")
+                }
+            }
+        }
+    }
+
+    @Test func theSampleIsSound() throws {
+        let folder = try Folder()
+        let path = try folder.write(ConfigurationSample.text, as: "postern.toml")
+        let configuration = try Configuration.load(path)
+        #expect(configuration.domains.map(\.name) == ["example.com", "example.org"])
+        #expect(configuration.sync.sources.map(\.name) == ["recipients"])
+    }
+
+    /// Every key of the sample, its comment sign taken away, is known and has the default that the sample says.
+    @Test func theSampleTellsTheDefaults() throws {
+        let folder = try Folder()
+        let all = ConfigurationSample.text.components(separatedBy: "\n").map { line in
+            line.firstMatch(of: /^# ([a-z_0-9]+ = .*|\[\[domain\]\])/).map { String($0.1) } ?? line
+        }
+        let set = all.filter {
+            !$0.hasPrefix("domains_from") && !$0.hasPrefix("blocked") && !$0.hasPrefix("canaries")
+                && !$0.hasPrefix("name = \"example.org\"") && !$0.hasPrefix("[[domain]]")
+                && !$0.hasPrefix("catch_all") && !$0.hasPrefix("mode = \"observe\"")
+        }
+        #expect(set.filter { $0.contains(" = ") && !$0.hasPrefix("#") }.count > 25)
+        let given = try Configuration.load(folder.write(set.joined(separator: "\n"), as: "all.toml"))
+        let plain = try Configuration.load(folder.write(ConfigurationSample.text, as: "plain.toml"))
+        #expect(given.rules == plain.rules)
+        #expect(given.socketMode == plain.socketMode)
+        #expect(given.policy.always == plain.policy.always)
+        #expect(given.policy.trustedNetworks == plain.policy.trustedNetworks)
+        #expect(given.policy.harvest == plain.policy.harvest)
+        #expect(given.index.path == plain.index.path)
+        #expect(given.index.maximumAge == plain.index.maximumAge)
+        #expect(given.sync.state == plain.sync.state)
+        #expect(given.sync.interval == plain.sync.interval)
+        #expect(given.sync.maximumShrink == plain.sync.maximumShrink)
+        #expect(given.sync.minimum == plain.sync.minimum)
+        #expect(given.log.database == plain.log.database)
+        #expect(given.log.retention == plain.log.retention)
+        // The examples that aren't defaults are known keys too; only the table of domains isn't there.
+        let error = #expect(throws: ConfigurationError.self) {
+            try Configuration.load(folder.write(all.joined(separator: "\n"), as: "all.toml"))
+        }
+        #expect(error?.faults.map(\.key) == ["relay.domains_from[0]"])
+    }
+
+    @Test func valuesArriveWhereTheyBelong() throws {
+        let folder = try Folder()
+        _ = try folder.write("example.net relay\n", as: "relay_domains")
+        let path = try folder.write(
+            """
+            [milter]
+            socket = "unix:/run/postern/milter.sock"
+            socket_mode = "0600"
+            [relay]
+            domains = ["Example.COM.", "xn--bcher-kva.example", ".below.example"]
+            domains_from = ["relay_domains"]
+            subdomains = true
+            trusted_networks = ["192.0.2.0/24"]
+            trust_authenticated = false
+            [recipients]
+            always = ["PostMaster"]
+            blocked = ["Old@Example.com"]
+            delimiter = "-"
+            [[domain]]
+            name = "bücher.example"
+            mode = "observe"
+            catch_all = true
+            delimiter = "+"
+            disabled = "reject"
+            index_stale = "tempfail"
+            [policy]
+            index_missing = "accept"
+            [index]
+            path = "here.index"
+            max_age = "0s"
+            [sync]
+            max_shrink = "2.5%"
+            [[source]]
+            name = "s"
+            type = "file"
+            format = "sendmail"
+            path = "virtual"
+            domains = ["bücher.example", "sub.example.com"]
+            """, as: "postern.toml")
+        let configuration = try Configuration.load(path)
+        #expect("\(configuration.socket)" == "unix:/run/postern/milter.sock")
+        #expect(configuration.socketMode == 0o600)
+        #expect(
+            configuration.domains.map(\.name) == [
+                "example.com", "xn--bcher-kva.example", ".below.example", "example.net",
+            ])
+        #expect(configuration.policy.subdomains)
+        #expect(!configuration.policy.trustAuthenticated)
+        #expect(configuration.policy.always == ["postmaster"])
+        #expect(configuration.policy.blocked == ["old@example.com"])
+        #expect(configuration.policy.maximumIndexAge == nil)
+        #expect(configuration.policy.indexExpected)
+        let general = configuration.domains[0].rules
+        #expect(general.delimiter == "-")
+        #expect(general.indexMissing == .accept)
+        let special = configuration.domains[1].rules
+        #expect(special.observe && special.catchAll && !special.hideDisabled)
+        #expect(special.delimiter == "+")
+        #expect(special.indexStale == .tempfail)
+        #expect(special.indexMissing == .accept)
+        #expect(configuration.index.path == folder.path("here.index"))
+        #expect(configuration.sync.maximumShrink == 0.025)
+        #expect(configuration.sync.sources.first?.domains == ["xn--bcher-kva.example", "sub.example.com"])
+        #expect(configuration.sourceFaults.map(\.key) == ["source[0].path"])
+    }
+
+    @Test func missingAndUnreadableFiles() throws {
+        let folder = try Folder()
+        for (name, part) in [("missing.toml", "No such file"), ("", "Is a directory")] {
+            do {
+                _ = try Configuration.load(folder.path(name))
+                Issue.record("\(name): accepted")
+            } catch {
+                #expect(error.description.contains(part))
+            }
+        }
+    }
+}
+
+/// One case of `configuration.cases`.
+private struct FaultCase {
+    let name: String
+    var toml = ""
+    var expected: [(place: String, part: String)] = []
+
+    static func read(file: String = #filePath) throws -> [FaultCase] {
+        let path = URL(fileURLWithPath: file).deletingLastPathComponent().appendingPathComponent("configuration.cases")
+        var cases: [FaultCase] = []
+        for line in try String(contentsOf: path, encoding: .utf8).components(separatedBy: "\n") {
+            if line.hasPrefix("=== ") {
+                cases.append(FaultCase(name: String(line.dropFirst(4))))
+            } else if cases.isEmpty {
+                continue
+            } else if let match = line.firstMatch(of: /^--- (\d+: (?:[a-z_0-9.\[\]]+: )?)(.*)$/) {
+                cases[cases.count - 1].expected.append((String(match.1), String(match.2)))
+            } else {
+                cases[cases.count - 1].toml += line + "\n"
+            }
+        }
+        return cases.map { faulty in
+            var faulty = faulty
+            if !faulty.toml.contains("[relay]") { faulty.toml += "[relay]\ndomains = [\"example.com\"]\n" }
+            return faulty
+        }
+    }
+}
+
+/// A folder of the test's own, removed with its last reference.
+private final class Folder {
+    private let url = FileManager.default.temporaryDirectory.appendingPathComponent("postern-test-\(UUID().uuidString)")
+
+    init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
+
+    deinit { try? FileManager.default.removeItem(at: url) }
+
+    func path(_ name: String) -> String { name.isEmpty ? url.path : url.appendingPathComponent(name).path }
+
+    func write(_ text: String, as name: String) throws -> String {
+        try text.write(toFile: path(name), atomically: true, encoding: .utf8)
+        return path(name)
+    }
+}

@@ -1,0 +1,51 @@
+import Foundation
+import RecipientFilter
+import RecipientIndex
+
+/// A table of cases: the lines of a `.cases` file beside the tests, without comments and blank lines.
+struct CaseFile {
+    let lines: [(number: Int, text: String)]
+
+    init(_ name: String, file: String = #filePath) throws {
+        let path = URL(fileURLWithPath: file).deletingLastPathComponent().appendingPathComponent("\(name).cases")
+        let text = try String(contentsOf: path, encoding: .utf8)
+        lines = text.components(separatedBy: "\n").enumerated().compactMap { offset, line in
+            line.isEmpty || line.hasPrefix("#") ? nil : (offset + 1, line)
+        }
+    }
+}
+
+/// What is wrong with a case file.
+struct CaseError: Error, CustomStringConvertible {
+    let description: String
+    init(_ description: String) { self.description = description }
+}
+
+/// A folder of the test's own, removed with its last reference.
+final class TemporaryFolder {
+    let url: URL
+
+    init() throws {
+        url = FileManager.default.temporaryDirectory.appendingPathComponent("postern-test-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+    }
+
+    deinit { try? FileManager.default.removeItem(at: url) }
+
+    /// A real snapshot of these recipients.
+    func snapshot(_ recipients: [(String, RecipientFlags)], created: Date = Date()) throws -> IndexSnapshot {
+        let path = url.appendingPathComponent("\(UUID().uuidString).index").path
+        var builder = IndexBuilder()
+        for (key, flags) in recipients { builder.add(key, flags) }
+        _ = try builder.publish(to: path, created: created, sources: [])
+        return try IndexSnapshot(path: path)
+    }
+}
+
+extension ReplyKind {
+    /// The kind of a key in `[replies]`.
+    init?(key: String) {
+        guard let kind = Self.allCases.first(where: { $0.key == key }) else { return nil }
+        self = kind
+    }
+}

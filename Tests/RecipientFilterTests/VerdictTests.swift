@@ -1,0 +1,104 @@
+import Foundation
+import MailAddress
+import RecipientFilter
+import RecipientIndex
+import Testing
+
+/// The verdict table, from `verdicts.cases`.
+@Suite struct VerdictTests {
+    private static let now: Int64 = 1_800_000_000
+    private static let recipients: [(String, RecipientFlags)] = [
+        ("user@example.com", []), ("staff@example.com", .internalOnly), ("gone@example.com", .disabled),
+        ("both@example.com", [.internalOnly, .disabled]), ("listed+news@example.com", []), ("user@example.org", []),
+        ("user@sub.example.com", []), ("user@a.below.example", []), ("abuse+desk@example.com", .disabled),
+    ]
+
+    @Test func table() throws {
+        let folder = try TemporaryFolder()
+        let day: TimeInterval = 86_400
+        let today = Date(timeIntervalSince1970: TimeInterval(Self.now))
+        let indexes: [String: IndexSnapshot?] = [
+            "fresh": try folder.snapshot(Self.recipients, created: today - day),
+            "old": try folder.snapshot(Self.recipients, created: today - 8 * day),
+            "all": try folder.snapshot(Self.recipients + [("@example.org", .catchAll)], created: today - day),
+            "none": nil as IndexSnapshot?,
+        ]
+        var policy = try Self.policy("")
+        var cases = 0
+        var rows: Set<Int> = []
+        for (number, line) in try CaseFile("verdicts").lines {
+            if line.hasPrefix("policy:") {
+                policy = try Self.policy(String(line.dropFirst("policy:".count)))
+                continue
+            }
+            let fields = line.components(separatedBy: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+            try #require(fields.count == 7, "verdicts.cases:\(number)")
+            let index = try #require(indexes[fields[2]], "verdicts.cases:\(number): index \(fields[2])")
+            let client = ClientStanding(
+                isTrusted: fields[1].hasPrefix("trusted"), isOverHarvestLimit: fields[1].hasSuffix("harvester"))
+            let verdict = policy.verdict(
+                for: Result { () throws(AddressError) in try RecipientAddress(path: fields[0]) }, client: client,
+                index: index, now: Self.now)
+            let observed = verdict.action != .accept && policy.observes(verdict) ? " observed" : ""
+            let reply = verdict.reply.map { "\(policy.template($0).code) \(policy.template($0).enhancedCode)" } ?? "-"
+            let given = [
+                "\(verdict.action.rawValue)\(observed)", verdict.reason.name, "\(verdict.rule)", reply,
+            ]
+            #expect(given == Array(fields[3...]), "verdicts.cases:\(number): \(line)")
+            cases += 1
+            rows.insert(verdict.rule)
+        }
+        #expect(cases >= 90)
+        #expect(rows == Set(1...16))
+    }
+
+    /// The policy of a `policy:` line.
+    private static func policy(_ line: String) throws -> Policy {
+        var settings = Policy.Settings()
+        settings.indexExpected = true
+        settings.maximumIndexAge = 7 * 86_400
+        var global = Policy.Rules()
+        var overrides: [String: [(String, String)]] = [:]
+        func set(_ rules: inout Policy.Rules, _ key: String, _ value: String) throws {
+            switch (key, value) {
+            case ("mode", _): rules.observe = value == "observe"
+            case ("catch_all", _): rules.catchAll = value == "true"
+            case ("delimiter", _): rules.delimiter = value
+            case ("index_missing", _): rules.indexMissing = value == "accept" ? .accept : .tempfail
+            case ("index_stale", "keep"): rules.indexStale = nil
+            case ("index_stale", _): rules.indexStale = value == "accept" ? .accept : .tempfail
+            case ("internal_only", _): rules.hideInternalOnly = value == "unknown"
+            case ("disabled", _): rules.hideDisabled = value == "unknown"
+            default: throw CaseError("policy key \(key)")
+            }
+        }
+        for item in line.split(separator: ";") {
+            let parts = item.trimmingCharacters(in: .whitespaces).split(
+                separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard parts.count == 2 else { throw CaseError("policy item \(item)") }
+            let (key, value) = (String(parts[0]), String(parts[1]))
+            if let slash = key.firstIndex(of: "/") {
+                overrides[String(key[..<slash]), default: []].append((String(key[key.index(after: slash)...]), value))
+                continue
+            }
+            switch key {
+            case "subdomains": settings.subdomains = value == "true"
+            case "always": settings.always = value.split(separator: ",").map(String.init)
+            case "blocked": settings.blocked = value.split(separator: ",").map(String.init)
+            case "expected": settings.indexExpected = value == "true"
+            case "max_age": settings.maximumIndexAge = nil
+            case _ where key.hasPrefix("replies."):
+                let kind = try #require(ReplyKind(key: String(key.dropFirst("replies.".count))))
+                settings.replies[kind] = try ReplyTemplate(value, for: kind)
+            default: try set(&global, key, value)
+            }
+        }
+        settings.observe = global.observe
+        for name in ["example.com", "example.org", ".below.example"] {
+            var rules = global
+            for (key, value) in overrides[name] ?? [] { try set(&rules, key, value) }
+            settings.domains.append((name: name, rules: rules, tag: UInt32(settings.domains.count)))
+        }
+        return Policy(settings)
+    }
+}

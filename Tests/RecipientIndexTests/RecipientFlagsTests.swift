@@ -1,0 +1,22 @@
+import RecipientIndex
+import Testing
+
+@Suite struct RecipientFlagsTests {
+    @Test func `a key that is added twice is open to whom either opens it`() throws {
+        for (line, fields) in try CaseFile("RecipientFlags", fields: 3).lines {
+            let flags = fields.compactMap(UInt8.init).map(RecipientFlags.init(rawValue:))
+            try #require(flags.count == 3)
+            #expect(flags[0].merged(with: flags[1]) == flags[2], "RecipientFlags.cases:\(line)")
+            #expect(flags[1].merged(with: flags[0]) == flags[2], "RecipientFlags.cases:\(line), the other way round")
+        }
+    }
+
+    @Test func `the order of three doesn't matter`() {
+        let all = (0..<16).map(RecipientFlags.init(rawValue:))
+        for a in all {
+            for b in all {
+                for c in all { #expect(a.merged(with: b).merged(with: c) == a.merged(with: b.merged(with: c))) }
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+import Foundation
+import Testing
+
+@testable import RecipientIndex
+
+/// A table of cases: the lines of a `.cases` file beside the tests, without comments and blank lines.
+struct CaseFile {
+    let lines: [(number: Int, fields: [String])]
+
+    /// - Parameter fields: how many fields a line has; the last one takes the rest of the line.
+    init(_ name: String, fields: Int, file: String = #filePath) throws {
+        let path = URL(fileURLWithPath: file).deletingLastPathComponent().appendingPathComponent("\(name).cases")
+        let text = try String(contentsOf: path, encoding: .utf8)
+        lines = text.components(separatedBy: "\n").enumerated().compactMap { offset, line in
+            guard !line.isEmpty, !line.hasPrefix("#") else { return nil }
+            return (offset + 1, line.split(separator: " ", maxSplits: fields - 1).map(String.init))
+        }
+        try #require(!lines.isEmpty && lines.allSatisfy { $0.fields.count == fields }, "malformed \(name).cases")
+    }
+}
+
+/// A folder of the test's own, removed with its last reference.
+final class TemporaryFolder {
+    let path: String
+
+    init() throws {
+        path = FileManager.default.temporaryDirectory.appendingPathComponent("postern-index-\(UUID().uuidString)").path
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    func file(_ name: String = "recipients.index") -> String { "\(path)/\(name)" }
+
+    var names: [String] { get throws { try FileManager.default.contentsOfDirectory(atPath: path).sorted() } }
+}
+
+/// SplitMix64: the same numbers from the same seed.
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64) { state = seed }
+
+    /// A seed of its own for each run, printed so that a failure can be repeated with `POSTERN_TEST_SEED`.
+    static func announced(_ name: String) -> SeededGenerator {
+        let seed = ProcessInfo.processInfo.environment["POSTERN_TEST_SEED"].flatMap(UInt64.init) ?? .random(in: 0 ... .max)
+        print("\(name): POSTERN_TEST_SEED=\(seed)")
+        return SeededGenerator(seed: seed)
+    }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var value = state
+        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
+        return value ^ (value >> 31)
+    }
+}
+
+/// The bytes of a snapshot file, to be tampered with.
+struct SnapshotBytes {
+    var bytes: [UInt8]
+
+    init(_ bytes: [UInt8]) { self.bytes = bytes }
+
+    init(path: String) throws { bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path))) }
+
+    /// A snapshot of these keys.
+    init(
+        _ keys: [(String, RecipientFlags)], salt: SipHash = SipHash(k0: 1, k1: 2), generation: UInt64 = 0,
+        sources: [IndexSource] = [IndexSource(name: "s", type: "file", recipients: 1, asOf: Date())]
+    ) throws {
+        let folder = try TemporaryFolder()
+        var builder = IndexBuilder(salt: salt)
+        for (key, flags) in keys { builder.add(key, flags) }
+        try builder.publish(to: folder.file(), generation: generation, sources: sources)
+        try self.init(path: folder.file())
+    }
+
+    /// 100 recipients and one catch-all domain.
+    static func hundred() throws -> SnapshotBytes {
+        try SnapshotBytes((0..<100).map { ("user\($0)@example.com", []) } + [("@example.org", .catchAll)])
+    }
+
+    /// In place, as someone with an editor would.
+    func write(to path: String) throws { try Data(bytes).write(to: URL(fileURLWithPath: path)) }
+
+    func number(_ offset: Int) -> UInt64 { bytes.withUnsafeBytes { $0.load(UInt64.self, offset) } }
+
+    mutating func set<Number: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, _ value: Number) {
+        bytes.withUnsafeMutableBytes { $0.store(value, offset) }
+    }
+
+    /// Makes all checksums right again, where the header's places still make sense.
+    mutating func seal() {
+        let header = 4096
+        let checksums = Int(clamping: number(112))
+        if checksums >= header, checksums < bytes.count {
+            for (block, start) in stride(from: header, to: checksums, by: 65536).enumerated()
+            where checksums + block * 8 + 8 <= bytes.count {
+                set(checksums + block * 8, hash(start..<min(start + 65536, checksums)))
+            }
+            set(136, hash(checksums..<bytes.count))
+        }
+        sealHeader()
+    }
+
+    /// Makes the header's own checksum right again.
+    mutating func sealHeader() { set(4088, hash(0..<4088)) }
+
+    private func hash(_ range: Range<Int>) -> UInt64 {
+        bytes.withUnsafeBytes { XXHash64.hash(UnsafeRawBufferPointer(rebasing: $0[range])) }
+    }
+
+    /// What opening a file of these bytes comes to.
+    func opened(in folder: TemporaryFolder) throws -> Result<IndexSnapshot, IndexError> {
+        let path = folder.file()
+        try write(to: path)
+        return Result { () throws(IndexError) in try IndexSnapshot(path: path) }
+    }
+}
+
+extension Result where Failure == IndexError {
+    var error: IndexError? { if case .failure(let error) = self { error } else { nil } }
+}
+
+/// Waits until something is so; false when it isn't within a minute, which no sound run comes near.
+func eventually(_ condition: () -> Bool) -> Bool {
+    for _ in 0..<6000 {
+        if condition() { return true }
+        usleep(10_000)
+    }
+    return condition()
+}

@@ -1,0 +1,167 @@
+import Foundation
+import GRDB
+import Glibc
+import Testing
+
+@testable import RejectionLog
+
+@Suite struct LogDatabaseTests {
+    let folder: TemporaryFolder
+
+    init() throws {
+        folder = try TemporaryFolder()
+    }
+
+    private func refusal(_ path: String) -> LogError? {
+        do {
+            try RejectionLog(.init(path: path)).close()
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    private func mode(_ path: String) throws -> Int? {
+        try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
+    }
+
+    @Test func theFilesAreTheOwnersAlone() throws {
+        let log = try RejectionLog(.init(path: folder.database))
+        Sample().record(in: log)
+        log.flush()
+        for suffix in ["", "-wal", "-shm", "-lock"] {
+            #expect(try mode(folder.database + suffix) == 0o600, "\(suffix)")
+        }
+        log.close()
+    }
+
+    @Test func aModeThatWasWidenedStays() throws {
+        try RejectionLog(.init(path: folder.database)).close()
+        for suffix in ["", "-wal", "-shm"] { try? FileManager.default.removeItem(atPath: folder.database + suffix) }
+        try RejectionLog(.init(path: folder.database)).close()
+        #expect(chmod(folder.database, 0o640) == 0)
+        for suffix in ["-wal", "-shm"] { try? FileManager.default.removeItem(atPath: folder.database + suffix) }
+        try RejectionLog(.init(path: folder.database)).close()
+        #expect(try mode(folder.database) == 0o640)
+        #expect(try mode(folder.database + "-wal") == 0o640)
+    }
+
+    @Test func aNewerVersionIsRefusedAndLeftAsItIs() throws {
+        let log = try RejectionLog(.init(path: folder.database))
+        Sample().record(in: log)
+        log.close()
+        let queue = try DatabaseQueue(path: folder.database)
+        try queue.inDatabase { db in
+            try db.execute(sql: "PRAGMA user_version = 9")
+            try db.checkpoint(.truncate)
+        }
+        try queue.close()
+        let before = try Data(contentsOf: URL(fileURLWithPath: folder.database))
+        let error = try #require(refusal(folder.database))
+        #expect(error.code == .newerVersion)
+        #expect(error.description.contains("was written by a newer Postern (schema 9; this one knows 1)"))
+        #expect(throws: error) { try RejectionReader(path: folder.database) }
+        #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == before)
+    }
+
+    @Test func aNewerVersionInTheWriteAheadLogIsRefusedToo() throws {
+        try RejectionLog(.init(path: folder.database)).close()
+        let queue = try DatabaseQueue(path: folder.database)
+        try queue.inDatabase { try $0.execute(sql: "PRAGMA user_version = 9") }
+        let crashed = folder.path + "/crashed.sqlite"
+        for suffix in ["", "-wal"] {
+            try FileManager.default.copyItem(atPath: folder.database + suffix, toPath: crashed + suffix)
+        }
+        let before = try ["", "-wal"].map { try Data(contentsOf: URL(fileURLWithPath: crashed + $0)) }
+        #expect(!before[1].isEmpty)
+        #expect(refusal(crashed)?.code == .newerVersion)
+        #expect(try ["", "-wal"].map { try Data(contentsOf: URL(fileURLWithPath: crashed + $0)) } == before)
+    }
+
+    @Test func anotherProgramsDatabaseIsRefusedAndLeftAsItIs() throws {
+        let queue = try DatabaseQueue(path: folder.database)
+        try queue.inDatabase { try $0.execute(sql: "CREATE TABLE precious (x); INSERT INTO precious VALUES (1)") }
+        try queue.close()
+        let before = try Data(contentsOf: URL(fileURLWithPath: folder.database))
+        #expect(refusal(folder.database)?.code == .notALog)
+        #expect(throws: LogError.self) { try RejectionReader(path: folder.database) }
+        #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == before)
+    }
+
+    @Test func aFileThatIsNoDatabaseIsRefusedAndLeftAsItIs() throws {
+        let text = Data(String(repeating: "not a database\n", count: 500).utf8)
+        try text.write(to: URL(fileURLWithPath: folder.database))
+        let error = try #require(refusal(folder.database))
+        #expect(error.code == .notALog)
+        #expect(error.description.contains(folder.database))
+        #expect(throws: error) { try RejectionReader(path: folder.database) }
+        #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == text)
+        try FileManager.default.createDirectory(atPath: folder.path + "/folder", withIntermediateDirectories: true)
+        #expect(refusal(folder.path + "/folder")?.code == .notALog)
+    }
+
+    @Test func aDamagedDatabaseIsRefusedOrReported() throws {
+        let log = try RejectionLog(.init(path: folder.database))
+        for _ in 0..<1_000 { Sample().record(in: log) }
+        log.close()
+        let compact = try DatabaseQueue(path: folder.database)
+        _ = try compact.inDatabase { try $0.checkpoint(.truncate) }
+        try compact.close()
+        var bytes = try Data(contentsOf: URL(fileURLWithPath: folder.database))
+        // All pages but the header's: the schema is still there, no table is.
+        for index in 4_096..<bytes.count { bytes[index] = 0x5A }
+        try bytes.write(to: URL(fileURLWithPath: folder.database))
+        let error = try #require(refusal(folder.database))
+        #expect(error.code == .corrupt)
+        #expect(error.description.contains("damaged"))
+        #expect(throws: LogError.self) { try wholeReport(folder.database) }
+    }
+
+    @Test func twoWritersAreOneTooMany() throws {
+        let log = try RejectionLog(.init(path: folder.database))
+        let link = folder.path + "/link.sqlite"
+        try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: folder.database)
+        for path in [folder.database, link] {
+            let error = try #require(refusal(path))
+            #expect(error.code == .inUse)
+            #expect(error.description.contains("process \(getpid())"))
+        }
+        log.close()
+        #expect(refusal(folder.database) == nil)
+    }
+
+    @Test func aPlaceThatCantBeWrittenIsSaidAtOnce() throws {
+        let missing = try #require(refusal(folder.path + "/none/rejections.sqlite"))
+        #expect(missing.code == .notFound)
+        #expect(missing.description.contains("\(folder.path)/none"))
+        try Data().write(to: URL(fileURLWithPath: folder.path + "/file"))
+        #expect(refusal(folder.path + "/file/rejections.sqlite")?.code == .notFound)
+    }
+
+    @Test(.enabled(if: geteuid() != 0, "root may write everywhere"))
+    func aFolderWithoutWritePermissionIsSaidAtOnce() throws {
+        #expect(chmod(folder.path, 0o500) == 0)
+        defer { chmod(folder.path, 0o700) }
+        #expect(refusal(folder.database)?.code == .permission)
+    }
+
+    @Test func readingNeedsALog() throws {
+        do {
+            _ = try RejectionReader(path: folder.database)
+            Issue.record("there is nothing to read")
+        } catch {
+            #expect(error.code == .notFound)
+            #expect(error.description.contains("no rejection log yet at \(folder.database)"))
+        }
+        #expect(!FileManager.default.fileExists(atPath: folder.database))
+    }
+
+    @Test func aReaderChangesNothing() throws {
+        let log = try RejectionLog(.init(path: folder.database))
+        Sample().record(in: log)
+        log.close()
+        let before = try Data(contentsOf: URL(fileURLWithPath: folder.database))
+        #expect(try wholeReport(folder.database).totals.refused == 1)
+        #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == before)
+    }
+}

@@ -1,0 +1,260 @@
+import Foundation
+import GRDB
+import Testing
+
+@testable import RejectionLog
+
+@Suite struct RejectionLogTests {
+    let folder: TemporaryFolder
+
+    init() throws {
+        folder = try TemporaryFolder()
+    }
+
+    @Test func everyKindIsCountedAndRefusalsLeaveARow() throws {
+        let log = try RejectionLog(.init(path: folder.database))
+        Sample().record(in: log)
+        Sample(outcome: .tempfailed, reason: "no-index").record(in: log)
+        Sample(outcome: .accepted, reason: "listed").record(in: log)
+        Sample(observed: true).record(in: log)
+        Sample(reason: "mta").record(in: log)
+        #expect(log.flush())
+        let report = try wholeReport(folder.database)
+        var expected = RejectionReport.Totals()
+        expected.refused = 1
+        expected.tempfailed = 1
+        expected.accepted = 1
+        expected.observed = 1
+        expected.mtaRefused = 1
+        #expect(report.totals == expected)
+        #expect(report.byReason == ["unknown": 2, "no-index": 1])
+        #expect(try wholeReport(folder.database, reason: "mta").byReason == ["mta": 1])
+        let entries = try allEntries(folder.database)
+        #expect(entries.map(\.reason) == ["unknown", "no-index", "unknown", "mta"])
+        #expect(log.statistics.written == 4)
+        log.close()
+    }
+
+    @Test func aRowHoldsWhatWasRecorded() throws {
+        let log = try RejectionLog(.init(path: folder.database))
+        var sample = Sample(time: Sample.base + 1_234, authenticated: true)
+        sample.client = LogAddress(high: 0x2001_0db8_0000_0000, low: 1)
+        sample.record(in: log)
+        log.close()
+        let entry = try #require(try allEntries(folder.database).first)
+        #expect(
+            entry
+                == LogEntry(
+                    id: 1, time: Date(timeIntervalSince1970: Double(Sample.base + 1_234) / 1000), outcome: .refused,
+                    observed: false, reason: "unknown", recipient: "user@example.com", domain: "example.com",
+                    sender: "sender@example.net", client: "2001:db8::1", clientName: "mail.example.net",
+                    helo: "helo.example.net", session: "4AbC12", authenticated: true, mta: "mx.example.com",
+                    reply: "550 5.1.1 User unknown"))
+    }
+
+    @Test func aFloodIsCountedToTheLastOneWhileRowsThinOut() throws {
+        var options = RejectionLog.Options(path: folder.database, queueCapacity: 64 << 10)
+        options.interval = 5
+        let log = try RejectionLog(options)
+        let threads = 8
+        let each = 20_000
+        let done = DispatchGroup()
+        for number in 0..<threads {
+            done.enter()
+            Thread {
+                var samples = [
+                    Sample(reason: "unknown", domain: "example.com"), Sample(reason: "relay", domain: nil),
+                    Sample(outcome: .accepted, reason: "listed", domain: "example.org"),
+                    Sample(outcome: .tempfailed, reason: "stale-index", domain: "example.org"),
+                ]
+                samples[1].domainName = Array("foreign\(number).example".utf8)
+                let slots = samples.map { (log.slot(forReason: $0.reason), $0.domain.map(log.slot(forDomain:)) ?? .foreign) }
+                for index in 0..<each {
+                    let kind = index % 4
+                    samples[kind].time = Sample.base + Int64(index) * 20
+                    samples[kind].with(reason: slots[kind].0, domain: slots[kind].1) { log.record($0) }
+                }
+                done.leave()
+            }.start()
+        }
+        done.wait()
+        #expect(log.flush())
+        let report = try wholeReport(folder.database)
+        let quarter = threads * each / 4
+        #expect(report.totals.refused == 2 * quarter)
+        #expect(report.totals.accepted == quarter)
+        #expect(report.totals.tempfailed == quarter)
+        #expect(report.byReason == ["unknown": quarter, "relay": quarter, "stale-index": quarter])
+        let rows = try allEntries(folder.database).count
+        #expect(report.totals.thinned > 0)
+        #expect(rows + report.totals.thinned == 3 * quarter)
+        #expect(log.statistics.thinned == report.totals.thinned)
+        #expect(log.statistics.written == rows)
+        // By domain the sums agree too: the named and the nameless ones.
+        let queue = try DatabaseQueue(path: folder.database)
+        let sums = try queue.read { db in
+            try Int.fetchAll(
+                db,
+                sql: """
+                    SELECT sum(count) FROM counter c JOIN reason r ON r.id = c.reason WHERE r.name = 'relay' GROUP BY unit
+                    """)
+        }
+        #expect(sums == [quarter, quarter, quarter])
+        let negative = try queue.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM counter WHERE count < 0") }
+        #expect(negative == 0)
+        log.close()
+    }
+
+    @Test func whileTheDatabaseIsOutOfReachNothingIsLost() throws {
+        let lines = Lines()
+        var options = RejectionLog.Options(path: folder.database, queueCapacity: 64 << 10) { lines.add($0) }
+        options.interval = 5
+        options.retryInterval = 10
+        let log = try RejectionLog(options)
+        Sample().record(in: log)
+        #expect(log.flush())
+
+        let other = try DatabaseQueue(path: folder.database)
+        try other.inDatabase { try $0.execute(sql: "BEGIN IMMEDIATE") }
+        for _ in 0..<1_000 { Sample().record(in: log) }
+        #expect(!log.flush())
+        #expect(log.statistics.failing)
+        for _ in 0..<1_000 { Sample().record(in: log) }
+        #expect(lines.all.count == 1)
+        #expect(lines.all.first?.contains("another program keeps it locked") == true)
+
+        try other.inDatabase { try $0.execute(sql: "ROLLBACK") }
+        #expect(log.flush())
+        #expect(!log.statistics.failing)
+        #expect(lines.all.count == 2)
+        #expect(lines.all.last?.contains("written again") == true)
+        let report = try wholeReport(folder.database)
+        #expect(report.totals.refused == 2_001)
+        #expect(report.totals.thinned > 0)
+        #expect(try allEntries(folder.database).count + report.totals.thinned == 2_001)
+        log.close()
+    }
+
+    @Test func countsGoOnAfterARestart() throws {
+        for round in 1...3 {
+            let log = try RejectionLog(.init(path: folder.database))
+            // In another order each time: slots differ, names don't.
+            for reason in round == 2 ? ["relay", "unknown"] : ["unknown", "relay"] {
+                Sample(reason: reason).record(in: log)
+            }
+            log.close()
+            log.close()
+            #expect(!log.flush())
+            #expect(try wholeReport(folder.database).byReason == ["unknown": round, "relay": round])
+        }
+        #expect(try allEntries(folder.database).map(\.id) == [1, 2, 3, 4, 5, 6])
+    }
+
+    @Test func whatWasFlushedSurvivesACrash() throws {
+        let log = try RejectionLog(.init(path: folder.database))
+        for _ in 0..<100 { Sample().record(in: log) }
+        #expect(log.flush())
+        // What a killed process leaves: the files as they are, without a last checkpoint.
+        let crashed = folder.path + "/crashed.sqlite"
+        for suffix in ["", "-wal"] {
+            try FileManager.default.copyItem(atPath: folder.database + suffix, toPath: crashed + suffix)
+        }
+        log.close()
+        #expect(try wholeReport(crashed).totals.refused == 100)
+        let again = try RejectionLog(.init(path: crashed))
+        Sample().record(in: again)
+        again.close()
+        #expect(try wholeReport(crashed).totals.refused == 101)
+        #expect(try allEntries(crashed).count == 101)
+    }
+
+    @Test func foreignDomainsAreNamedUpToALimitAndSumUp() throws {
+        let log = try RejectionLog(.init(path: folder.database))
+        for index in 0..<1_500 {
+            var sample = Sample(time: Sample.base + Int64(index), reason: "relay", domain: nil)
+            sample.domainName = Array("d\(index).example".utf8)
+            sample.record(in: log)
+        }
+        #expect(log.flush())
+        let report = try wholeReport(folder.database, top: 2_000)
+        #expect(report.byReason == ["relay": 1_500])
+        #expect(report.top.domains.count == ForeignNames.minuteLimit)
+        // The same names in the next minute: those known are named again, and the limit starts anew.
+        for index in 0..<1_500 {
+            var sample = Sample(time: Sample.base + 60_000, reason: "relay", domain: nil)
+            sample.domainName = Array("d\(1_499 - index).example".utf8)
+            sample.record(in: log)
+        }
+        #expect(log.flush())
+        let later = try wholeReport(folder.database, top: 2_000)
+        #expect(later.byReason == ["relay": 3_000])
+        #expect(later.top.domains.map(\.count).reduce(0, +) == 2_000)
+        #expect(try wholeReport(folder.database, domain: "d1200.example").totals.refused == 1)
+        log.close()
+    }
+
+    @Test func retentionRemovesWhatIsOldAndShrinksTheFile() throws {
+        let clock = TestClock(Sample.base)
+        var options = RejectionLog.Options(path: folder.database, retention: 7 * 86_400)
+        options.clock = { clock.now }
+        let log = try RejectionLog(options)
+        for index in 0..<12_000 {
+            var sample = Sample(time: Sample.base + Int64(index) * 10, domain: index % 2 == 0 ? nil : "example.com")
+            sample.domainName = Array("d\(index % 50).example".utf8)
+            sample.record(in: log)
+            if index % 4_000 == 3_999 { #expect(log.flush()) }
+        }
+        // Eight days later, two of them within the retention.
+        clock.now = Sample.base + 8 * 86_400_000
+        Sample(time: Sample.base + 6 * 86_400_000).record(in: log)
+        Sample(time: clock.now).record(in: log)
+        #expect(log.flush())
+        let queue = try DatabaseQueue(path: folder.database)
+        func pages() throws -> Int { try queue.read { try Int.fetchOne($0, sql: "PRAGMA page_count") ?? 0 } }
+        let before = try pages()
+        #expect(try wholeReport(folder.database).totals.refused == 12_002)
+        #expect(log.prune())
+        #expect(try allEntries(folder.database).count == 2)
+        #expect(try wholeReport(folder.database).totals.refused == 2)
+        #expect(try pages() < before / 2)
+        let names = try queue.read { try String.fetchAll($0, sql: "SELECT name FROM domain ORDER BY name") }
+        #expect(names == ["", "example.com"])
+        // Ids go on after everything is gone.
+        clock.now += 30 * 86_400_000
+        #expect(log.prune())
+        #expect(try allEntries(folder.database).isEmpty)
+        Sample(time: clock.now).record(in: log)
+        log.close()
+        #expect(try allEntries(folder.database).map(\.id) == [12_003])
+    }
+
+    @Test func readingGoesOnWhileWriting() throws {
+        var options = RejectionLog.Options(path: folder.database)
+        options.interval = 1
+        let log = try RejectionLog(options)
+        let reader = try RejectionReader(path: folder.database)
+        let writing = DispatchGroup()
+        writing.enter()
+        Thread {
+            for index in 0..<5_000 {
+                Sample(time: Sample.base + Int64(index)).record(in: log)
+                if index % 100 == 0 { log.flush() }
+            }
+            log.flush()
+            writing.leave()
+        }.start()
+        var followed: [Int64] = []
+        var counted = 0
+        repeat {
+            let report = try reader.report(ReportQuery(since: allTime.since, until: allTime.until))
+            #expect(report.totals.refused >= counted)
+            // Counters and rows come in one transaction.
+            #expect(report.totals.refused - report.totals.thinned == report.top.recipients.first?.count ?? 0)
+            counted = report.totals.refused
+            followed += try reader.entries(after: followed.last ?? 0).map(\.id)
+        } while writing.wait(timeout: .now()) == .timedOut
+        while case let more = try reader.entries(after: followed.last ?? 0), !more.isEmpty { followed += more.map(\.id) }
+        #expect(followed == Array(1...5_000))
+        log.close()
+    }
+}

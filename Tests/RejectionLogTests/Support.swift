@@ -1,0 +1,141 @@
+import Foundation
+import Synchronization
+
+@testable import RejectionLog
+
+/// A folder of the test's own, removed with it.
+final class TemporaryFolder {
+    let path: String
+
+    init() throws {
+        path = FileManager.default.temporaryDirectory.appendingPathComponent("rejection-log-\(UUID().uuidString)").path
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+
+    deinit {
+        try? FileManager.default.removeItem(atPath: path)
+    }
+
+    var database: String { path + "/rejections.sqlite" }
+}
+
+/// An event with texts of its own.
+struct Sample {
+    var time: Int64 = Sample.base
+    var outcome = Outcome.refused
+    var observed = false
+    var reason = "unknown"
+    /// A relay domain, or nil: foreign, with `domainName`.
+    var domain: String? = "example.com"
+    var domainName: [UInt8] = []
+    var recipient = Array("user@example.com".utf8)
+    var sender = Array("sender@example.net".utf8)
+    var client = LogAddress(ipv4: 0xC000_0201)
+    var clientName = Array("mail.example.net".utf8)
+    var helo = Array("helo.example.net".utf8)
+    var session = Array("4AbC12".utf8)
+    var authenticated = false
+    var mta = Array("mx.example.com".utf8)
+    var reply = Array("550 5.1.1 User unknown".utf8)
+
+    /// 2026-11-23 00:00:00 UTC.
+    static let base: Int64 = 1_795_392_000_000
+
+    func record(in log: RejectionLog) {
+        with(reason: log.slot(forReason: reason), domain: domain.map { log.slot(forDomain: $0) } ?? .foreign) { event in
+            log.record(event)
+        }
+    }
+
+    func with<R>(reason: ReasonSlot, domain: DomainSlot, _ body: (LogEvent) -> R) -> R {
+        recipient.withUnsafeBufferPointer { recipient in
+            domainName.withUnsafeBufferPointer { domainName in
+                sender.withUnsafeBufferPointer { sender in
+                    clientName.withUnsafeBufferPointer { clientName in
+                        helo.withUnsafeBufferPointer { helo in
+                            session.withUnsafeBufferPointer { session in
+                                mta.withUnsafeBufferPointer { mta in
+                                    reply.withUnsafeBufferPointer { reply in
+                                        var event = LogEvent(
+                                            time: time, outcome: outcome, observed: observed, reason: reason,
+                                            domain: domain)
+                                        event.recipient = recipient
+                                        event.domainName = domainName
+                                        event.sender = sender
+                                        event.client = client
+                                        event.clientName = clientName
+                                        event.helo = helo
+                                        event.session = session
+                                        event.authenticated = authenticated
+                                        event.mta = mta
+                                        event.reply = reply
+                                        return body(event)
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Lines that a log reports.
+final class Lines: Sendable {
+    private let state = Mutex<[String]>([])
+    var all: [String] { state.withLock { $0 } }
+    func add(_ line: String) { state.withLock { $0.append(line) } }
+}
+
+/// A clock that the test sets.
+final class TestClock: Sendable {
+    private let state: Mutex<Int64>
+    init(_ time: Int64) { state = Mutex(time) }
+    var now: Int64 {
+        get { state.withLock { $0 } }
+        set { state.withLock { $0 = newValue } }
+    }
+}
+
+/// SplitMix64; the seed is printed so that a failure can be repeated.
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(_ name: String) {
+        let seed = ProcessInfo.processInfo.environment["POSTERN_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 1...UInt64.max)
+        print("\(name): POSTERN_SEED=\(seed)")
+        state = seed
+    }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        return z ^ (z >> 31)
+    }
+}
+
+func testFile(_ name: String) throws -> String {
+    let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    return try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8)
+}
+
+/// The lines of a table of cases, cut at `|`, without comments.
+func cases(_ name: String) throws -> [[String]] {
+    try testFile(name).split(separator: "\n").filter { !$0.hasPrefix("#") }.map { line in
+        line.split(separator: "|", omittingEmptySubsequences: false).map { $0.trimmingCharacters(in: .whitespaces) }
+    }
+}
+
+let allTime = (since: Date(timeIntervalSince1970: 0), until: Date(timeIntervalSince1970: 4_000_000_000))
+
+func wholeReport(_ path: String, top: Int = 10, domain: String? = nil, reason: String? = nil) throws -> RejectionReport {
+    try RejectionReader(path: path).report(
+        ReportQuery(since: allTime.since, until: allTime.until, top: top, domain: domain, reason: reason))
+}
+
+func allEntries(_ path: String, _ query: RejectionReader.EntryQuery = .init()) throws -> [LogEntry] {
+    try RejectionReader(path: path).entries(query).map { try $0.get() }
+}

@@ -1,0 +1,23 @@
+import Foundation
+import Testing
+
+@testable import RejectionLog
+
+@Suite struct TimeExpressionTests {
+    @Test func theTable() throws {
+        let zones = ["berlin": try #require(TimeZone(identifier: "Europe/Berlin")), "utc": .gmt]
+        let now = try Date("2026-11-24T10:30:00Z", strategy: .iso8601)
+        for line in try cases("time.cases") {
+            let zone = try #require(zones[line[0]])
+            if line[2] == "error" {
+                let error = #expect(throws: TimeExpression.ParseError.self, "\(line)") {
+                    try TimeExpression.parse(line[1], now: now, timeZone: zone)
+                }
+                #expect(error?.description.contains("accepted are") == true)
+            } else {
+                let date = try TimeExpression.parse(line[1], now: now, timeZone: zone)
+                #expect(Timestamp.seconds(date) == line[2], "\(line)")
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+# shellcheck shell=bash
+# Finding what is missing, and installing it through apt. Needs output.sh.
+
+# The lowest Swift that builds Postern; keep it as in Package.swift.
+readonly swift_needed=6.2
+
+# as_root COMMAND...: runs it with sudo where the caller isn't root, and shows what runs.
+as_root() {
+    if ((EUID == 0)); then
+        run "$@"
+    else
+        run sudo "$@"
+    fi
+}
+
+# as_root_quietly COMMAND...: the same without a word.
+as_root_quietly() {
+    if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+# can_be_root: true for root, and where sudo needs no password or can ask for it.
+can_be_root() {
+    ((EUID == 0)) || { command -v sudo >/dev/null && { [[ -t 0 ]] || sudo -n true 2>/dev/null; }; }
+}
+
+# require_swift_command: ends with status 69 where there is no toolchain.
+require_swift_command() {
+    command -v swift >/dev/null || die 69 \
+        "No Swift toolchain: there is no command 'swift' in PATH." \
+        "Postern is built with Swift $swift_needed or newer. Debian has no package that new:" \
+        "take it from https://www.swift.org/install/linux/ and run this again."
+}
+
+# require_swift: ends with status 69 where the toolchain is too old, or doesn't run.
+require_swift() {
+    local found
+    found=$(swift --version 2>/dev/null | sed -nE 's/.*Swift version ([0-9]+(\.[0-9]+)+).*/\1/p' | head -n 1)
+    [[ -n $found ]] || die 69 "$(command -v swift) doesn't run: $(swift --version 2>&1 | head -n 3)"
+    if [[ $(printf '%s\n' "$swift_needed" "$found" | sort -V | head -n 1) != "$swift_needed" ]]; then
+        die 69 "Swift $found is too old: $(command -v swift)" \
+            "Postern is built with Swift $swift_needed or newer: https://www.swift.org/install/linux/"
+    fi
+    say "Swift $found: $(command -v swift)"
+}
+
+# toolchain_packages_missing: the packages of libraries that the toolchain's programs want and don't find, a line each.
+toolchain_packages_missing() {
+    local folder
+    folder=$(dirname "$(readlink -f "$(command -v swift)")")
+    ldd "$folder/swift-package" "$folder/swift-frontend" 2>/dev/null | sed -nE 's/^\s*(\S+) => not found$/\1/p' | sort -u |
+        while read -r library; do
+            case $library in
+            libcurl.so.4) echo libcurl4 ;;
+            libxml2.so.2) echo libxml2 ;;
+            libncurses.so.6 | libtinfo.so.6) echo libncurses6 ;;
+            libsqlite3.so.0) echo libsqlite3-0 ;;
+            libstdc++.so.6) echo libstdc++6 ;;
+            libuuid.so.1) echo libuuid1 ;;
+            libedit.so.2) echo libedit2 ;;
+            libz.so.1) echo zlib1g ;;
+            esac
+        done
+}
+
+# build_packages_missing: the packages that the build needs and the system lacks, a line each. What is there from
+# elsewhere than dpkg counts too.
+build_packages_missing() {
+    toolchain_packages_missing
+    command -v git >/dev/null || echo git
+    command -v pkg-config >/dev/null || echo pkg-config
+    [[ -e /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
+    # Swift links with the C compiler's libraries, and one dependency is in C++.
+    compgen -G '/usr/include/c++/*/vector' >/dev/null || echo g++
+    library_missing milter libmilter/mfapi.h && echo libmilter-dev
+    library_missing libidn2 idn2.h && echo libidn2-dev
+    library_missing sqlite3 sqlite3.h && echo libsqlite3-dev
+    return 0
+}
+
+# library_missing NAME HEADER: true where neither pkg-config nor the compiler would find it.
+library_missing() {
+    ! pkg-config --exists "$1" 2>/dev/null && [[ ! -e /usr/include/$2 ]]
+}
+
+# other_mta: names the MTA of this machine where that isn't Postfix; nothing where there is none.
+other_mta() {
+    local name
+    name=$(dpkg-query -W -f '${db:Status-Abbrev}\t${Package}\t${Provides}\n' 2>/dev/null |
+        awk -F '\t' '$1 ~ /^ii/ && $2 != "postfix" && $3 ~ /(^|[ ,])mail-transport-agent/ { print $2; exit }')
+    if [[ -z $name ]] && ! command -v "$(sbin postfix)" >/dev/null && [[ -x /usr/sbin/sendmail ]]; then
+        name=$(readlink -f /usr/sbin/sendmail)
+    fi
+    [[ -z $name ]] || say "$name"
+}
+
+# sbin NAME: its path, also where PATH leaves /usr/sbin out.
+sbin() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" || say "/usr/sbin/$1"; }
+
+# have_postfix: true where Postfix is installed.
+have_postfix() { [[ -x $(sbin postfix) ]]; }
+
+# install_packages PACKAGE...: through apt, without a question and without starting a service.
+install_packages() {
+    command -v apt-get >/dev/null || die 69 "This system has no apt-get; install what stands for these: $*"
+    can_be_root || die 77 "Installing needs root, and sudo isn't at hand. As root:" "  apt-get install $*"
+    as_root apt-get -qq -o DPkg::Lock::Timeout=300 update
+    local guard=/usr/sbin/policy-rc.d guarded=0 status=0
+    if [[ " $* " == *" postfix "* ]]; then
+        # Without an answer its package would ask, or take the machine's mail over.
+        say "Postfix stays without a configuration: nothing of this machine's mail changes."
+        as_root debconf-set-selections <<<'postfix postfix/main_mailer_type select No configuration'
+        if [[ ! -e $guard ]]; then
+            as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$guard && chmod 755 $guard"
+            guarded=1
+        fi
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
+        install --no-install-recommends "$@" </dev/null || status=$?
+    if ((guarded)); then as_root rm -f "$guard"; fi
+    ((status == 0)) || die 69 "apt-get could not install: $*"
+}
