@@ -70,7 +70,9 @@ let package = Package(
             name: "RecipientFilterTests", dependencies: ["MailAddress", "Milter", "RecipientFilter", "RecipientIndex"],
             exclude: ["verdicts.cases", "replies.cases"], swiftSettings: settings),
         .testTarget(
-            name: "PosternTests", dependencies: ["DirectorySync", "MailAddress", "Milter", "RecipientFilter", "postern"], exclude: ["configuration.cases"], swiftSettings: settings),
+            name: "PosternTests",
+            dependencies: ["DirectorySync", "MailAddress", "Milter", "RecipientFilter", "postern"],
+            exclude: ["configuration.cases"], swiftSettings: settings),
         .testTarget(name: "IntegrationTests", dependencies: ["postern"], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]

@@ -65,7 +65,9 @@ extension IndexFile {
         var fault: IndexFault?
         let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
             do throws(IndexFault) {
-                try read(into: UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[..<count]), at: offset)
+                try read(
+                    into: UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[..<count]),
+                    at: offset)
                 filled = count
             } catch {
                 fault = error
@@ -157,7 +159,8 @@ struct StoredSource: Codable {
         guard let json = try? encoder.encode(sources.map(StoredSource.init)),
             json.count <= IndexFormat.maximumSourcesLength
         else {
-            throw IndexFault(.notPublished(EINVAL), "can't be published: its \(sources.count) sources are too long to list")
+            throw IndexFault(
+                .notPublished(EINVAL), "can't be published: its \(sources.count) sources are too long to list")
         }
         return [UInt8](json)
     }

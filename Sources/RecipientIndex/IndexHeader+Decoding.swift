@@ -7,7 +7,8 @@ extension IndexHeader {
         let version = start.load(UInt32.self, 8)
         guard version == IndexFormat.version else {
             throw IndexFault(
-                .unsupported, "is a snapshot of format version \(version); this program reads version \(IndexFormat.version)")
+                .unsupported,
+                "is a snapshot of format version \(version); this program reads version \(IndexFormat.version)")
         }
         let length = Int(start.load(UInt32.self, 12))
         guard IndexFormat.headerLengths.contains(length), length.isMultiple(of: IndexFormat.pageSize) else {
@@ -27,7 +28,8 @@ extension IndexHeader {
         requiredFeatures = raw.load(UInt64.self, 16)
         guard requiredFeatures == 0 else {
             throw IndexFault(
-                .unsupported, "needs a feature that this program doesn't know (0x\(String(requiredFeatures, radix: 16)))")
+                .unsupported,
+                "needs a feature that this program doesn't know (0x\(String(requiredFeatures, radix: 16)))")
         }
         let algorithm = raw.load(UInt32.self, 128)
         let blockSize = raw.load(UInt32.self, 132)
@@ -83,10 +85,12 @@ extension IndexHeader {
         else {
             throw .damaged("has its sources at an impossible place (\(sourcesOffset)) by its header")
         }
-        guard entries <= bucketCount * IndexFormat.slotsPerBucket, recipients <= entries, catchAlls <= entries - recipients
+        guard entries <= bucketCount * IndexFormat.slotsPerBucket, recipients <= entries,
+            catchAlls <= entries - recipients
         else {
             throw .damaged(
-                "claims \(entries) entries, \(recipients) recipients and \(catchAlls) catch-all domains in \(bucketCount) buckets")
+                "claims \(entries) entries, \(recipients) recipients and \(catchAlls) catch-all domains in \(bucketCount) buckets"
+            )
         }
     }
 }

@@ -35,7 +35,8 @@ struct IndexHeader: Equatable {
             raw.store(salt.k0, 48)
             raw.store(salt.k1, 56)
             for (offset, value) in [
-                (64, entries), (72, recipients), (80, catchAlls), (88, bucketCount), (96, tableOffset), (104, sourcesOffset),
+                (64, entries), (72, recipients), (80, catchAlls), (88, bucketCount), (96, tableOffset),
+                (104, sourcesOffset),
                 (112, checksumsOffset), (120, fileSize),
             ] {
                 raw.store(UInt64(truncatingIfNeeded: value), offset)

@@ -20,7 +20,7 @@ final class FilterService {
     private var sync: SyncThread?
 
     init(_ configuration: Configuration, configurationFile: String) throws {
-        let logger = Logger(label: "postern", factory: { StreamLogHandler.standardError(label: $0) })
+        let logger = StandardErrorLog.logger
         self.logger = logger
         self.configuration = configuration
         for notice in configuration.notices { logger.notice("\(configurationFile): \(notice)") }

@@ -87,8 +87,8 @@ struct VerdictExplanation: Encodable {
         sources =
             keys.lazy.map { key in
                 provenance(of: key, state: configuration.sync.state).map {
-                Source(name: $0.source, type: $0.type, origin: $0.origin)
-            }
+                    Source(name: $0.source, type: $0.type, origin: $0.origin)
+                }
             }.first { !$0.isEmpty } ?? []
         if let index {
             let age = Words.duration(seconds: Int(now.timeIntervalSince(index.info.created)))
@@ -116,7 +116,7 @@ struct VerdictExplanation: Encodable {
         }
         if let domain { row("domain", domain) }
         if !lookedUp.isEmpty { row("looked up", lookedUp.joined(separator: ", then ").escapedForMessage) }
-        for source in sources { 
+        for source in sources {
             let origin = source.origin.map { ": \($0.escapedForMessage)" } ?? ""
             row("source", "\(source.name.escapedForMessage) (\(source.type))\(origin)")
         }

@@ -26,7 +26,8 @@ import Testing
 
         init(isWorking: Bool) {
             Thread.detachNewThread { [self] in
-                id.store(Int32(truncatingIfNeeded: syscall(Int(SYS_gettid))), ordering: .releasing)
+                let link = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/thread-self")
+                id.store(link?.split(separator: "/").last.flatMap { Int32($0) } ?? -1, ordering: .releasing)
                 while !isOver.load(ordering: .relaxed) {
                     if !isWorking { usleep(100_000) }
                 }

@@ -33,7 +33,8 @@ import Testing
         let leftover = ".recipients.index.aB3xY9"
         let others = [
             ".recipients.index", ".recipients.index.aB3xY", ".recipients.index.aB3xY99", ".recipients.index.aB3x-9",
-            ".recipients.index.aB3xYé", ".recipients_index.aB3xY9", ".recipients.index.swpxyz.bak", "recipients.index.aB3xY9",
+            ".recipients.index.aB3xYé", ".recipients_index.aB3xY9", ".recipients.index.swpxyz.bak",
+            "recipients.index.aB3xY9",
             ".other.index.aB3xY9",
         ]
         for name in others + [leftover] { try Data("x".utf8).write(to: URL(fileURLWithPath: folder.file(name))) }

@@ -172,12 +172,15 @@ import Testing
     @Test func `takes any date and refuses endless sources`() throws {
         let folder = try TemporaryFolder()
         var builder = IndexBuilder()
-        for date in [Date.distantPast, .distantFuture, Date(timeIntervalSince1970: .infinity), Date(timeIntervalSince1970: .nan)] {
+        for date in [
+            Date.distantPast, .distantFuture, Date(timeIntervalSince1970: .infinity), Date(timeIntervalSince1970: .nan),
+        ] {
             try builder.publish(to: folder.file(), created: date, sources: [])
             _ = try IndexSnapshot(path: folder.file())
         }
         let before = try SnapshotBytes(path: folder.file()).bytes
-        let source = IndexSource(name: String(repeating: "x", count: 1 << 20), type: "file", recipients: 1, asOf: Date())
+        let source = IndexSource(
+            name: String(repeating: "x", count: 1 << 20), type: "file", recipients: 1, asOf: Date())
         #expect(throws: IndexError.self) { try builder.publish(to: folder.file(), sources: [source]) }
         #expect(try SnapshotBytes(path: folder.file()).bytes == before)
     }
@@ -188,7 +191,8 @@ import Testing
             for mask: UInt64 in [.max, 0xff, 0xff00_0000_0000_0000, 0x0000_0101_0000_0001, 0] {
                 var entries = (0..<count).map { _ in
                     let fingerprint = random.next() & mask
-                    return Entry(fingerprint: fingerprint, flags: .init(rawValue: UInt8(truncatingIfNeeded: fingerprint)))
+                    return Entry(
+                        fingerprint: fingerprint, flags: .init(rawValue: UInt8(truncatingIfNeeded: fingerprint)))
                 }
                 let expected = entries.map(\.fingerprint).sorted()
                 entries.withUnsafeMutableBufferPointer { $0.sortByFingerprint() }

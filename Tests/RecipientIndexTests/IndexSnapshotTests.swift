@@ -68,7 +68,8 @@ import Testing
             }
             file.seal()
             let error = try file.opened(in: folder).error
-            #expect(error?.reason.contains(fields[3]) == true, "IndexHeader.cases:\(line): \(error?.reason ?? "accepted")")
+            #expect(
+                error?.reason.contains(fields[3]) == true, "IndexHeader.cases:\(line): \(error?.reason ?? "accepted")")
             #expect(error?.description.hasPrefix(folder.file()) == true)
         }
     }
@@ -89,7 +90,8 @@ import Testing
         let bucket: Int = try #require(buckets.first { place in sound.bytes[place + 63] < 7 })
         let used = sound.bytes[bucket + 63]
         for (offset, value) in [
-            (63, 8), (63, 0x0f), (63, used | 0x10), (63, used | 0x40), (63, used | 0x80), (63, used + 1), (62, 1), (56, 4), (56, 8),
+            (63, 8), (63, 0x0f), (63, used | 0x10), (63, used | 0x40), (63, used | 0x80), (63, used + 1), (62, 1),
+            (56, 4), (56, 8),
         ] as [(Int, UInt8)] {
             var file = sound
             file.bytes[bucket + offset] = value
@@ -178,7 +180,8 @@ import Testing
             for _ in 0..<Int.random(in: 1...8, using: &random) {
                 let offset = Int.random(in: 2..<18, using: &random) * 8
                 let value = random.next()
-                file.set(offset, Bool.random(using: &random) ? value : value >> UInt64.random(in: 0..<64, using: &random))
+                file.set(
+                    offset, Bool.random(using: &random) ? value : value >> UInt64.random(in: 0..<64, using: &random))
             }
             file.seal()
             // Salt, dates and generation may be anything; everything else has to be refused or harmless.

@@ -43,7 +43,8 @@ struct SeededGenerator: RandomNumberGenerator {
 
     /// A seed of its own for each run, printed so that a failure can be repeated with `POSTERN_TEST_SEED`.
     static func announced(_ name: String) -> SeededGenerator {
-        let seed = ProcessInfo.processInfo.environment["POSTERN_TEST_SEED"].flatMap(UInt64.init) ?? .random(in: 0 ... .max)
+        let seed =
+            ProcessInfo.processInfo.environment["POSTERN_TEST_SEED"].flatMap(UInt64.init) ?? .random(in: 0 ... .max)
         print("\(name): POSTERN_TEST_SEED=\(seed)")
         return SeededGenerator(seed: seed)
     }

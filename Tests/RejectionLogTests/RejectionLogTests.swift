@@ -114,7 +114,9 @@ import Testing
         Sample().record(in: log)
         #expect(log.flush())
 
-        let other = try DatabaseQueue(path: folder.database)
+        var holding = Configuration()
+        holding.allowsUnsafeTransactions = true
+        let other = try DatabaseQueue(path: folder.database, configuration: holding)
         try other.inDatabase { try $0.execute(sql: "BEGIN IMMEDIATE") }
         for _ in 0..<1_000 { Sample().record(in: log) }
         #expect(!log.flush())

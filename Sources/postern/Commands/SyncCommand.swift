@@ -82,7 +82,7 @@ struct SyncCommand: ParsableCommand {
 
     /// Goes on until SIGTERM or SIGINT.
     private func stay(_ synchronizer: Synchronizer) throws {
-        let logger = Logger(label: "postern", factory: { StreamLogHandler.standardError(label: $0) })
+        let logger = StandardErrorLog.logger
         try synchronizer.prepare()
         let thread = SyncThread(synchronizer) { SyncReportText.log($0, logger) }
         thread.start()
