@@ -72,6 +72,11 @@ static inline int cmilter_setsymlist(SMFICTX *context, int stage, const char *na
 
 static inline int cmilter_setconn(const char *address) { return smfi_setconn((char *)(size_t)address); }
 
+/* libmilter's own word on whether it was told to stop; not in its headers, so it may be missing. */
+extern int mi_stop(void) __attribute__((weak));
+
+static inline int cmilter_was_stopped(void) { return mi_stop != NULL && mi_stop() != 0; }
+
 /* The calling thread's id, asked of the kernel once a thread. */
 static inline int cmilter_thread(void) {
     static __thread int id;

@@ -81,7 +81,8 @@ struct Comparer {
         self.foreign = foreign
         self.check = check
         result = Comparison(
-            sources: .init(repeating: .init(), count: retained.count), duplicates: .init(repeating: 0, count: retained.count),
+            sources: .init(repeating: .init(), count: retained.count),
+            duplicates: .init(repeating: 0, count: retained.count),
             canariesFound: .init(repeating: false, count: canaries.count), upserts: SpillFile(folder: folder),
             deletions: SpillFile(folder: folder))
     }

@@ -22,7 +22,8 @@ public func parseDomainTable(path: String) throws(SyncError) -> [String] {
         if let start = line.bytes.first, start.isSpace {
             if domains.isEmpty, malformed.count == 0 {
                 malformed.add(
-                    line.number, "\"\(printable(line.bytes))\" begins with white space, with no line before to continue")
+                    line.number, "\"\(printable(line.bytes))\" begins with white space, with no line before to continue"
+                )
             }
             continue
         }

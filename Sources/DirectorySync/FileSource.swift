@@ -39,7 +39,8 @@ struct FileSource: RecipientSource {
             return Pull(reading: .full, asOf: began, cursor: cursor)
         }
         throw SyncError(
-            .unreachable, "source \"\(configuration.name)\": \(path) kept changing while it was read, five times in a row",
+            .unreachable,
+            "source \"\(configuration.name)\": \(path) kept changing while it was read, five times in a row",
             source: configuration.name)
     }
 
@@ -57,7 +58,9 @@ struct FileSource: RecipientSource {
                 intake.add(Entry(key: key, tag: tag, flags: flags, object: noObject))
             } else {
                 foreign.count += 1
-                if foreign.first.count < 10 { foreign.first.append("\(String(decoding: key, as: UTF8.self)) (line \(line))") }
+                if foreign.first.count < 10 {
+                    foreign.first.append("\(String(decoding: key, as: UTF8.self)) (line \(line))")
+                }
             }
         }
         report.read = parser.entries

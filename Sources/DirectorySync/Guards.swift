@@ -70,7 +70,8 @@ struct Guards {
     ) {
         if !mayEmpty, tally.before > 0, tally.after == 0 {
             found.append(
-                .init(rule: .maxShrink, scope: scope, text: "\(name) would lose all of its \(recipients(tally.before))"))
+                .init(rule: .maxShrink, scope: scope, text: "\(name) would lose all of its \(recipients(tally.before))")
+            )
         } else if tally.lost > allowance(of: tally.before) {
             let text =
                 "\(name) would lose \(tally.lost) of \(recipients(tally.before)) "

@@ -28,7 +28,8 @@ final class LineReader {
     ///   - descriptor: open for reading; stays the caller's.
     ///   - name: for messages.
     ///   - check: called for each chunk; throws to give up.
-    init(_ descriptor: Int32, name: String, check: @escaping () throws(SyncError) -> Void = { () throws(SyncError) in }) {
+    init(_ descriptor: Int32, name: String, check: @escaping () throws(SyncError) -> Void = { () throws(SyncError) in })
+    {
         self.descriptor = descriptor
         self.name = name
         self.check = check

@@ -25,7 +25,8 @@ public func provenance(of key: String, state path: String) -> [Provenance] {
         let sources = Dictionary(
             try SyncState.sources(database).map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         let rows = try Row.fetchAll(
-            database, sql: "SELECT source, flags FROM entry WHERE address = ? ORDER BY source, object", arguments: [key])
+            database, sql: "SELECT source, flags FROM entry WHERE address = ? ORDER BY source, object", arguments: [key]
+        )
         return (
             rows.compactMap { row -> (SourceRecord, RecipientFlags)? in
                 guard let source = sources[row["source"]] else { return nil }

@@ -33,7 +33,7 @@ final class EntryIntake {
     private let sorter: EntrySorter
     /// The source of each tag; nil for a pull that was given up, whose entries are passed over.
     private var owners: [Int?] = []
-    /// The source that is being read.
+    /// The domains that each source may feed.
     private let filters: [DomainFilter]
 
     init(folder: String, filters: [DomainFilter], capacity: Int = 8 << 20) {

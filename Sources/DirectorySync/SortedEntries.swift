@@ -40,7 +40,9 @@ final class SortedEntries {
     }
 
     init(_ spill: SpillFile, _ ranges: [Range<Int>]) throws(SyncError) {
-        inMemory = { _ in Entry(key: .init(start: nil, count: 0), tag: 0, flags: [], object: .init(start: nil, count: 0)) }
+        inMemory = { _ in
+            Entry(key: .init(start: nil, count: 0), tag: 0, flags: [], object: .init(start: nil, count: 0))
+        }
         for range in ranges {
             if let run = try Run(SpillReader(spill, range)) { runs.append(run) }
         }

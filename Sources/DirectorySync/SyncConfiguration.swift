@@ -6,9 +6,10 @@ public struct SyncConfiguration: Sendable {
     public var indexPath: String
     /// How often sources are read though nothing tells of a change.
     public var interval: Duration
-    /// The share of the recipients that one sync may drop: 0.1 is 10 %.
+    /// The share of the recipients that one sync may drop: 0.1 is 10 %; of all, of each source and of each domain. One recipient
+    /// may always go, or a list below ten could lose nobody, unless this is 0; all of a source or a domain may never go.
     public var maxShrink: Double
-    /// The fewest recipients that an index may hold.
+    /// The fewest recipients that an index may hold, catch-all domains counted.
     public var minimum: Int
     /// Addresses that every new index must list by themselves; a catch-all doesn't count.
     public var canaries: [String]

@@ -24,7 +24,8 @@ final class SyncLock {
                 throw code == EWOULDBLOCK
                     ? SyncError(
                         .locked,
-                        "another sync\(holder.map { " (process \($0))" } ?? "") works on \(state); try again when it has ended")
+                        "another sync\(holder.map { " (process \($0))" } ?? "") works on \(state); try again when it has ended"
+                    )
                     : SyncError(.state, "\(path) can't be locked: \(systemMessage(code))")
             }
             usleep(20_000)

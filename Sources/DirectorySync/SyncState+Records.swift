@@ -45,7 +45,8 @@ extension SyncState {
         let refusal: String? = row["refusal"]
         return Decision(
             generation: row["generation"], created: Date(milliseconds: row["created"]), recipients: row["recipients"],
-            catchAllDomains: row["catch_all_domains"], beforeGeneration: row["before_generation"], beforeCreated: Date(milliseconds: row["before_created"]),
+            catchAllDomains: row["catch_all_domains"], beforeGeneration: row["before_generation"],
+            beforeCreated: Date(milliseconds: row["before_created"]),
             refusal: refusal.flatMap { try? JSONDecoder().decode(Refusal.self, from: Data($0.utf8)) })
     }
 
@@ -56,7 +57,8 @@ extension SyncState {
                 before_generation = ?, before_created = ?, refusal = ?
                 """,
             arguments: [
-                decision.generation, decision.created.milliseconds, decision.recipients, decision.catchAllDomains, decision.beforeGeneration,
+                decision.generation, decision.created.milliseconds, decision.recipients, decision.catchAllDomains,
+                decision.beforeGeneration,
                 decision.beforeCreated.milliseconds, try decision.refusal.map(json),
             ])
     }

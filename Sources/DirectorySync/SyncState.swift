@@ -95,7 +95,7 @@ final class SyncState {
     }
 
     /// Makes the file before SQLite does, so that no moment exists in which others may read it.
-    private static func createPrivately(_ path: String) throws(SyncError) {
+    static func createPrivately(_ path: String) throws(SyncError) {
         let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
             let code = errno

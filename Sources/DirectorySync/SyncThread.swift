@@ -21,7 +21,7 @@ public final class SyncThread: Sendable {
 
     /// How often files are looked at. A changed file must look the same twice before it is read, so that one that is being
     /// written isn't read half.
-    static let poll = Duration.milliseconds(500)
+    static let poll = DispatchTimeInterval.milliseconds(500)
 
     private let synchronizer: Synchronizer
     private let report: @Sendable (SyncEvent) -> Void
@@ -75,11 +75,12 @@ public final class SyncThread: Sendable {
             if schedule.isDue(stamps, now: .now) {
                 schedule.began(stamps, now: .now)
                 let result = sync()
+                returnFreeMemory()
                 if isStopping.load(ordering: .acquiring) { return }
                 schedule.ended(result, now: .now)
                 failures.events(after: result).forEach(report)
             }
-            _ = wake.wait(timeout: .now() + .milliseconds(500))
+            _ = wake.wait(timeout: .now() + Self.poll)
         }
     }
 
@@ -87,7 +88,9 @@ public final class SyncThread: Sendable {
         do throws(SyncError) {
             return .success(
                 try synchronizer.run(dryRun: false, acceptShrink: false) { [self] () throws(SyncError) in
-                    if isStopping.load(ordering: .acquiring) { throw SyncError(.cancelled, "the sync was told to stop") }
+                    if isStopping.load(ordering: .acquiring) {
+                        throw SyncError(.cancelled, "the sync was told to stop")
+                    }
                 })
         } catch {
             return .failure(error)

@@ -49,7 +49,8 @@ extension Synchronizer {
             report.outcome = .dryRun
         } else if let decided = outcome.decided {
             report.generation = decided.generation
-            report.outcome = report.added.count + report.removed.count + report.changed.count > 0 ? .published : .refreshed
+            report.outcome =
+                report.added.count + report.removed.count + report.changed.count > 0 ? .published : .refreshed
         }
         return outcome.decided
     }
@@ -156,7 +157,7 @@ extension Synchronizer {
         decision.beforeGeneration = decision.generation
         decision.beforeCreated = decision.created
         decision.generation = max(decision.generation, baseline.foreignGeneration) + 1
-        decision.created = max(created, Date(milliseconds: decision.created.milliseconds + 1))
+        decision.created = created
         decision.recipients = report.recipients
         decision.catchAllDomains = report.catchAllDomains
         try SyncState.store(decision, database)
@@ -187,9 +188,10 @@ extension Synchronizer {
         }
     }
 
-    /// Whether a healthy list has become old enough to be dated anew, well before readers take it for stale.
+    /// Whether a healthy list has become old enough to be dated anew, well before readers take it for stale; or was dated by
+    /// a clock that ran ahead.
     private func isDue(_ created: Date, since last: Date) -> Bool {
         let limit = min(3_600, configuration.maxAge / .seconds(1) / 4)
-        return created.timeIntervalSince(last) >= limit
+        return abs(created.timeIntervalSince(last)) >= limit
     }
 }

@@ -83,7 +83,8 @@ extension Synchronizer {
                 sources: sources)
         } catch {
             throw SyncError(
-                .state, "the new list is decided on but its index can't be written, the next sync tries again: \(error)")
+                .state, "the new list is decided on but its index can't be written, the next sync tries again: \(error)"
+            )
         }
     }
 

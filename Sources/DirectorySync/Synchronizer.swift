@@ -98,9 +98,15 @@ public final class Synchronizer: Sendable {
         var report = SyncReport(started: Date())
         if dryRun {
             let state: SyncState
-            if let existing = try SyncState(reading: configuration.statePath) { state = existing } else { state = try SyncState() }
+            if let existing = try SyncState(reading: configuration.statePath) {
+                state = existing
+            } else {
+                state = try SyncState()
+            }
             try run(state, dryRun: true, acceptShrink: acceptShrink, &report, check)
         } else {
+            // Before the lock beside it: its words for a missing folder are the better ones.
+            try SyncState.createPrivately(configuration.statePath)
             let lock = try SyncLock(state: configuration.statePath, patience: .seconds(2))
             defer { lock.release() }
             let state = try SyncState(path: configuration.statePath)

@@ -7,6 +7,14 @@ func systemMessage(_ code: Int32 = errno) -> String {
     return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
 }
 
+/// Gives the system back what the allocator keeps after a sync, some tens of megabytes; malloc_trim(3), which Swift's module of
+/// the C library doesn't have.
+func returnFreeMemory() {
+    typealias Trim = @convention(c) (Int) -> Int32
+    guard let symbol = dlsym(nil, "malloc_trim") else { return }
+    _ = unsafeBitCast(symbol, to: Trim.self)(0)
+}
+
 /// The folder that holds a file.
 func folder(of path: String) -> String {
     guard let slash = path.lastIndex(of: "/") else { return "." }

@@ -67,7 +67,8 @@ extension TableParser {
             return
         }
         if key.last == UInt8(ascii: ":") {
-            malformed.add(line, "\"\(printable(key))\" ends with a colon as in an alias file; accepted: \(Self.accepted)")
+            malformed.add(
+                line, "\"\(printable(key))\" ends with a colon as in an alias file; accepted: \(Self.accepted)")
         } else if key.last == UInt8(ascii: "\"") {
             // All of it is a local part, an @ within it as well.
             skipped.withoutDomain += 1

@@ -47,7 +47,9 @@ extension TableParser {
             skipped.refusing += 1
         } else if at == name.count - 1 {
             skipped.withoutDomain += 1
-        } else if at >= 2, name[at - 2] == UInt8(ascii: "+"), [UInt8(ascii: "*"), UInt8(ascii: "+")].contains(name[at - 1]) {
+        } else if at >= 2, name[at - 2] == UInt8(ascii: "+"),
+            [UInt8(ascii: "*"), UInt8(ascii: "+")].contains(name[at - 1])
+        {
             listWildcard(name, at: at, line: line, into: sink)
         } else {
             list(name, line: line, accepted: Self.accepted, into: sink)

@@ -18,7 +18,7 @@ public enum AddressError: Error, Sendable, Equatable {
     case textAfterPath
     /// The bytes are not UTF-8 (RFC 6531 section 3.3).
     case invalidUTF8
-    /// Nothing before the `@`.
+    /// Nothing before the `@`, not even quotes (`""@example.com` is valid).
     case emptyLocalPart
     /// Nothing after the `@`.
     case emptyDomain
@@ -45,13 +45,15 @@ public enum AddressError: Error, Sendable, Equatable {
 }
 
 extension AddressError: CustomStringConvertible {
+    /// What is wrong and what is accepted, as a clause.
     public var description: String {
         switch self {
         case .empty: "no address is given; accepted: such as <user@example.com>"
         case .unbalanced(let byte): "a \(Self.name(byte)) has no other half; accepted: in pairs"
         case .controlCharacter(let byte): "it has the control character \(Self.hexadecimal(byte)); accepted: none"
         case .unexpectedCharacter(let byte): "\(Self.name(byte)) is not allowed here; accepted: within \"quotes\""
-        case .adjacentWords: "two words stand beside each other; accepted: with a dot between, or in one pair of \"quotes\""
+        case .adjacentWords:
+            "two words stand beside each other; accepted: with a dot between, or in one pair of \"quotes\""
         case .textAfterPath: "text follows the closing >; accepted: nothing, or a blank and ESMTP parameters"
         case .invalidUTF8: "it is not valid UTF-8; accepted: ASCII and UTF-8"
         case .emptyLocalPart: "nothing stands before the @; accepted: 1 to 64 octets"

@@ -9,8 +9,7 @@ struct CanonicalDomain {
     /// The canonical form of a domain of ASCII or UTF-8, or of an address literal; one dot at its end is dropped.
     init(_ text: UnsafeBufferPointer<UInt8>) throws(AddressError) {
         var text = text
-        // A dot after a dot stays, to be refused as an empty label.
-        if text.count > 1, text[text.count - 1] == .dot, text[text.count - 2] != .dot {
+        if text.count > 1, text[text.count - 1] == .dot {
             text = UnsafeBufferPointer(rebasing: text.dropLast())
         }
         guard let first = text.first else { throw .emptyDomain }
@@ -37,11 +36,9 @@ struct CanonicalDomain {
     /// UTS #46, nontransitional, as browsers and Postfix have it (`idn2_lookup_u8`).
     private mutating func takeInternationalized(_ name: UnsafeBufferPointer<UInt8>) throws(AddressError) {
         guard name.count <= 4 * DomainSyntax.maximumCount else { throw .domainTooLong }
-        // libidn2 would map or misname these.
-        var ascii = DomainSyntax()
+        // libidn2 would misname these.
         for byte in name where byte < 0x80 && byte != .dot && byte != .hyphen {
-            ascii = DomainSyntax()
-            guard ascii.accepts(byte.lowercasedASCII) else { throw .domainCharacter(byte) }
+            guard byte.isLetter || byte.isDigit || byte == UInt8(ascii: "_") else { throw .domainCharacter(byte) }
         }
         guard String(validating: name, as: UTF8.self) != nil else { throw .invalidUTF8 }
         var terminated = Array(name)
@@ -52,7 +49,7 @@ struct CanonicalDomain {
         defer { idn2_free(output) }
         guard code == IDN2_OK.rawValue, let output else {
             switch code {
-            case IDN2_TOO_BIG_LABEL.rawValue: throw .labelTooLong
+            case IDN2_TOO_BIG_LABEL.rawValue, IDN2_PUNYCODE_BIG_OUTPUT.rawValue: throw .labelTooLong
             case IDN2_TOO_BIG_DOMAIN.rawValue: throw .domainTooLong
             default: throw .internationalizedDomain(code)
             }
@@ -83,7 +80,8 @@ struct CanonicalDomain {
         guard isAddress else { throw .addressLiteral }
         append(UInt8(ascii: "["))
         if isIPv6 { tag.withUTF8Buffer { for byte in $0 { append(byte) } } }
-        for position in text.indices where text[position] != 0 {
+        for position in text.indices {
+            if text[position] == 0 { break }
             append(UInt8(bitPattern: text[position]))
         }
         append(UInt8(ascii: "]"))

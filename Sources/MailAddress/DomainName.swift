@@ -21,5 +21,6 @@ public struct DomainName: Sendable, Hashable {
 }
 
 extension DomainName: CustomStringConvertible {
+    /// The A-label.
     public var description: String { aLabel }
 }

@@ -1,20 +1,24 @@
 /// What stands around an address in the argument of RCPT TO: blanks, angle brackets, ESMTP parameters.
 enum PathEnvelope {
+    /// More than any SMTP command line that MTAs take; it bounds the work for one path.
+    private static let maximumCount = 4096
+
     /// The address without its surroundings and without a source route (RFC 5321 section 4.1.1.3), still quoted.
     static func address(in path: UnsafeBufferPointer<UInt8>) throws(AddressError) -> UnsafeBufferPointer<UInt8> {
+        guard path.count <= maximumCount else { throw .pathTooLong }
         var text = trimmed(path)
         guard text.first == UInt8(ascii: "<") else {
             return try withoutRoute(trimmed(withoutParameters(text)))
         }
-        var isOutermost = true
-        while text.first == UInt8(ascii: "<") {
+        // Twice, as some send <<user@example.com>>.
+        for isOutermost in [true, false] where text.first == UInt8(ascii: "<") {
             let end = try closingBracket(text)
             let rest = UnsafeBufferPointer(rebasing: text[(end + 1)...])
-            guard rest.isEmpty || (isOutermost && rest[0].isBlank && startsParameter(trimmed(rest), value: false)) else {
+            guard rest.isEmpty || (isOutermost && rest[0].isBlank && startsParameter(trimmed(rest), value: false))
+            else {
                 throw .textAfterPath
             }
             text = trimmed(UnsafeBufferPointer(rebasing: text[1..<end]))
-            isOutermost = false
         }
         return try withoutRoute(text)
     }
@@ -55,7 +59,7 @@ enum PathEnvelope {
             case .backslash: next += 1
             case .quote: isQuoted.toggle()
             case .at where !isQuoted: hasAt = true
-            case let byte where byte.isBlank && !isQuoted && hasAt:
+            case let byte where byte.isBlank && !isQuoted && hasAt && !text[next - 1].isBlank:
                 if startsParameter(trimmed(UnsafeBufferPointer(rebasing: text[next...])), value: true) {
                     return UnsafeBufferPointer(rebasing: text[..<next])
                 }

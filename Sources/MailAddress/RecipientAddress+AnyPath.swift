@@ -3,18 +3,25 @@ extension RecipientAddress {
     mutating func takeAny(_ path: UnsafeBufferPointer<UInt8>) throws(AddressError) {
         let unquoted = try UnquotedAddress(PathEnvelope.address(in: path))
         try unquoted.bytes.span.withUnsafeBufferPointer { (bytes) throws(AddressError) in
-            try take(unquoted: UnsafeBufferPointer(rebasing: bytes[..<unquoted.count]))
+            try take(
+                unquoted: UnsafeBufferPointer(rebasing: bytes[..<unquoted.count]),
+                mayLackLocalPart: unquoted.startsInQuotes)
         }
     }
 
-    private mutating func take(unquoted: UnsafeBufferPointer<UInt8>) throws(AddressError) {
+    private mutating func take(
+        unquoted: UnsafeBufferPointer<UInt8>, mayLackLocalPart: Bool
+    ) throws(AddressError) {
         var text = unquoted
         // Postfix looks for a source route once more, without quotes now.
-        if text.first == .at, let colon = text.firstIndex(of: .colon), colon < text.count - 1 {
+        if text.first == .at, let colon = text.firstIndex(of: .colon), colon < text.count - 1,
+            text[1] != UInt8(ascii: "[") || text.lastIndex(of: .at) != 0
+        {
             text = UnsafeBufferPointer(rebasing: text[(colon + 1)...])
         }
         guard !text.isEmpty else { throw .empty }
         let at = text.lastIndex(of: .at)
+        guard at != 0 || mayLackLocalPart else { throw .emptyLocalPart }
         try takeLocalPart(UnsafeBufferPointer(rebasing: text[..<(at ?? text.count)]))
         guard let at else {
             keyCount = localCount
@@ -33,7 +40,6 @@ extension RecipientAddress {
     }
 
     private mutating func takeLocalPart(_ text: UnsafeBufferPointer<UInt8>) throws(AddressError) {
-        guard !text.isEmpty else { throw .emptyLocalPart }
         if text.allSatisfy({ $0 < 0x80 }) {
             try takeFolded(text)
         } else {

@@ -57,7 +57,7 @@ public struct RecipientAddress: Sendable {
         try withBytes(body)
     }
 
-    /// Gives the canonical local part: 1 to 64 octets, unquoted.
+    /// Gives the canonical local part: 0 to 64 octets, unquoted; empty only for `""@example.com`.
     public func withLocalPart<R>(_ body: (UnsafeBufferPointer<UInt8>) throws -> R) rethrows -> R {
         try withBytes { try body(UnsafeBufferPointer(rebasing: $0[..<min(Int(localCount), $0.count)])) }
     }
@@ -84,16 +84,18 @@ public struct RecipientAddress: Sendable {
 }
 
 extension RecipientAddress: Hashable {
+    /// Whether both have the same key; its last `@` tells where the local part ends.
     public static func == (left: Self, right: Self) -> Bool {
-        left.localCount == right.localCount
-            && left.withKey { left in right.withKey { left.elementsEqual($0) } }
+        left.withKey { left in right.withKey { left.elementsEqual($0) } }
     }
 
+    /// Hashes the key.
     public func hash(into hasher: inout Hasher) {
         withKey { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
     }
 }
 
 extension RecipientAddress: CustomStringConvertible {
+    /// The key.
     public var description: String { key }
 }

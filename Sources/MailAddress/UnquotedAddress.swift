@@ -5,6 +5,8 @@
 struct UnquotedAddress {
     private(set) var bytes: InlineArray<512, UInt8> = InlineArray(repeating: 0)
     private(set) var count = 0
+    /// Whether quotes begin it: only `""` makes an empty local part.
+    private(set) var startsInQuotes = false
     private var text: UnsafeBufferPointer<UInt8>
     private var next = 0
     /// Whether a word may follow: at the beginning and after an operator.
@@ -67,6 +69,7 @@ struct UnquotedAddress {
 
     private mutating func takeQuoted(until end: UInt8) throws(AddressError) {
         let opening = text[next]
+        if opening == .quote && count == 0 { startsInQuotes = true }
         try beginWord()
         next += 1
         while next < text.count, text[next] != end { try takeByte(orThrow: .unbalanced(opening)) }

@@ -68,7 +68,8 @@ public final class MilterServer: Sendable {
         let status = smfi_main()
         removeSocket()
         MilterSignals.postTermination()
-        guard status == MI_SUCCESS else {
+        // Stopped before it has begun to serve, libmilter calls that a failure too.
+        guard status == MI_SUCCESS || cmilter_was_stopped() != 0 else {
             throw MilterError(
                 .libmilter, "libmilter stopped serving \(configuration.socket); its reason is in the system log")
         }

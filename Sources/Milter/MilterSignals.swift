@@ -63,7 +63,8 @@ public enum MilterSignals {
             pollfd(fd: reloadEnd, events: Int16(POLLIN), revents: 0),
         ]
         while true {
-            _ = poll(&polled, nfds_t(polled.count), -1)
+            // libmilter may get a signal all the same as it starts, and takes five seconds to end by itself.
+            if poll(&polled, nfds_t(polled.count), 1_000) == 0 && cmilter_was_stopped() != 0 { postTermination() }
             var number: UInt8 = 0
             if read(stopEnd, &number, 1) == 1 {
                 cmilter_ignore_stop_signals()

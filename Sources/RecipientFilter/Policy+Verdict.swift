@@ -90,8 +90,9 @@ extension IndexSnapshot {
     /// When the snapshot was made, in whole seconds since 1970.
     var createdSeconds: Int64 { Int64(clamping: Int(exactly: info.created.timeIntervalSince1970.rounded(.down)) ?? 0) }
 
+    /// The flags of a listed recipient. An empty local part, `""@example.com`, has the key of the whole domain and is none.
     func flags(of address: RecipientAddress) -> RecipientFlags? {
-        address.withKey { lookup($0) }
+        address.withKey { $0.first == UInt8(ascii: "@") ? nil : lookup($0) }
     }
 
     /// Whether the recipient's domain is listed as one that takes all (`@example.com`).

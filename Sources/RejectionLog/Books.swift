@@ -1,12 +1,9 @@
-import Foundation
 import GRDB
-import GRDBSQLite
 
 /// Enters counts and detail rows into the database, and knows the ids of the names there.
 struct Books {
-    /// A row of the table `counter` of unit 0.
+    /// What a row of the table `counter` counts.
     private struct Row: Hashable {
-        var unit: Int64 = 0
         var start: Int64
         var reason: Int64
         var domain: Int64
@@ -92,23 +89,18 @@ struct Books {
     }
 
     private func enter(_ db: Database, _ minutes: [Row: Int64]) throws {
-        let statement = try db.cachedStatement(
-            sql: """
-                INSERT INTO counter VALUES (?, ?, ?, ?, ?, ?, ?)
-                ON CONFLICT DO UPDATE SET count = count + excluded.count
-                """)
+        let writer = try CounterWriter(db)
         for unit in TimeUnit.allCases {
             var rows: [Row: Int64] = [:]
             for (row, count) in minutes {
                 var row = row
-                row.unit = unit.rawValue
                 row.start = unit.start(of: row.start)
                 rows[row, default: 0] &+= count
             }
             for (row, count) in rows where count != 0 {
-                try statement.execute(arguments: [
-                    row.unit, row.start, row.reason, row.domain, Int64(row.outcome), row.observed, count,
-                ])
+                try writer.add(
+                    unit: unit, start: row.start, reason: row.reason, domain: row.domain, outcome: row.outcome,
+                    observed: row.observed, count: count)
             }
         }
     }
@@ -128,7 +120,8 @@ struct Books {
         if reasonIDs[slot] < 0 {
             let name = slot < names.count ? names[slot] : "other"
             try db.execute(sql: "INSERT INTO reason (name) VALUES (?) ON CONFLICT DO NOTHING", arguments: [name])
-            reasonIDs[slot] = try Int64.fetchOne(db, sql: "SELECT id FROM reason WHERE name = ?", arguments: [name]) ?? 0
+            reasonIDs[slot] =
+                try Int64.fetchOne(db, sql: "SELECT id FROM reason WHERE name = ?", arguments: [name]) ?? 0
         }
         return reasonIDs[slot]
     }

@@ -8,11 +8,11 @@ final class LogDatabase {
     let path: String
     private var file: LogFile?
 
-    init(path given: String) throws(LogError) {
+    init(path given: String, busyTimeout: TimeInterval) throws(LogError) {
         let file = try LogFile(path: given)
         path = file.path
         do {
-            queue = try Self.open(file.path)
+            queue = try Self.open(file.path, busyTimeout)
         } catch {
             throw LogError(error, path: file.path, doing: "open")
         }
@@ -26,7 +26,7 @@ final class LogDatabase {
         file = nil
     }
 
-    private static func open(_ path: String) throws -> DatabaseQueue {
+    private static func open(_ path: String, _ busyTimeout: TimeInterval) throws -> DatabaseQueue {
         // A connection that can write may touch the file when it closes: one that can't looks first.
         let looking = try DatabaseQueue(
             path: ReadOnlyDatabase.restingLocation(path), configuration: ReadOnlyDatabase.configuration)
@@ -36,7 +36,7 @@ final class LogDatabase {
         var configuration = Configuration()
         configuration.label = "rejection log"
         configuration.journalMode = .wal
-        configuration.busyMode = .timeout(2)
+        configuration.busyMode = .timeout(busyTimeout)
         configuration.prepareDatabase { db in
             var keep: CInt = 1
             sqlite3_file_control(db.sqliteConnection, nil, SQLITE_FCNTL_PERSIST_WAL, &keep)

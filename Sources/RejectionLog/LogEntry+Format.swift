@@ -40,8 +40,9 @@ extension LogEntry: Encodable {
     ///     2026-11-24T10:00:00.123Z refused unknown to=<r> from=<s> client=name[address] helo=<h> id=q reply="550 …"
     ///
     /// The time is UTC; the second word is `refused` or `tempfailed`, with `observed:` before it where observe mode let the
-    /// recipient pass; `auth=yes` and `mta=<…>` stand before the reply where they are known. Unsafe characters and the
-    /// enclosing ones (`<>`, `[]`, `"`) are written as `\x3c`, so no value can be taken for another.
+    /// recipient pass; `auth=yes` and `mta=<…>` stand before the reply where they are known. Unsafe characters,
+    /// spaces and the enclosing ones (`<>`, `[]`, `"`) are written like `\x3c` (only the reply, which is last, keeps its
+    /// spaces), so no value can be taken for another field.
     public func textLine() -> String {
         var line = Timestamp.milliseconds(time)
         line += observed ? " observed:\(outcome.name)" : " \(outcome.name)"
@@ -57,7 +58,7 @@ extension LogEntry: Encodable {
     }
 
     private func inside(_ text: String) -> String {
-        SafeText.escaped(text, delimiters: "<>")
+        SafeText.escaped(text, delimiters: " <>")
     }
 
     private func word(_ text: String) -> String {

@@ -18,13 +18,15 @@ extension LogError {
         case .SQLITE_CORRUPT:
             self.init(
                 .corrupt, path,
-                "the rejection log \(path) is damaged (\(words)); move it away, and a new one is made at the next start")
+                "the rejection log \(path) is damaged (\(words)); move it away, and a new one is made at the next start"
+            )
         case .SQLITE_PERM, .SQLITE_READONLY, .SQLITE_AUTH:
             self.init(.permission, path, "can't \(doing) the rejection log \(path): \(words)")
         case .SQLITE_CANTOPEN:
             self.init(
                 .permission, path,
-                "can't \(doing) the rejection log \(path): \(words); the file and its folder must be accessible to this user")
+                "can't \(doing) the rejection log \(path): \(words); the file and its folder must be accessible to this user"
+            )
         case .SQLITE_FULL:
             self.init(.failed, path, "can't \(doing) the rejection log \(path): the disk is full")
         case .SQLITE_BUSY, .SQLITE_LOCKED:

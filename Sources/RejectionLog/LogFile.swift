@@ -19,7 +19,7 @@ struct LogFile: ~Copyable {
             throw LogError(.notFound, path, "can't open the rejection log \(path): \(folder) is not a folder")
         }
         guard access(folder, W_OK | X_OK) == 0 else {
-            throw Self.refused(path, "its folder \(folder), which must be writable,", errno)
+            throw Self.refused(path, "its folder \(folder) must be writable", errno)
         }
         if stat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
             throw LogError(.notALog, path, "\(path) is not a rejection log: it is not a regular file")

@@ -50,7 +50,8 @@ enum LogSchema {
         if application == 0, version == 0, tables == 0 { return 0 }
         guard application == applicationID else {
             throw LogError(
-                .notALog, path, "\(path) is not a rejection log: it is another program's database; it was left as it is")
+                .notALog, path, "\(path) is not a rejection log: it is another program's database; it was left as it is"
+            )
         }
         guard version <= Self.version else {
             throw LogError(

@@ -28,7 +28,7 @@ final class LogWriter {
     init(core: LogCore, options: RejectionLog.Options, detailCapacity: Int) throws(LogError) {
         self.core = core
         self.options = options
-        let database = try LogDatabase(path: options.path)
+        let database = try LogDatabase(path: options.path, busyTimeout: options.busyTimeout)
         do {
             books = try database.queue.inDatabase { try Books($0) }
         } catch {
@@ -58,7 +58,8 @@ final class LogWriter {
         }
         let lost = pending.values.reduce(0, &+)
         if lost > 0 {
-            options.report("rejection log \(database.path): closed with \(lost) recipients uncounted: it can't be written")
+            options.report(
+                "rejection log \(database.path): closed with \(lost) recipients uncounted: it can't be written")
         }
         database.close()
         core.end()

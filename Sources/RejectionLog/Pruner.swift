@@ -69,7 +69,8 @@ struct Pruner {
         var removed = 0
         while removed < limit {
             let first = try Int64.fetchOne(
-                db, sql: "SELECT min(start) FROM \(table) WHERE unit = ? AND start < ?", arguments: [unit.rawValue, minute])
+                db, sql: "SELECT min(start) FROM \(table) WHERE unit = ? AND start < ?",
+                arguments: [unit.rawValue, minute])
             guard let first else { break }
             try db.execute(
                 sql: "DELETE FROM \(table) WHERE unit = ? AND start = ?", arguments: [unit.rawValue, first])

@@ -18,7 +18,9 @@ enum ReadOnlyDatabase {
     static func restingLocation(_ path: String) -> String {
         var status = stat()
         let pending = stat(path + "-wal", &status) == 0 && status.st_size > 0
-        guard !pending, let name = path.addingPercentEncoding(withAllowedCharacters: .urlPathAllowed) else { return path }
+        guard !pending, let name = path.addingPercentEncoding(withAllowedCharacters: .urlPathAllowed) else {
+            return path
+        }
         return "file://\(name.hasPrefix("/") ? "" : "/")\(name)?immutable=1"
     }
 }

@@ -29,6 +29,8 @@ public final class RejectionLog: Sendable {
         /// Milliseconds between writes, and between attempts while they fail.
         var interval = 250
         var retryInterval = 1000
+        /// Seconds to wait for another program's lock on the database.
+        var busyTimeout: TimeInterval = 2
 
         /// Options with a queue of 4 MiB.
         public init(

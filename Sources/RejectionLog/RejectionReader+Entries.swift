@@ -79,7 +79,8 @@ extension RejectionReader {
             let page = try reader.read { db in
                 try RejectionReader.fetch(
                     db, query, condition: "d.id <= ? AND (d.time, d.id) > (?, ?)",
-                    arguments: [last, place?.time ?? Int64.min, place?.id ?? 0], order: "d.time, d.id", limit: Self.page)
+                    arguments: [last, place?.time ?? Int64.min, place?.id ?? 0], order: "d.time, d.id", limit: Self.page
+                )
             }
             finished = page.count < Self.page
             if let end = page.last { self.place = (Timestamp.milliseconds(since1970: end.time), end.id) }

@@ -20,12 +20,14 @@ public final class RejectionReader: Sendable {
         if stat(path, &status) != 0 {
             let reason = errno
             throw reason == EACCES
-                ? LogError(.permission, path, "can't read the rejection log \(path): \(String(cString: strerror(reason)))")
+                ? LogError(
+                    .permission, path, "can't read the rejection log \(path): \(String(cString: strerror(reason)))")
                 : LogError(.notFound, path, "no rejection log yet at \(path): the filter makes it at its first start")
         }
         guard access(path, R_OK) == 0 else {
             let reason = errno
-            throw LogError(.permission, path, "can't read the rejection log \(path): \(String(cString: strerror(reason)))")
+            throw LogError(
+                .permission, path, "can't read the rejection log \(path): \(String(cString: strerror(reason)))")
         }
         do {
             queue = try Self.open(path)
@@ -37,7 +39,9 @@ public final class RejectionReader: Sendable {
     private static func open(_ path: String) throws -> DatabaseQueue {
         do {
             return try open(path, at: path)
-        } catch let error as DatabaseError where error.resultCode == .SQLITE_CANTOPEN {
+        } catch let error as DatabaseError
+            where error.resultCode == .SQLITE_CANTOPEN || error.resultCode == .SQLITE_READONLY
+        {
             // No filter is at work, and this user can't make the side files: the file alone is all there is.
             return try open(path, at: ReadOnlyDatabase.restingLocation(path))
         }

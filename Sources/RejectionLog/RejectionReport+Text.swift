@@ -28,10 +28,13 @@ private struct ReportText {
                 list("Top recipients", report.top.recipients.map { ($0.count, $0.recipient, "") }))
             sections.append(list("Top domains", report.top.domains.map { ($0.count, $0.domain, "") }))
             sections.append(
-                list("Top clients", report.top.clients.map { ($0.count, $0.client.isEmpty ? "unknown" : $0.client, $0.name) }))
+                list(
+                    "Top clients",
+                    report.top.clients.map { ($0.count, $0.client.isEmpty ? "unknown" : $0.client, $0.name) }))
             sections.append(
                 list("Top senders", report.top.senders.map { ($0.count, $0.sender.isEmpty ? "<>" : $0.sender, "") }))
-            sections.append(list("Top HELO names", report.top.helos.map { ($0.count, $0.helo.isEmpty ? "-" : $0.helo, "") }))
+            sections.append(
+                list("Top HELO names", report.top.helos.map { ($0.count, $0.helo.isEmpty ? "-" : $0.helo, "") }))
         }
         return sections.filter { !$0.isEmpty }.map { $0.joined(separator: "\n") + "\n" }.joined(separator: "\n")
     }

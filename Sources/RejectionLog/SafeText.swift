@@ -56,7 +56,8 @@ enum SafeText {
         // Hangul fillers are letters to Unicode, and blank.
         if [0x115F, 0x1160, 0x3164, 0xFFA0].contains(scalar.value) { return false }
         switch scalar.properties.generalCategory {
-        case .control, .format, .lineSeparator, .paragraphSeparator, .spaceSeparator, .surrogate, .privateUse, .unassigned:
+        case .control, .format, .lineSeparator, .paragraphSeparator, .spaceSeparator, .surrogate, .privateUse,
+            .unassigned:
             return false
         default:
             return !scalar.properties.isDefaultIgnorableCodePoint

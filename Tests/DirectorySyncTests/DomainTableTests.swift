@@ -25,7 +25,8 @@ import Testing
     @Test func namesEveryMalformedLine() throws {
         let folder = try TemporaryFolder()
         let path = try folder.write(
-            "relay_domains", "  leading.example\nuser@example.com OK\n/etc/other\n!example.com\nexample.com\nexa mple\n..\n\u{0}\n")
+            "relay_domains",
+            "  leading.example\nuser@example.com OK\n/etc/other\n!example.com\nexample.com\nexa mple\n..\n\u{0}\n")
         let error = try #require(syncError { try parseDomainTable(path: path) })
         #expect(error.kind == .malformed)
         let lines = error.description.split(separator: "\n")

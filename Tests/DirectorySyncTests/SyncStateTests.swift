@@ -47,6 +47,7 @@ import Testing
         var error = try #require(syncError { try Synchronizer(configuration).prepare() })
         #expect(error.kind == .state)
         #expect(error.description.contains("no folder \(folder("none"))"))
+        #expect(syncError { try Synchronizer(configuration).run() }?.description == error.description)
         configuration = folder.configuration()
         configuration.indexPath = folder("none/recipients.index")
         error = try #require(syncError { try Synchronizer(configuration).prepare() })
@@ -75,7 +76,8 @@ import Testing
             for (object, flags) in [([1, 2], 1), ([], 0), ([1], 2), ([1], 3)] as [([UInt8], UInt8)] {
                 try key.withUTF8 { key in
                     try object.withUnsafeBufferPointer { object in
-                        try writer.insert(Entry(key: key, tag: 0, flags: .init(rawValue: flags), object: object), source: 7)
+                        try writer.insert(
+                            Entry(key: key, tag: 0, flags: .init(rawValue: flags), object: object), source: 7)
                     }
                 }
             }

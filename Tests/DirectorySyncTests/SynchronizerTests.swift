@@ -1,4 +1,5 @@
 import Foundation
+import GRDB
 import Glibc
 import RecipientIndex
 import Testing
@@ -26,7 +27,8 @@ import Testing
         #expect(report.generation == 1)
         #expect(report.recipients == 3)
         #expect(report.catchAllDomains == 1)
-        #expect(report.added.addresses == ["@example.org", "a@example.com", "b+detail@example.com", "john doe@example.com"])
+        #expect(
+            report.added.addresses == ["@example.org", "a@example.com", "b+detail@example.com", "john doe@example.com"])
         let source = report.sources[0]
         #expect(source.read == 8)
         #expect(source.listed == 4)
@@ -99,6 +101,25 @@ import Testing
         #expect(after.created > before.created)
         #expect(after.generation == before.generation + 1)
         #expect(after.recipients == 5)
+    }
+
+    @Test func aDateFromAClockThatRanAheadIsMended() throws {
+        let folder = try TemporaryFolder()
+        try folder.write("one.table", users(5))
+        let synchronizer = try Synchronizer(folder.configuration())
+        _ = try synchronizer.run()
+        let ahead = Date(milliseconds: Date().milliseconds + 86_400_000)
+        let state = try SyncState(path: folder("state.sqlite"))
+        let decision = try state.transaction(.immediate) { database in
+            var decision = try SyncState.decision(database)
+            decision.created = ahead
+            try SyncState.store(decision, database)
+            return (decision, .commit)
+        }
+        try synchronizer.publish(state, decision)
+        #expect(try folder.snapshot().info.created == ahead)
+        #expect(try synchronizer.run().outcome == .refreshed)
+        #expect(try folder.snapshot().info.created <= Date())
     }
 
     @Test func anUntouchedFileIsNotReadAgain() throws {

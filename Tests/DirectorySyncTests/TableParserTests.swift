@@ -102,7 +102,8 @@ import Testing
                     let local = isCatchAll ? "" : isQuoted ? "\"\(user) x\"" : user
                     expected.append(
                         Listed(
-                            key: (isCatchAll ? "" : isQuoted ? "\(user) x" : user).lowercased() + "@" + domain.lowercased(),
+                            key: (isCatchAll ? "" : isQuoted ? "\(user) x" : user).lowercased() + "@"
+                                + domain.lowercased(),
                             line: line, isCatchAll: isCatchAll))
                     text += "\(local)@\(domain)"
                     if Bool.random(using: &generator) {

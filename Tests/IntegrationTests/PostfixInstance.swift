@@ -75,7 +75,11 @@ final class PostfixInstance {
         guard started.ending == .exited(0) else {
             throw ChildProcess.Failure(description: "postfix start: \(started.ending)\n\(started.error)\n\(log)")
         }
-        guard eventually(within: 20, { ports.allSatisfy { (try? SMTPClient(port: $0)) != nil } }) else {
+        // A fault in its settings shows in the log only, while connections wait.
+        let answers = eventually(within: 30) {
+            log.contains("fatal:") || ports.allSatisfy { (try? SMTPClient(port: $0, patience: 3)) != nil }
+        }
+        guard answers, !log.contains("fatal:") else {
             throw ChildProcess.Failure(description: "Postfix doesn't answer on \(ports)\n\(log)")
         }
     }

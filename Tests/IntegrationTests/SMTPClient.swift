@@ -16,7 +16,7 @@ final class SMTPClient {
         var description: String { lines.joined(separator: "\n") }
     }
 
-    /// The server closed the connection, or took more than 30 s for an answer.
+    /// The server closed the connection, or took too long for an answer.
     struct ConnectionLost: Error, CustomStringConvertible {
         let description: String
     }
@@ -29,10 +29,12 @@ final class SMTPClient {
 
     /// Connects to 127.0.0.1 and reads the greeting.
     ///
-    /// - Parameter source: the client's own address, any of 127.0.0.0/8.
-    init(port: UInt16, from source: String = "127.0.0.1") throws {
+    /// - Parameters:
+    ///   - source: the client's own address, any of 127.0.0.0/8.
+    ///   - patience: how many seconds a reply may take.
+    init(port: UInt16, from source: String = "127.0.0.1", patience: Int = 30) throws {
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        var timeout = timeval(tv_sec: 30, tv_usec: 0)
+        var timeout = timeval(tv_sec: patience, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
         var one: Int32 = 1
         setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))

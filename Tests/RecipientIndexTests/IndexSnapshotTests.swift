@@ -111,6 +111,24 @@ import Testing
         #expect(try file.opened(in: folder).error?.reason.contains("sources") == true)
     }
 
+    @Test func `refuses checksums that the header doesn't vouch for`() throws {
+        let folder = try TemporaryFolder()
+        var file = try SnapshotBytes.hundred()
+        file.set(136, file.number(136) ^ 1)
+        file.sealHeader()
+        #expect(try file.opened(in: folder).error?.reason.contains("checksum over its checksums") == true)
+    }
+
+    @Test func `looks at used slots only`() throws {
+        let folder = try TemporaryFolder()
+        var file = try SnapshotBytes([("anna@example.com", [])])
+        file.bytes[4096 + 63] = 0
+        file.set(64, UInt64(0))
+        file.set(72, UInt64(0))
+        file.seal()
+        #expect(try file.opened(in: folder).get().lookup("anna@example.com") == nil)
+    }
+
     @Test func `ends its search in a full table that leads nowhere`() throws {
         let folder = try TemporaryFolder()
         var file = try SnapshotBytes((0..<100).map { ("user\($0)@example.com", []) })

@@ -11,11 +11,13 @@ import Testing
             var samples: [(Sample, Bool)] = []
             for _ in 0..<20 {
                 func bytes(_ limit: Int) -> [UInt8] {
-                    (0..<Int.random(in: 0...limit, using: &random)).map { _ in UInt8.random(in: 0...127, using: &random) }
+                    (0..<Int.random(in: 0...limit, using: &random)).map { _ in UInt8.random(in: 0...127, using: &random)
+                    }
                 }
                 let sample = Sample(
                     time: Int64.random(in: Int64.min...Int64.max, using: &random),
-                    outcome: Bool.random(using: &random) ? .refused : .tempfailed, observed: Bool.random(using: &random),
+                    outcome: Bool.random(using: &random) ? .refused : .tempfailed,
+                    observed: Bool.random(using: &random),
                     domainName: bytes(300), recipient: bytes(600), sender: bytes(600), clientName: bytes(300),
                     helo: bytes(300), session: bytes(70), mta: bytes(70), reply: bytes(600))
                 let foreign = Bool.random(using: &random)

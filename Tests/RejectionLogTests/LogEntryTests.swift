@@ -63,8 +63,11 @@ import Testing
                 let category = scalar.properties.generalCategory
                 #expect(category != .control && category != .format && category != .lineSeparator)
             }
-            #expect(text.components(separatedBy: " from=<").count == 2, "\(line): \(text)")
-            #expect(text.components(separatedBy: " client=").count == 2, "\(line): \(text)")
+            // Before the reply, which is last, no value can pretend to be another.
+            let fields = try #require(text.components(separatedBy: " reply=\"").first)
+            for name in ["from=", "client=", "helo=", "id="] {
+                #expect(fields.components(separatedBy: " \(name)").count == 2, "\(line): \(text)")
+            }
             let json = entry.jsonLine()
             #expect(!json.contains("\n"))
             let decoded = try #require(try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: Any])
@@ -105,8 +108,11 @@ import Testing
         var random = SeededGenerator("entries")
         let times = (0..<1_700).map { _ in Sample.base + Int64.random(in: 0...300, using: &random) }
         for (index, time) in times.enumerated() {
-            Sample(time: time, reason: index % 2 == 0 ? "unknown" : "relay", domain: index % 5 == 0 ? "a.example" : "b.example")
-                .record(in: log)
+            Sample(
+                time: time, reason: index % 2 == 0 ? "unknown" : "relay",
+                domain: index % 5 == 0 ? "a.example" : "b.example"
+            )
+            .record(in: log)
         }
         log.close()
         let all = try allEntries(folder.database)

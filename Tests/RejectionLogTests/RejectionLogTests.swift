@@ -68,7 +68,9 @@ import Testing
                     Sample(outcome: .tempfailed, reason: "stale-index", domain: "example.org"),
                 ]
                 samples[1].domainName = Array("foreign\(number).example".utf8)
-                let slots = samples.map { (log.slot(forReason: $0.reason), $0.domain.map(log.slot(forDomain:)) ?? .foreign) }
+                let slots = samples.map {
+                    (log.slot(forReason: $0.reason), $0.domain.map(log.slot(forDomain:)) ?? .foreign)
+                }
                 for index in 0..<each {
                     let kind = index % 4
                     samples[kind].time = Sample.base + Int64(index) * 20
@@ -110,6 +112,7 @@ import Testing
         var options = RejectionLog.Options(path: folder.database, queueCapacity: 64 << 10) { lines.add($0) }
         options.interval = 5
         options.retryInterval = 10
+        options.busyTimeout = 0.05
         let log = try RejectionLog(options)
         Sample().record(in: log)
         #expect(log.flush())
@@ -255,7 +258,9 @@ import Testing
             counted = report.totals.refused
             followed += try reader.entries(after: followed.last ?? 0).map(\.id)
         } while writing.wait(timeout: .now()) == .timedOut
-        while case let more = try reader.entries(after: followed.last ?? 0), !more.isEmpty { followed += more.map(\.id) }
+        while case let more = try reader.entries(after: followed.last ?? 0), !more.isEmpty {
+            followed += more.map(\.id)
+        }
         #expect(followed == Array(1...5_000))
         log.close()
     }

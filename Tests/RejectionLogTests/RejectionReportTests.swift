@@ -14,7 +14,8 @@ import Testing
         for line in try cases("report.cases") {
             var sample = Sample(
                 time: Sample.base + (try #require(Int64(line[0]))) * 60_000,
-                outcome: line[2].hasPrefix("accepted") ? .accepted : line[2].hasPrefix("tempfailed") ? .tempfailed : .refused,
+                outcome: line[2].hasPrefix("accepted")
+                    ? .accepted : line[2].hasPrefix("tempfailed") ? .tempfailed : .refused,
                 observed: line[2].hasSuffix("*"), reason: line[3], domain: line[4].hasPrefix("~") ? nil : line[4],
                 domainName: Array(line[4].dropFirst().utf8))
             sample.recipient = Array(line[5].utf8)
@@ -86,19 +87,25 @@ import Testing
         // Seconds within a minute belong to it.
         let reader = try RejectionReader(path: folder.database)
         let since = Date(timeIntervalSince1970: Double(Sample.base / 1000) + 30)
-        #expect(try reader.report(ReportQuery(since: since, until: since.addingTimeInterval(1))).byReason == ["unknown": 3])
+        #expect(
+            try reader.report(ReportQuery(since: since, until: since.addingTimeInterval(1))).byReason == ["unknown": 3])
     }
 
     @Test func localPartsAreHiddenOnRequest() throws {
         let report = try report(redact: true)
-        #expect(report.top.recipients.first == .init(recipient: "*@example.com", count: 6))
+        #expect(
+            report.top.recipients.prefix(2) == [
+                .init(recipient: "*@example.org", count: 7), .init(recipient: "*@example.com", count: 6),
+            ])
         #expect(report.top.senders.first == .init(sender: "*@partner.example", count: 7))
         let json = try report.json()
         for name in ["bob", "alice", "carol", "dave", "spam@", "carl"] { #expect(!json.contains(name)) }
     }
 
     @Test func theTextIsTheReference() throws {
-        #expect(try report().text(width: 80, timeZone: .gmt) == testFile("report.txt"))
+        let text = try report().text(width: 80, timeZone: .gmt)
+        let reference = try testFile("report.txt")
+        #expect(text == reference)
     }
 
     @Test func noLineIsWiderThanTheTerminal() throws {

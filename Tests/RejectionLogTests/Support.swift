@@ -103,7 +103,9 @@ struct SeededGenerator: RandomNumberGenerator {
     private var state: UInt64
 
     init(_ name: String) {
-        let seed = ProcessInfo.processInfo.environment["POSTERN_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 1...UInt64.max)
+        let seed =
+            ProcessInfo.processInfo.environment["POSTERN_SEED"].flatMap { UInt64($0) }
+            ?? UInt64.random(in: 1...UInt64.max)
         print("\(name): POSTERN_SEED=\(seed)")
         state = seed
     }
@@ -131,7 +133,8 @@ func cases(_ name: String) throws -> [[String]] {
 
 let allTime = (since: Date(timeIntervalSince1970: 0), until: Date(timeIntervalSince1970: 4_000_000_000))
 
-func wholeReport(_ path: String, top: Int = 10, domain: String? = nil, reason: String? = nil) throws -> RejectionReport {
+func wholeReport(_ path: String, top: Int = 10, domain: String? = nil, reason: String? = nil) throws -> RejectionReport
+{
     try RejectionReader(path: path).report(
         ReportQuery(since: allTime.since, until: allTime.until, top: top, domain: domain, reason: reason))
 }

@@ -72,17 +72,16 @@ myhostname = gateway.example.test
 mydestination =
 local_recipient_maps =
 alias_maps =
-mynetworks = 127.0.0.1/32
+# Recipients and relaying are left to Postern: to Postfix, every client of this
+# machine may relay, and it knows no recipient.
+mynetworks = 127.0.0.0/8
+smtpd_reject_unlisted_recipient = no
 relay_domains = example.com, example.net, example.org
 # Whatever is accepted is thrown away: nothing leaves this machine.
 relay_transport = discard
 default_transport = discard
 smtpd_peername_lookup = no
 smtpd_tls_security_level = none
-# Recipients and relaying are left to Postern. Postfix insists on a restriction
-# that could refuse; the word before it takes its effect away.
-smtpd_relay_restrictions = permit, reject_unauth_destination
-smtpd_reject_unlisted_recipient = no
 smtpd_milters = inet:127.0.0.1:$milter_port
 milter_default_action = tempfail
 END

@@ -28,19 +28,16 @@ struct SyncCommand: ParsableCommand {
     var once = false
     @Flag(name: .customLong("dry-run"), help: "Show what would change and write nothing; implies --once.")
     var dryRun = false
-    @Flag(name: .customLong("accept-shrink"), help: "Accept a list that max_shrink refuses; needs --once or --dry-run.")
+    @Flag(name: .customLong("accept-shrink"), help: "Accept a list that max_shrink refuses; implies --once.")
     var acceptShrink = false
     @Option(help: "text or json.")
     var format = OutputFormat.text
 
-    func validate() throws {
-        if acceptShrink && !once && !dryRun {
-            throw ValidationError("--accept-shrink is for a single sync: add --once.")
-        }
-    }
+    /// Accepting a shrink is for one list that a person has seen, not for those to come.
+    private var isSingle: Bool { once || dryRun || acceptShrink }
 
     func run() throws {
-        if !once && !dryRun { try prepareSignals() }
+        if !isSingle { try prepareSignals() }
         let configuration = try option.load()
         guard !configuration.sync.sources.isEmpty else {
             throw Messages.fail(
@@ -48,7 +45,7 @@ struct SyncCommand: ParsableCommand {
         }
         do {
             let synchronizer = try Synchronizer(configuration.syncConfiguration)
-            guard once || dryRun else {
+            guard isSingle else {
                 try stay(synchronizer)
                 return
             }

@@ -1,0 +1,20 @@
+import MailAddress
+import Testing
+
+struct DomainNameTests {
+    @Test(arguments: try Case.load("domains.cases"))
+    func domain(_ expected: Case) {
+        do throws(AddressError) {
+            let name = try DomainName(String(decoding: expected.input, as: UTF8.self))
+            #expect(expected.failure == nil)
+            #expect(Array(name.aLabel.utf8) == expected.expected)
+            #expect(name.description == name.aLabel)
+        } catch {
+            #expect(error.rule == expected.failure, "\(error)")
+        }
+    }
+
+    @Test func nothingIsNoDomain() {
+        #expect(throws: AddressError.emptyDomain) { try DomainName("") }
+    }
+}
