@@ -57,10 +57,8 @@ private struct ReportBuilder {
             report.totals.accepted += count
             return
         case .refused, .tempfailed:
-            if reason == RejectionLog.mtaReason {
-                report.totals.mtaRefused += count
-                if query.reason != reason { return }
-            } else if observed {
+            if reason == RejectionLog.mtaReason { report.totals.mtaRefused += count }
+            if observed {
                 report.totals.observed += count
             } else if outcome == .refused {
                 report.totals.refused += count
@@ -85,12 +83,6 @@ private struct ReportBuilder {
         return (filter, arguments)
     }
 
-    /// What the top lists count: verdicts against the recipient, the MTA's own only when asked for.
-    private func refusals(_ table: String) -> String {
-        let own = query.reason == nil ? " AND \(table).reason NOT IN (SELECT id FROM reason WHERE name = 'mta')" : ""
-        return "\(table).outcome <> 0" + own
-    }
-
     private func domains() throws -> [RejectionReport.Domain] {
         var counts: [Int64: Int] = [:]
         for span in TimeUnit.spans(from: minutes.from, to: minutes.to) {
@@ -99,7 +91,7 @@ private struct ReportBuilder {
                 db,
                 sql: """
                     SELECT c.domain, sum(c.count) FROM counter c
-                    WHERE \(filter) AND \(refusals("c")) AND c.domain <> 0 GROUP BY c.domain
+                    WHERE \(filter) AND c.outcome <> 0 AND c.domain <> 0 GROUP BY c.domain
                     """, arguments: arguments)
             while let row = try rows.next() { counts[row[0], default: 0] += row[1] }
         }
@@ -115,7 +107,7 @@ private struct ReportBuilder {
     }
 
     private func detailFilter() -> (String, StatementArguments) {
-        var filter = "d.time >= ? AND d.time < ? AND \(refusals("d"))"
+        var filter = "d.time >= ? AND d.time < ? AND d.outcome <> 0"
         var arguments: StatementArguments = [minutes.from * 60_000, minutes.to * 60_000]
         if let domain = query.domain {
             filter += " AND d.domain = (SELECT id FROM domain WHERE name = ?)"

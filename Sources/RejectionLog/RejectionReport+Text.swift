@@ -18,7 +18,7 @@ private struct ReportText {
 
     func render() -> String {
         var sections = [heading()]
-        if refusals == 0, report.totals.mtaRefused == 0 {
+        if refusals == 0 {
             sections.append(nothing())
         } else {
             sections.append(attention())
@@ -75,10 +75,11 @@ private struct ReportText {
 
     private func totals() -> [String] {
         let totals = report.totals
-        let all = totals.refused + totals.tempfailed + totals.observed + totals.accepted + totals.mtaRefused
+        let all = totals.refused + totals.tempfailed + totals.observed + totals.accepted
         let rows = [
-            ("refused", totals.refused), ("put off (4xx)", totals.tempfailed), ("observed only", totals.observed),
-            ("refused by the MTA", totals.mtaRefused), ("accepted", totals.accepted),
+            ("refused", totals.refused), ("put off (4xx)", totals.tempfailed),
+            ("  by the MTA itself", totals.mtaRefused), ("observed only", totals.observed),
+            ("accepted", totals.accepted),
         ]
         return ["Recipients"]
             + rows.filter { $0.1 > 0 || $0.0 == "refused" || $0.0 == "accepted" }.map {

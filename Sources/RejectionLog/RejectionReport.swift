@@ -2,12 +2,11 @@ public import Foundation
 
 /// What was refused in a period, and why: the figures, from which every format is rendered.
 ///
-/// Each recipient that was asked for is in exactly one of the totals `refused`, `tempfailed`, `observed`, `accepted` and
-/// `mta_refused`. `by_reason` counts the verdicts that were not in the recipient's favour, enforced or observed, so its sum
-/// is `refused` + `tempfailed` + `observed`; what the MTA refused by itself (reason `mta`) is not in it, nor in the top
-/// lists, unless the report is asked for that reason. Totals, `by_reason` and the domains come from the exact counters, the
-/// other lists from detail rows: where some were thinned out, these lists are too low, and `thinned` says by how many rows
-/// (of all domains and reasons) at most.
+/// Each recipient that was asked for is in exactly one of the totals `refused`, `tempfailed`, `observed` and `accepted`;
+/// `mta_refused` says how many of the first two the MTA refused by itself, before Postern was asked: their reason is `mta`.
+/// `by_reason` counts what was not in the recipient's favour, enforced or observed, so its sum is `refused` + `tempfailed` +
+/// `observed`. Totals, `by_reason` and the domains come from the exact counters, the other lists from detail rows: where
+/// some were thinned out, these lists are too low, and `thinned` says by how many rows (of all domains and reasons) at most.
 public struct RejectionReport: Codable, Sendable, Equatable {
     /// From `since` up to, not including, `until`; in JSON ISO 8601, UTC.
     public struct Period: Codable, Sendable, Equatable {
@@ -27,7 +26,7 @@ public struct RejectionReport: Codable, Sendable, Equatable {
         public var tempfailed = 0
         /// Would have been refused or put off, but observe mode let them pass.
         public var observed = 0
-        /// Refused by the MTA before Postern was asked.
+        /// Those of the refused and put off ones that the MTA refused before Postern was asked.
         public var mtaRefused = 0
         /// Detail rows that found no room; their recipients are counted above.
         public var thinned = 0

@@ -85,7 +85,7 @@ extension Integration {
             #expect(try client.recipient("anna@example.com").category == 2)
             client.quit()
             #expect(gateway.postern.stop() == .exited(0))
-            #expect(try gateway.report().totals == Report.Totals(accepted: 1, mtaRefused: 2))
+            #expect(try gateway.report().totals == Report.Totals(refused: 2, accepted: 1, mtaRefused: 2))
             let log = try gateway.configuration.run(["log"])
             #expect(log.output.contains("mta to=<nobody@example.com>"), "\(log.output)")
             #expect(log.output.contains("mta to=<someone@foreign.test>"), "\(log.output)")

@@ -21,13 +21,13 @@ import Testing
         #expect(log.flush())
         let report = try wholeReport(folder.database)
         var expected = RejectionReport.Totals()
-        expected.refused = 1
+        expected.refused = 2
         expected.tempfailed = 1
         expected.accepted = 1
         expected.observed = 1
         expected.mtaRefused = 1
         #expect(report.totals == expected)
-        #expect(report.byReason == ["unknown": 2, "no-index": 1])
+        #expect(report.byReason == ["unknown": 2, "no-index": 1, "mta": 1])
         #expect(try wholeReport(folder.database, reason: "mta").byReason == ["mta": 1])
         let entries = try allEntries(folder.database)
         #expect(entries.map(\.reason) == ["unknown", "no-index", "unknown", "mta"])
