@@ -140,6 +140,12 @@ import Testing
         #expect(report.recipients == 5)
         let asOf = try #require(report.sources[0].asOf)
         #expect(asOf > (try #require(first.sources[0].asOf)))
+        // New guards are asked though the file is the same.
+        var guarded = folder.configuration()
+        guarded.canaries = ["ceo@example.com"]
+        #expect(syncError { try Synchronizer(guarded).run() }?.kind == .guardRefused)
+        try folder.write("one.table", users(6))
+        #expect(try synchronizer.run().added.addresses == ["u5@example.com"])
     }
 
     @Test func aDryRunWritesNothing() throws {

@@ -61,6 +61,25 @@ import Testing
         #expect(parser.malformed.lines.map(\.number) == [2, 3, 4])
     }
 
+    /// Lines of all lengths, many of them across the ends of the chunks that are read.
+    @Test func linesAcrossChunksAreReadWhole() throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        print("linesAcrossChunksAreReadWhole seed \(seed)")
+        var generator = SeededGenerator(state: seed)
+        var text = ""
+        var expected: [String] = []
+        for number in 0..<3_000 {
+            let length = Int.random(in: 0..<[10, 100, 5_000][number % 3], using: &generator)
+            text += "u\(number)@example.com " + String(repeating: "v", count: length + 1) + "\n"
+            expected.append("u\(number)@example.com:\(number + 1)")
+        }
+        text += "last@example.com " + String(repeating: "w", count: LineReader.longestLine / 2)
+        expected.append("last@example.com:3001")
+        let (listed, parser) = try parse(Array(text.utf8), .postfix)
+        #expect(listed.map { "\($0.key):\($0.line)" } == expected, "seed \(seed)")
+        #expect(parser.malformed.count == 0)
+    }
+
     /// Any bytes at all are listed, skipped or malformed; none ends the process.
     @Test func randomBytesNeverTrap() throws {
         let seed = UInt64.random(in: 0 ... .max)
