@@ -50,37 +50,40 @@ let package = Package(
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ], swiftSettings: settings),
 
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
         // The filter that MilterTests talks to: libmilter has one a process.
         .executableTarget(
             name: "MilterTestFilter", dependencies: ["Milter"], path: "Tests/MilterTestFilter", swiftSettings: settings),
         .testTarget(
-            name: "MilterTests", dependencies: ["Milter", "MilterTestFilter"],
+            name: "MilterTests", dependencies: ["Milter", "MilterTestFilter", "TestSupport"],
             exclude: ["addresses.cases", "networks.cases", "sockets.cases"], swiftSettings: settings),
         .testTarget(
-            name: "MailAddressTests", dependencies: ["MailAddress"],
+            name: "MailAddressTests", dependencies: ["MailAddress", "TestSupport"],
             exclude: ["paths.cases", "domains.cases", "details.cases"], swiftSettings: settings),
         .testTarget(
-            name: "RecipientIndexTests", dependencies: ["RecipientIndex"],
+            name: "RecipientIndexTests", dependencies: ["RecipientIndex", "TestSupport"],
             exclude: ["IndexHeader.cases", "RecipientFlags.cases", "SipHash.cases", "XXHash64.cases"],
             swiftSettings: settings),
         .testTarget(
             name: "DirectorySyncTests",
             dependencies: [
-                "DirectorySync", "MailAddress", "RecipientIndex", .product(name: "GRDB", package: "GRDB.swift"),
+                "DirectorySync", "MailAddress", "RecipientIndex", "TestSupport",
+                .product(name: "GRDB", package: "GRDB.swift"),
             ], exclude: ["list.cases", "postfix.cases", "sendmail.cases"], swiftSettings: settings),
         .testTarget(
             name: "RejectionLogTests",
-            dependencies: ["RejectionLog", .product(name: "GRDB", package: "GRDB.swift")],
+            dependencies: ["RejectionLog", "TestSupport", .product(name: "GRDB", package: "GRDB.swift")],
             exclude: ["hostile.cases", "report.cases", "report.txt", "time.cases"], swiftSettings: settings),
         .testTarget(
-            name: "RecipientFilterTests", dependencies: ["MailAddress", "Milter", "RecipientFilter", "RecipientIndex"],
+            name: "RecipientFilterTests",
+            dependencies: ["MailAddress", "Milter", "RecipientFilter", "RecipientIndex", "TestSupport"],
             exclude: ["verdicts.cases", "replies.cases"], swiftSettings: settings),
         .testTarget(
             name: "PosternTests",
-            dependencies: ["DirectorySync", "MailAddress", "Milter", "RecipientFilter", "postern"],
+            dependencies: ["DirectorySync", "MailAddress", "Milter", "RecipientFilter", "TestSupport", "postern"],
             exclude: ["configuration.cases"], swiftSettings: settings),
         .testTarget(
-            name: "IntegrationTests", dependencies: ["postern"], exclude: ["conversation.cases"],
+            name: "IntegrationTests", dependencies: ["TestSupport", "postern"], exclude: ["conversation.cases"],
             swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]

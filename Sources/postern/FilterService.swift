@@ -67,9 +67,10 @@ final class FilterService {
         }
         thread.name = "milter"
         thread.start()
-        let recipients = index.current.map { "\($0.info.recipients) recipients" } ?? "no index yet"
+        let recipients = index.current.map { Words.count($0.info.recipients, "recipient") } ?? "no index yet"
         logger.notice(
-            "serving \(configuration.socket): \(configuration.domains.count) relay domains, \(recipients)")
+            "serving \(configuration.socket): \(Words.count(configuration.domains.count, "relay domain")), \(recipients)"
+        )
     }
 
     /// Answers the recipients in judgement, writes out the log, ends the threads.
@@ -119,7 +120,7 @@ final class FilterService {
 
     private static func report(_ event: IndexWatcher.Event, _ logger: Logger) {
         switch event {
-        case .loaded(let info): logger.notice("index: \(info.recipients) recipients in force")
+        case .loaded(let info): logger.notice("index: \(Words.count(info.recipients, "recipient")) in force")
         case .failed(let error): logger.error("index: the one in use stays: \(error)")
         }
     }

@@ -18,6 +18,9 @@ enum JSON {
 
 /// Times and counts in words.
 enum Words {
+    /// Such as `1 recipient`, `12 recipients`.
+    static func count(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
+
     /// Such as `3 minutes`; the largest unit that fits twice over, or once where that is exact enough.
     static func duration(seconds: Int) -> String {
         let units = [("day", 86_400), ("hour", 3600), ("minute", 60)]

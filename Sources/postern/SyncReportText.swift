@@ -29,21 +29,25 @@ struct SyncReportText {
     }
 
     private var summary: String {
-        "\(report.recipients) recipients (\(report.added.count) added, \(report.removed.count) removed, "
-            + "\(report.changed.count) changed), \(outcome)"
+        "\(outcome) (\(report.added.count) added, \(report.removed.count) removed, \(report.changed.count) changed)"
     }
 
     private var outcome: String {
         switch report.outcome {
-        case .published: "published as generation \(report.generation): \(report.recipients) recipients"
-        case .refreshed: "nothing changed; the index was dated anew: \(report.recipients) recipients"
-        case .unchanged: "nothing changed: \(report.recipients) recipients"
+        case .published: "published \(holdings) as generation \(report.generation)"
+        case .refreshed: "nothing changed; the index was dated anew: \(holdings)"
+        case .unchanged: "nothing changed: \(holdings)"
         case .dryRun:
             report.refusal == nil
-                ? "dry run, nothing written: there would be \(report.recipients) recipients"
+                ? "dry run, nothing written: there would be \(holdings)"
                 : "dry run, nothing written: a guard would refuse this list"
         case .refused: "refused: the index in use stays"
         }
+    }
+
+    private var holdings: String {
+        Words.count(report.recipients, "recipient")
+            + (report.catchAllDomains > 0 ? " and " + Words.count(report.catchAllDomains, "catch-all domain") : "")
     }
 
     private func source(_ source: SourceReport) -> [String] {

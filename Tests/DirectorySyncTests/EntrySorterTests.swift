@@ -1,5 +1,6 @@
 import Foundation
 import RecipientIndex
+import TestSupport
 import Testing
 
 @testable import DirectorySync
@@ -14,9 +15,8 @@ import Testing
 
     /// The same order whether all fits into memory or a hundred portions are merged from the file.
     @Test(arguments: [1 << 20, 512]) func sortsByKeyTagAndObject(capacity: Int) throws {
-        let seed = UInt64.random(in: 0 ... .max)
-        print("sortsByKeyTagAndObject seed \(seed)")
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator.announced("sortsByKeyTagAndObject")
+        let seed = generator.seed
         let folder = try TemporaryFolder()
         let sorter = EntrySorter(folder: folder.path, capacity: capacity)
         var entries: [Plain] = []

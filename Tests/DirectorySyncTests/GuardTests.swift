@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import RecipientIndex
+import TestSupport
 import Testing
 
 @testable import DirectorySync

@@ -1,5 +1,6 @@
 import Glibc
 import RecipientIndex
+import TestSupport
 import Testing
 
 @testable import DirectorySync

@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import RecipientIndex
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import DirectorySync

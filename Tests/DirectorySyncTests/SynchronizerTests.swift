@@ -2,6 +2,7 @@ import Foundation
 import GRDB
 import Glibc
 import RecipientIndex
+import TestSupport
 import Testing
 
 @testable import DirectorySync
@@ -328,9 +329,8 @@ import Testing
     }
 
     @Test func manySourcesGrownAndShrunkAtRandomAreMergedRight() throws {
-        let seed = UInt64.random(in: 0 ... .max)
-        print("manySourcesGrownAndShrunkAtRandomAreMergedRight seed \(seed)")
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator.announced("manySourcesGrownAndShrunkAtRandomAreMergedRight")
+        let seed = generator.seed
         let folder = try TemporaryFolder()
         let names = ["one", "two", "three"]
         var configuration = folder.configuration(names)

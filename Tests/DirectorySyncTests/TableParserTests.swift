@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import RecipientIndex
+import TestSupport
 import Testing
 
 @testable import DirectorySync
@@ -63,9 +64,8 @@ import Testing
 
     /// Lines of all lengths, many of them across the ends of the chunks that are read.
     @Test func linesAcrossChunksAreReadWhole() throws {
-        let seed = UInt64.random(in: 0 ... .max)
-        print("linesAcrossChunksAreReadWhole seed \(seed)")
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator.announced("linesAcrossChunksAreReadWhole")
+        let seed = generator.seed
         var text = ""
         var expected: [String] = []
         for number in 0..<3_000 {
@@ -82,9 +82,8 @@ import Testing
 
     /// Any bytes at all are listed, skipped or malformed; none ends the process.
     @Test func randomBytesNeverTrap() throws {
-        let seed = UInt64.random(in: 0 ... .max)
-        print("randomBytesNeverTrap seed \(seed)")
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator.announced("randomBytesNeverTrap")
+        let seed = generator.seed
         let alphabet = Array("a@.\"\\ \t\n\r#<>:+*%,\u{0}".utf8) + [0xc3, 0xa4, 0xff, 0xed]
         for _ in 0..<200 {
             let bytes = (0..<Int.random(in: 0..<200, using: &generator)).map { _ in
@@ -102,9 +101,8 @@ import Testing
 
     /// What is written as a table, with comments, blank and continuation lines thrown in, is read as it was meant.
     @Test func randomTablesAreReadAsWritten() throws {
-        let seed = UInt64.random(in: 0 ... .max)
-        print("randomTablesAreReadAsWritten seed \(seed)")
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator.announced("randomTablesAreReadAsWritten")
+        let seed = generator.seed
         for _ in 0..<60 {
             var text = ""
             var line = 1

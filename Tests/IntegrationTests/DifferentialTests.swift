@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 extension Integration {
@@ -35,10 +36,7 @@ extension Integration {
 
         @Test("the same answers as relay_recipient_maps", arguments: [false, true])
         func sameAnswers(subdomains: Bool) throws {
-            let seed =
-                ProcessInfo.processInfo.environment["POSTERN_TEST_SEED"].flatMap { UInt64($0) }
-                ?? UInt64.random(in: 0..<1_000_000_000)
-            print("differential test, subdomains \(subdomains): POSTERN_TEST_SEED=\(seed)")
+            let seed = SeededGenerator.announced("differential test, subdomains \(subdomains)").seed
             var generator = RecipientGenerator(seed: seed)
             let recipients = (0..<Self.count).map { _ in generator.next() }
 

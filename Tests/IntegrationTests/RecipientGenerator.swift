@@ -1,17 +1,4 @@
-/// A small generator of pseudo-random numbers (SplitMix64), so that a printed seed repeats a run.
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
-}
+import TestSupport
 
 /// Recipients as honest clients, careless ones and attackers write them: known and unknown people of relayed, foreign
 /// and sub-domains, in every form that RFC 5321 and Postfix's own history give an address.

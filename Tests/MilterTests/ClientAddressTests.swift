@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Milter
@@ -21,7 +22,7 @@ import Testing
     }
 
     @Test func textIsReadBackAndIsThatOfTheSystem() throws {
-        var generator = SeededGenerator(seed: freshSeed("addresses"))
+        var generator = SeededGenerator.announced("addresses")
         for _ in 0..<2_000 {
             // Few bits set, so that there are runs of zero groups.
             let mask = generator.next() & generator.next()

@@ -1,14 +1,16 @@
 import Foundation
 import Synchronization
+import TestSupport
 import Testing
 
 /// Signals, and the end under load.
 @Suite(.serialized) struct EndingTests {
-    let folder = TemporaryFolder()
+    let folder: TemporaryFolder
     let path: String
     let filter: FilterProcess
 
     init() throws {
+        folder = try TemporaryFolder()
         path = folder.file("s")
         filter = try FilterProcess.serving(path)
     }

@@ -1,10 +1,13 @@
 import Foundation
 import Synchronization
+import TestSupport
 import Testing
 
 /// What no MTA sends, hundreds of connections of it: the filter goes on, keeps no session and doesn't grow.
 @Suite struct GarbageTests {
-    let folder = TemporaryFolder()
+    let folder: TemporaryFolder
+
+    init() throws { folder = try TemporaryFolder() }
 
     private static let kinds = 8
 
@@ -88,7 +91,7 @@ import Testing
     @Test func neitherEndsNorGrowsTheFilter() throws {
         let path = folder.file("s")
         let filter = try FilterProcess.serving(path)
-        let seed = freshSeed("garbage")
+        let seed = SeededGenerator.announced("garbage").seed
         #expect(onslaught(path, connections: 800, seed: seed) == 0)
         let before = try settledMemory(filter, path)
         for round in 1...3 {
@@ -120,7 +123,7 @@ import Testing
     @Test func nothingIsLeftOfHalfDoneConnections() throws {
         let path = folder.file("s")
         let filter = try FilterProcess.serving(path)
-        let seed = freshSeed("silence")
+        let seed = SeededGenerator.announced("silence").seed
         var random = SeededGenerator(seed: seed)
         var held: [MTAConnection] = []
         for _ in 0..<200 {

@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import Milter
@@ -37,7 +38,7 @@ import Testing
     }
 
     @Test func anyBytesGiveAReplyThatLibmilterTakes() {
-        var generator = SeededGenerator(seed: freshSeed("replies"))
+        var generator = SeededGenerator.announced("replies")
         for _ in 0..<2_000 {
             let count = Int.random(in: 0...1_200, using: &generator)
             let text = (0..<count).map { _ in UInt8(truncatingIfNeeded: generator.next() >> 7) }

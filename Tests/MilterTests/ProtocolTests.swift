@@ -1,15 +1,17 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Milter
 
 /// What goes over the socket, with a filter of its own for each test.
 @Suite struct ProtocolTests {
-    let folder = TemporaryFolder()
+    let folder: TemporaryFolder
     let path: String
     let filter: FilterProcess
 
     init() throws {
+        folder = try TemporaryFolder()
         path = folder.file("s")
         filter = try FilterProcess.serving("unix:\(path)")
     }

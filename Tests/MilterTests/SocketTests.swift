@@ -1,11 +1,14 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Milter
 
 /// Opening the socket. A filter that opens one is a process of its own; what fails before, fails in this process too.
 @Suite struct SocketTests {
-    let folder = TemporaryFolder()
+    let folder: TemporaryFolder
+
+    init() throws { folder = try TemporaryFolder() }
 
     private func failure(opening socket: String) -> MilterError? {
         do throws(MilterError) {

@@ -3,13 +3,14 @@ import Foundation
 import MailAddress
 import Milter
 import RecipientFilter
+import TestSupport
 import Testing
 
 @testable import postern
 
 @Suite struct ConfigurationTests {
     @Test func everyFaultIsToldAtItsPlace() throws {
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         let cases = try FaultCase.read()
         #expect(cases.count >= 25)
         for faulty in cases {
@@ -29,7 +30,7 @@ import Testing
     }
 
     @Test func theSampleIsSound() throws {
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         let path = try folder.write(ConfigurationSample.text, as: "postern.toml")
         let configuration = try Configuration.load(path)
         #expect(configuration.domains.map(\.name) == ["example.com", "example.org"])
@@ -38,7 +39,7 @@ import Testing
 
     /// Every key of the sample, its comment sign taken away, is known and has the default that the sample says.
     @Test func theSampleTellsTheDefaults() throws {
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         let all = ConfigurationSample.text.components(separatedBy: "\n").map { line in
             line.firstMatch(of: /^# ([a-z_0-9]+ = .*|\[\[domain\]\])/).map { String($0.1) } ?? line
         }
@@ -71,7 +72,7 @@ import Testing
     }
 
     @Test func valuesArriveWhereTheyBelong() throws {
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         _ = try folder.write("example.net relay\n", as: "relay_domains")
         let path = try folder.write(
             """
@@ -130,17 +131,17 @@ import Testing
         #expect(special.delimiter == "+")
         #expect(special.indexStale == .tempfail)
         #expect(special.indexMissing == .accept)
-        #expect(configuration.index.path == folder.path("here.index"))
+        #expect(configuration.index.path == folder.file("here.index"))
         #expect(configuration.sync.maximumShrink == 0.025)
         #expect(configuration.sync.sources.first?.domains == ["xn--bcher-kva.example", "sub.example.com"])
         #expect(configuration.sourceFaults.map(\.key) == ["source[0].path"])
     }
 
     @Test func missingAndUnreadableFiles() throws {
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         for (name, part) in [("missing.toml", "No such file"), ("", "Is a directory")] {
             do {
-                _ = try Configuration.load(folder.path(name))
+                _ = try Configuration.load(name.isEmpty ? folder.path : folder.file(name))
                 Issue.record("\(name): accepted")
             } catch {
                 #expect(error.description.contains(part))
@@ -174,21 +175,5 @@ private struct FaultCase {
             if !faulty.toml.contains("[relay]") { faulty.toml += "[relay]\ndomains = [\"example.com\"]\n" }
             return faulty
         }
-    }
-}
-
-/// A folder of the test's own, removed with its last reference.
-private final class Folder {
-    private let url = FileManager.default.temporaryDirectory.appendingPathComponent("postern-test-\(UUID().uuidString)")
-
-    init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
-
-    deinit { try? FileManager.default.removeItem(at: url) }
-
-    func path(_ name: String) -> String { name.isEmpty ? url.path : url.appendingPathComponent(name).path }
-
-    func write(_ text: String, as name: String) throws -> String {
-        try text.write(toFile: path(name), atomically: true, encoding: .utf8)
-        return path(name)
     }
 }

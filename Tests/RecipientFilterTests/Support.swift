@@ -1,6 +1,7 @@
 import Foundation
 import RecipientFilter
 import RecipientIndex
+import TestSupport
 
 /// A table of cases: the lines of a `.cases` file beside the tests, without comments and blank lines.
 struct CaseFile {
@@ -21,20 +22,10 @@ struct CaseError: Error, CustomStringConvertible {
     init(_ description: String) { self.description = description }
 }
 
-/// A folder of the test's own, removed with its last reference.
-final class TemporaryFolder {
-    let url: URL
-
-    init() throws {
-        url = FileManager.default.temporaryDirectory.appendingPathComponent("postern-test-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-    }
-
-    deinit { try? FileManager.default.removeItem(at: url) }
-
+extension TemporaryFolder {
     /// A real snapshot of these recipients.
     func snapshot(_ recipients: [(String, RecipientFlags)], created: Date = Date()) throws -> IndexSnapshot {
-        let path = url.appendingPathComponent("\(UUID().uuidString).index").path
+        let path = file("\(UUID().uuidString).index")
         var builder = IndexBuilder()
         for (key, flags) in recipients { builder.add(key, flags) }
         _ = try builder.publish(to: path, created: created, sources: [])

@@ -2,6 +2,7 @@ import Foundation
 import MailAddress
 import RecipientFilter
 import RecipientIndex
+import TestSupport
 import Testing
 
 /// The verdict table, from `verdicts.cases`.

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import RecipientIndex
@@ -16,45 +17,6 @@ struct CaseFile {
             return (offset + 1, line.split(separator: " ", maxSplits: fields - 1).map(String.init))
         }
         try #require(!lines.isEmpty && lines.allSatisfy { $0.fields.count == fields }, "malformed \(name).cases")
-    }
-}
-
-/// A folder of the test's own, removed with its last reference.
-final class TemporaryFolder {
-    let path: String
-
-    init() throws {
-        path = FileManager.default.temporaryDirectory.appendingPathComponent("postern-index-\(UUID().uuidString)").path
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    }
-
-    deinit { try? FileManager.default.removeItem(atPath: path) }
-
-    func file(_ name: String = "recipients.index") -> String { "\(path)/\(name)" }
-
-    var names: [String] { get throws { try FileManager.default.contentsOfDirectory(atPath: path).sorted() } }
-}
-
-/// SplitMix64: the same numbers from the same seed.
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) { state = seed }
-
-    /// A seed of its own for each run, printed so that a failure can be repeated with `POSTERN_TEST_SEED`.
-    static func announced(_ name: String) -> SeededGenerator {
-        let seed =
-            ProcessInfo.processInfo.environment["POSTERN_TEST_SEED"].flatMap(UInt64.init) ?? .random(in: 0 ... .max)
-        print("\(name): POSTERN_TEST_SEED=\(seed)")
-        return SeededGenerator(seed: seed)
-    }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-        return value ^ (value >> 31)
     }
 }
 
@@ -132,4 +94,11 @@ func eventually(_ condition: () -> Bool) -> Bool {
         usleep(10_000)
     }
     return condition()
+}
+
+extension TemporaryFolder {
+    /// The snapshot that most tests have one of.
+    func file() -> String { file("recipients.index") }
+
+    var names: [String] { get throws { try FileManager.default.contentsOfDirectory(atPath: path).sorted() } }
 }

@@ -1,10 +1,11 @@
+import TestSupport
 import Testing
 
 @testable import RejectionLog
 
 @Suite struct CounterTableTests {
     @Test func aKeyGivesBackItsParts() {
-        var random = SeededGenerator("CounterKey")
+        var random = SeededGenerator.announced("CounterKey")
         for _ in 0..<10_000 {
             let minute = Int64.random(in: 0...CounterKey.maximumMinute, using: &random)
             let slot = UInt32.random(in: 0...CounterKey.maximumSlot, using: &random)
@@ -22,7 +23,7 @@ import Testing
     }
 
     @Test func countsAreThoseOfADictionary() {
-        var random = SeededGenerator("CounterTable")
+        var random = SeededGenerator.announced("CounterTable")
         var table = CounterTable(places: 4)
         defer { table.deallocate() }
         for _ in 0..<5 {
@@ -43,7 +44,7 @@ import Testing
     }
 
     @Test func spansCoverEachMinuteOnce() {
-        var random = SeededGenerator("TimeUnit")
+        var random = SeededGenerator.announced("TimeUnit")
         for _ in 0..<500 {
             let from = Int64.random(in: 0...5_000, using: &random)
             let to = from + Int64.random(in: -10...6_000, using: &random)

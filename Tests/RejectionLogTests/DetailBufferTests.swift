@@ -1,10 +1,11 @@
+import TestSupport
 import Testing
 
 @testable import RejectionLog
 
 @Suite struct DetailBufferTests {
     @Test func recordsComeBackAsTheyWentIn() {
-        var random = SeededGenerator("DetailBuffer")
+        var random = SeededGenerator.announced("DetailBuffer")
         for _ in 0..<200 {
             var buffer = DetailBuffer(capacity: Int.random(in: 60...20_000, using: &random))
             defer { buffer.deallocate() }

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import RejectionLog
@@ -76,7 +77,7 @@ import Testing
     }
 
     @Test func anythingIsLoggedAndShownWithoutATrap() throws {
-        var random = SeededGenerator("LogEntry")
+        var random = SeededGenerator.announced("LogEntry")
         func bytes() -> [UInt8] {
             (0..<Int.random(in: 0...700, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
         }
@@ -105,7 +106,7 @@ import Testing
     @Test func entriesComePageByPageInTheOrderOfTime() throws {
         let folder = try TemporaryFolder()
         let log = try RejectionLog(.init(path: folder.database))
-        var random = SeededGenerator("entries")
+        var random = SeededGenerator.announced("entries")
         let times = (0..<1_700).map { _ in Sample.base + Int64.random(in: 0...300, using: &random) }
         for (index, time) in times.enumerated() {
             Sample(

@@ -1,23 +1,8 @@
 import Foundation
 import Synchronization
+import TestSupport
 
 @testable import RejectionLog
-
-/// A folder of the test's own, removed with it.
-final class TemporaryFolder {
-    let path: String
-
-    init() throws {
-        path = FileManager.default.temporaryDirectory.appendingPathComponent("rejection-log-\(UUID().uuidString)").path
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    }
-
-    deinit {
-        try? FileManager.default.removeItem(atPath: path)
-    }
-
-    var database: String { path + "/rejections.sqlite" }
-}
 
 /// An event with texts of its own.
 struct Sample {
@@ -98,27 +83,6 @@ final class TestClock: Sendable {
     }
 }
 
-/// SplitMix64; the seed is printed so that a failure can be repeated.
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(_ name: String) {
-        let seed =
-            ProcessInfo.processInfo.environment["POSTERN_SEED"].flatMap { UInt64($0) }
-            ?? UInt64.random(in: 1...UInt64.max)
-        print("\(name): POSTERN_SEED=\(seed)")
-        state = seed
-    }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-}
-
 func testFile(_ name: String) throws -> String {
     let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     return try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8)
@@ -141,4 +105,8 @@ func wholeReport(_ path: String, top: Int = 10, domain: String? = nil, reason: S
 
 func allEntries(_ path: String, _ query: RejectionReader.EntryQuery = .init()) throws -> [LogEntry] {
     try RejectionReader(path: path).entries(query).map { try $0.get() }
+}
+
+extension TemporaryFolder {
+    var database: String { file("rejections.sqlite") }
 }

@@ -104,18 +104,26 @@ install_packages() {
     command -v apt-get >/dev/null || die 69 "This system has no apt-get; install what stands for these: $*"
     can_be_root || die 77 "Installing needs root, and sudo isn't at hand. As root:" "  apt-get install $*"
     as_root apt-get -qq -o DPkg::Lock::Timeout=300 update
-    local guard=/usr/sbin/policy-rc.d guarded=0 status=0
+    local status=0
+    trap remove_guard EXIT
     if [[ " $* " == *" postfix "* ]]; then
         # Without an answer its package would ask, or take the machine's mail over.
         say "Postfix stays without a configuration: nothing of this machine's mail changes."
         as_root debconf-set-selections <<<'postfix postfix/main_mailer_type select No configuration'
-        if [[ ! -e $guard ]]; then
-            as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$guard && chmod 755 $guard"
-            guarded=1
-        fi
+        [[ -e $guard ]] || as_root install -m 755 /dev/stdin "$guard" <<<"$guard_text"
     fi
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
         install --no-install-recommends "$@" </dev/null || status=$?
-    if ((guarded)); then as_root rm -f "$guard"; fi
+    remove_guard
+    trap - EXIT
     ((status == 0)) || die 69 "apt-get could not install: $*"
+}
+
+# While it is there, a package's installation starts no service (Debian's policy-rc.d). One of the machine's own stays.
+readonly guard=/usr/sbin/policy-rc.d
+readonly guard_text=$'#!/bin/sh\n# Made by contrib/lib/packages.sh of Postern for one installation; may be removed.\nexit 101'
+
+# remove_guard: also one that a killed run has left.
+remove_guard() {
+    if [[ -f $guard && $(<"$guard") == "$guard_text" ]]; then as_root rm -f "$guard"; fi
 }

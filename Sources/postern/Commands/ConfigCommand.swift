@@ -26,11 +26,9 @@ struct ConfigCheck: ParsableCommand {
             throw Messages.fail(
                 ConfigurationError(file: option.file, faults: configuration.sourceFaults), ExitStatus.configuration)
         }
-        let domains = configuration.domains.count
-        let sources = configuration.sync.sources.count
         print(
-            "\(option.file): sound; \(domains) relay domain\(domains == 1 ? "" : "s"), "
-                + "\(sources) source\(sources == 1 ? "" : "s"), socket \(configuration.socket)")
+            "\(option.file): sound; \(Words.count(configuration.domains.count, "relay domain")), "
+                + "\(Words.count(configuration.sync.sources.count, "source")), socket \(configuration.socket)")
     }
 }
 

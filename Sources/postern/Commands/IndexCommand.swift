@@ -67,7 +67,7 @@ struct IndexInfoCommand: ParsableCommand {
             print("snapshot    \(path)")
             print("created     \(Words.time(info.created)), \(age) ago")
             print("recipients  \(info.recipients)")
-            print("catch-all   \(info.catchAllDomains) domain\(info.catchAllDomains == 1 ? "" : "s")")
+            print("catch-all   \(Words.count(info.catchAllDomains, "domain"))")
             print("size        \(info.fileSize) octets, format version \(info.version)")
             for source in info.sources {
                 print(
