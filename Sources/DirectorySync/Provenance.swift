@@ -28,9 +28,9 @@ public func provenance(of key: String, state path: String) -> [Provenance] {
             database, sql: "SELECT source, flags FROM entry WHERE address = ? ORDER BY source, object", arguments: [key]
         )
         return (
-            rows.compactMap { row -> (SourceRecord, RecipientFlags)? in
-                guard let source = sources[row["source"]] else { return nil }
-                let flags: Int = row["flags"]
+            try rows.compactMap { row -> (SourceRecord, RecipientFlags)? in
+                guard let source = sources[try row.value("source")] else { return nil }
+                let flags: Int = try row.value("flags")
                 return (source, RecipientFlags(rawValue: UInt8(truncatingIfNeeded: flags)))
             }, .commit
         )

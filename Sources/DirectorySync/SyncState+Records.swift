@@ -42,12 +42,18 @@ extension SyncState {
         guard let row = try Row.fetchOne(database, sql: "SELECT * FROM decision") else {
             throw SyncError(.state, "the sync state lost its decision; move it away and sync again")
         }
-        let refusal: String? = row["refusal"]
-        return Decision(
-            generation: row["generation"], created: Date(milliseconds: row["created"]), recipients: row["recipients"],
-            catchAllDomains: row["catch_all_domains"], beforeGeneration: row["before_generation"],
-            beforeCreated: Date(milliseconds: row["before_created"]),
-            refusal: refusal.flatMap { try? JSONDecoder().decode(Refusal.self, from: Data($0.utf8)) })
+        do {
+            let refusal: String? = try row.optional("refusal")
+            return Decision(
+                generation: try row.count("generation"), created: Date(milliseconds: try row.value("created")),
+                recipients: try row.count("recipients"), catchAllDomains: try row.count("catch_all_domains"),
+                beforeGeneration: try row.count("before_generation"),
+                beforeCreated: Date(milliseconds: try row.value("before_created")),
+                refusal: refusal.flatMap { try? JSONDecoder().decode(Refusal.self, from: Data($0.utf8)) })
+        } catch {
+            throw SyncError(
+                .state, "the sync state holds a decision that can't be: \(error); move it away and sync again")
+        }
     }
 
     static func store(_ decision: Decision, _ database: Database) throws {
@@ -65,13 +71,13 @@ extension SyncState {
 
     static func sources(_ database: Database) throws -> [SourceRecord] {
         try Row.fetchAll(database, sql: "SELECT * FROM source ORDER BY id").map { row in
-            let configuration: String = row["configuration"]
-            let report: String? = row["report"]
+            let configuration: String = try row.value("configuration")
+            let report: String? = try row.optional("report")
             return SourceRecord(
-                id: row["id"], name: row["name"], type: row["type"],
+                id: try row.value("id"), name: try row.value("name"), type: try row.value("type"),
                 configuration: try? JSONDecoder().decode(SourceConfiguration.self, from: Data(configuration.utf8)),
-                fingerprint: row["fingerprint"], recipients: row["recipients"], asOf: Date(milliseconds: row["as_of"]),
-                cursor: row["cursor"],
+                fingerprint: try row.value("fingerprint"), recipients: try row.count("recipients"),
+                asOf: Date(milliseconds: try row.value("as_of")), cursor: try row.optional("cursor"),
                 report: report.flatMap { try? JSONDecoder().decode(SourceReport.self, from: Data($0.utf8)) })
         }
     }
@@ -96,7 +102,12 @@ extension SyncState {
     static func failures(_ database: Database) throws -> [String: SyncStatus.Failure] {
         let rows = try Row.fetchAll(database, sql: "SELECT * FROM failure")
         return Dictionary(
-            rows.map { ($0["source"], SyncStatus.Failure(text: $0["text"], at: Date(milliseconds: $0["at"]))) },
+            try rows.map {
+                (
+                    try $0.value("source") as String,
+                    SyncStatus.Failure(text: try $0.value("text"), at: Date(milliseconds: try $0.value("at")))
+                )
+            },
             uniquingKeysWith: { $1 })
     }
 
@@ -114,5 +125,29 @@ extension SyncState {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys]
         return String(decoding: try encoder.encode(value), as: UTF8.self)
+    }
+}
+
+extension Row {
+    /// The largest number of anything that a state is believed to hold; what is added to it doesn't overflow.
+    private static var mostCounted: Int { 1 << 53 }
+
+    /// The value of a column; an error for one of another type, where GRDB's subscript would end the process.
+    func value<Value: DatabaseValueConvertible>(_ column: String) throws -> Value {
+        try decode(Value.self, forColumn: column)
+    }
+
+    /// The same for a column that may be NULL.
+    func optional<Value: DatabaseValueConvertible>(_ column: String) throws -> Value? {
+        try decode(Value?.self, forColumn: column)
+    }
+
+    /// A number of things, or of a generation.
+    func count(_ column: String) throws -> Int {
+        let count: Int = try value(column)
+        guard (0...Self.mostCounted).contains(count) else {
+            throw SyncError(.state, "the sync state has \(count) as \(column); move it away and sync again")
+        }
+        return count
     }
 }

@@ -70,7 +70,8 @@ extension Synchronizer {
     func publish(_ state: SyncState, _ decision: Decision) throws(SyncError) {
         var (builder, sources) = try state.transaction(.deferred) { database in
             var builder = IndexBuilder()
-            builder.reserve(decision.recipients + decision.catchAllDomains)
+            // A hint only, from a file: never worth more memory than a large list takes.
+            builder.reserve(min(decision.recipients + decision.catchAllDomains, 1 << 24))
             try Self.fill(&builder, from: EntryCursor(database))
             let sources = try SyncState.sources(database).map {
                 IndexSource(name: $0.name, type: $0.type, recipients: $0.recipients, asOf: $0.asOf)

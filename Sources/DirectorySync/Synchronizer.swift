@@ -74,6 +74,10 @@ public final class Synchronizer: Sendable {
             throw SyncError(
                 .state, "the index \(configuration.indexPath) can't be written: \(place): \(systemMessage())")
         }
+        var status = stat()
+        if stat(configuration.indexPath, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
+            throw SyncError(.state, "the index \(configuration.indexPath) can't be written: it is no regular file")
+        }
         _ = try SyncState(path: configuration.statePath)
     }
 

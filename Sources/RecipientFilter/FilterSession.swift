@@ -83,7 +83,9 @@ final class FilterSession: MilterSession {
     }
 
     func recipient(_ milter: borrowing MilterContext, arguments: borrowing MilterArguments) -> MilterResponse {
-        if let mailer = milter.macro("{rcpt_mailer}"), mailer.elementsEqual("error".utf8) {
+        if let mailer = milter.macro("{rcpt_mailer}"), mailer.elementsEqual("error".utf8),
+            milter.macro("{rcpt_host}")?.isEnhancedStatusCode == true
+        {
             recordRefusalOfMTA(milter, arguments.path)
             return .continue
         }
@@ -226,6 +228,15 @@ final class FilterSession: MilterSession {
 extension UnsafeBufferPointer<UInt8> {
     /// No bytes.
     static var none: Self { Self(start: nil, count: 0) }
+
+    /// Whether the bytes are a status code of a refusal and nothing else, such as `5.1.1` (RFC 3463 section 2). A transport
+    /// `error:5.1.1 moved` would show as the mailer `error` too, with its text behind the code.
+    var isEnhancedStatusCode: Bool {
+        guard count <= 9, first == UInt8(ascii: "4") || first == UInt8(ascii: "5") else { return false }
+        let parts = split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+        return parts.count == 3
+            && parts.allSatisfy { (1...3).contains($0.count) && $0.allSatisfy { (0x30...0x39).contains($0) } }
+    }
 
     /// What stands between `<` and the last `>`; all of it where there are no brackets.
     var withoutAngleBrackets: Self {

@@ -55,6 +55,15 @@ public struct IndexBuilder: Sendable {
     ) throws(IndexError) -> IndexInfo {
         mergeDuplicates()
         do throws(IndexFault) {
+            guard generation <= IndexFormat.lastGeneration else {
+                throw .damaged("can't be published as generation \(generation): the last one is 2^52")
+            }
+            // A configuration that names a list or a database must not cost that file. What isn't there, or can't be read, is
+            // for the writing to find out.
+            guard (try? IndexFile(path: path).isReplaceable()) ?? true else {
+                throw IndexFault(
+                    .notAnIndex, "is a file of another kind, which a snapshot would replace: it was left alone")
+            }
             let sourcesJSON = try StoredSource.encode(sources)
             let file = try AtomicFile(replacing: path)
             let writer = IndexWriter(

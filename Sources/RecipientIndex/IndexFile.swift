@@ -49,6 +49,17 @@ struct IndexFile: ~Copyable {
         }
     }
 
+    /// Whether the file is empty or begins as a snapshot does.
+    func isReplaceable() throws(IndexFault) -> Bool {
+        var start: UInt64 = 0
+        let length = min(state.size, 8)
+        try withUnsafeMutableBytes(of: &start) { bytes throws(IndexFault) in
+            try read(into: UnsafeMutableRawBufferPointer(rebasing: bytes[..<length]), at: 0)
+        }
+        // Nothing but zeros is what a power cut leaves on some file systems.
+        return start == 0 || length == 8 && UInt64(littleEndian: start) == IndexFormat.magic
+    }
+
     /// Throws when the file isn't the one that was opened any more.
     func checkUnchanged() throws(IndexFault) {
         var attributes = stat()

@@ -20,7 +20,7 @@
 /// | 16 | 64 bit | required features; a reader refuses the file when it doesn't know one; version 1 has none |
 /// | 24 | 64 bit | optional features; a reader ignores those that it doesn't know; version 1 has none |
 /// | 32 | 64 bit, signed | created, milliseconds since 1970 UTC |
-/// | 40 | 64 bit | generation: the publisher's own number, 0 for none |
+/// | 40 | 64 bit | generation: the publisher's own number up to 2^52, 0 for none |
 /// | 48 | 16 bytes | salt: the key of SipHash, random for each file |
 /// | 64 | 64 bit | entries: how many slots of the table are used |
 /// | 72 | 64 bit | recipients: how many entries are neither catch-all nor relay domain |
@@ -58,6 +58,8 @@
 enum IndexFormat {
     /// "PSTRNIDX" as a little-endian number.
     static let magic: UInt64 = 0x5844_494e_5254_5350
+    /// The largest generation: far beyond what anyone publishes, and so that adding to it never overflows.
+    static let lastGeneration: UInt64 = 1 << 52
     static let version: UInt32 = 1
     static let headerLength = 4096
     static let headerLengths = 4096...65536

@@ -41,6 +41,9 @@ extension IndexHeader {
         optionalFeatures = raw.load(UInt64.self, 24)
         created = raw.load(Int64.self, 32)
         generation = raw.load(UInt64.self, 40)
+        guard generation <= IndexFormat.lastGeneration else {
+            throw .damaged("claims to be generation \(generation): no publisher counts that far")
+        }
         salt = SipHash(k0: raw.load(UInt64.self, 48), k1: raw.load(UInt64.self, 56))
         fileSize = try Self.number(raw, 120, "file size")
         guard fileSize == actualSize else {

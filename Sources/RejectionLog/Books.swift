@@ -18,7 +18,10 @@ struct Books {
     private var foreign = ForeignNames()
 
     init(_ db: Database) throws {
-        nextDetail = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'next_detail'") ?? 1
+        // The rows themselves have the last word: an id that is taken would stop all writing.
+        let noted = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'next_detail'") ?? 1
+        let last = try Int64.fetchOne(db, sql: "SELECT max(id) FROM detail") ?? 0
+        nextDetail = max(noted, last &+ 1)
     }
 
     /// After a transaction that was rolled back: what it has added to the database isn't there.

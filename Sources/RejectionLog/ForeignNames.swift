@@ -53,7 +53,7 @@ struct ForeignNames {
         let rows = try Row.fetchCursor(
             db, sql: "SELECT name, id FROM domain WHERE last_day = ?", arguments: [day])
         var names: [String: Int64] = [:]
-        while let row = try rows.next() { names[row[0]] = row[1] }
+        while let row = try rows.next() { names[try row.value(0)] = try row.value(1) as Int64 }
         days[day] = names
     }
 

@@ -56,13 +56,18 @@ final class LogWriter {
             if stored { prune(requests.tickets.contains { $0.wish == .prune }) }
             for ticket in requests.tickets { ticket.answer(stored) }
         }
-        let lost = pending.values.reduce(0, &+)
+        let lost = pendingRecipients
         if lost > 0 {
             options.report(
                 "rejection log \(database.path): closed with \(lost) recipients uncounted: it can't be written")
         }
         database.close()
         core.end()
+    }
+
+    /// How many recipients wait to be entered; thinned rows, which are counted beside them, are none.
+    private var pendingRecipients: Int64 {
+        pending.reduce(0) { $1.key.reason == ReasonSlot.thinned.index ? $0 : $0 &+ $1.value }
     }
 
     /// Takes and stores; `everything`: until nothing is left of what was there at the beginning.
@@ -180,7 +185,7 @@ final class LogWriter {
         let now = options.clock()
         if let trouble, now - trouble.reported < 60_000, now >= trouble.reported { return }
         trouble = (trouble?.since ?? now, now)
-        let counts = pending.values.reduce(0, &+)
+        let counts = pendingRecipients
         options.report(
             "\(LogError(error, path: database.path, doing: "write")); \(counts) recipients are counted in memory "
                 + "and written as soon as it goes on; detail rows that find no room are thinned out")

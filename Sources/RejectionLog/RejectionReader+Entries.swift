@@ -116,16 +116,29 @@ extension RejectionReader {
         }
         sql += " ORDER BY \(order) LIMIT ?"
         arguments += [limit]
-        return try Row.fetchAll(db, sql: sql, arguments: arguments).map(Self.entry)
+        return try Row.fetchAll(db, sql: sql, arguments: arguments).map { try entry($0) }
     }
 
-    private static func entry(_ row: Row) -> LogEntry {
-        let time: Int64 = row[1]
-        let client = row[8] as Data? ?? Data()
+    private static func entry(_ row: Row) throws -> LogEntry {
+        let client: Data = try row.optional(8) ?? Data()
         return LogEntry(
-            id: row[0], time: Date(timeIntervalSince1970: Double(time) / 1000),
-            outcome: Outcome(rawValue: row[2]) ?? .refused, observed: row[3], reason: row[4] ?? "", recipient: row[5],
-            domain: row[6] ?? "", sender: row[7], client: client.withUnsafeBytes { LogAddress(stored: $0).description },
-            clientName: row[9], helo: row[10], session: row[11], authenticated: row[12], mta: row[13], reply: row[14])
+            id: try row.value(0), time: try Timestamp.date(milliseconds: row.value(1)),
+            outcome: Outcome(rawValue: try row.value(2)) ?? .refused, observed: try row.value(3),
+            reason: try row.optional(4) ?? "", recipient: try row.value(5), domain: try row.optional(6) ?? "",
+            sender: try row.value(7), client: client.withUnsafeBytes { LogAddress(stored: $0).description },
+            clientName: try row.value(9), helo: try row.value(10), session: try row.value(11),
+            authenticated: try row.value(12), mta: try row.value(13), reply: try row.value(14))
+    }
+}
+
+extension Row {
+    /// The value of a column; an error for one of another type, where GRDB's subscript would end the process.
+    func value<Value: DatabaseValueConvertible>(_ index: Int) throws -> Value {
+        try decode(Value.self, atIndex: index)
+    }
+
+    /// The same for a column that may be NULL.
+    func optional<Value: DatabaseValueConvertible>(_ index: Int) throws -> Value? {
+        try decode(Value?.self, atIndex: index)
     }
 }

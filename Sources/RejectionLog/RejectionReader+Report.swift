@@ -40,9 +40,11 @@ private struct ReportBuilder {
                     WHERE \(filter) GROUP BY c.reason, c.outcome, c.observed
                     """, arguments: arguments)
             while let row = try rows.next() {
-                enter(reason: row[0], outcome: Outcome(rawValue: row[1]) ?? .refused, observed: row[2], row[3], &report)
+                enter(
+                    reason: try row.value(0), outcome: Outcome(rawValue: try row.value(1)) ?? .refused,
+                    observed: try row.value(2), try row.value(3), &report)
             }
-            report.totals.thinned +=
+            report.totals.thinned &+=
                 try Int.fetchOne(
                     db, sql: "SELECT sum(count) FROM thinned WHERE unit = ? AND start >= ? AND start < ?",
                     arguments: [span.unit.rawValue, span.from, span.to]) ?? 0
@@ -54,19 +56,19 @@ private struct ReportBuilder {
     ) {
         switch outcome {
         case .accepted:
-            report.totals.accepted += count
+            report.totals.accepted &+= count
             return
         case .refused, .tempfailed:
-            if reason == RejectionLog.mtaReason { report.totals.mtaRefused += count }
+            if reason == RejectionLog.mtaReason { report.totals.mtaRefused &+= count }
             if observed {
-                report.totals.observed += count
+                report.totals.observed &+= count
             } else if outcome == .refused {
-                report.totals.refused += count
+                report.totals.refused &+= count
             } else {
-                report.totals.tempfailed += count
+                report.totals.tempfailed &+= count
             }
         }
-        if count > 0 { report.byReason[reason, default: 0] += count }
+        if count > 0 { report.byReason[reason, default: 0] &+= count }
     }
 
     private func counterFilter(_ span: TimeUnit.Span) -> (String, StatementArguments) {
@@ -93,7 +95,7 @@ private struct ReportBuilder {
                     SELECT c.domain, sum(c.count) FROM counter c
                     WHERE \(filter) AND c.outcome <> 0 AND c.domain <> 0 GROUP BY c.domain
                     """, arguments: arguments)
-            while let row = try rows.next() { counts[row[0], default: 0] += row[1] }
+            while let row = try rows.next() { counts[try row.value(0), default: 0] &+= try row.value(1) }
         }
         // Names are looked up for those that can be on the list: the equals of its last place are among them.
         let sorted = counts.sorted { $0.value > $1.value }
@@ -128,7 +130,7 @@ private struct ReportBuilder {
                 SELECT \(column) AS value, count(*) AS n FROM detail d
                 WHERE \(filter) GROUP BY value ORDER BY n DESC, value LIMIT ?
                 """, arguments: arguments + [max(query.top, 0)])
-        return rows.map { ($0[0], $0[1]) }
+        return try rows.map { (try $0.value(0), try $0.value(1)) }
     }
 
     private func clients() throws -> [RejectionReport.Client] {
@@ -140,10 +142,11 @@ private struct ReportBuilder {
                 SELECT d.client AS value, count(*) AS n, d.client_name, max(d.id) FROM detail d
                 WHERE \(filter) GROUP BY value ORDER BY n DESC, value LIMIT ?
                 """, arguments: arguments + [max(query.top, 0)])
-        return rows.map { row in
-            let client = row[0] as Data? ?? Data()
+        return try rows.map { row in
+            let client: Data = try row.optional(0) ?? Data()
             return .init(
-                client: client.withUnsafeBytes { LogAddress(stored: $0).description }, name: row[2], count: row[1])
+                client: client.withUnsafeBytes { LogAddress(stored: $0).description }, name: try row.value(2),
+                count: try row.value(1))
         }
     }
 

@@ -32,4 +32,9 @@ enum Timestamp {
         let value = (date.timeIntervalSince1970 * 1000).rounded(.down)
         return Int64(min(max(value, 0), Double(CounterKey.maximumMinute) * 60_000))
     }
+
+    /// The date of a stored time, clamped to what the log can hold.
+    static func date(milliseconds: Int64) -> Date {
+        Date(timeIntervalSince1970: Double(min(max(milliseconds, 0), CounterKey.maximumMinute * 60_000)) / 1000)
+    }
 }

@@ -46,15 +46,17 @@ final class FilterService {
     /// Makes the socket and starts the threads; returns when MTAs are served.
     func start() throws {
         watcher.loadNow()
-        try checkSources()
         do {
-            try server.open()
+            try checkSources()
+            let sync = try makeSync()
+            try openSocket()
+            watcher.start()
+            sync?.start()
+            self.sync = sync
         } catch {
             log.close()
-            throw Messages.fail(error, Self.exitStatus(error))
+            throw error
         }
-        watcher.start()
-        try startSync()
         let thread = Thread { [server, logger] in
             do {
                 try server.run()
@@ -94,27 +96,29 @@ final class FilterService {
 
     /// Refuses to begin with nothing to answer from, and no way to get it.
     private func checkSources() throws {
-        guard !configuration.sync.sources.isEmpty else { return }
         guard !configuration.sourceFaults.isEmpty else { return }
         let error = ConfigurationError(file: configuration.file, faults: configuration.sourceFaults)
-        guard index.current != nil else {
-            log.close()
-            throw Messages.fail(error, ExitStatus.configuration)
-        }
+        guard index.current != nil else { throw Messages.fail(error, ExitStatus.configuration) }
         logger.error("going on with the last index: \(error)")
     }
 
-    private func startSync() throws {
-        guard !configuration.sync.sources.isEmpty else { return }
+    /// The sync thread, its files proved to be writable; nil where there is nothing to sync.
+    private func makeSync() throws -> SyncThread? {
+        guard !configuration.sync.sources.isEmpty else { return nil }
         do {
             let synchronizer = try Synchronizer(configuration.syncConfiguration)
             try synchronizer.prepare()
-            let thread = SyncThread(synchronizer) { [logger] in SyncReportText.log($0, logger) }
-            thread.start()
-            sync = thread
+            return SyncThread(synchronizer) { [logger] in SyncReportText.log($0, logger) }
         } catch {
-            log.close()
             throw Messages.fail(error, error.kind == .state ? ExitStatus.cannotCreate : error.exitStatus)
+        }
+    }
+
+    private func openSocket() throws {
+        do {
+            try server.open()
+        } catch {
+            throw Messages.fail(error, Self.exitStatus(error))
         }
     }
 

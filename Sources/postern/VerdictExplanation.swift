@@ -43,9 +43,9 @@ struct VerdictExplanation: Encodable {
         case address
         case action = "verdict"
         case reason, rule, explanation, reply, observed
-        case lookedUp = "looked_up"
+        case lookedUp
         case domain, client, trusted
-        case decidedBy = "decided_by"
+        case decidedBy
         case sources, index
     }
 

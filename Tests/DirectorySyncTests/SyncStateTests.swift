@@ -23,6 +23,32 @@ import Testing
         #expect(provenance(of: "u0@example.com", state: folder("state.sqlite")).isEmpty)
     }
 
+    @Test(arguments: [
+        "generation = 'x', created = 'y'", "generation = 9223372036854775807", "recipients = -1",
+        "recipients = 9000000000000000000, catch_all_domains = 9000000000000000000", "before_created = x'00'",
+    ])
+    func aDecisionThatCannotBeIsAnError(_ change: String) throws {
+        let folder = try TemporaryFolder()
+        try folder.write("one.table", users(3))
+        _ = try Synchronizer(folder.configuration()).run()
+        try sql(folder, "UPDATE decision SET \(change)")
+        try? FileManager.default.removeItem(atPath: folder("recipients.index"))
+        for dryRun in [true, false] {
+            let error = syncError { try Synchronizer(folder.configuration()).run(dryRun: dryRun) }
+            #expect(error?.kind == .state, "\(change)")
+        }
+    }
+
+    @Test func aSnapshotOfAFarGenerationIsFollowedByTheNext() throws {
+        let folder = try TemporaryFolder()
+        try folder.write("one.table", users(3))
+        var builder = IndexBuilder()
+        for number in 0..<3 { builder.add("u\(number)@example.com") }
+        try builder.publish(to: folder("recipients.index"), generation: (1 << 52) - 1, sources: [])
+        let report = try Synchronizer(folder.configuration()).run()
+        #expect(report.generation == 1 << 52)
+    }
+
     @Test func anotherProgramsDatabaseIsLeftAlone() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))

@@ -36,6 +36,38 @@ import Testing
         log.close()
     }
 
+    @Test(arguments: [
+        "UPDATE detail SET time = 'x'", "UPDATE detail SET recipient = x'fffe00', client = 'q', reason = 'q'",
+        "UPDATE detail SET time = 9223372036854775807", "UPDATE counter SET count = 9223372036854775807",
+        "UPDATE counter SET count = 'many'",
+    ])
+    func rowsThatCannotBeEndNothing(_ change: String) throws {
+        let log = try RejectionLog(.init(path: folder.database))
+        for reason in ["unknown", "relay"] { Sample(reason: reason).record(in: log) }
+        log.close()
+        try DatabaseQueue(path: folder.database).write {
+            // The schema itself refuses some of this; a damaged file doesn't ask it.
+            try $0.execute(sql: "PRAGMA ignore_check_constraints = ON")
+            try? $0.execute(sql: change)
+        }
+        let reader = try RejectionReader(path: folder.database)
+        _ = try? wholeReport(folder.database).text()
+        for entry in try reader.entries() { _ = try? entry.get().textLine() }
+        _ = try? reader.entries(after: 0).map { $0.jsonLine() }
+    }
+
+    @Test func aLostStateRowStopsNoWriting() throws {
+        let first = try RejectionLog(.init(path: folder.database))
+        for _ in 0..<10 { Sample().record(in: first) }
+        first.close()
+        try DatabaseQueue(path: folder.database).write { try $0.execute(sql: "DELETE FROM state") }
+        let second = try RejectionLog(.init(path: folder.database))
+        for _ in 0..<10 { Sample().record(in: second) }
+        #expect(second.flush())
+        second.close()
+        #expect(try wholeReport(folder.database).totals.refused == 20)
+    }
+
     @Test func aModeThatWasWidenedStays() throws {
         try RejectionLog(.init(path: folder.database)).close()
         for suffix in ["", "-wal", "-shm"] { try? FileManager.default.removeItem(atPath: folder.database + suffix) }

@@ -41,6 +41,7 @@ struct Check: ParsableCommand {
         if !batch && address == nil {
             throw ValidationError("Give an address, or --batch and addresses on standard input.")
         }
+        if batch && format != .text { throw ValidationError("--batch has a format of its own: leave out --format.") }
         if let client, (try? ClientAddress(client)) == nil {
             throw ValidationError(
                 "--client \(client): not an IP address; accepted: such as 203.0.113.7 or 2001:db8::7.")

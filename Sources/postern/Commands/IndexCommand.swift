@@ -60,7 +60,8 @@ struct IndexInfoCommand: ParsableCommand {
             print(
                 try JSON.text(
                     Document(
-                        path: path, version: Int(info.version), created: info.created, recipients: info.recipients,
+                        path: path, version: Int(info.version), generation: info.generation, created: info.created,
+                        recipients: info.recipients,
                         catchAllDomains: info.catchAllDomains, fileSize: info.fileSize, sources: info.sources)))
         case .text:
             let age = Words.duration(seconds: Int(Date().timeIntervalSince(info.created)))
@@ -80,16 +81,11 @@ struct IndexInfoCommand: ParsableCommand {
     private struct Document: Encodable {
         let path: String
         let version: Int
+        let generation: UInt64
         let created: Date
         let recipients: Int
         let catchAllDomains: Int
         let fileSize: Int
         let sources: [IndexSource]
-
-        enum CodingKeys: String, CodingKey {
-            case path, version, created, recipients, sources
-            case catchAllDomains = "catch_all_domains"
-            case fileSize = "file_size"
-        }
     }
 }

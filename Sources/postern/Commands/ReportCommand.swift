@@ -28,6 +28,8 @@ struct ReportCommand: ParsableCommand {
     var until = "now"
     @Option(help: ArgumentHelp("How long the lists are at most.", valueName: "n"))
     var top = 10
+    @Flag(help: "Hide the local parts of all addresses.")
+    var redact = false
     @Option(help: "text or json.")
     var format = OutputFormat.text
 
@@ -44,7 +46,8 @@ struct ReportCommand: ParsableCommand {
         let reader = try log.open()
         do {
             let report = try reader.report(
-                ReportQuery(since: since, until: until, top: top, domain: log.domainLabel, reason: log.reason))
+                ReportQuery(
+                    since: since, until: until, top: top, domain: log.domainLabel, reason: log.reason, redact: redact))
             switch format {
             case .text: print(report.text(width: Terminal.width), terminator: "")
             case .json: print(try report.json(), terminator: "")

@@ -14,15 +14,22 @@ extension Configuration {
             ConfigurationError(file: path, faults: [ConfigurationFault(key: nil, line: nil, message: message)])
         }
         let file = URL(fileURLWithPath: path).standardizedFileURL.path
-        let bytes: Data
-        do {
-            bytes = try Data(contentsOf: URL(fileURLWithPath: file))
-        } catch {
-            throw refuse(
-                "can't be read: \(FileFault.reason(file) ?? "\(error)"); a sample is printed by: postern config sample")
+        let hint = "a sample is printed by: postern config sample"
+        if let reason = FileFault.reason(file) { throw refuse("can't be read: \(reason); \(hint)") }
+        guard let bytes = try? Data(contentsOf: URL(fileURLWithPath: file)) else {
+            throw refuse("can't be read; \(hint)")
         }
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw refuse("isn't UTF-8; accepted: a TOML file in UTF-8")
+        }
+        // The TOML library hands strings over as C strings, so a NUL would cut one short unseen.
+        if let line = text.components(separatedBy: "\n").firstIndex(where: { $0.contains(/\0|\\u0000|\\U00000000/) }) {
+            throw ConfigurationError(
+                file: path,
+                faults: [
+                    ConfigurationFault(
+                        key: nil, line: line + 1, message: "holds a NUL character; accepted: text without")
+                ])
         }
         let table: TOMLTable
         do {
@@ -76,8 +83,33 @@ private struct ConfigurationReader {
         readLog(top.section("log"), &configuration)
         readHTTP(top.section("http"), &configuration)
         top.finish()
+        checkPaths(configuration)
+        if configuration.sync.sources.isEmpty, !index.has("path"), !configuration.domains.allSatisfy(\.rules.catchAll) {
+            configuration.notices.append(
+                "there is no [[source]] and no index.path, so nothing is waited for: while there is no index at "
+                    + "\(configuration.index.path), recipients are refused as unknown")
+        }
         configuration.policy.indexExpected = !configuration.sync.sources.isEmpty || index.has("path")
         return configuration
+    }
+
+    /// Two keys that name one file would have one part of Postern destroy what another keeps.
+    private func checkPaths(_ configuration: Configuration) {
+        var files = [
+            ("index.path", configuration.index.path), ("sync.state", configuration.sync.state),
+            ("log.database", configuration.log.database),
+        ]
+        if case .unix(let path) = configuration.socket.location { files.append(("milter.socket", path)) }
+        var others = configuration.sync.sources.enumerated().map { position, source in
+            switch source.kind {
+            case .file(_, let path): ("source[\(position)].path", path)
+            }
+        }
+        others.append(("the configuration file", file))
+        for (position, (key, path)) in files.enumerated() {
+            let same = (files[..<position] + others).first { FileFault.isSame($0.1, path) }
+            if let same { faults.add(key, "\"\(path)\" is \(same.0) too; accepted: a file of its own") }
+        }
     }
 
     // MARK: Sections

@@ -9,17 +9,22 @@ enum FileFault {
         defer { close(descriptor) }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { return String(cString: strerror(errno)) }
-        return status.st_mode & S_IFMT == S_IFDIR ? String(cString: strerror(EISDIR)) : nil
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: return nil
+        case S_IFDIR: return String(cString: strerror(EISDIR))
+        default: return "not a regular file"
+        }
     }
 
-    /// Why no file can be made in the folder of `path`; nil when one can.
-    static func folderReason(_ path: String) -> String? {
-        let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
-        var status = stat()
-        guard stat(folder, &status) == 0 else { return "\(folder): \(String(cString: strerror(errno)))" }
-        guard status.st_mode & S_IFMT == S_IFDIR else { return "\(folder): \(String(cString: strerror(ENOTDIR)))" }
-        guard access(folder, W_OK | X_OK) == 0 else { return "\(folder): \(String(cString: strerror(errno)))" }
-        return nil
+    /// Whether two paths name one file, by whatever way.
+    static func isSame(_ first: String, _ second: String) -> Bool {
+        if canonical(first) == canonical(second) { return true }
+        var (a, b) = (stat(), stat())
+        return stat(first, &a) == 0 && stat(second, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino
+    }
+
+    private static func canonical(_ path: String) -> String {
+        URL(fileURLWithPath: path).standardizedFileURL.resolvingSymlinksInPath().path
     }
 }
 
