@@ -8,7 +8,7 @@ extension TableParser {
             if !line.cut, text.isEmpty || text.first == UInt8(ascii: "#") { continue }
             countEntry()
             guard isText(line) else { continue }
-            let end = wordEnd(text)
+            let end = wordEnd(text) ?? text.count
             let rest = text.slice(end..<text.count).trimmed
             if !rest.isEmpty, rest.first != UInt8(ascii: "#") {
                 malformed.add(line.number, "\"\(printable(text))\" is more than one word; accepted: \(Self.accepted)")
@@ -21,23 +21,5 @@ extension TableParser {
                 malformed.add(line.number, "\"\(printable(word))\" has no domain; accepted: \(Self.accepted)")
             }
         }
-    }
-
-    /// Where the first white space outside of quotes is, or the end.
-    private func wordEnd(_ text: UnsafeBufferPointer<UInt8>) -> Int {
-        var quoted = false
-        var index = 0
-        while index < text.count {
-            let byte = text[index]
-            if byte == UInt8(ascii: "\\") {
-                index += 1
-            } else if byte == UInt8(ascii: "\"") {
-                quoted.toggle()
-            } else if !quoted, byte.isSpace {
-                return index
-            }
-            index += 1
-        }
-        return text.count
     }
 }

@@ -57,7 +57,7 @@ extension TableParser {
     }
 
     private mutating func postfixEntry(_ bytes: UnsafeBufferPointer<UInt8>, line: Int, into sink: Sink) {
-        guard let end = postfixKeyEnd(bytes) else {
+        guard let end = wordEnd(bytes) else {
             malformed.add(line, "a quote that doesn't end in \"\(printable(bytes))\"")
             return
         }
@@ -86,7 +86,7 @@ extension TableParser {
     }
 
     /// Where the first white space outside of quotes is, or the end; nil if a quote doesn't end.
-    private func postfixKeyEnd(_ bytes: UnsafeBufferPointer<UInt8>) -> Int? {
+    func wordEnd(_ bytes: UnsafeBufferPointer<UInt8>) -> Int? {
         var quoted = false
         var index = 0
         while index < bytes.count {
