@@ -60,7 +60,8 @@ final class FilterSession: MilterSession {
         policies = context.policy.makeReader()
         indexes = context.index.makeReader()
         client = connection.address
-        clientName = Array(connection.hostname.utf8.prefix(255))
+        // A client without a name comes as its address in brackets.
+        clientName = connection.hostname.hasPrefix("[") ? [] : Array(connection.hostname.utf8.prefix(255))
         clientText = Array((connection.address?.description ?? "unknown").utf8)
         mta = Array((milter.macro("j") ?? .none).prefix(255))
     }

@@ -60,7 +60,7 @@ private struct ReportText {
         if totals.tempfailed > 0 {
             lines += wrapped(
                 "! \(grouped(totals.tempfailed)) put off with a 4xx reply: their senders try again; look for a reason like "
-                    + "no-index or stale-index below.")
+                    + "no-index, stale-index or mta below.")
         }
         if totals.thinned > 0 {
             lines += wrapped(
@@ -78,7 +78,7 @@ private struct ReportText {
         let all = totals.refused + totals.tempfailed + totals.observed + totals.accepted
         let rows = [
             ("refused", totals.refused), ("put off (4xx)", totals.tempfailed),
-            ("  by the MTA itself", totals.mtaRefused), ("observed only", totals.observed),
+            ("  of these: the MTA", totals.mtaRefused), ("observed only", totals.observed),
             ("accepted", totals.accepted),
         ]
         return ["Recipients"]

@@ -6,6 +6,19 @@ enum OutputFormat: String, ExpressibleByArgument, CaseIterable {
     case text, json
 }
 
+/// Standard output, for results.
+enum Results {
+    /// Writes a result with a line end; a disk that is full ends the command with a message and exit status 74.
+    static func write(_ text: String, terminator: String = "\n") throws {
+        do {
+            try FileHandle.standardOutput.write(contentsOf: Data((text + terminator).utf8))
+        } catch {
+            throw Messages.fail(
+                "standard output can't be written: \(error.localizedDescription)", ExitStatus.inputOutput)
+        }
+    }
+}
+
 /// JSON for programs: keys in a fixed order, times in ISO 8601 UTC.
 enum JSON {
     static func text(_ value: some Encodable) throws -> String {

@@ -16,8 +16,9 @@ struct Postern: ParsableCommand {
               postern check someone@example.com      what would be answered, and why
               postern report --since today           who was refused, and why
 
-            Exit statuses are those of sysexits.h: 64 usage, 65 unsound data, 69 unavailable, 73 can't create a file, \
-            75 try again later, 77 not permitted, 78 faulty configuration.
+            Exit statuses: 1 refused, unsound or not healthy, as each command tells; the others are those of sysexits.h: \
+            64 usage, 65 unsound data, 66 no log yet, 69 unavailable, 70 a fault of Postern itself, 73 can't create a file, \
+            74 can't read or write, 75 try again later, 77 not permitted, 78 faulty configuration.
             """,
         version: "0.1.0",
         subcommands: [

@@ -21,11 +21,29 @@ struct SyncReportText {
     /// One line for the log.
     static func log(_ event: SyncEvent, _ logger: Logger) {
         switch event {
-        case .synced(let report): logger.notice("sync: \(SyncReportText(report).summary)")
+        case .synced(let report):
+            logger.notice("sync: \(SyncReportText(report).summary)")
+            for source in report.sources where source.reading == .full {
+                for warning in warnings(source) { logger.warning("sync: source \(source.name): \(warning)") }
+            }
         case .recovered(let report): logger.notice("sync: all well again; \(SyncReportText(report).summary)")
         case .failed(let error):
             for line in error.description.split(separator: "\n") { logger.error("sync: \(line)") }
         }
+    }
+
+    /// Entries that may be meant as recipients and are none.
+    private static func warnings(_ source: SourceReport) -> [String] {
+        var warnings: [String] = []
+        if source.foreign.count > 0 {
+            warnings.append(
+                "\(source.foreign.count) in domains that it may not feed, left out; the first: "
+                    + source.foreign.first.prefix(3).joined(separator: ", "))
+        }
+        if source.skipped.withoutDomain > 0 {
+            warnings.append("\(Words.count(source.skipped.withoutDomain, "user")) without a domain, passed over")
+        }
+        return warnings
     }
 
     private var summary: String {
@@ -54,10 +72,10 @@ struct SyncReportText {
         let name = "source \(source.name.escapedForMessage) (\(source.type))"
         switch source.reading {
         case .failed: return ["\(name): not read; its last list stays in use"]
-        case .unchanged: return ["\(name): unchanged, \(source.listed) recipients"]
+        case .unchanged: return ["\(name): unchanged, \(source.listed) listed"]
         case .full: break
         }
-        var lines = ["\(name): \(source.read) entries, \(source.listed) recipients"]
+        var lines = ["\(name): \(source.read == 1 ? "1 entry" : "\(source.read) entries"), \(source.listed) listed"]
         if source.duplicates > 0 { lines.append("  \(source.duplicates) repeated") }
         if source.foreign.count > 0 {
             lines.append("  \(source.foreign.count) in domains that it may not feed, left out; the first:")

@@ -14,7 +14,7 @@ struct Check: ParsableCommand {
             The verdict is the one that the filter would give with this configuration and the published snapshot, by the same \
             code. Harvest limits depend on what a client did before and are left out.
 
-            Exit status: 0 accepted, 1 refused for good, 75 refused for now.
+            Exit status: 0 accepted, 1 refused for good, 75 refused for now; 65 the index is unsound, 77 it can't be read.
 
             With --batch, addresses are read from standard input, one a line, and for each a line is printed with the verdict \
             (accept, reject, tempfail), the reason and the address, separated by tabs; exit status 0.
@@ -54,7 +54,7 @@ struct Check: ParsableCommand {
         let standing = ClientStanding(
             isTrusted: policy.trusts(client.flatMap { try? ClientAddress($0) })
                 || authenticated && configuration.policy.trustAuthenticated)
-        let index = snapshot(configuration)
+        let index = try snapshot(configuration)
         if batch {
             try BatchCheck(policy: policy, standing: standing, index: index).run()
             return
@@ -63,8 +63,8 @@ struct Check: ParsableCommand {
         let explanation = VerdictExplanation(
             of: address, client: client, standing: standing, index: index, policy: policy, configuration: configuration)
         switch format {
-        case .text: print(explanation.text)
-        case .json: print(try JSON.text(explanation))
+        case .text: try Results.write(explanation.text)
+        case .json: try Results.write(try JSON.text(explanation))
         }
         switch explanation.action {
         case .accept: break
@@ -73,11 +73,19 @@ struct Check: ParsableCommand {
         }
     }
 
-    /// The published snapshot; without one, nil, and a word about it where one is expected.
-    private func snapshot(_ configuration: Configuration) -> IndexSnapshot? {
+    /// The published snapshot; without one, nil, and a word about it where one is expected. One that is there and can't be used
+    /// gives no verdict: a running filter goes on with the one that it has.
+    private func snapshot(_ configuration: Configuration) throws -> IndexSnapshot? {
         do {
             return try IndexSnapshot(path: configuration.index.path)
         } catch {
+            let status =
+                switch error.kind {
+                case .missing: Int32(0)
+                case .unreadable: ExitStatus.notPermitted
+                default: ExitStatus.unsoundData
+                }
+            guard status == 0 else { throw Messages.fail("can't judge without the index: \(error)", status) }
             if configuration.policy.indexExpected { Messages.write("note: judged without an index: \(error)") }
             return nil
         }
@@ -145,7 +153,11 @@ private struct BatchCheck {
                 let count = Glibc.write(STDOUT_FILENO, bytes.baseAddress?.advanced(by: done), bytes.count - done)
                 if count < 0 && errno == EINTR { continue }
                 // A reader that has seen enough, such as head, is no fault.
-                guard count >= 0 else { throw ExitCode(errno == EPIPE ? 0 : ExitStatus.software) }
+                guard count >= 0 else {
+                    if errno == EPIPE { throw ExitCode(0) }
+                    throw Messages.fail(
+                        "standard output can't be written: \(String(cString: strerror(errno)))", ExitStatus.inputOutput)
+                }
                 done += count
             }
         }

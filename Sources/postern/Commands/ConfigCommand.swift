@@ -26,7 +26,7 @@ struct ConfigCheck: ParsableCommand {
             throw Messages.fail(
                 ConfigurationError(file: option.file, faults: configuration.sourceFaults), ExitStatus.configuration)
         }
-        print(
+        try Results.write(
             "\(option.file): sound; \(Words.count(configuration.domains.count, "relay domain")), "
                 + "\(Words.count(configuration.sync.sources.count, "source")), socket \(configuration.socket)")
     }
@@ -39,6 +39,6 @@ struct ConfigSample: ParsableCommand {
         discussion: "  postern config sample > /etc/postern/postern.toml")
 
     func run() throws {
-        print(ConfigurationSample.text, terminator: "")
+        try Results.write(ConfigurationSample.text, terminator: "")
     }
 }

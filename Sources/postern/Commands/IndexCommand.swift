@@ -37,7 +37,7 @@ struct IndexVerify: ParsableCommand {
 
     func run() throws {
         let (path, snapshot) = try snapshot.open()
-        print("\(path): sound, \(snapshot.info.recipients) recipients")
+        try Results.write("\(path): sound, \(snapshot.info.recipients) recipients")
     }
 }
 
@@ -57,7 +57,7 @@ struct IndexInfoCommand: ParsableCommand {
         let info = snapshot.info
         switch format {
         case .json:
-            print(
+            try Results.write(
                 try JSON.text(
                     Document(
                         path: path, version: Int(info.version), generation: info.generation, created: info.created,
@@ -65,13 +65,13 @@ struct IndexInfoCommand: ParsableCommand {
                         catchAllDomains: info.catchAllDomains, fileSize: info.fileSize, sources: info.sources)))
         case .text:
             let age = Words.duration(seconds: Int(Date().timeIntervalSince(info.created)))
-            print("snapshot    \(path)")
-            print("created     \(Words.time(info.created)), \(age) ago")
-            print("recipients  \(info.recipients)")
-            print("catch-all   \(Words.count(info.catchAllDomains, "domain"))")
-            print("size        \(info.fileSize) octets, format version \(info.version)")
+            try Results.write("snapshot    \(path)")
+            try Results.write("created     \(Words.time(info.created)), \(age) ago")
+            try Results.write("recipients  \(info.recipients)")
+            try Results.write("catch-all   \(Words.count(info.catchAllDomains, "domain"))")
+            try Results.write("size        \(info.fileSize) octets, format version \(info.version)")
             for source in info.sources {
-                print(
+                try Results.write(
                     "source      \(source.name.escapedForMessage) (\(source.type)): \(source.recipients) recipients, read "
                         + Words.time(source.asOf))
             }

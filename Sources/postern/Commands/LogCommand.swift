@@ -38,29 +38,28 @@ struct LogCommand: ParsableCommand {
                 since: since, until: until, domain: log.domainLabel, reason: log.reason)
             for result in try reader.entries(query) {
                 let entry = try result.get()
-                show(entry)
+                try show(entry)
                 last = max(last, entry.id)
             }
             guard follow else { return }
             let filter = RejectionReader.EntryQuery(domain: log.domainLabel, reason: log.reason)
             while true {
                 let entries = try reader.entries(after: last, filter)
-                entries.forEach(show)
+                try entries.forEach(show)
                 last = entries.last?.id ?? last
                 if entries.isEmpty { Thread.sleep(forTimeInterval: 0.25) }
             }
-        } catch {
+        } catch let error as LogError {
             throw Messages.fail(error, error.readingExitStatus)
         }
     }
 
-    private func show(_ entry: LogEntry) {
+    private func show(_ entry: LogEntry) throws {
         let line =
             switch format {
             case .text: entry.textLine()
             case .json: entry.jsonLine()
             }
-        // Unbuffered: whoever follows the log through a pipe wants each line when it comes.
-        FileHandle.standardOutput.write(Data("\(line)\n".utf8))
+        try Results.write(line)
     }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import MailAddress
+import RecipientFilter
 import RejectionLog
 
 /// What `postern report` and `postern log` share: the log, the period, the cut.
@@ -10,6 +11,13 @@ struct LogOptions: ParsableArguments {
     var domain: String?
     @Option(help: ArgumentHelp("Only this reason, such as unknown or relay; mta: what the MTA refused itself."))
     var reason: String?
+
+    func validate() throws {
+        let known = Reason.allCases.map(\.name) + [RejectionLog.mtaReason]
+        if let reason, !known.contains(reason) {
+            throw ValidationError("--reason \(reason): no such reason; accepted: \(known.joined(separator: ", ")).")
+        }
+    }
 
     /// The domain as an A-label, as the log has it.
     var domainLabel: String? { domain.map { (try? DomainName($0))?.aLabel ?? $0 } }

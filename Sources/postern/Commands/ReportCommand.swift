@@ -49,8 +49,8 @@ struct ReportCommand: ParsableCommand {
                 ReportQuery(
                     since: since, until: until, top: top, domain: log.domainLabel, reason: log.reason, redact: redact))
             switch format {
-            case .text: print(report.text(width: Terminal.width), terminator: "")
-            case .json: print(try report.json(), terminator: "")
+            case .text: try Results.write(report.text(width: Terminal.width), terminator: "")
+            case .json: try Results.write(try report.json(), terminator: "")
             }
         } catch let error as LogError {
             throw Messages.fail(error, error.readingExitStatus)

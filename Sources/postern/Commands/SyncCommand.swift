@@ -64,8 +64,8 @@ struct SyncCommand: ParsableCommand {
 
     private func show(_ report: SyncReport) throws {
         switch format {
-        case .json: print(try JSON.text(report))
-        case .text: print(SyncReportText(report).text)
+        case .json: try Results.write(try JSON.text(report))
+        case .text: try Results.write(SyncReportText(report).text)
         }
     }
 

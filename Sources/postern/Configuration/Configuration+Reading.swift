@@ -182,7 +182,7 @@ private struct ConfigurationReader {
                 } catch {
                     table.fault(
                         "always[\(index)]",
-                        "\"\(text)\" is not a local part (\(error)); accepted: such as \"postmaster\"")
+                        "\"\(text)\" is not a local part: \(error)")
                     return nil
                 }
             }
