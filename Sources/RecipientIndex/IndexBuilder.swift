@@ -62,7 +62,8 @@ public struct IndexBuilder: Sendable {
             // for the writing to find out.
             guard (try? IndexFile(path: path).isReplaceable()) ?? true else {
                 throw IndexFault(
-                    .notAnIndex, "is a file of another kind, which a snapshot would replace: name another, or move it away")
+                    .notAnIndex,
+                    "is a file of another kind, which a snapshot would replace: name another, or move it away")
             }
             let sourcesJSON = try StoredSource.encode(sources)
             let file = try AtomicFile(replacing: path)
