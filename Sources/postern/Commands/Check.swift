@@ -79,13 +79,11 @@ struct Check: ParsableCommand {
         do {
             return try IndexSnapshot(path: configuration.index.path)
         } catch {
-            let status =
-                switch error.kind {
-                case .missing: Int32(0)
-                case .unreadable: ExitStatus.notPermitted
-                default: ExitStatus.unsoundData
-                }
-            guard status == 0 else { throw Messages.fail("can't judge without the index: \(error)", status) }
+            switch error.kind {
+            case .missing: break
+            case .unreadable: throw Messages.fail("can't judge without the index: \(error)", ExitStatus.notPermitted)
+            default: throw Messages.fail("can't judge without the index: \(error)", ExitStatus.unsoundData)
+            }
             if configuration.policy.indexExpected { Messages.write("note: judged without an index: \(error)") }
             return nil
         }
