@@ -12,6 +12,14 @@ public enum Outcome: UInt8, Sendable, CaseIterable {
 public struct DomainSlot: Sendable, Hashable {
     let index: UInt32
 
+    /// The place as a number, for those who keep it where only a number fits.
+    public var number: UInt32 { index }
+
+    init(index: UInt32) { self.index = index }
+
+    /// The place of a number that ``number`` gave, in the same open log.
+    public init(number: UInt32) { index = number }
+
     /// Every domain that is not registered. What is refused for such a domain is counted exactly in the sum; by name only
     /// as far as detail rows tell the name.
     public static let foreign = DomainSlot(index: 0)

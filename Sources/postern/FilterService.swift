@@ -17,7 +17,7 @@ final class FilterService {
     private let index = HotSwap<IndexSnapshot>(nil)
     private let watcher: IndexWatcher
     private let server: MilterServer
-    private var sync: SyncThread?
+    private let reloader: Reloader
 
     init(_ configuration: Configuration, configurationFile: String) throws {
         let logger = StandardErrorLog.logger
@@ -29,11 +29,16 @@ final class FilterService {
         watcher = IndexWatcher(path: configuration.index.path, into: index) { event in
             Self.report(event, logger)
         }
-        let names = configuration.domains.map(\.name)
-        let tags = Dictionary(names.enumerated().map { ($1, UInt32($0)) }, uniquingKeysWith: { first, _ in first })
-        let context = FilterContext(
-            policy: HotSwap(configuration.compiledPolicy { tags[$0] ?? 0 }), index: index, harvest: HarvestTable(),
-            sink: LogSink(log, domains: names))
+        let policy = HotSwap<Policy>(Reloader.policy(configuration, log))
+        let context = FilterContext(policy: policy, index: index, harvest: HarvestTable(), sink: LogSink(log))
+        do {
+            reloader = Reloader(
+                configuration, policy: policy, log: log,
+                file: try ServiceFile.Holder(database: configuration.log.database), logger: logger)
+        } catch {
+            log.close()
+            throw Messages.fail(error, error.exitStatus)
+        }
         server = MilterServer(
             MilterConfiguration(
                 name: "postern", socket: configuration.socket, socketMode: configuration.socketMode,
@@ -52,7 +57,7 @@ final class FilterService {
             try openSocket()
             watcher.start()
             sync?.start()
-            self.sync = sync
+            reloader.start(sync: sync)
         } catch {
             log.close()
             throw error
@@ -75,10 +80,13 @@ final class FilterService {
         )
     }
 
+    /// Has the configuration read again, on a thread of its own.
+    func reload() { reloader.request() }
+
     /// Answers the recipients in judgement, writes out the log, ends the threads.
     func stop() {
         if !server.drain(timeout: .seconds(5)) { logger.warning("a recipient was still in judgement after 5 seconds") }
-        sync?.stop()
+        reloader.stop()
         watcher.stop()
         log.close()
         logger.notice("stopped")

@@ -5,22 +5,19 @@ import RejectionLog
 /// Hands the filter's verdicts to the rejection log.
 final class LogSink: VerdictSink {
     private let log: RejectionLog
-    /// By a domain's tag in the policy.
-    private let domains: [DomainSlot]
     /// By the position of a reason in its `allCases`.
     private let reasons: [ReasonSlot]
     private let refusedByMTA: ReasonSlot
 
-    /// A sink for the policy whose domains are tagged by their position in `domains`.
-    init(_ log: RejectionLog, domains: [String]) {
+    /// A sink for policies whose domains are tagged with the number of their slot in this log.
+    init(_ log: RejectionLog) {
         self.log = log
-        self.domains = domains.map(log.slot(forDomain:))
         reasons = Reason.allCases.map { log.slot(forReason: $0.name) }
         refusedByMTA = log.slot(forReason: "mta")
     }
 
     func record(_ event: borrowing VerdictEvent) {
-        let domain = event.domainTag.map { domains[Int($0)] } ?? .foreign
+        let domain = event.domainTag.map(DomainSlot.init(number:)) ?? .foreign
         var entry: LogEvent
         switch event.subject {
         case .refusedByMTA:

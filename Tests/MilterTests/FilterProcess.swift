@@ -1,5 +1,6 @@
 import Foundation
 import Synchronization
+import TestSupport
 import Testing
 
 /// A `MilterTestFilter` of its own, killed with the object.
@@ -74,17 +75,4 @@ final class FilterProcess {
         else { throw TestFailure("no VmRSS") }
         return number
     }
-}
-
-/// Runs the body on so many threads and waits for all; cooperative threads are too few to block.
-func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) {
-    let group = DispatchGroup()
-    for index in 0..<count {
-        group.enter()
-        Thread.detachNewThread {
-            body(index)
-            group.leave()
-        }
-    }
-    group.wait()
 }

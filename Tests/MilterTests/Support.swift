@@ -9,9 +9,3 @@ func cases(_ name: String) throws -> [[String]] {
         line.components(separatedBy: " | ").map { $0.trimmingCharacters(in: .whitespaces) }
     }
 }
-
-struct TestFailure: Error, CustomStringConvertible {
-    let description: String
-
-    init(_ description: String) { self.description = description }
-}

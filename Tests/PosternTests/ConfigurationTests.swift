@@ -53,6 +53,7 @@ import Testing
         let plain = try Configuration.load(folder.write(ConfigurationSample.text, as: "plain.toml"))
         #expect(given.rules == plain.rules)
         #expect(given.socketMode == plain.socketMode)
+        #expect(given.reloadsByItself == plain.reloadsByItself)
         #expect(given.policy.always == plain.policy.always)
         #expect(given.policy.trustedNetworks == plain.policy.trustedNetworks)
         #expect(given.policy.harvest == plain.policy.harvest)
@@ -79,6 +80,7 @@ import Testing
             [milter]
             socket = "unix:/run/postern/milter.sock"
             socket_mode = "0600"
+            reload = "auto"
             [relay]
             domains = ["Example.COM.", "xn--bcher-kva.example", ".below.example"]
             domains_from = ["relay_domains"]
@@ -113,6 +115,8 @@ import Testing
         let configuration = try Configuration.load(path)
         #expect("\(configuration.socket)" == "unix:/run/postern/milter.sock")
         #expect(configuration.socketMode == 0o600)
+        #expect(configuration.reloadsByItself)
+        #expect(configuration.stamps.map(\.path) == [path, folder.file("relay_domains")])
         #expect(
             configuration.domains.map(\.name) == [
                 "example.com", "xn--bcher-kva.example", ".below.example", "example.net",

@@ -16,7 +16,8 @@ struct Serve: ParsableCommand {
             within a second, whoever wrote it. Messages go to standard error, for the journal.
 
             SIGTERM and SIGINT end it cleanly: the recipients in judgement get their answers, the log is written out. \
-            SIGHUP is ignored.
+            SIGHUP is ignored. SIGUSR1 has the configuration read again, as postern reload does; with milter.reload = "auto" it is \
+            read again by itself when it has changed. A faulty one is refused with its faults, and the one in force stays.
 
             Exit status: 0 after a clean stop; 69 the socket is in use or can't be had; 65 the database is damaged or of a \
             newer version; 73 a file can't be made; 77 not permitted; 78 faulty configuration.
@@ -33,9 +34,7 @@ struct Serve: ParsableCommand {
         let configuration = try option.load()
         let service = try FilterService(configuration, configurationFile: option.file)
         try service.start()
-        while MilterSignals.wait() == .reload {
-            service.logger.notice("SIGUSR1: this version reads its configuration at the start only; restart it instead")
-        }
+        while MilterSignals.wait() == .reload { service.reload() }
         service.stop()
         // libmilter's threads are held back, not gone: nothing may be torn down beneath them.
         fflush(nil)

@@ -15,6 +15,7 @@ extension Configuration {
         }
         let file = URL(fileURLWithPath: path).standardizedFileURL.path
         let hint = "a sample is printed by: postern config sample"
+        let stamp = ConfigurationStamp(file)
         if let reason = FileFault.reason(file) { throw refuse("can't be read: \(reason); \(hint)") }
         guard let bytes = try? Data(contentsOf: URL(fileURLWithPath: file)) else {
             throw refuse("can't be read; \(hint)")
@@ -49,8 +50,9 @@ extension Configuration {
         }
         let lines = ConfigurationLines(text)
         let faults = ConfigurationFaults(lines)
-        let configuration = ConfigurationReader(file: file, lines: lines, faults: faults)
+        var configuration = ConfigurationReader(file: file, lines: lines, faults: faults)
             .read(ConfigurationTable(table, faults: faults))
+        configuration.stamps.insert(stamp, at: 0)
         guard faults.list.isEmpty else {
             let sorted = faults.list.enumerated().sorted {
                 ($0.element.line ?? 0, $0.offset) < ($1.element.line ?? 0, $1.offset)
@@ -128,6 +130,9 @@ private struct ConfigurationReader {
                         + "read and write")
             }
         }
+        if let reloads = table.choice("reload", ["signal": false, "auto": true]) {
+            configuration.reloadsByItself = reloads
+        }
         table.finish()
     }
 
@@ -150,6 +155,7 @@ private struct ConfigurationReader {
         }
         for (index, text) in (table.strings("domains_from") ?? []).enumerated() {
             let path = absolute(text)
+            configuration.stamps.append(ConfigurationStamp(path))
             do {
                 for name in try parseDomainTable(path: path) { add(name, "relay.domains_from (\(text))") }
             } catch {

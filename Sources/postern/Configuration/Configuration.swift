@@ -16,6 +16,10 @@ struct Configuration: Sendable {
 
     var socket = Self.defaultSocket
     var socketMode: UInt32 = 0o660
+    /// Whether the running filter reads the configuration again by itself when it has changed.
+    var reloadsByItself = false
+    /// The files that it was read from, in the state that they were read in: this one and the tables of `relay.domains_from`.
+    var stamps: [ConfigurationStamp] = []
 
     /// The relay domains with the key that each comes from.
     var domains: [RelayDomain] = []

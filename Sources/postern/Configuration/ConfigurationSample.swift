@@ -4,13 +4,14 @@ enum ConfigurationSample {
     static let text = ##"""
         # Postern: the configuration file. Lines that begin with # show the defaults.
         # Durations are written 30s, 5m, 12h, 7d. Paths may be relative to this file's folder.
-        # After a change: postern config check
+        # After a change: postern config check, then postern reload
 
         [milter]
         # Where the MTA finds the filter: inet:PORT@HOST, inet6:PORT@HOST or unix:/PATH.
         # For Sendmail on the same host take a unix socket: over TCP each of its recipients waits 40 ms.
         socket = "inet:8891@127.0.0.1"
         # socket_mode = "0660"            # of a unix socket: the MTA's user must be able to write to it
+        # reload = "signal"               # at postern reload or SIGUSR1; "auto": also when this file has changed
 
         [relay]
         # The domains that this gateway takes mail for. All others are refused, but from trusted clients.

@@ -1,19 +1,19 @@
 import Foundation
 
 /// The MTA's side of the milter protocol: packets of a four-byte length, a command and its data.
-final class MTAConnection {
-    struct Packet: Equatable {
-        let command: Character
-        let data: [UInt8]
+package final class MTAConnection {
+    package struct Packet: Equatable {
+        package let command: Character
+        package let data: [UInt8]
 
         /// The data up to a NUL.
-        var text: String { String(decoding: data.prefix { $0 != 0 }, as: UTF8.self) }
+        package var text: String { String(decoding: data.prefix { $0 != 0 }, as: UTF8.self) }
     }
 
     private let descriptor: Int32
 
     /// Connects to a unix socket's path, or to a port of 127.0.0.1.
-    init(path: String) throws {
+    package init(path: String) throws {
         descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
@@ -21,7 +21,7 @@ final class MTAConnection {
         try connect(&address)
     }
 
-    init(port: UInt16, family: Int32 = AF_INET) throws {
+    package init(port: UInt16, family: Int32 = AF_INET) throws {
         descriptor = socket(family, Int32(SOCK_STREAM.rawValue), 0)
         if family == AF_INET6 {
             var address = sockaddr_in6()
@@ -55,23 +55,23 @@ final class MTAConnection {
     deinit { close(descriptor) }
 
     /// Closes what is sent, so that the other side sees the end at once.
-    func hangUp() { shutdown(descriptor, Int32(SHUT_RDWR)) }
+    package func hangUp() { shutdown(descriptor, Int32(SHUT_RDWR)) }
 
     /// Says that nothing more will be sent, and goes on receiving.
-    func finishSending() { shutdown(descriptor, Int32(SHUT_WR)) }
+    package func finishSending() { shutdown(descriptor, Int32(SHUT_WR)) }
 
     // MARK: packets
 
-    static func packet(_ command: Character, _ data: [UInt8] = []) -> [UInt8] {
+    package static func packet(_ command: Character, _ data: [UInt8] = []) -> [UInt8] {
         let length = UInt32(data.count + 1)
         return [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: length >> $0) } + [command.asciiValue ?? 0] + data
     }
 
-    static func strings(_ strings: [String]) -> [UInt8] { strings.flatMap { Array($0.utf8) + [0] } }
+    package static func strings(_ strings: [String]) -> [UInt8] { strings.flatMap { Array($0.utf8) + [0] } }
 
     /// Writes all of it; false when the other side is gone.
     @discardableResult
-    func write(_ bytes: [UInt8]) -> Bool {
+    package func write(_ bytes: [UInt8]) -> Bool {
         var sent = 0
         while sent < bytes.count {
             let count = bytes[sent...].withUnsafeBytes {
@@ -84,12 +84,12 @@ final class MTAConnection {
     }
 
     @discardableResult
-    func send(_ command: Character, _ strings: [String] = []) -> Bool {
+    package func send(_ command: Character, _ strings: [String] = []) -> Bool {
         write(Self.packet(command, Self.strings(strings)))
     }
 
     /// The macros of the command that follows, names and values in turn.
-    func sendMacros(_ command: Character, _ strings: [String]) {
+    package func sendMacros(_ command: Character, _ strings: [String]) {
         write(Self.packet("D", [command.asciiValue ?? 0] + Self.strings(strings)))
     }
 
@@ -105,7 +105,7 @@ final class MTAConnection {
     }
 
     /// The next packet; nil when the connection has ended.
-    func receive() -> Packet? {
+    package func receive() -> Packet? {
         guard let head = read(5) else { return nil }
         let length = head[..<4].reduce(0) { $0 << 8 | Int($1) }
         guard length >= 1, length < 100_000, let data = read(length - 1) else { return nil }
@@ -115,9 +115,9 @@ final class MTAConnection {
     // MARK: the dialogue
 
     /// What an MTA of today offers: version 6, all actions, all steps.
-    static let modern: (version: UInt32, actions: UInt32, steps: UInt32) = (6, 0x1ff, 0x1f_ffff)
+    package static let modern: (version: UInt32, actions: UInt32, steps: UInt32) = (6, 0x1ff, 0x1f_ffff)
 
-    static func negotiation(version: UInt32, actions: UInt32, steps: UInt32) -> [UInt8] {
+    package static func negotiation(version: UInt32, actions: UInt32, steps: UInt32) -> [UInt8] {
         packet(
             "O",
             [version, actions, steps].flatMap { word in
@@ -126,7 +126,7 @@ final class MTAConnection {
     }
 
     /// Negotiates; gives version, actions and steps that the filter asks for, and the macro lists by stage.
-    func negotiate(
+    package func negotiate(
         version: UInt32 = modern.version, actions: UInt32 = modern.actions, steps: UInt32 = modern.steps
     ) throws -> (words: [UInt32], macros: [UInt32: String]) {
         write(Self.negotiation(version: version, actions: actions, steps: steps))
@@ -147,13 +147,15 @@ final class MTAConnection {
         return (words, macros)
     }
 
-    static func connectData(_ hostname: String, _ family: Character, _ port: UInt16, _ address: String) -> [UInt8] {
+    package static func connectData(_ hostname: String, _ family: Character, _ port: UInt16, _ address: String)
+        -> [UInt8]
+    {
         Array(hostname.utf8) + [0, family.asciiValue ?? 0, UInt8(port >> 8), UInt8(port & 0xff)]
             + Array(address.utf8) + [0]
     }
 
     /// Connect, HELO and MAIL, of which none waits for an answer.
-    func begin(
+    package func begin(
         hostname: String = "client.example", family: Character = "4", address: String = "192.0.2.7",
         helo: String = "client.example", sender: [String] = ["<sender@example.org>"]
     ) {
@@ -163,16 +165,16 @@ final class MTAConnection {
         send("M", sender)
     }
 
-    /// Negotiates and begins a message.
-    static func started(path: String) throws -> MTAConnection {
+    /// Negotiates and begins a message of a client at an IPv4 address.
+    package static func started(path: String, client: String = "192.0.2.7") throws -> MTAConnection {
         let connection = try MTAConnection(path: path)
         _ = try connection.negotiate()
-        connection.begin()
+        connection.begin(address: client)
         return connection
     }
 
     /// The answer to a recipient.
-    func recipient(_ path: String, _ more: [String] = []) throws -> Packet {
+    package func recipient(_ path: String, _ more: [String] = []) throws -> Packet {
         guard send("R", [path] + more), let answer = receive() else {
             throw TestFailure("no answer to RCPT TO:\(path)")
         }
@@ -180,7 +182,7 @@ final class MTAConnection {
     }
 
     /// The counters of the filter's process; this connection is among the open ones.
-    func statistics() throws -> [String: Int] {
+    package func statistics() throws -> [String: Int] {
         let answer = try recipient("<stats@test>")
         let pairs = answer.text.split(separator: " ").compactMap { field -> (String, Int)? in
             let parts = field.split(separator: "=")

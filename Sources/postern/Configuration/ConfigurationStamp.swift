@@ -1,0 +1,59 @@
+import Foundation
+
+/// A file that a configuration was read from, with what tells one state of it from another without reading it.
+struct ConfigurationStamp: Sendable, Equatable {
+    let path: String
+    /// Device, inode, size and the times of the last change of content and of status, in nanoseconds; nil for no file.
+    private let state: [Int64]?
+
+    /// The state of now: to be taken before the file is read, so that a later change shows.
+    init(_ path: String) {
+        self.path = path
+        var status = stat()
+        guard stat(path, &status) == 0 else {
+            state = nil
+            return
+        }
+        func nanoseconds(_ time: timespec) -> Int64 { Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec) }
+        state = [
+            Int64(truncatingIfNeeded: status.st_dev), Int64(truncatingIfNeeded: status.st_ino), Int64(status.st_size),
+            nanoseconds(status.st_mtim), nanoseconds(status.st_ctim),
+        ]
+    }
+}
+
+/// Notices that the files of a configuration have changed, once for each state that they come to rest in.
+struct ConfigurationWatch {
+    /// How long a changed file must hold still: one that is being written may be sound and not yet whole.
+    static let rest = Duration.seconds(1)
+
+    /// The state that is done with: in force, or refused.
+    private var settled: [ConfigurationStamp]
+    private var changed: (state: [ConfigurationStamp], since: ContinuousClock.Instant)?
+
+    /// A watch for changes after this state.
+    init(_ settled: [ConfigurationStamp]) { self.settled = settled }
+
+    /// The files in their state of now.
+    var current: [ConfigurationStamp] { settled.map { ConfigurationStamp($0.path) } }
+
+    /// Whether the files have changed and held still; to be called every now and then.
+    mutating func isDue(now: ContinuousClock.Instant) -> Bool {
+        let state = current
+        guard state != settled else {
+            changed = nil
+            return false
+        }
+        guard let changed, changed.state == state else {
+            changed = (state, now)
+            return false
+        }
+        return now - changed.since >= Self.rest
+    }
+
+    /// Takes a state for done with; its files are the ones to be watched from now on.
+    mutating func settle(_ state: [ConfigurationStamp]) {
+        settled = state
+        changed = nil
+    }
+}
