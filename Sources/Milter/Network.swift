@@ -38,6 +38,21 @@ public struct Network: Sendable, Hashable, CustomStringConvertible {
         prefixLength = length
     }
 
+    /// The network of a client: its address with as many leading bits as its family keeps; nil for a unix socket.
+    public init?(of client: ClientAddress, ipv4Prefix: Int, ipv6Prefix: Int) {
+        address = client.masked(ipv4Prefix: ipv4Prefix, ipv6Prefix: ipv6Prefix)
+        switch client {
+        case .ipv4: prefixLength = min(max(0, ipv4Prefix), 32)
+        case .ipv6: prefixLength = min(max(0, ipv6Prefix), 128)
+        case .unix: return nil
+        }
+    }
+
+    /// Whether the network is of one address alone.
+    public var isSingleAddress: Bool {
+        if case .ipv4 = address { prefixLength == 32 } else { prefixLength == 128 }
+    }
+
     /// Whether the address is in the network; a unix socket is in none.
     public func contains(_ client: ClientAddress) -> Bool {
         switch (address, client) {

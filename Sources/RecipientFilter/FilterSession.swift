@@ -11,6 +11,8 @@ public final class FilterContext: Sendable {
     public let index: HotSwap<IndexSnapshot>
     /// The unknown recipients by client network.
     public let harvest: HarvestTable
+    /// Where refusals wait that are held back.
+    public let tarpit = Tarpit()
     let sink: any VerdictSink
 
     /// The macros that a session reads, by stage; an MTA that can be told sends no others.
@@ -105,13 +107,13 @@ final class FilterSession: MilterSession {
         let recipient = parse(path, milter)
         let isOver =
             if !isTrusted, let client {
-                context.harvest.isOver(client, limit: policy.harvest, now: seconds)
+                context.harvest.isOver(client, limit: policy.harvest, now: SteadyClock.milliseconds())
             } else { false }
         let verdict = policy.verdict(
             for: recipient, client: ClientStanding(isTrusted: isTrusted, isOverHarvestLimit: isOver), index: index,
             now: seconds)
         if verdict.revealsUnknown && !isTrusted, let client {
-            context.harvest.count(client, limit: policy.harvest, now: seconds)
+            context.harvest.count(client, limit: policy.harvest, now: SteadyClock.milliseconds())
         }
         return answer(verdict, recipient, policy, now, milter, path)
     }
@@ -144,6 +146,7 @@ final class FilterSession: MilterSession {
             record(subject, now, tag, .none, reply, milter, path)
         }
         guard let kind = verdict.reply, let start, !observed else { return .continue }
+        if verdict.isHeldBack && !isTrusted { context.tarpit.hold(policy.harvest) }
         let template = policy.template(kind)
         return milter.refuse(
             code: template.code, enhancedCode: template.enhancedCode,

@@ -3,83 +3,88 @@ import Synchronization
 
 /// How many unknown recipients each client network has asked for over a sliding window, in bounded memory.
 ///
-/// The count is the current window's plus the share of the previous one that the sliding window still covers. Memory is
-/// bounded by two generations a stripe: when the young one is full it becomes the old one, and the networks that were last
-/// seen before that are forgotten, which are the least recent.
+/// The window is kept as seven equal parts and the one that has begun. So no window of the configured length ever holds more
+/// than the limit before a network is over it, and a network is clear again at the latest an eighth of a window after it would be
+/// by exact count. When the table is full, the network that was asked about least recently goes.
+///
+/// Any thread. Each network belongs to one of 64 stripes with a lock of its own, held for some tens of nanoseconds.
 public final class HarvestTable: Sendable {
-    private struct Entry {
-        var window: Int64
-        var count: UInt32
-        var previous: UInt32
+    /// A client network that has reached the limit.
+    public struct Offender: Sendable, Equatable {
+        /// The network; nil for processes on the MTA's own machine.
+        public let network: Network?
+        /// The limit that it has reached.
+        public let limit: Policy.Harvest
     }
 
-    private struct Stripe {
-        var young: [ClientAddress: Entry] = [:]
-        var old: [ClientAddress: Entry] = [:]
-
-        mutating func entry(_ network: ClientAddress) -> Entry? { young[network] ?? old[network] }
+    /// Offenders that nobody has taken note of yet.
+    private struct Report {
+        var offenders: [Offender] = []
+        var untold = 0
     }
-
-    private let stripes: [StripeBox]
-    private let capacity: Int
 
     private final class StripeBox: Sendable {
-        let stripe = Mutex(Stripe())
+        let stripe: Mutex<HarvestStripe>
+        init(capacity: Int) { stripe = Mutex(HarvestStripe(capacity: capacity)) }
     }
 
-    /// A table for at most about `networks` client networks.
-    public init(networks: Int = 131_072) {
-        stripes = (0..<64).map { _ in StripeBox() }
-        capacity = max(1, networks / 128)
+    /// More offenders than a person would read.
+    private static let reportCapacity = 100
+
+    private let stripes: [StripeBox]
+    private let report = Mutex(Report())
+
+    /// A table for so many client networks, 100 bytes each once they come.
+    public convenience init(networks: Int = 262_144) { self.init(networks: networks, stripes: 64) }
+
+    /// - Parameter stripes: a power of two.
+    init(networks: Int, stripes: Int) {
+        self.stripes = (0..<stripes).map { _ in StripeBox(capacity: max(1, networks / stripes)) }
     }
 
     /// Whether the client's network has reached the limit.
     ///
-    /// - Parameter now: seconds since any fixed moment.
+    /// - Parameter now: milliseconds since any fixed moment, by a clock that isn't set.
     public func isOver(_ address: ClientAddress, limit harvest: Policy.Harvest, now: Int64) -> Bool {
         guard harvest.limit > 0, harvest.window > 0 else { return false }
-        let network = harvest.network(of: address)
-        let entry = box(network).stripe.withLock { $0.entry(network) }
-        guard let entry else { return false }
-        return Self.estimate(entry, harvest, now) >= Double(harvest.limit)
+        let network = HarvestStripe.Network(harvest.network(of: address))
+        return box(network).stripe.withLock { $0.count(of: network, harvest, now) >= harvest.limit }
     }
 
     /// Counts one unknown recipient against the client's network.
     public func count(_ address: ClientAddress, limit harvest: Policy.Harvest, now: Int64) {
         guard harvest.limit > 0, harvest.window > 0 else { return }
-        let network = harvest.network(of: address)
-        let window = now / Int64(harvest.window)
-        box(network).stripe.withLock { stripe in
-            var entry = stripe.entry(network) ?? Entry(window: window, count: 0, previous: 0)
-            if entry.window != window {
-                entry = Entry(window: window, count: 0, previous: entry.window == window - 1 ? entry.count : 0)
+        let network = HarvestStripe.Network(harvest.network(of: address))
+        guard box(network).stripe.withLock({ $0.add(network, harvest, now) }) else { return }
+        let offender = Offender(
+            network: Network(of: address, ipv4Prefix: harvest.ipv4Prefix, ipv6Prefix: harvest.ipv6Prefix),
+            limit: harvest)
+        report.withLock { report in
+            if report.offenders.count < Self.reportCapacity {
+                report.offenders.append(offender)
+            } else if report.untold < .max {
+                report.untold += 1
             }
-            entry.count = entry.count == .max ? .max : entry.count + 1
-            if stripe.young[network] == nil && stripe.young.count >= capacity {
-                stripe.old = stripe.young
-                stripe.young = [:]
-            }
-            stripe.young[network] = entry
+        }
+    }
+
+    /// The networks that have reached the limit since the last call, each at most once in a window, and how many more than
+    /// there is room for.
+    public func takeOffenders() -> (offenders: [Offender], untold: Int) {
+        report.withLock { report in
+            let taken = (report.offenders, report.untold)
+            report = Report()
+            return taken
         }
     }
 
     /// The client networks in memory.
-    public var networks: Int {
-        stripes.reduce(0) { $0 + $1.stripe.withLock { $0.young.count + $0.old.count } }
-    }
+    public var networks: Int { stripes.reduce(0) { $0 + $1.stripe.withLock { $0.networks } } }
 
-    private static func estimate(_ entry: Entry, _ harvest: Policy.Harvest, _ now: Int64) -> Double {
-        let length = Int64(harvest.window)
-        let window = now / length
-        let remaining = Double(length - now % length) / Double(length)
-        switch window - entry.window {
-        case 0: return Double(entry.count) + Double(entry.previous) * remaining
-        case 1: return Double(entry.count) * remaining
-        default: return 0
-        }
-    }
+    /// The memory that the table takes, in octets, as far as its own storage goes.
+    var size: Int { stripes.reduce(0) { $0 + $1.stripe.withLock { $0.size } } }
 
-    private func box(_ network: ClientAddress) -> StripeBox {
+    private func box(_ network: HarvestStripe.Network) -> StripeBox {
         stripes[Int(truncatingIfNeeded: UInt(bitPattern: network.hashValue)) & (stripes.count - 1)]
     }
 }

@@ -44,6 +44,10 @@ public final class Policy: Sendable {
         public var ipv4Prefix = 32
         /// The leading bits of an IPv6 address that make up a client network.
         public var ipv6Prefix = 64
+        /// Milliseconds that a refusal which tells of an unknown recipient is held back; 0 for none.
+        public var tarpit = 0
+        /// How many refusals may be held back at once.
+        public var tarpitLimit = 50
 
         /// The defaults of the configuration file.
         public init() {}

@@ -21,6 +21,9 @@ public struct Verdict: Sendable, Equatable {
     /// Whether the refusal tells the client that the recipient doesn't exist, which is what a harvester counts on.
     public var revealsUnknown: Bool { reply == .unknown || reply == .blocked }
 
+    /// Whether the refusal is one that a harvester is to wait for.
+    var isHeldBack: Bool { revealsUnknown || reply == .harvest }
+
     static func accept(_ rule: Int, _ reason: Reason, _ domain: Int? = nil, withoutDetail: Bool = false) -> Verdict {
         Verdict(
             action: .accept, reason: reason, rule: rule, reply: nil, domain: domain, withoutDetail: withoutDetail)

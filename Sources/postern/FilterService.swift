@@ -18,6 +18,8 @@ final class FilterService {
     private let watcher: IndexWatcher
     private let server: MilterServer
     private let reloader: Reloader
+    private let tarpit: Tarpit
+    private let offenders: OffenderLog
 
     init(_ configuration: Configuration, configurationFile: String) throws {
         let logger = StandardErrorLog.logger
@@ -31,6 +33,8 @@ final class FilterService {
         }
         let policy = HotSwap<Policy>(Reloader.policy(configuration, log))
         let context = FilterContext(policy: policy, index: index, harvest: HarvestTable(), sink: LogSink(log))
+        tarpit = context.tarpit
+        offenders = OffenderLog(context.harvest, logger)
         do {
             reloader = Reloader(
                 configuration, policy: policy, log: log,
@@ -58,6 +62,7 @@ final class FilterService {
             watcher.start()
             sync?.start()
             reloader.start(sync: sync)
+            offenders.start()
         } catch {
             log.close()
             throw error
@@ -85,8 +90,10 @@ final class FilterService {
 
     /// Answers the recipients in judgement, writes out the log, ends the threads.
     func stop() {
+        tarpit.letGo()
         if !server.drain(timeout: .seconds(5)) { logger.warning("a recipient was still in judgement after 5 seconds") }
         reloader.stop()
+        offenders.stop()
         watcher.stop()
         log.close()
         logger.notice("stopped")

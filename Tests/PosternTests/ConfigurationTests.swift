@@ -100,6 +100,9 @@ import Testing
             index_stale = "tempfail"
             [policy]
             index_missing = "accept"
+            [harvest]
+            tarpit = "5s"
+            tarpit_limit = 9
             [index]
             path = "here.index"
             max_age = "0s"
@@ -127,6 +130,7 @@ import Testing
         #expect(configuration.policy.blocked == ["old@example.com"])
         #expect(configuration.policy.maximumIndexAge == nil)
         #expect(configuration.policy.indexExpected)
+        #expect(configuration.policy.harvest.tarpit == 5_000 && configuration.policy.harvest.tarpitLimit == 9)
         let general = configuration.domains[0].rules
         #expect(general.delimiter == "-")
         #expect(general.indexMissing == .accept)

@@ -1,64 +1,172 @@
 import Milter
-import RecipientFilter
+import TestSupport
 import Testing
 
-@Suite struct HarvestTableTests {
-    private let limit: Policy.Harvest = {
-        var harvest = Policy.Harvest()
-        harvest.limit = 10
-        harvest.window = 100
-        return harvest
-    }()
+@testable import RecipientFilter
 
-    private func address(_ text: String) throws -> ClientAddress { try ClientAddress(text) }
+@Suite struct HarvestTableTests {
+    private let limit = harvest(limit: 10, window: 70)
+
+    private static func harvest(limit: Int, window: Int) -> Policy.Harvest {
+        var harvest = Policy.Harvest()
+        harvest.limit = limit
+        harvest.window = window
+        return harvest
+    }
 
     @Test func limitHoldsForTheNetworkAndClearsWithTheWindow() throws {
         let table = HarvestTable()
-        let client = try address("2001:db8::1")
-        let neighbour = try address("2001:db8::2")
-        let stranger = try address("2001:db8:0:1::1")
+        let client = try ClientAddress("2001:db8::1")
+        let neighbour = try ClientAddress("2001:db8::2")
+        let stranger = try ClientAddress("2001:db8:0:1::1")
         for count in 0..<10 {
-            #expect(!table.isOver(client, limit: limit, now: 1000), "after \(count)")
-            table.count(client, limit: limit, now: 1000)
+            #expect(!table.isOver(client, limit: limit, now: 1_000_000), "after \(count)")
+            table.count(client, limit: limit, now: 1_000_000)
         }
-        #expect(table.isOver(client, limit: limit, now: 1000))
-        #expect(table.isOver(neighbour, limit: limit, now: 1050))
-        #expect(!table.isOver(stranger, limit: limit, now: 1000))
-        // Half a window on, half of the previous window still counts.
-        #expect(!table.isOver(client, limit: limit, now: 1150))
-        #expect(!table.isOver(client, limit: limit, now: 1400))
+        #expect(table.isOver(client, limit: limit, now: 1_000_000))
+        #expect(table.isOver(neighbour, limit: limit, now: 1_069_999))
+        #expect(!table.isOver(stranger, limit: limit, now: 1_000_000))
+        #expect(!table.isOver(client, limit: limit, now: 1_080_000))
     }
 
-    @Test func slidingWindowCarriesThePreviousOne() throws {
+    /// The window slides: what was asked at the end of one span of time counts in the next.
+    @Test func windowHasNoSeam() throws {
         let table = HarvestTable()
-        let client = try address("192.0.2.1")
-        for _ in 0..<8 { table.count(client, limit: limit, now: 1090) }
-        for _ in 0..<3 { table.count(client, limit: limit, now: 1101) }
-        // 3 and 99 % of 8.
-        #expect(table.isOver(client, limit: limit, now: 1101))
-        // 3 and 10 % of 8.
-        #expect(!table.isOver(client, limit: limit, now: 1190))
+        let client = try ClientAddress("192.0.2.1")
+        for _ in 0..<5 { table.count(client, limit: limit, now: 1_049_999) }
+        for _ in 0..<4 { table.count(client, limit: limit, now: 1_050_001) }
+        #expect(!table.isOver(client, limit: limit, now: 1_050_001))
+        table.count(client, limit: limit, now: 1_119_000)
+        #expect(table.isOver(client, limit: limit, now: 1_119_000))
+        #expect(!table.isOver(client, limit: limit, now: 1_131_000))
+    }
+
+    /// Against a list of all events: no window holds more than the limit, and none that an eighth longer doesn't is refused.
+    @Test(arguments: [1, 2, 3] as [UInt64])
+    func agreesWithAModel(seed: UInt64) throws {
+        var random = SeededGenerator(seed: seed)
+        let table = HarvestTable()
+        let clients = try (1...5).map { try ClientAddress("192.0.2.\($0)") }
+        var events: [[Int64]] = Array(repeating: [], count: clients.count)
+        var now: Int64 = 5_000_000
+        var refused = 0
+        var clear = 0
+        for _ in 0..<20_000 {
+            now += Int64.random(in: 0...(random.next() % 50 == 0 ? 90_000 : 3_000), using: &random)
+            let index = Int.random(in: clients.indices, using: &random)
+            let isOver = table.isOver(clients[index], limit: limit, now: now)
+            let inWindow = events[index].count { $0 > now - 70_000 }
+            let inLonger = events[index].count { $0 > now - 80_000 }
+            if inWindow >= 10 { #expect(isOver, "seed \(seed), at \(now): \(inWindow)") }
+            if inLonger < 10 { #expect(!isOver, "seed \(seed), at \(now): \(inLonger)") }
+            if isOver { refused += 1 } else { clear += 1 }
+            // Some come through though the limit is reached: sessions that were judged at the same moment.
+            if !isOver || random.next() % 20 == 0 {
+                table.count(clients[index], limit: limit, now: now)
+                events[index].append(now)
+            }
+        }
+        #expect(refused > 1_000 && clear > 1_000, "\(refused), \(clear)")
+    }
+
+    /// Against a list in the order of use.
+    @Test(arguments: [4, 5] as [UInt64])
+    func theLeastRecentGo(seed: UInt64) throws {
+        var random = SeededGenerator(seed: seed)
+        let table = HarvestTable(networks: 50, stripes: 1)
+        var model: [UInt32] = []
+        var counts: [UInt32: Int] = [:]
+        for _ in 0..<20_000 {
+            let number = UInt32.random(in: 1...80, using: &random)
+            let client = ClientAddress.ipv4(number)
+            if random.next() % 3 == 0 {
+                let isOver = table.isOver(client, limit: limit, now: 1_000)
+                #expect(isOver == (counts[number, default: 0] >= 10), "seed \(seed), \(number)")
+                guard let place = model.firstIndex(of: number) else { continue }
+                model.remove(at: place)
+            } else {
+                table.count(client, limit: limit, now: 1_000)
+                counts[number, default: 0] += 1
+                if let place = model.firstIndex(of: number) { model.remove(at: place) }
+                if model.count == 50 { counts[model.removeFirst()] = nil }
+            }
+            model.append(number)
+            #expect(table.networks == model.count, "seed \(seed)")
+        }
+        #expect(model.count == 50)
     }
 
     @Test func zeroTurnsItOff() throws {
-        var off = limit
-        off.limit = 0
+        let off = Self.harvest(limit: 0, window: 70)
         let table = HarvestTable()
-        let client = try address("192.0.2.1")
+        let client = try ClientAddress("192.0.2.1")
         for _ in 0..<100 { table.count(client, limit: off, now: 1) }
         #expect(!table.isOver(client, limit: off, now: 1))
         #expect(table.networks == 0)
     }
 
-    @Test func memoryIsBoundedAndTheRecentStay() throws {
-        let table = HarvestTable(networks: 1280)
-        let regular = try address("198.51.100.1")
-        for number in 0..<200_000 {
-            let octets = "10.\(number >> 16 & 255).\(number >> 8 & 255).\(number & 255)"
-            table.count(try address(octets), limit: limit, now: 50)
-            if number % 100 == 0 { table.count(regular, limit: limit, now: 50) }
+    @Test func anotherWindowBeginsAnew() throws {
+        let table = HarvestTable()
+        let client = try ClientAddress("192.0.2.1")
+        for _ in 0..<10 { table.count(client, limit: limit, now: 1_000_000) }
+        let longer = Self.harvest(limit: 10, window: 3_600)
+        #expect(!table.isOver(client, limit: longer, now: 1_000_000))
+        for _ in 0..<10 { table.count(client, limit: longer, now: 1_000_000) }
+        #expect(table.isOver(client, limit: longer, now: 1_900_000))
+    }
+
+    /// Past its capacity the table grows no more, so this is what a million networks take, too.
+    @Test func anyNumberOfNetworksFitsIn64MiB() throws {
+        let table = HarvestTable()
+        let regular = try ClientAddress("198.51.100.1")
+        #expect(table.size < 100_000)
+        for number in 0..<300_000 as Range<UInt64> {
+            table.count(.ipv6(high: 0x2001_0db8_0000_0000 | number, low: 1), limit: limit, now: 50)
+            if number % 10_000 == 0 { table.count(regular, limit: limit, now: 50) }
         }
-        #expect(table.networks <= 1280)
+        #expect(table.networks <= 262_144)
+        // 64 stripes fill up one a little before the other.
+        #expect(table.networks > 250_000)
+        #expect(table.size < 64 << 20, "\(table.size)")
         #expect(table.isOver(regular, limit: limit, now: 50))
+    }
+
+    @Test func eachOffenderIsToldOfOnceInAWindow() throws {
+        let table = HarvestTable()
+        let client = try ClientAddress("192.0.2.1")
+        let other = try ClientAddress("2001:db8:0:7::9")
+        for _ in 0..<9 { table.count(client, limit: limit, now: 1_000_000) }
+        #expect(table.takeOffenders().offenders.isEmpty)
+        for _ in 0..<5 { table.count(client, limit: limit, now: 1_000_000) }
+        for _ in 0..<12 { table.count(other, limit: limit, now: 1_000_000) }
+        let told = table.takeOffenders()
+        #expect(told.offenders.map { "\($0.network.map { "\($0)" } ?? "-")" } == ["192.0.2.1/32", "2001:db8:0:7::/64"])
+        #expect(told.untold == 0)
+        table.count(client, limit: limit, now: 1_060_000)
+        #expect(table.takeOffenders().offenders.isEmpty)
+        for _ in 0..<10 { table.count(client, limit: limit, now: 1_090_000) }
+        #expect(table.takeOffenders().offenders.count == 1)
+    }
+
+    @Test func moreOffendersThanAnyoneReadsAreCounted() {
+        let table = HarvestTable()
+        for number in 1...150 as ClosedRange<UInt32> {
+            for _ in 0..<10 { table.count(.ipv4(number), limit: limit, now: 1) }
+        }
+        let told = table.takeOffenders()
+        #expect(told.offenders.count == 100)
+        #expect(told.untold == 50)
+        #expect(table.takeOffenders().untold == 0)
+    }
+
+    @Test func manyThreadsAtOnceCountAll() {
+        let table = HarvestTable()
+        let high = Self.harvest(limit: 40_000, window: 70)
+        onThreads(4) { _ in
+            for _ in 0..<10_000 { table.count(.ipv4(7), limit: high, now: 1_000) }
+        }
+        #expect(table.isOver(.ipv4(7), limit: high, now: 1_000))
+        #expect(!table.isOver(.ipv4(7), limit: Self.harvest(limit: 40_001, window: 70), now: 1_000))
+        #expect(table.takeOffenders().offenders.count == 1)
     }
 }

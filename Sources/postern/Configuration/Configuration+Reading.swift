@@ -278,6 +278,9 @@ private struct ConfigurationReader {
         if let window = table.duration("window", minimum: 1) { harvest.window = window }
         if let prefix = table.integer("ipv4_prefix", 8...32) { harvest.ipv4Prefix = prefix }
         if let prefix = table.integer("ipv6_prefix", 16...128) { harvest.ipv6Prefix = prefix }
+        // Sendmail waits ten seconds for an answer.
+        if let delay = table.duration("tarpit", maximum: 8) { harvest.tarpit = delay * 1_000 }
+        if let limit = table.integer("tarpit_limit", 1...10_000) { harvest.tarpitLimit = limit }
         configuration.policy.harvest = harvest
         table.finish()
     }

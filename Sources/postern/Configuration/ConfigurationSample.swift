@@ -45,6 +45,8 @@ enum ConfigurationSample {
         # window = "10m"
         # ipv4_prefix = 32
         # ipv6_prefix = 64
+        # tarpit = "0s"                   # how long "user unknown" is held back, at most 8s: guessing takes them time
+        # tarpit_limit = 50               # how many such replies wait at once, each with a process of the MTA's
 
         [replies]
         # {recipient}, {domain} and {client} are filled in. Also: relay, syntax, blocked, harvest, no_index, stale_index,

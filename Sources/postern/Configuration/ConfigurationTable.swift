@@ -142,7 +142,7 @@ struct ConfigurationTable {
     }
 
     /// A length of time in seconds: `30s`, `5m`, `12h`, `7d`, `2w`.
-    func duration(_ key: String, minimum: Int = 0) -> Int? {
+    func duration(_ key: String, minimum: Int = 0, maximum: Int = .max) -> Int? {
         guard let string = string(key) else { return nil }
         let accepted = "a number with a unit, such as \"30s\", \"5m\", \"12h\" or \"7d\""
         let units: [Character: Int] = ["s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800]
@@ -159,6 +159,10 @@ struct ConfigurationTable {
         }
         guard seconds >= minimum else {
             fault(key, "\"\(string)\" is too short; accepted: at least \(minimum)s")
+            return nil
+        }
+        guard seconds <= maximum else {
+            fault(key, "\"\(string)\" is too long; accepted: at most \(maximum)s")
             return nil
         }
         return seconds

@@ -1,0 +1,55 @@
+import Dispatch
+import Foundation
+import Logging
+import Milter
+import RecipientFilter
+
+/// Writes a line for each client network that has reached its harvest limit, on a thread of its own: the sessions that
+/// find out must not wait for whoever reads the messages.
+final class OffenderLog: Sendable {
+    private let table: HarvestTable
+    private let logger: Logger
+    private let stopping = DispatchSemaphore(value: 0)
+    private let ended = DispatchSemaphore(value: 0)
+
+    /// A log of this table's offenders, which starts with ``start()``.
+    init(_ table: HarvestTable, _ logger: Logger) {
+        self.table = table
+        self.logger = logger
+    }
+
+    /// Starts the thread.
+    func start() {
+        let thread = Thread { [self] in
+            while stopping.wait(timeout: .now() + .milliseconds(500)) == .timedOut { write() }
+            write()
+            ended.signal()
+        }
+        thread.name = "offender log"
+        thread.start()
+    }
+
+    /// Writes what is left and ends the thread.
+    func stop() {
+        stopping.signal()
+        ended.wait()
+    }
+
+    private func write() {
+        let (offenders, untold) = table.takeOffenders()
+        for offender in offenders { logger.warning("\(Self.line(offender))") }
+        if untold > 0 { logger.warning("harvest: so have \(Words.count(untold, "other network"))") }
+    }
+
+    /// The line for an offender.
+    static func line(_ offender: HarvestTable.Offender) -> String {
+        let client =
+            offender.network.map { network in
+                // A single address needs no prefix.
+                network.isSingleAddress ? "\(network.address)" : "\(network)"
+            } ?? "the MTA's own machine"
+        let window = Words.duration(seconds: offender.limit.window)
+        return "harvest: \(client) has reached \(Words.count(offender.limit.limit, "unknown recipient")) in \(window): "
+            + "put off until the window clears"
+    }
+}

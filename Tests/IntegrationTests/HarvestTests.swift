@@ -1,0 +1,82 @@
+import Foundation
+import Synchronization
+import TestSupport
+import Testing
+
+extension FilterAlone {
+    @Suite struct HarvestTests {
+        @Test("past the limit a network is put off, on new connections too, and others aren't")
+        func limit() throws {
+            let filter = try LoneFilter {
+                $0.values["harvest.limit"] = "10"
+                $0.values["harvest.window"] = "\"7d\""
+                $0.values["harvest.ipv4_prefix"] = "24"
+            }
+            let first = try filter.connection(from: "192.0.2.7")
+            let second = try filter.connection(from: "192.0.2.8")
+            for _ in 0..<5 {
+                // These are no guesses.
+                #expect(try first.answer("anna@example.com") == "250")
+                #expect(try first.answer("nobody@example.info") == "554")
+                #expect(try first.answer("nobody@example.com") == "550")
+                #expect(try second.answer("nobody@example.net") == "550")
+            }
+            #expect(try first.answer("anna@example.com") == "421")
+            #expect(try second.answer("nobody@example.com") == "421")
+            #expect(try filter.answer("anna@example.com", from: "192.0.2.200") == "421")
+            #expect(try filter.answer("postmaster@example.com", from: "192.0.2.200") == "250")
+            #expect(try filter.answer("anna@example.com", from: "192.0.3.7") == "250")
+            // Trusted, and more guesses than the limit.
+            let trusted = try filter.connection(from: "127.0.0.1")
+            for _ in 0..<20 { #expect(try trusted.answer("nobody@example.com") == "550") }
+            #expect(try trusted.answer("anna@example.com") == "250")
+            #expect(filter.postern.stop() == .exited(0))
+            let line =
+                "harvest: 192.0.2.0/24 has reached 10 unknown recipients in 7 days: put off until the window clears"
+            #expect(filter.postern.messages.components(separatedBy: line).count == 2, "\(filter.postern.messages)")
+            #expect(!filter.postern.messages.contains("127.0.0.1 has"))
+            #expect(try filter.report().byReason["harvest"] == 3)
+        }
+
+        @Test("a window clears")
+        func clears() throws {
+            let filter = try LoneFilter {
+                $0.values["harvest.limit"] = "3"
+                $0.values["harvest.window"] = "\"1s\""
+            }
+            let connection = try filter.connection()
+            for _ in 0..<3 { _ = try connection.answer("nobody@example.com") }
+            #expect(try eventually(within: 30) { try connection.answer("anna@example.com") == "250" })
+        }
+
+        @Test("held refusals hold up nobody else, and not the end")
+        func tarpit() throws {
+            let filter = try LoneFilter {
+                $0.values["harvest.tarpit"] = "\"8s\""
+                $0.values["harvest.tarpit_limit"] = "20"
+            }
+            let held = try (0..<20).map { _ in try filter.connection() }
+            for connection in held { connection.send("R", ["<nobody@example.com>"]) }
+            let others = try (0..<20).map { _ in try filter.connection() }
+            // Those that are listed, foreign or asked for by trusted clients don't wait.
+            for connection in others {
+                #expect(try connection.answer("anna@example.com") == "250")
+                #expect(try connection.answer("nobody@example.info") == "554")
+            }
+            #expect(try filter.answer("nobody@example.com", from: "127.0.0.1") == "550")
+            // Each has a thread of libmilter's to itself.
+            let status = "/proc/\(filter.postern.pid)/status"
+            let areHeld = try eventually(within: 30) {
+                try String(contentsOfFile: status, encoding: .utf8).firstMatch(of: /Threads:\s+(\d+)/).flatMap {
+                    Int($0.1)
+                } ?? 0
+                    > 20
+            }
+            #expect(areHeld)
+            filter.postern.signal(SIGTERM)
+            for connection in held { #expect(connection.receive()?.text.hasPrefix("550") == true) }
+            #expect(filter.postern.ending() == .exited(0))
+            #expect(!filter.postern.messages.contains("still in judgement"))
+        }
+    }
+}
