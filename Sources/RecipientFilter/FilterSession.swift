@@ -52,8 +52,9 @@ final class FilterSession: MilterSession {
     private var heloName: [UInt8] = []
     private var sender: [UInt8] = []
     private var login: [UInt8] = []
-    /// Set at MAIL; a recipient before any MAIL comes from a stranger.
+    /// Set at MAIL; a recipient before any MAIL comes from a stranger, and is of no bounce.
     private var isTrusted = false
+    private var isBounce = false
     /// The reply in the making, codes and all.
     private let reply = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 16 + MilterContext.maximumReplyLength)
 
@@ -76,6 +77,7 @@ final class FilterSession: MilterSession {
 
     func mail(_ milter: borrowing MilterContext, arguments: borrowing MilterArguments) {
         sender.replace(with: arguments.path.withoutAngleBrackets.prefix(512))
+        isBounce = sender.isEmpty
         login.replace(with: (milter.macro("{auth_authen}") ?? .none).prefix(255))
         let isAuthenticated = !login.isEmpty
         let client = client
@@ -110,7 +112,8 @@ final class FilterSession: MilterSession {
                 context.harvest.isOver(client, limit: policy.harvest, now: SteadyClock.milliseconds())
             } else { false }
         let verdict = policy.verdict(
-            for: recipient, client: ClientStanding(isTrusted: isTrusted, isOverHarvestLimit: isOver), index: index,
+            for: recipient,
+            client: ClientStanding(isTrusted: isTrusted, isOverHarvestLimit: isOver, isBounce: isBounce), index: index,
             now: seconds)
         if verdict.revealsUnknown && !isTrusted, let client {
             context.harvest.count(client, limit: policy.harvest, now: SteadyClock.milliseconds())
@@ -136,7 +139,9 @@ final class FilterSession: MilterSession {
         _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>
     ) -> MilterResponse {
         let observed = verdict.action != .accept && policy.observes(verdict)
-        let start = verdict.reply.map { fillIn(policy.template($0), recipient, path.withoutAngleBrackets) }
+        let start = verdict.reply.map {
+            fillIn(policy.template($0, domain: verdict.domain), recipient, path.withoutAngleBrackets)
+        }
         let reply = UnsafeBufferPointer(rebasing: reply[..<(start?.end ?? 0)])
         let subject = VerdictEvent.Subject.verdict(verdict, observed: observed)
         let tag = verdict.domain.map { policy.domains[$0].tag }
@@ -147,7 +152,7 @@ final class FilterSession: MilterSession {
         }
         guard let kind = verdict.reply, let start, !observed else { return .continue }
         if verdict.isHeldBack && !isTrusted { context.tarpit.hold(policy.harvest) }
-        let template = policy.template(kind)
+        let template = policy.template(kind, domain: verdict.domain)
         return milter.refuse(
             code: template.code, enhancedCode: template.enhancedCode,
             text: UnsafeBufferPointer(rebasing: reply[start.text...]))

@@ -4,7 +4,7 @@ import Synchronization
 /// How many unknown recipients each client network has asked for over a sliding window, in bounded memory.
 ///
 /// The window is kept as seven equal parts and the one that has begun. So no window of the configured length ever holds more
-/// than the limit before a network is over it, and a network is clear again at the latest an eighth of a window after it would be
+/// than the limit before a network is over it, and a network is clear again at the latest a seventh of a window after it would be
 /// by exact count. When the table is full, the network that was asked about least recently goes.
 ///
 /// Any thread. Each network belongs to one of 64 stripes with a lock of its own, held for some tens of nanoseconds.

@@ -8,16 +8,20 @@ public struct ClientStanding: Sendable, Equatable {
     public var isTrusted: Bool
     /// Whether its network has asked for too many unknown recipients.
     public var isOverHarvestLimit: Bool
+    /// Whether the message is a bounce: its sender is `<>`.
+    public var isBounce: Bool
 
     /// A client's standing.
-    public init(isTrusted: Bool = false, isOverHarvestLimit: Bool = false) {
+    public init(isTrusted: Bool = false, isOverHarvestLimit: Bool = false, isBounce: Bool = false) {
         self.isTrusted = isTrusted
         self.isOverHarvestLimit = isOverHarvestLimit
+        self.isBounce = isBounce
     }
 }
 
 extension Policy {
-    /// The verdict on one recipient: the table of sixteen rows, from the first down, the first row that holds.
+    /// The verdict on one recipient: the rows of the verdict table, from the first down, the first one that holds. Rows 17 and
+    /// 18 stand between 8 and 9.
     ///
     /// - Parameters:
     ///   - recipient: the path of RCPT TO as it was parsed, or why it is none.
@@ -37,23 +41,38 @@ extension Policy {
         guard let domain else {
             return client.isTrusted ? .accept(4, .trusted) : .reject(5, .relay, .relay)
         }
+        if domains[domain].rules.batv, let inner = address.withoutBounceTag {
+            return verdict(for: inner, domain, client, index, now)
+        }
+        return verdict(for: address, domain, client, index, now)
+    }
+
+    /// Rows 6 to 18.
+    private func verdict(
+        for address: RecipientAddress, _ domain: Int, _ client: ClientStanding, _ index: IndexSnapshot?, _ now: Int64
+    ) -> Verdict {
         if address.withLocalPart({ always.contains($0) }) { return .accept(6, .always, domain) }
         let bare = address.withoutDetail(delimiters: delimiters[domain])
-        if blocked.contains(address) || bare.map(blocked.contains) == true {
+        if isBlocked(address, domain) || bare.map({ isBlocked($0, domain) }) == true {
             return .reject(7, .blocked, .blocked, domain)
         }
+        let match = patterns.isEmpty ? nil : address.withKey { patterns.firstMatch($0) }
+        if let match, match.action == .block {
+            return .reject(7, .pattern, .blocked, domain, pattern: match.position)
+        }
         if client.isOverHarvestLimit && !client.isTrusted { return .tempfail(8, .harvest, .harvest, domain) }
-        let rules = domains[domain].rules
+        if let match { return .accept(17, .pattern, domain, pattern: match.position) }
+        if client.isBounce, domains[domain].rules.srs, address.isForwardersOwn { return .accept(18, .srs, domain) }
         if index == nil && indexExpected {
-            return rules.indexMissing == .accept
+            return domains[domain].rules.indexMissing == .accept
                 ? .accept(9, .noIndex, domain) : .tempfail(9, .noIndex, .noIndex, domain)
         }
-        if let flags = index?.flags(of: address) { return listed(flags, rules, client, domain, withoutDetail: false) }
-        if let bare, let flags = index?.flags(of: bare) {
-            return listed(flags, rules, client, domain, withoutDetail: true)
+        if let flags = index?.flags(of: address) { return listed(flags, client, domain, withoutDetail: false) }
+        if let bare, let flags = index?.flags(of: bare) { return listed(flags, client, domain, withoutDetail: true) }
+        if domains[domain].rules.catchAll || index?.takesAll(address) == true {
+            return .accept(14, .catchAll, domain)
         }
-        if rules.catchAll || index?.takesAll(address) == true { return .accept(14, .catchAll, domain) }
-        if let index, let stale = rules.indexStale, isStale(index, now: now) {
+        if let index, let stale = domains[domain].rules.indexStale, isStale(index, now: now) {
             switch stale {
             case .accept: return .accept(15, .staleIndex, domain)
             case .tempfail: return .tempfail(15, .staleIndex, .staleIndex, domain)
@@ -63,18 +82,26 @@ extension Policy {
         return .reject(16, .unknown, .unknown, domain)
     }
 
+    /// Whether the configuration blocks the recipient, for all domains or for its own.
+    private func isBlocked(_ address: RecipientAddress, _ domain: Int) -> Bool {
+        if blocked.contains(address) { return true }
+        guard let own = ownBlocked[domain] else { return false }
+        return address.withLocalPart { own.contains($0) }
+    }
+
     /// Rows 10 to 12; row 13 is the same without the detail.
     private func listed(
-        _ flags: RecipientFlags, _ rules: Rules, _ client: ClientStanding, _ domain: Int, withoutDetail: Bool
+        _ flags: RecipientFlags, _ client: ClientStanding, _ domain: Int, withoutDetail: Bool
     ) -> Verdict {
         if flags.contains(.internalOnly) && !client.isTrusted {
             return .reject(
-                11, .internalOnly, rules.hideInternalOnly ? .unknown : .internalOnly, domain,
+                11, .internalOnly, domains[domain].rules.hideInternalOnly ? .unknown : .internalOnly, domain,
                 withoutDetail: withoutDetail)
         }
         if flags.contains(.disabled) {
             return .reject(
-                12, .disabled, rules.hideDisabled ? .unknown : .disabled, domain, withoutDetail: withoutDetail)
+                12, .disabled, domains[domain].rules.hideDisabled ? .unknown : .disabled, domain,
+                withoutDetail: withoutDetail)
         }
         return .accept(withoutDetail ? 13 : 10, .listed, domain, withoutDetail: withoutDetail)
     }

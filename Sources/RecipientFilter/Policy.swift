@@ -21,6 +21,16 @@ public final class Policy: Sendable {
         public var catchAll = false
         /// The characters that set off a detail; empty for none.
         public var delimiter = "+"
+        /// Whether the sub-domains are relay domains too, under the same rules; nil: as ``Settings/subdomains`` says.
+        public var subdomains: Bool?
+        /// Whether `prvs=tag=user` is judged as `user` (BATV).
+        public var batv = false
+        /// Whether bounces to addresses that a forwarder has rewritten (SRS) are accepted.
+        public var srs = false
+        /// The local parts, in canonical form, that are refused in this domain whatever the index says.
+        public var blocked: [String] = []
+        /// The replies of this domain that differ from ``Settings/replies``.
+        public var replies: [ReplyKind: ReplyTemplate] = [:]
         /// What becomes of a recipient while there is no index: tempfail or accept.
         public var indexMissing = Verdict.Action.tempfail
         /// What becomes of an unlisted recipient while the index is too old; nil: reject it as ever.
@@ -67,6 +77,8 @@ public final class Policy: Sendable {
         public var always: [String] = ["postmaster", "abuse"]
         /// The recipients, in canonical form, that are refused whatever the index says.
         public var blocked: [String] = []
+        /// What is accepted and refused by its form; the first pattern that matches counts.
+        public var patterns: [RecipientPattern] = []
         /// Whether an index is expected: with a source configured, or an index that comes from elsewhere.
         public var indexExpected = false
         /// The age in seconds from which an index is too old; nil: never.
@@ -86,7 +98,8 @@ public final class Policy: Sendable {
     public let domains: [Domain]
     /// The harvest limit in force.
     public let harvest: Harvest
-    let subdomains: Bool
+    /// By domain: whether its sub-domains are relay domains too.
+    let subdomains: [Bool]
     let trustedNetworks: [Network]
     let trustAuthenticated: Bool
     let indexExpected: Bool
@@ -95,6 +108,11 @@ public final class Policy: Sendable {
     let observe: Bool
     let delimiters: [DelimiterSet]
     let replies: [ReplyTemplate]
+    /// By domain: all replies where it has some of its own.
+    let ownReplies: [[ReplyTemplate]?]
+    /// By domain: its own blocked local parts, where it has some.
+    let ownBlocked: [ByteTable?]
+    let patterns: PatternSet
     let domainTable: ByteTable
     let always: ByteTable
     let blocked: ByteTable
@@ -104,7 +122,7 @@ public final class Policy: Sendable {
         domains = settings.domains.map { Domain(name: $0.name, rules: $0.rules, tag: $0.tag) }
         delimiters = settings.domains.map { DelimiterSet($0.rules.delimiter) }
         domainTable = ByteTable(settings.domains.map(\.name))
-        subdomains = settings.subdomains
+        subdomains = settings.domains.map { $0.rules.subdomains ?? settings.subdomains }
         trustedNetworks = settings.trustedNetworks
         trustAuthenticated = settings.trustAuthenticated
         always = ByteTable(settings.always)
@@ -113,13 +131,20 @@ public final class Policy: Sendable {
         maximumIndexAge = settings.maximumIndexAge
         observe = settings.observe
         harvest = settings.harvest
-        replies = ReplyKind.allCases.map { settings.replies[$0] ?? $0.defaultTemplate }
+        let replies = ReplyKind.allCases.map { settings.replies[$0] ?? $0.defaultTemplate }
+        self.replies = replies
+        ownReplies = settings.domains.map { domain in
+            domain.rules.replies.isEmpty
+                ? nil : ReplyKind.allCases.map { domain.rules.replies[$0] ?? replies[$0.rawValue] }
+        }
+        ownBlocked = settings.domains.map { $0.rules.blocked.isEmpty ? nil : ByteTable($0.rules.blocked) }
+        patterns = PatternSet(settings.patterns)
     }
 
     /// The relay domain that a domain name falls under, as a position in ``domains``; nil for a foreign one.
     ///
     /// The name itself comes first, then its parents from the nearest on: an entry `.example.com` stands for sub-domains
-    /// only, as in Postfix's `relay_domains`, and with `relay.subdomains` so does `example.com`.
+    /// only, as in Postfix's `relay_domains`, and with `subdomains` so does `example.com`.
     public func relayDomain(_ name: UnsafeBufferPointer<UInt8>) -> Int? {
         if let exact = domainTable.position(of: name) { return exact }
         // A domain literal has no parents.
@@ -129,7 +154,8 @@ public final class Policy: Sendable {
             if name[index] == UInt8(ascii: ".") {
                 let dotted = UnsafeBufferPointer(rebasing: name[index...])
                 if let parent = domainTable.position(of: dotted) { return parent }
-                if subdomains, let parent = domainTable.position(of: UnsafeBufferPointer(rebasing: dotted.dropFirst()))
+                if let parent = domainTable.position(of: UnsafeBufferPointer(rebasing: dotted.dropFirst())),
+                    subdomains[parent]
                 {
                     return parent
                 }
@@ -150,6 +176,9 @@ public final class Policy: Sendable {
         verdict.domain.map { domains[$0].rules.observe } ?? observe
     }
 
-    /// The reply text of a kind.
-    public func template(_ kind: ReplyKind) -> ReplyTemplate { replies[kind.rawValue] }
+    /// The reply text of a kind, in the words of the domain where it has its own.
+    public func template(_ kind: ReplyKind, domain: Int?) -> ReplyTemplate {
+        if let domain, let own = ownReplies[domain] { return own[kind.rawValue] }
+        return replies[kind.rawValue]
+    }
 }

@@ -8,7 +8,7 @@ extension Verdict {
         case 4: "a foreign domain, and the client is trusted to relay"
         case 5: "the domain is not a relay domain, and the client is not trusted"
         case 6: "the local part is accepted in every relay domain"
-        case 7: "the configuration blocks this recipient"
+        case 7: reason == .pattern ? "a pattern blocks this recipient" : "the configuration blocks this recipient"
         case 8: "the client's network has asked for too many unknown recipients"
         case 9: "there is no index to look in"
         case 10: "the recipient is listed"
@@ -18,6 +18,8 @@ extension Verdict {
         case 14: "the recipient is not listed, but its domain takes all"
         case 15: "the recipient is not listed, and the index is too old to be relied on"
         case 16: "the recipient is not listed"
+        case 17: "a pattern accepts this recipient"
+        case 18: "a bounce to an address that a forwarder has rewritten (SRS)"
         default: "row \(rule) of the verdict table"
         }
     }
@@ -28,6 +30,7 @@ extension Verdict {
         case 3, 4: ["relay.trusted_networks", "relay.trust_authenticated"]
         case 5: ["relay.domains", "relay.domains_from", "relay.subdomains"]
         case 6: ["recipients.always"]
+        case 7 where reason == .pattern: []
         case 7: ["recipients.blocked"]
         case 8: ["harvest.limit", "harvest.window"]
         case 9: ["policy.index_missing", "index.path"]
@@ -36,6 +39,7 @@ extension Verdict {
         case 13: ["recipients.delimiter"]
         case 14: ["domain.catch_all"]
         case 15: ["policy.index_stale", "index.max_age"]
+        case 18: ["recipients.srs"]
         default: []
         }
     }

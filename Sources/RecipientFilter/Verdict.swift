@@ -9,7 +9,7 @@ public struct Verdict: Sendable, Equatable {
     public let action: Action
     /// Why.
     public let reason: Reason
-    /// The row of the verdict table that decided, 1 to 16.
+    /// The row of the verdict table that decided, 1 to 18.
     public let rule: Int
     /// The reply to give; nil for an accepted recipient.
     public let reply: ReplyKind?
@@ -17,6 +17,8 @@ public struct Verdict: Sendable, Equatable {
     public let domain: Int?
     /// Whether the recipient was found only without its `+detail`.
     public let withoutDetail: Bool
+    /// The pattern that decided, by its position in ``Policy/Settings/patterns``.
+    public let pattern: Int?
 
     /// Whether the refusal tells the client that the recipient doesn't exist, which is what a harvester counts on.
     public var revealsUnknown: Bool { reply == .unknown || reply == .blocked }
@@ -24,20 +26,27 @@ public struct Verdict: Sendable, Equatable {
     /// Whether the refusal is one that a harvester is to wait for.
     var isHeldBack: Bool { revealsUnknown || reply == .harvest }
 
-    static func accept(_ rule: Int, _ reason: Reason, _ domain: Int? = nil, withoutDetail: Bool = false) -> Verdict {
+    static func accept(
+        _ rule: Int, _ reason: Reason, _ domain: Int? = nil, withoutDetail: Bool = false, pattern: Int? = nil
+    ) -> Verdict {
         Verdict(
-            action: .accept, reason: reason, rule: rule, reply: nil, domain: domain, withoutDetail: withoutDetail)
+            action: .accept, reason: reason, rule: rule, reply: nil, domain: domain, withoutDetail: withoutDetail,
+            pattern: pattern)
     }
 
     static func reject(
-        _ rule: Int, _ reason: Reason, _ reply: ReplyKind, _ domain: Int? = nil, withoutDetail: Bool = false
+        _ rule: Int, _ reason: Reason, _ reply: ReplyKind, _ domain: Int? = nil, withoutDetail: Bool = false,
+        pattern: Int? = nil
     ) -> Verdict {
         Verdict(
-            action: .reject, reason: reason, rule: rule, reply: reply, domain: domain, withoutDetail: withoutDetail)
+            action: .reject, reason: reason, rule: rule, reply: reply, domain: domain, withoutDetail: withoutDetail,
+            pattern: pattern)
     }
 
     static func tempfail(_ rule: Int, _ reason: Reason, _ reply: ReplyKind, _ domain: Int?) -> Verdict {
-        Verdict(action: .tempfail, reason: reason, rule: rule, reply: reply, domain: domain, withoutDetail: false)
+        Verdict(
+            action: .tempfail, reason: reason, rule: rule, reply: reply, domain: domain, withoutDetail: false,
+            pattern: nil)
     }
 }
 
@@ -53,7 +62,7 @@ public enum Reason: UInt8, Sendable, CaseIterable {
     case trusted
     /// A local part that `recipients.always` accepts.
     case always
-    /// An address in `recipients.blocked`.
+    /// An address in `recipients.blocked` or in its domain's own list.
     case blocked
     /// The client's network asked for too many unknown recipients.
     case harvest
@@ -71,6 +80,10 @@ public enum Reason: UInt8, Sendable, CaseIterable {
     case staleIndex
     /// Not in the index.
     case unknown
+    /// Accepted or blocked by one of `recipients.patterns`.
+    case pattern
+    /// A bounce to an address that a forwarder has rewritten.
+    case srs
 
     /// The word for it, at most 15 octets, as it stands in the log, the report and `postern check --batch`.
     public var name: String {
@@ -79,7 +92,8 @@ public enum Reason: UInt8, Sendable, CaseIterable {
         case .internalOnly: "internal"
         case .catchAll: "catch-all"
         case .staleIndex: "stale-index"
-        case .syntax, .postmaster, .relay, .trusted, .always, .blocked, .harvest, .listed, .disabled, .unknown:
+        case .syntax, .postmaster, .relay, .trusted, .always, .blocked, .harvest, .listed, .disabled, .unknown,
+            .pattern, .srs:
             "\(self)"
         }
     }

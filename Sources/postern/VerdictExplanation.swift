@@ -31,6 +31,8 @@ struct VerdictExplanation: Encodable {
     let explanation: String
     let reply: String?
     let observed: Bool
+    /// The address that was judged in the place of the one given: without its BATV tag.
+    let judgedAs: String?
     let lookedUp: [String]
     let domain: String?
     let client: String?
@@ -43,7 +45,7 @@ struct VerdictExplanation: Encodable {
         case address
         case action = "verdict"
         case reason, rule, explanation, reply, observed
-        case lookedUp
+        case judgedAs, lookedUp
         case domain, client, trusted
         case decidedBy
         case sources, index
@@ -69,21 +71,39 @@ struct VerdictExplanation: Encodable {
         observed = verdict.action != .accept && policy.observes(verdict)
         var explanation = verdict.explanation
         if case .failure(let error) = recipient { explanation += ": \(error)" }
+        if verdict.reason != .srs, verdict.action == .reject, parsed?.isForwardersOwn == true, let relayDomain {
+            explanation +=
+                relayDomain.rules.srs
+                ? "; an address that a forwarder has rewritten (SRS) takes bounces only, which --bounce is for"
+                : "; it is one that a forwarder has rewritten (SRS), and recipients.srs isn't set"
+        }
         self.explanation = explanation
         reply = verdict.reply.map {
-            policy.template($0).text(
+            policy.template($0, domain: verdict.domain).text(
                 recipient: address.trimmingAngleBrackets.escapedForMessage, domain: parsed?.domain ?? "",
                 client: client ?? "")
         }
+        let inner = relayDomain?.rules.batv == true ? parsed?.withoutBounceTag : nil
+        judgedAs = inner?.key
+        let judged = inner ?? parsed
         let bare = relayDomain.flatMap { relay in
-            parsed?.withoutDetail(delimiters: DelimiterSet(relay.rules.delimiter))
+            judged?.withoutDetail(delimiters: DelimiterSet(relay.rules.delimiter))
         }
-        let candidates = [parsed, bare].compactMap { $0?.key }
+        let candidates = [judged, bare].compactMap { $0?.key }
         lookedUp = candidates
         domain = relayDomain.map { "\($0.name) (\($0.key))" }
-        decidedBy = verdict.decidingKeys.flatMap { Self.settings($0, relayDomain?.name, configuration) }
+        if let pattern = verdict.pattern {
+            decidedBy = [Self.setting(ofPattern: pattern, configuration)]
+        } else if verdict.reason == .blocked, candidates.contains(where: configuration.policy.blocked.contains),
+            configuration.lines.exactLine(of: "recipients.blocked") != nil
+        {
+            // Not the list of its domain, which may be there, too.
+            decidedBy = Self.settings("recipients.blocked", nil, configuration)
+        } else {
+            decidedBy = verdict.decidingKeys.flatMap { Self.settings($0, relayDomain?.name, configuration) }
+        }
         var keys = candidates
-        if let parsed, parsed.hasDomain { keys.append("@\(parsed.domain)") }
+        if let judged, judged.hasDomain { keys.append("@\(judged.domain)") }
         sources =
             keys.lazy.map { key in
                 provenance(of: key, state: configuration.sync.state).map {
@@ -115,6 +135,7 @@ struct VerdictExplanation: Encodable {
                 setting.place.map { "\($0): \(setting.text ?? setting.key)" } ?? "\(setting.key), at its default")
         }
         if let domain { row("domain", domain) }
+        if let judgedAs { row("judged as", "\(judgedAs) (the address inside a BATV one)".escapedForMessage) }
         if !lookedUp.isEmpty { row("looked up", lookedUp.joined(separator: ", then ").escapedForMessage) }
         for source in sources {
             let origin = source.origin.map { ": \($0.escapedForMessage)" } ?? ""
@@ -123,6 +144,16 @@ struct VerdictExplanation: Encodable {
         row("client", "\(client ?? "any")\(trusted ? ", trusted" : ", not trusted")")
         row("index", index)
         return lines.joined(separator: "\n")
+    }
+
+    /// The pattern that decided, as it is written.
+    private static func setting(ofPattern position: Int, _ configuration: Configuration) -> Setting {
+        let key = "recipients.patterns[\(position)]"
+        let pattern = configuration.policy.patterns[position]
+        let line = configuration.lines.line(of: "\(key).match")
+        return Setting(
+            key: key, place: line.map { "\(configuration.file):\($0)" },
+            text: "\(key): match '\(pattern.text)', action \(pattern.action.rawValue)")
     }
 
     /// The places where a key is set for this domain: in its `[[domain]]`, else in the global section, else nowhere.

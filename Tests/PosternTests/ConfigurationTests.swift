@@ -47,6 +47,7 @@ import Testing
             !$0.hasPrefix("domains_from") && !$0.hasPrefix("blocked") && !$0.hasPrefix("canaries")
                 && !$0.hasPrefix("name = \"example.org\"") && !$0.hasPrefix("[[domain]]")
                 && !$0.hasPrefix("catch_all") && !$0.hasPrefix("mode = \"observe\"")
+                && !$0.hasPrefix("subdomains = true") && !$0.hasPrefix("replies = ") && !$0.hasPrefix("patterns")
         }
         #expect(set.filter { $0.contains(" = ") && !$0.hasPrefix("#") }.count > 25)
         let given = try Configuration.load(folder.write(set.joined(separator: "\n"), as: "all.toml"))
@@ -143,6 +144,51 @@ import Testing
         #expect(configuration.sync.maximumShrink == 0.025)
         #expect(configuration.sync.sources.first?.domains == ["xn--bcher-kva.example", "sub.example.com"])
         #expect(configuration.sourceFaults.map(\.key) == ["source[0].path"])
+    }
+
+    @Test func addressRulesByDomain() throws {
+        let folder = try TemporaryFolder()
+        let path = try folder.write(
+            """
+            [relay]
+            domains = ["example.com", "example.org", "bücher.example", ".below.example"]
+            [recipients]
+            batv = true
+            patterns = [{ match = "^a", action = "accept" }, { match = "^B", action = "block" }]
+            [replies]
+            unknown = "550 5.1.1 general"
+            [[domain]]
+            name = "BÜCHER.example"
+            subdomains = true
+            srs = true
+            batv = false
+            blocked = ["Old", "jörg@xn--bcher-kva.example", "new@sub.bücher.example"]
+            replies = { unknown = "550 5.1.1 own" }
+            [[source]]
+            name = "s"
+            type = "file"
+            format = "list"
+            path = "list"
+            domains = ["bücher.example", "example.org"]
+            """, as: "postern.toml")
+        let configuration = try Configuration.load(path)
+        #expect(configuration.policy.patterns.map(\.text) == ["^a", "^B"])
+        let general = configuration.domains[0].rules
+        #expect(general.batv && !general.srs && general.subdomains == nil && general.replies.isEmpty)
+        let special = configuration.domains[2].rules
+        #expect(!special.batv && special.srs && special.subdomains == true)
+        #expect(special.blocked == ["old", "jörg"])
+        #expect(configuration.policy.blocked == ["new@sub.xn--bcher-kva.example"])
+        #expect(special.replies[.unknown] == (try ReplyTemplate("550 5.1.1 own", for: .unknown)))
+        // The sync may publish the sub-domains of those that have them.
+        let sync = configuration.syncConfiguration
+        #expect(
+            sync.relayDomains == [
+                "example.com", "example.org", "xn--bcher-kva.example", ".xn--bcher-kva.example", ".below.example",
+            ])
+        #expect(!sync.subdomains)
+        #expect(
+            sync.sources.first?.domains == ["xn--bcher-kva.example", ".xn--bcher-kva.example", "example.org"])
     }
 
     @Test func missingAndUnreadableFiles() throws {

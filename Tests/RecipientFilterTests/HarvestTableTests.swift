@@ -41,7 +41,7 @@ import Testing
         #expect(!table.isOver(client, limit: limit, now: 1_131_000))
     }
 
-    /// Against a list of all events: no window holds more than the limit, and none that an eighth longer doesn't is refused.
+    /// Against a list of all events: no window holds more than the limit, and none that a seventh longer doesn't is refused.
     @Test(arguments: [1, 2, 3] as [UInt64])
     func agreesWithAModel(seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)

@@ -12,6 +12,7 @@ import Testing
         ("user@example.com", []), ("staff@example.com", .internalOnly), ("gone@example.com", .disabled),
         ("both@example.com", [.internalOnly, .disabled]), ("listed+news@example.com", []), ("user@example.org", []),
         ("user@sub.example.com", []), ("user@a.below.example", []), ("abuse+desk@example.com", .disabled),
+        ("user@xn--bcher-kva.example", []), ("grün@xn--bcher-kva.example", []),
     ]
 
     @Test func table() throws {
@@ -36,12 +37,17 @@ import Testing
             try #require(fields.count == 7, "verdicts.cases:\(number)")
             let index = try #require(indexes[fields[2]], "verdicts.cases:\(number): index \(fields[2])")
             let client = ClientStanding(
-                isTrusted: fields[1].hasPrefix("trusted"), isOverHarvestLimit: fields[1].hasSuffix("harvester"))
+                isTrusted: fields[1].hasPrefix("trusted"), isOverHarvestLimit: fields[1].contains("harvester"),
+                isBounce: fields[1].hasSuffix("bounce"))
             let verdict = policy.verdict(
                 for: Result { () throws(AddressError) in try RecipientAddress(path: fields[0]) }, client: client,
                 index: index, now: Self.now)
             let observed = verdict.action != .accept && policy.observes(verdict) ? " observed" : ""
-            let reply = verdict.reply.map { "\(policy.template($0).code) \(policy.template($0).enhancedCode)" } ?? "-"
+            let reply =
+                verdict.reply.map { kind in
+                    let template = policy.template(kind, domain: verdict.domain)
+                    return "\(template.code) \(template.enhancedCode)"
+                } ?? "-"
             let given = [
                 "\(verdict.action.rawValue)\(observed)", verdict.reason.name, "\(verdict.rule)", reply,
             ]
@@ -50,7 +56,7 @@ import Testing
             rows.insert(verdict.rule)
         }
         #expect(cases >= 90)
-        #expect(rows == Set(1...16))
+        #expect(rows == Set(1...18))
     }
 
     /// The policy of a `policy:` line.
@@ -65,6 +71,13 @@ import Testing
             case ("mode", _): rules.observe = value == "observe"
             case ("catch_all", _): rules.catchAll = value == "true"
             case ("delimiter", _): rules.delimiter = value
+            case ("batv", _): rules.batv = value == "true"
+            case ("srs", _): rules.srs = value == "true"
+            case ("own_subdomains", _): rules.subdomains = value == "true"
+            case ("own_blocked", _): rules.blocked = value.split(separator: ",").map(String.init)
+            case (_, _) where key.hasPrefix("own_replies."):
+                let kind = try #require(ReplyKind(key: String(key.dropFirst("own_replies.".count))))
+                rules.replies[kind] = try ReplyTemplate(value, for: kind)
             case ("index_missing", _): rules.indexMissing = value == "accept" ? .accept : .tempfail
             case ("index_stale", "keep"): rules.indexStale = nil
             case ("index_stale", _): rules.indexStale = value == "accept" ? .accept : .tempfail
@@ -86,6 +99,9 @@ import Testing
             case "subdomains": settings.subdomains = value == "true"
             case "always": settings.always = value.split(separator: ",").map(String.init)
             case "blocked": settings.blocked = value.split(separator: ",").map(String.init)
+            case "accept", "block":
+                let action: RecipientPattern.Action = key == "accept" ? .accept : .block
+                settings.patterns.append(try RecipientPattern(value, action: action))
             case "expected": settings.indexExpected = value == "true"
             case "max_age": settings.maximumIndexAge = nil
             case _ where key.hasPrefix("replies."):
@@ -95,7 +111,7 @@ import Testing
             }
         }
         settings.observe = global.observe
-        for name in ["example.com", "example.org", ".below.example"] {
+        for name in ["example.com", "example.org", ".below.example", "xn--bcher-kva.example"] {
             var rules = global
             for (key, value) in overrides[name] ?? [] { try set(&rules, key, value) }
             settings.domains.append((name: name, rules: rules, tag: UInt32(settings.domains.count)))

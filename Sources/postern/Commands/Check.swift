@@ -33,6 +33,8 @@ struct Check: ParsableCommand {
     var client: String?
     @Flag(help: "Judge as for a client that has logged in.")
     var authenticated = false
+    @Flag(help: "Judge as a recipient of a bounce, MAIL FROM:<>.")
+    var bounce = false
     @Option(help: "text or json.")
     var format = OutputFormat.text
 
@@ -53,7 +55,7 @@ struct Check: ParsableCommand {
         let policy = configuration.compiledPolicy { _ in 0 }
         let standing = ClientStanding(
             isTrusted: policy.trusts(client.flatMap { try? ClientAddress($0) })
-                || authenticated && configuration.policy.trustAuthenticated)
+                || authenticated && configuration.policy.trustAuthenticated, isBounce: bounce)
         let index = try snapshot(configuration)
         if batch {
             try BatchCheck(policy: policy, standing: standing, index: index).run()

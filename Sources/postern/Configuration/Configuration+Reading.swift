@@ -77,7 +77,7 @@ private struct ConfigurationReader {
         readRelay(top.section("relay"), &configuration)
         readDomains(top.sections("domain"), &configuration)
         readHarvest(top.section("harvest"), &configuration)
-        readReplies(top.section("replies"), &configuration)
+        configuration.policy.replies = readReplies(top.section("replies"))
         let index = top.section("index")
         readIndex(index, &configuration)
         readSync(top.section("sync"), &configuration)
@@ -193,7 +193,8 @@ private struct ConfigurationReader {
                 }
             }
         }
-        if let delimiter = delimiter(table) { configuration.rules.delimiter = delimiter }
+        readAddressRules(table, &configuration.rules)
+        configuration.policy.patterns = readPatterns(table.sections("patterns"))
         configuration.policy.blocked = (table.strings("blocked") ?? []).enumerated().compactMap { index, text in
             if let address = try? RecipientAddress(path: text), address.hasDomain { return address.key }
             table.fault(
@@ -201,6 +202,34 @@ private struct ConfigurationReader {
             return nil
         }
         table.finish()
+    }
+
+    /// The keys that `[recipients]` and `[[domain]]` share.
+    private func readAddressRules(_ table: ConfigurationTable, _ rules: inout Policy.Rules) {
+        if let delimiter = delimiter(table) { rules.delimiter = delimiter }
+        if let batv = table.bool("batv") { rules.batv = batv }
+        if let srs = table.bool("srs") { rules.srs = srs }
+    }
+
+    private func readPatterns(_ tables: [ConfigurationTable]) -> [RecipientPattern] {
+        if let table = tables.dropFirst(1_000).first {
+            table.fault("match", "is one pattern too many; accepted: at most 1000")
+        }
+        return tables.compactMap { table in
+            defer { table.finish() }
+            let action = table.choice("action", ["accept": RecipientPattern.Action.accept, "block": .block])
+            if !table.has("action") { table.fault("action", "is missing; accepted: \"accept\", \"block\"") }
+            guard let text = table.string("match") else {
+                if !table.has("match") { table.fault("match", "is missing; accepted: a regular expression") }
+                return nil
+            }
+            do {
+                return try RecipientPattern(text, action: action ?? .block)
+            } catch {
+                table.fault("match", "\"\(text.escapedForMessage)\" \(error)")
+                return nil
+            }
+        }
     }
 
     private func readPolicy(_ table: ConfigurationTable, _ configuration: inout Configuration) {
@@ -230,12 +259,21 @@ private struct ConfigurationReader {
 
     private func readDomains(_ tables: [ConfigurationTable], _ configuration: inout Configuration) {
         var seen: Set<String> = []
-        for table in tables {
+        // A domain that takes its sub-domains in may stand behind the table of one of these.
+        let listed = Set(configuration.domains.map(\.name))
+        func isListed(_ table: ConfigurationTable) -> Bool {
+            table.has("name")
+                && table.string("name").flatMap { try? DomainName($0).aLabel }.map(listed.contains) == true
+        }
+        for table in tables.filter(isListed) + tables.filter({ !isListed($0) }) {
             defer { table.finish() }
             var rules = configuration.rules
             readRules(table, &rules)
+            readAddressRules(table, &rules)
             if let catchAll = table.bool("catch_all") { rules.catchAll = catchAll }
-            if let delimiter = delimiter(table) { rules.delimiter = delimiter }
+            if let subdomains = table.bool("subdomains") { rules.subdomains = subdomains }
+            rules.replies = readReplies(table.section("replies"))
+            let blocked = table.strings("blocked") ?? []
             guard let text = table.string("name") else {
                 if !table.has("name") { table.fault("name", "is missing; accepted: one of the relay domains") }
                 continue
@@ -246,6 +284,7 @@ private struct ConfigurationReader {
                 continue
             }
             let name = (isDotted ? "." : "") + domain.aLabel
+            readBlocked(blocked, of: name, table, &rules, &configuration.policy)
             guard seen.insert(name).inserted else {
                 table.fault("name", "\"\(text)\" has a [[domain]] already; accepted: one for each domain")
                 continue
@@ -264,11 +303,32 @@ private struct ConfigurationReader {
         }
     }
 
+    /// A domain's own blocked recipients: local parts, or addresses at the domain or, where it has these, its sub-domains.
+    private func readBlocked(
+        _ texts: [String], of domain: String, _ table: ConfigurationTable, _ rules: inout Policy.Rules,
+        _ policy: inout Policy.Settings
+    ) {
+        for (index, text) in texts.enumerated() {
+            let address = try? RecipientAddress(path: text.contains("@") ? text : "\(text)@\(domain.trimmingDot)")
+            if let address, !text.contains("@") || address.domain == domain {
+                rules.blocked.append(address.localPart)
+            } else if let address, address.domain.hasSuffix(".\(domain.trimmingDot)") {
+                policy.blocked.append(address.key)
+            } else {
+                table.fault(
+                    "blocked[\(index)]",
+                    "\"\(text.escapedForMessage)\" is no recipient of \(domain); accepted: a local part, such as "
+                        + "\"old-list\", or an address there")
+            }
+        }
+    }
+
     /// Whether the domain is one by way of `relay.subdomains` or of an entry with a leading dot.
     private func isBelowRelayDomain(_ name: String, _ configuration: Configuration) -> Bool {
         configuration.domains.contains { relay in
             relay.name.hasPrefix(".")
-                ? name.hasSuffix(relay.name) : configuration.policy.subdomains && name.hasSuffix(".\(relay.name)")
+                ? name.hasSuffix(relay.name)
+                : configuration.coversSubdomains(relay) && name.hasSuffix(".\(relay.name)")
         }
     }
 
@@ -285,16 +345,18 @@ private struct ConfigurationReader {
         table.finish()
     }
 
-    private func readReplies(_ table: ConfigurationTable, _ configuration: inout Configuration) {
+    private func readReplies(_ table: ConfigurationTable) -> [ReplyKind: ReplyTemplate] {
+        var replies: [ReplyKind: ReplyTemplate] = [:]
         for kind in ReplyKind.allCases {
             guard let text = table.string(kind.key) else { continue }
             do {
-                configuration.policy.replies[kind] = try ReplyTemplate(text, for: kind)
+                replies[kind] = try ReplyTemplate(text, for: kind)
             } catch {
                 table.fault(kind.key, "\"\(text.escapedForMessage)\" \(error)")
             }
         }
         table.finish()
+        return replies
     }
 
     private func readIndex(_ table: ConfigurationTable, _ configuration: inout Configuration) {
@@ -428,4 +490,9 @@ private struct ConfigurationReader {
         guard !path.hasPrefix("/") else { return path }
         return URL(fileURLWithPath: path, relativeTo: URL(fileURLWithPath: file).deletingLastPathComponent()).path
     }
+}
+
+extension String {
+    /// The domain that an entry with a leading dot is of the sub-domains of.
+    fileprivate var trimmingDot: String { hasPrefix(".") ? String(dropFirst()) : self }
 }

@@ -74,7 +74,31 @@ struct Configuration: Sendable {
             statePath: sync.state, indexPath: index.path, interval: .seconds(sync.interval),
             maxShrink: sync.maximumShrink,
             minimum: sync.minimum, canaries: sync.canaries, maxAge: .seconds(index.maximumAge),
-            relayDomains: Set(domains.map(\.name)), subdomains: policy.subdomains, sources: sync.sources)
+            relayDomains: withSubdomains(Set(domains.map(\.name))), subdomains: !hasOwnSubdomains && policy.subdomains,
+            sources: sync.sources.map { source in
+                var source = source
+                source.domains = source.domains.map(withSubdomains)
+                return source
+            })
+    }
+
+    /// Whether some domain says of its sub-domains something else than `relay.subdomains` says of all.
+    private var hasOwnSubdomains: Bool { domains.contains { coversSubdomains($0) != policy.subdomains } }
+
+    /// Names of domains, with one that begins with a dot for each whose sub-domains are relay domains too; where all are alike
+    /// in this, the names alone.
+    private func withSubdomains(_ names: Set<String>) -> Set<String> {
+        guard hasOwnSubdomains else { return names }
+        return names.union(
+            names.filter { name in
+                let relay = domains.first { $0.name == name } ?? domains.first { name.hasSuffix(".\($0.name)") }
+                return relay.map(coversSubdomains) ?? false
+            }.map { ".\($0)" })
+    }
+
+    /// Whether the sub-domains of a relay domain are relay domains too.
+    func coversSubdomains(_ domain: RelayDomain) -> Bool {
+        domain.name.hasPrefix(".") ? policy.subdomains : domain.rules.subdomains ?? policy.subdomains
     }
 
     /// The policy, each domain tagged by `tag`.

@@ -36,6 +36,10 @@ struct ConfigurationLines: Sendable {
             } else if trimmed.hasPrefix("[") {
                 guard let name = Self.name(trimmed.dropFirst()) else { continue }
                 prefix = name
+                // [domain.replies] belongs to the last [[domain]].
+                if let dot = name.firstIndex(of: "."), let count = counts[String(name[..<dot])] {
+                    prefix = "\(name[..<dot])[\(count - 1)]\(name[dot...])"
+                }
                 lines[prefix] = number
             } else if let equals = trimmed.firstIndex(of: "="), !trimmed.hasPrefix("#") {
                 let key = trimmed[..<equals].filter { $0 != " " && $0 != "\t" && $0 != "\"" && $0 != "'" }

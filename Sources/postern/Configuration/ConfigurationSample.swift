@@ -25,12 +25,19 @@ enum ConfigurationSample {
         # always = ["postmaster", "abuse"]   # local parts that every relay domain accepts
         # delimiter = "+"                 # user+detail is judged as user; "" turns it off
         # blocked = ["old-list@example.com"]   # refused, whatever the sources say
+        # batv = false                    # true: prvs=1234abcdef=user is judged as user
+        # srs = false                     # true: bounces to SRS0=...=user, as a forwarder behind this gateway writes, are accepted
+        # Regular expressions, looked for in the whole address in small letters; the first that matches counts.
+        # patterns = [{ match = '^lst-[0-9]+@example\.com$', action = "accept" }]   # or "block"
 
-        # Settings for one domain; mode, catch_all, delimiter and the keys of [policy] may stand here.
+        # Settings for one domain. The keys of [policy], [recipients] delimiter, batv and srs may stand here, too.
         # [[domain]]
         # name = "example.org"
         # catch_all = true                # accept every recipient
         # mode = "observe"                # judge and log, but refuse nothing
+        # subdomains = true               # its sub-domains as itself
+        # blocked = ["old-list"]          # local parts, or addresses there; beside those of [recipients]
+        # replies = { unknown = "550 5.1.1 Nobody of that name at {domain}" }
 
         [policy]
         # Begin with "observe": nothing is refused, and `postern report` shows what would have been.

@@ -1,0 +1,113 @@
+/// Patterns as one nondeterministic automaton (Thompson's construction), from which ``PatternAutomaton`` makes its table.
+struct PatternProgram {
+    enum State {
+        case bytes(ByteSet, Int)
+        case split(Int, Int)
+        case start(Int)
+        case end(Int)
+        /// The pattern of this number matches.
+        case match(Int)
+    }
+
+    /// More would take too long to make a table of.
+    private static let maximumStates = 10_000
+
+    private(set) var states: [State] = []
+    /// The first state of each pattern.
+    private(set) var entries: [Int] = []
+    /// The pattern that a state belongs to.
+    private(set) var owners: [Int] = []
+
+    init(_ patterns: [PatternNode]) throws(PatternError) {
+        for (number, pattern) in patterns.enumerated() {
+            let last = try append(.match(number), number)
+            entries.append(try compile(pattern, before: last, number))
+        }
+    }
+
+    private mutating func append(_ state: State, _ owner: Int) throws(PatternError) -> Int {
+        guard states.count < Self.maximumStates else {
+            throw PatternError(
+                "is too large; accepted: expressions with fewer or smaller counted repeats such as (…){100}")
+        }
+        states.append(state)
+        owners.append(owner)
+        return states.count - 1
+    }
+
+    /// Compiles a node that goes on to the state `next`, and returns its first state.
+    private mutating func compile(_ node: PatternNode, before next: Int, _ owner: Int) throws(PatternError) -> Int {
+        switch node {
+        case .bytes(let set): return try append(.bytes(set, next), owner)
+        case .start: return try append(.start(next), owner)
+        case .end: return try append(.end(next), owner)
+        case .sequence(let parts):
+            var next = next
+            for part in parts.reversed() { next = try compile(part, before: next, owner) }
+            return next
+        case .choice(let branches):
+            var first: Int?
+            for branch in branches.reversed() {
+                let entry = try compile(branch, before: next, owner)
+                if let other = first { first = try append(.split(entry, other), owner) } else { first = entry }
+            }
+            return first ?? next
+        case .repeated(let inner, let minimum, let maximum):
+            var entry = next
+            if let maximum {
+                for _ in minimum..<maximum {
+                    entry = try append(.split(try compile(inner, before: entry, owner), next), owner)
+                }
+            } else {
+                entry = try append(.split(next, next), owner)
+                states[entry] = .split(try compile(inner, before: entry, owner), next)
+            }
+            for _ in 0..<minimum { entry = try compile(inner, before: entry, owner) }
+            return entry
+        }
+    }
+
+    /// The states that can be reached without a byte and from which something follows, in order.
+    ///
+    /// - Parameters:
+    ///   - isAtStart: whether nothing has been read yet.
+    ///   - isAtEnd: whether nothing more follows.
+    func closure(_ seeds: [Int], isAtStart: Bool, isAtEnd: Bool) -> [Int] {
+        var seen = Set<Int>()
+        var pending = seeds
+        var kept: [Int] = []
+        while let number = pending.popLast() {
+            guard seen.insert(number).inserted else { continue }
+            switch states[number] {
+            case .bytes, .match: kept.append(number)
+            case .split(let first, let second):
+                pending.append(first)
+                pending.append(second)
+            case .start(let next): if isAtStart { pending.append(next) }
+            case .end(let next):
+                kept.append(number)
+                if isAtEnd { pending.append(next) }
+            }
+        }
+        return pruned(kept)
+    }
+
+    /// Once a pattern has matched, those after it don't count.
+    private func pruned(_ kept: [Int]) -> [Int] {
+        let first = kept.lazy.compactMap { number in
+            if case .match(let pattern) = states[number] { pattern } else { nil as Int? }
+        }.min()
+        guard let first else { return kept.sorted() }
+        return kept.filter { number in
+            if case .match(let pattern) = states[number] { return pattern == first }
+            return owners[number] < first
+        }.sorted()
+    }
+
+    /// The first pattern that matches if the text ends in these states.
+    func matchAtEnd(_ set: [Int], isAtStart: Bool) -> Int? {
+        closure(set, isAtStart: isAtStart, isAtEnd: true).lazy.compactMap { number in
+            if case .match(let pattern) = states[number] { pattern } else { nil as Int? }
+        }.min()
+    }
+}

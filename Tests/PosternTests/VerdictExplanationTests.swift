@@ -1,0 +1,92 @@
+import Foundation
+import MailAddress
+import RecipientFilter
+import RecipientIndex
+import TestSupport
+import Testing
+
+@testable import postern
+
+/// What `postern check` says of verdicts that the configuration alone explains.
+@Suite struct VerdictExplanationTests {
+    private static let toml = """
+        [relay]
+        domains = ["example.com", "example.org"]
+        [recipients]
+        blocked = ["old@example.com", "old@example.org"]
+        patterns = [
+            { match = "^lst-0", action = "block" },
+            { match = "^lst-[0-9]+@", action = "accept" },
+        ]
+        srs = true
+        [[domain]]
+        name = "example.org"
+        batv = true
+        srs = false
+        blocked = ["gone"]
+        [domain.replies]
+        unknown = "550 5.1.10 <{recipient}>: none of {domain}"
+        """
+
+    private func explanation(_ address: String, bounce: Bool = false) throws -> VerdictExplanation {
+        let folder = try TemporaryFolder()
+        let configuration = try Configuration.load(folder.write(Self.toml, as: "postern.toml"))
+        var builder = IndexBuilder()
+        builder.add("user@example.org", [])
+        _ = try builder.publish(to: folder.file("index"), sources: [])
+        return VerdictExplanation(
+            of: address, client: nil, standing: ClientStanding(isBounce: bounce),
+            index: try IndexSnapshot(path: folder.file("index")), policy: configuration.compiledPolicy { _ in 0 },
+            configuration: configuration)
+    }
+
+    private func place(_ explanation: VerdictExplanation) -> [String] {
+        explanation.decidedBy.map { setting in
+            "\(setting.key) \(setting.place.flatMap { $0.split(separator: ":").last.map(String.init) } ?? "-")"
+        }
+    }
+
+    @Test func patterns() throws {
+        let accepted = try explanation("lst-7@example.com")
+        #expect(accepted.reason == "pattern" && accepted.rule == 17 && accepted.action == .accept)
+        #expect(place(accepted) == ["recipients.patterns[1] 5"])
+        #expect(accepted.text.contains("match '^lst-[0-9]+@', action accept"))
+        let blocked = try explanation("lst-07@example.com")
+        #expect(blocked.reason == "pattern" && blocked.rule == 7 && blocked.action == .reject)
+        #expect(blocked.explanation == "a pattern blocks this recipient")
+        #expect(place(blocked) == ["recipients.patterns[0] 5"])
+    }
+
+    @Test func blockedHereOrThere() throws {
+        #expect(try place(explanation("gone@example.org")) == ["domain[0].blocked 14"])
+        #expect(try place(explanation("gone+x@example.org")) == ["domain[0].blocked 14"])
+        // The domain has a list of its own, but it isn't that one.
+        #expect(try place(explanation("old@example.org")) == ["recipients.blocked 4"])
+        #expect(try place(explanation("old@example.com")) == ["recipients.blocked 4"])
+    }
+
+    @Test func bounceTags() throws {
+        let inner = try explanation("prvs=1234abcdef=user+x@example.org")
+        #expect(inner.action == .accept && inner.rule == 13)
+        #expect(inner.judgedAs == "user+x@example.org")
+        #expect(inner.lookedUp == ["user+x@example.org", "user@example.org"])
+        #expect(inner.text.contains("judged as   user+x@example.org (the address inside a BATV one)"))
+        let plain = try explanation("prvs=1234abcdef=user@example.com")
+        #expect(plain.action == .reject && plain.judgedAs == nil)
+    }
+
+    @Test func forwarders() throws {
+        let address = "SRS0=hhhh=tt=example.net=someone"
+        let bounce = try explanation("\(address)@example.com", bounce: true)
+        #expect(bounce.reason == "srs" && bounce.rule == 18)
+        #expect(place(bounce) == ["recipients.srs 9"])
+        #expect(try explanation("\(address)@example.com").explanation.contains("takes bounces only"))
+        let off = try explanation("\(address)@example.org", bounce: true)
+        #expect(off.reason == "unknown" && off.explanation.contains("recipients.srs isn't set"))
+    }
+
+    @Test func ownReplies() throws {
+        #expect(try explanation("nobody@example.org").reply == "550 5.1.10 <nobody@example.org>: none of example.org")
+        #expect(try explanation("nobody@example.com").reply?.hasPrefix("550 5.1.1 ") == true)
+    }
+}
