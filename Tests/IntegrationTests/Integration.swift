@@ -10,7 +10,7 @@ enum Requirements {
 }
 
 /// Postern beside a real Postfix. The suites run one after the other: each test has daemons of its own.
-@Suite(.serialized, .enabled(if: Requirements.areMet, Requirements.comment)) enum Integration {}
+@Suite(.serialized, .oneAtATime, .enabled(if: Requirements.areMet, Requirements.comment)) enum Integration {}
 
 /// The lines of a data file beside the tests, without comments and empty ones.
 func cases(_ name: String) throws -> [[String]] {

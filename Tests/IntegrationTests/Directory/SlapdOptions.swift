@@ -1,0 +1,85 @@
+/// What a test may choose about its slapd.
+struct SlapdOptions {
+    /// RFC 4533 content synchronisation.
+    enum ContentSync {
+        case off
+        /// With the overlay syncprov.
+        ///
+        /// - sessionLog: how many deletes it remembers; nil: none, so that a refresh names all entries that are still there.
+        /// - reloadHint: whether a client that asks for it is told that its cookie is too old, in place of that.
+        case on(sessionLog: Int? = nil, reloadHint: Bool = false)
+    }
+
+    /// Who the user of the test's process is, over ldapi with SASL EXTERNAL.
+    enum ExternalIdentity {
+        case nobody, service, administrator
+    }
+
+    var contentSync = ContentSync.off
+    /// For ldaps:// and StartTLS; none: neither is offered.
+    var certificate: TestAuthority.Certificate?
+    var external = ExternalIdentity.service
+    /// How many entries a search of the service account gives; nil: all. It holds for paged results too.
+    var sizeLimit: Int?
+    /// How many people the directory begins with, `SlapdInstance.person(0)` and on.
+    var people = 0
+    /// Further entries at the beginning, below the suffix.
+    var ldif = ""
+    /// Lines of slapd.conf, before the database's and at the end of it.
+    var globalLines: [String] = []
+    var databaseLines: [String] = []
+
+    /// Attributes for mail that Debian's schemas don't have, and some for flags and domains; below OpenLDAP's arc for
+    /// experiments.
+    static let schema = """
+        attributetype ( 1.3.6.1.4.1.4203.666.1.8025.1 NAME 'mailAlternateAddress'
+          EQUALITY caseIgnoreIA5Match SUBSTR caseIgnoreIA5SubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 )
+        attributetype ( 1.3.6.1.4.1.4203.666.1.8025.2 NAME 'mailAcceptingGeneralId'
+          EQUALITY caseIgnoreIA5Match SUBSTR caseIgnoreIA5SubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 )
+        attributetype ( 1.3.6.1.4.1.4203.666.1.8025.3 NAME 'posternInternalOnly'
+          EQUALITY booleanMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.7 SINGLE-VALUE )
+        attributetype ( 1.3.6.1.4.1.4203.666.1.8025.4 NAME 'posternDisabled'
+          EQUALITY booleanMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.7 SINGLE-VALUE )
+        attributetype ( 1.3.6.1.4.1.4203.666.1.8025.5 NAME 'posternRelayDomain'
+          EQUALITY caseIgnoreIA5Match SUBSTR caseIgnoreIA5SubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 )
+        objectclass ( 1.3.6.1.4.1.4203.666.3.8025.1 NAME 'posternRecipient' SUP top AUXILIARY
+          MAY ( mail $ mailAlternateAddress $ mailAcceptingGeneralId $ posternInternalOnly $ posternDisabled
+            $ posternRelayDomain ) )
+        """
+
+    /// The parts of slapd.conf that follow from the choices, before the database and in it.
+    func global(uid: UInt32, gid: UInt32) -> [String] {
+        var lines = globalLines
+        if let certificate {
+            lines += [
+                "TLSCACertificateFile \(certificate.authorityFile)",
+                "TLSCertificateFile \(certificate.certificateFile)",
+                "TLSCertificateKeyFile \(certificate.keyFile)",
+            ]
+        }
+        let identity: String? =
+            switch external {
+            case .nobody: nil
+            case .service: SlapdInstance.bindDN
+            case .administrator: SlapdInstance.administratorDN
+            }
+        if let identity {
+            let peer = #"gidNumber=\#(gid)[+]uidNumber=\#(uid),cn=peercred,cn=external,cn=auth"#
+            lines.append(#"authz-regexp "\#(peer)" "\#(identity)""#)
+        }
+        return lines
+    }
+
+    var database: [String] {
+        var lines = databaseLines
+        // The server's own default would be 500, for any but the administrator.
+        let limit = sizeLimit.map { "\($0)" } ?? "unlimited"
+        lines.append(#"limits dn.exact="\#(SlapdInstance.bindDN)" size=\#(limit)"#)
+        if case .on(let sessionLog, let reloadHint) = contentSync {
+            lines.append("overlay syncprov")
+            if let sessionLog { lines.append("syncprov-sessionlog \(sessionLog)") }
+            if reloadHint { lines.append("syncprov-reloadhint TRUE") }
+        }
+        return lines
+    }
+}
