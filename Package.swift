@@ -28,14 +28,17 @@ let package = Package(
     targets: [
         .systemLibrary(name: "CMilter", pkgConfig: "milter", providers: [.apt(["libmilter-dev"])]),
         .systemLibrary(name: "CIDN2", pkgConfig: "libidn2", providers: [.apt(["libidn2-dev"])]),
+        .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev", "libsasl2-dev"])]),
+        .systemLibrary(name: "CGnuTLS", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
 
         .target(name: "Milter", dependencies: ["CMilter"], swiftSettings: settings),
         .target(name: "MailAddress", dependencies: ["CIDN2"], swiftSettings: settings),
         .target(name: "RecipientIndex", swiftSettings: settings),
         .target(
             name: "DirectorySync",
-            dependencies: ["MailAddress", "RecipientIndex", .product(name: "GRDB", package: "GRDB.swift")],
-            swiftSettings: settings),
+            dependencies: [
+                "CGnuTLS", "CLDAP", "MailAddress", "RecipientIndex", .product(name: "GRDB", package: "GRDB.swift"),
+            ], swiftSettings: settings),
         .target(
             name: "RejectionLog", dependencies: [.product(name: "GRDB", package: "GRDB.swift")],
             swiftSettings: settings),

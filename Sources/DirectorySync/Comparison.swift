@@ -16,6 +16,9 @@ struct Comparison {
     var catchAllDomains = 0
     /// How many addresses the new list has, catch-all domains among them.
     var listed = 0
+    /// The same of the old list.
+    var listedBefore = 0
+    var catchAllDomainsBefore = 0
     /// By source, in the order of the configuration, then those that are no longer configured.
     var sources: [Tally]
     var duplicates: [Int]
@@ -31,9 +34,51 @@ struct Comparison {
     /// Entries to write and to delete; their tags are places in `sources`.
     let upserts: SpillFile
     let deletions: SpillFile
+    /// The published snapshot with the changes made to it; nil where the new one is made from the state.
+    var edited: IndexBuilder?
 
-    var changesEntries: Bool { upserts.count > 0 || deletions.count > 0 }
     var changesRecipients: Bool { added.count + removed.count + changed.count > 0 }
+}
+
+/// Which entries of a source in the state stay as they are.
+enum Retention {
+    /// All: the source wasn't read, or hasn't changed.
+    case all
+    /// None: it was read anew.
+    case none
+    /// All but those of some objects.
+    case unless(ObjectChanges)
+}
+
+extension Comparison {
+    /// Makes the counts of a walk over some addresses those of the whole list, from what was known of it before.
+    ///
+    /// - Parameters:
+    ///   - sourcesBefore: how many addresses each source listed.
+    ///   - domainsBefore: how many addresses each domain had.
+    mutating func widen(
+        listed: Int, catchAllDomains: Int, sourcesBefore: [Int], domainsBefore: [String: Int], relay: DomainSet
+    ) {
+        self.listed += listed - listedBefore
+        self.catchAllDomains += catchAllDomains - catchAllDomainsBefore
+        for (place, before) in sourcesBefore.enumerated() {
+            sources[place].after += before - sources[place].before
+            sources[place].before = before
+        }
+        for (name, before) in domainsBefore {
+            let number = domains.insert(name)
+            if number == byDomain.count { byDomain.append(.init()) }
+            byDomain[number].after += before - byDomain[number].before
+            byDomain[number].before = before
+        }
+        total = .init(before: 0, after: 0, lost: total.lost)
+        for (number, tally) in byDomain.enumerated() {
+            var name = domains.name(number)
+            guard name.withUTF8({ relay.contains($0) }) else { continue }
+            total.before += tally.before
+            total.after += tally.after
+        }
+    }
 }
 
 /// Walks the state's entries and the sorted new ones side by side, once, in memory that doesn't grow with either.
@@ -47,8 +92,8 @@ struct Comparer {
 
     private var result: Comparison
     private let intake: EntryIntake
-    /// For each source, whether its entries in the state stay as they are.
-    private let retained: [Bool]
+    /// For each source, which of its entries in the state stay as they are.
+    private let retained: [Retention]
     /// Places of the sources by their ids in the state.
     private let places: [Int: Int]
     private let relay: DomainSet
@@ -65,13 +110,14 @@ struct Comparer {
     private var relayed: [Bool] = []
 
     /// - Parameters:
-    ///   - retained: for each place of a source, whether the state's entries stand for it.
+    ///   - retained: for each place of a source, which of the state's entries stand for it.
     ///   - places: by the source's id in the state.
     ///   - canaries: keys in order.
     ///   - foreign: a published snapshot that the state knows nothing of.
+    ///   - edited: the published snapshot, if that is to be changed.
     init(
-        intake: EntryIntake, retained: [Bool], places: [Int: Int], relay: DomainSet, canaries: [[UInt8]],
-        foreign: IndexSnapshot?, folder: String, check: @escaping () throws(SyncError) -> Void
+        intake: EntryIntake, retained: [Retention], places: [Int: Int], relay: DomainSet, canaries: [[UInt8]],
+        foreign: IndexSnapshot?, edited: IndexBuilder?, folder: String, check: @escaping () throws(SyncError) -> Void
     ) {
         self.intake = intake
         self.retained = retained
@@ -84,11 +130,11 @@ struct Comparer {
             sources: .init(repeating: .init(), count: retained.count),
             duplicates: .init(repeating: 0, count: retained.count),
             canariesFound: .init(repeating: false, count: canaries.count), upserts: SpillFile(folder: folder),
-            deletions: SpillFile(folder: folder))
+            deletions: SpillFile(folder: folder), edited: edited)
     }
 
-    mutating func compare(_ database: Database) throws(SyncError) -> Comparison {
-        let cursor = try EntryCursor(database)
+    /// - Parameter cursor: all entries of the state, or those of the addresses that may have changed.
+    mutating func compare(_ cursor: consuming EntryCursor) throws(SyncError) -> Comparison {
         let sorted = try intake.finish()
         var stored = try cursor.next()
         var pulled = try next(sorted)
@@ -154,13 +200,21 @@ struct Comparer {
         first.source == second.source && objects[first.object] == objects[second.object]
     }
 
+    private func retains(_ item: Item) -> Bool {
+        switch retained[item.source] {
+        case .all: true
+        case .none: false
+        case .unless(let changes): !changes.replaces(objects[item.object])
+        }
+    }
+
     /// Settles the address at hand: what is written, what it counts for.
     private mutating func reconcile() throws(SyncError) {
         var before: RecipientFlags?
         var after: RecipientFlags?
         for item in old {
             before = before?.merged(with: item.flags) ?? item.flags
-            if retained[item.source] {
+            if retains(item) {
                 after = after?.merged(with: item.flags) ?? item.flags
             } else if !new.contains(where: { isSameListing($0, item) }) {
                 try write(item, to: result.deletions)
@@ -184,11 +238,12 @@ struct Comparer {
                 relayed.append(relay.contains(key.slice(at + 1..<key.count)))
             }
             let isLost = before != nil && after == nil && relayed[domain]
-            if relayed[domain] {
-                Self.add(before != nil, after != nil, isLost, to: &result.byDomain[domain])
-                Self.add(before != nil, after != nil, isLost, to: &result.total)
-            }
+            Self.add(before != nil, after != nil, isLost, to: &result.byDomain[domain])
+            if relayed[domain] { Self.add(before != nil, after != nil, isLost, to: &result.total) }
             countSources(isLost: isLost)
+            if before != after { result.edited?.set(key, after) }
+            if before != nil { result.listedBefore += 1 }
+            if before?.contains(.catchAll) == true { result.catchAllDomainsBefore += 1 }
             switch (before, after) {
             case (nil, .some): result.added.append(key)
             case (.some, nil): result.removed.append(key)
@@ -210,15 +265,19 @@ struct Comparer {
 
     /// Counts the address once for each source that lists it, though several of its objects may.
     private mutating func countSources(isLost: Bool) {
+        // A source's items are neighbours in both.
         for (index, item) in old.enumerated() where index == 0 || old[index - 1].source != item.source {
             result.sources[item.source].before += 1
-            if retained[item.source] { result.sources[item.source].after += 1 }
+            if isKept(by: item.source) { result.sources[item.source].after += 1 }
             if isLost { result.sources[item.source].lost += 1 }
         }
-        for (index, item) in new.enumerated() where index == 0 || new[index - 1].source != item.source {
+        for (index, item) in new.enumerated()
+        where (index == 0 || new[index - 1].source != item.source) && !isKept(by: item.source) {
             result.sources[item.source].after += 1
         }
     }
+
+    private func isKept(by source: Int) -> Bool { old.contains { $0.source == source && retains($0) } }
 
     private static func add(_ before: Bool, _ after: Bool, _ lost: Bool, to tally: inout Comparison.Tally) {
         if before { tally.before += 1 }

@@ -8,10 +8,14 @@ struct EntryCursor: ~Copyable {
     private let database: OpaquePointer?
     private let statement: OpaquePointer?
 
-    init(_ database: Database) throws(SyncError) {
+    /// - Parameter affected: whether to give those entries only whose addresses are in `AffectedAddresses`.
+    init(_ database: Database, affected: Bool = false) throws(SyncError) {
         self.database = database.sqliteConnection
-        statement = try prepare(
-            "SELECT address, source, object, flags FROM entry ORDER BY address, source, object", self.database)
+        let rows =
+            affected
+            ? "temp.affected CROSS JOIN entry ON entry.address = affected.address ORDER BY affected.address, source, object"
+            : "entry ORDER BY address, source, object"
+        statement = try prepare("SELECT entry.address, source, object, flags FROM \(rows)", self.database)
     }
 
     deinit {
@@ -31,6 +35,57 @@ struct EntryCursor: ~Copyable {
             object: UnsafeBufferPointer(
                 start: sqlite3_column_blob(statement, 2)?.assumingMemoryBound(to: UInt8.self),
                 count: Int(sqlite3_column_bytes(statement, 2))))
+    }
+}
+
+/// The addresses that changes may concern, in a table that is gone with the connection: those that the changed objects list in the
+/// state, and those that they list now.
+final class AffectedAddresses {
+    private let database: OpaquePointer?
+    private var addition: OpaquePointer?
+    private var search: OpaquePointer?
+
+    init(_ database: Database) throws {
+        try database.execute(
+            sql: """
+                CREATE TEMP TABLE IF NOT EXISTS affected (address TEXT PRIMARY KEY) WITHOUT ROWID;
+                DELETE FROM temp.affected
+                """)
+        self.database = database.sqliteConnection
+        addition = try prepare("INSERT OR IGNORE INTO temp.affected VALUES (?)", self.database)
+        search = try prepare(
+            """
+            INSERT OR IGNORE INTO temp.affected
+            SELECT address FROM entry WHERE source = ? AND object = ? AND object <> x''
+            """, self.database)
+    }
+
+    deinit {
+        sqlite3_finalize(addition)
+        sqlite3_finalize(search)
+    }
+
+    func add(_ key: UnsafeBufferPointer<UInt8>) throws(SyncError) {
+        let text = UnsafeRawPointer(key.baseAddress)?.assumingMemoryBound(to: CChar.self)
+        sqlite3_bind_text(addition, 1, text, Int32(truncatingIfNeeded: key.count), nil)
+        try run(addition)
+    }
+
+    /// Adds what an object lists in the state.
+    func add(object: [UInt8], source: Int64) throws(SyncError) {
+        var failure: SyncError?
+        sqlite3_bind_int64(search, 1, source)
+        object.withUnsafeBytes { bytes in
+            sqlite3_bind_blob(search, 2, bytes.baseAddress, Int32(truncatingIfNeeded: bytes.count), nil)
+            do throws(SyncError) { try run(search) } catch { failure = error }
+        }
+        if let failure { throw failure }
+    }
+
+    private func run(_ statement: OpaquePointer?) throws(SyncError) {
+        let result = sqlite3_step(statement)
+        sqlite3_reset(statement)
+        guard result == SQLITE_DONE else { throw failure("searched", database) }
     }
 }
 

@@ -11,20 +11,20 @@ struct FileSource: RecipientSource {
     let path: String
 
     func pull(
-        since previous: SourceRecord?, into intake: EntryIntake, report: inout SourceReport,
-        check: @escaping () throws(SyncError) -> Void
+        _ request: PullRequest, into intake: EntryIntake, report: inout SourceReport
     ) throws(SyncError) -> Pull {
         for attempt in 0..<5 {
             if attempt > 0 { usleep(100_000) }
-            try check()
+            try request.check()
             let began = Date()
             let file = try TableFile(path, source: configuration.name)
-            if let cursor = previous?.cursor, let seen = try? JSONDecoder().decode(FileStamp.self, from: cursor),
+            if let cursor = request.previous?.cursor,
+                let seen = try? JSONDecoder().decode(FileStamp.self, from: cursor),
                 seen == file.stamp
             {
                 return Pull(reading: .unchanged, asOf: began, cursor: cursor)
             }
-            let parser = try read(file, into: intake, report: &report, check: check)
+            let parser = try read(file, into: intake, report: &report, check: request.check)
             // A file that was written to or replaced meanwhile may have been read half.
             guard file.isUnchanged else { continue }
             guard parser.malformed.count == 0 else {
@@ -57,10 +57,7 @@ struct FileSource: RecipientSource {
             if intake.admits(domain, source: index) {
                 intake.add(Entry(key: key, tag: tag, flags: flags, object: noObject))
             } else {
-                foreign.count += 1
-                if foreign.first.count < 10 {
-                    foreign.first.append("\(String(decoding: key, as: UTF8.self)) (line \(line))")
-                }
+                foreign.note { "\(String(decoding: key, as: UTF8.self)) (line \(line))" }
             }
         }
         report.read = parser.entries

@@ -25,24 +25,26 @@ public func provenance(of key: String, state path: String) -> [Provenance] {
         let sources = Dictionary(
             try SyncState.sources(database).map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         let rows = try Row.fetchAll(
-            database, sql: "SELECT source, flags FROM entry WHERE address = ? ORDER BY source, object", arguments: [key]
+            database, sql: "SELECT source, flags, object FROM entry WHERE address = ? ORDER BY source, object",
+            arguments: [key]
         )
         return (
-            try rows.compactMap { row -> (SourceRecord, RecipientFlags)? in
+            try rows.compactMap { row -> (SourceRecord, RecipientFlags, Data)? in
                 guard let source = sources[try row.value("source")] else { return nil }
                 let flags: Int = try row.value("flags")
-                return (source, RecipientFlags(rawValue: UInt8(truncatingIfNeeded: flags)))
+                return (source, RecipientFlags(rawValue: UInt8(truncatingIfNeeded: flags)), try row.value("object"))
             }, .commit
         )
     }
-    return (found ?? []).map { source, flags in
+    return (found ?? []).map { source, flags, object in
         Provenance(
-            source: source.name, type: source.type, origin: source.configuration.flatMap { origin(of: key, in: $0) },
+            source: source.name, type: source.type,
+            origin: source.configuration.flatMap { origin(of: key, in: $0, object: object) },
             flags: flags, asOf: source.asOf)
     }
 }
 
-private func origin(of key: String, in source: SourceConfiguration) -> String? {
+private func origin(of key: String, in source: SourceConfiguration, object: Data) -> String? {
     switch source.kind {
     case .file(let format, let path):
         guard let file = try? TableFile(path, source: source.name) else { return path }
@@ -55,5 +57,22 @@ private func origin(of key: String, in source: SourceConfiguration) -> String? {
             }
         }
         return found.map { "line \($0) of \(path)" } ?? "\(path), which has changed since"
+    case .command(let command): return "the output of \(command.command[0])"
+    case .directory(let directory): return name(of: object, directory.dialect)
     }
+}
+
+/// How a directory's tools name an entry: `entryUUID 6f1c…`, `objectGUID 6f1c…`; nil where its octets aren't known.
+private func name(of object: Data, _ dialect: DirectoryConfiguration.Dialect) -> String? {
+    let bytes = Array(object.dropFirst())
+    guard bytes.count == 16 else { return nil }
+    // The first three parts of a GUID stand in memory in the byte order of the machines that it was made for.
+    let isGUID = dialect == .activeDirectory
+    let order = isGUID ? [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15] : Array(0..<16)
+    var text = ""
+    for (position, index) in order.enumerated() {
+        if [4, 6, 8, 10].contains(position) { text += "-" }
+        text += (bytes[index] < 16 ? "0" : "") + String(bytes[index], radix: 16)
+    }
+    return (isGUID ? "objectGUID " : "entryUUID ") + text
 }

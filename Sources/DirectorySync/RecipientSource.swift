@@ -1,31 +1,69 @@
 import Foundation
 
-/// Something that recipients are read from. A file gives its whole list or says that it hasn't changed; a directory may give its
-/// list by object (the entries' `object`) and a cursor to go on from.
+/// Something that recipients are read from: it gives its whole list, or what has changed in it since it was last read, or says
+/// that nothing has.
 protocol RecipientSource: Sendable {
     var configuration: SourceConfiguration { get }
 
+    /// The relay domains that the source names; nil if it isn't asked for any. Read before any source is pulled, as they decide
+    /// what each may list.
+    func relayDomains(_ request: PullRequest) throws(SyncError) -> [RelayDomain]?
+
     /// Reads the source into the intake.
-    ///
-    /// - Parameters:
-    ///   - previous: what the state knows of the source, if that was read under the same configuration.
-    ///   - intake: takes the entries.
-    ///   - report: takes the counts.
-    ///   - check: called now and then; throws to give up.
     func pull(
-        since previous: SourceRecord?, into intake: EntryIntake, report: inout SourceReport,
-        check: @escaping () throws(SyncError) -> Void
+        _ request: PullRequest, into intake: EntryIntake, report: inout SourceReport
     ) throws(SyncError) -> Pull
+
+    /// Whether all of it should be read again, lest a change that was missed stays missed.
+    func isReconciliationDue(_ record: SourceRecord, now: Date) -> Bool
+
+    /// A socket that becomes readable when the source has something to tell; nil while it tells nothing by itself.
+    var newsDescriptor: Int32? { get }
+
+    /// Takes in what the source tells, without waiting; whether it is worth a pull.
+    func hasNews() -> Bool
+
+    /// Ends connections that would go on.
+    func hangUp()
+}
+
+extension RecipientSource {
+    func relayDomains(_ request: PullRequest) throws(SyncError) -> [RelayDomain]? { nil }
+    func isReconciliationDue(_ record: SourceRecord, now: Date) -> Bool { false }
+    var newsDescriptor: Int32? { nil }
+    func hasNews() -> Bool { false }
+    func hangUp() {}
+}
+
+/// What a pull may build on.
+struct PullRequest {
+    /// What the state knows of the source, if that was read under the same configuration.
+    var previous: SourceRecord?
+    /// Whether a thread goes on afterwards, for which a connection may be kept that tells of changes.
+    var isStaying = false
+    /// Whether to read all of it, whatever is known.
+    var readsAll = false
+    /// Called now and then; throws to give up.
+    var check: () throws(SyncError) -> Void
 }
 
 /// What a pull came to.
 struct Pull {
-    /// `full`: the intake holds the whole list; `unchanged`: the list in the state is still right.
+    /// `full`: the intake holds the whole list; `changes`: it holds what replaces some objects of the list in the state;
+    /// `unchanged`: the list in the state is still right.
     var reading: SourceReport.Reading
     /// When the source was as it was read.
     var asOf: Date
     /// What the next pull goes on from; kept in the state together with the entries that belong to it.
     var cursor: Data?
+}
+
+/// A relay domain that a source names.
+struct RelayDomain: Codable, Equatable, Sendable {
+    /// The A-label; one that begins with a dot stands for the sub-domains.
+    var name: String
+    /// Whether recipients that nobody lists are known elsewhere, so that all are accepted.
+    var takesAll: Bool
 }
 
 /// Collects the entries of a sync's sources and knows which pull each is from.
@@ -35,6 +73,8 @@ final class EntryIntake {
     private var owners: [Int?] = []
     /// The domains that each source may feed.
     private let filters: [DomainFilter]
+    /// The objects that each pull of changes replaces, by source.
+    private(set) var changes: [Int: ObjectChanges] = [:]
 
     init(folder: String, filters: [DomainFilter], capacity: Int = 8 << 20) {
         sorter = EntrySorter(folder: folder, capacity: capacity)
@@ -44,14 +84,28 @@ final class EntryIntake {
     var failure: SyncError? { sorter.failure }
 
     /// Begins a pull of a source; entries of an earlier one of the same source no longer count.
-    func begin(source: Int) -> Int {
+    ///
+    /// - Parameter changes: whether the entries replace some objects only.
+    func begin(source: Int, changes: Bool = false) -> Int {
         void(source: source)
         owners.append(source)
+        if changes { self.changes[source] = ObjectChanges() }
         return owners.count - 1
     }
 
     func void(source: Int) {
         for tag in owners.indices where owners[tag] == source { owners[tag] = nil }
+        changes[source] = nil
+    }
+
+    /// Notes that an object has changed or gone: of its entries in the state only those stay that come again.
+    func replace(_ object: [UInt8], source: Int) {
+        changes[source]?.replaced.insert(object)
+    }
+
+    /// Notes that of the objects whose names begin so only those are still there that are in the set or are replaced.
+    func keepOnly(_ present: Set<ObjectID>, prefix: UInt8, source: Int) {
+        changes[source]?.present[prefix] = present
     }
 
     func owner(of tag: Int) -> Int? {
@@ -64,6 +118,7 @@ final class EntryIntake {
     }
 
     func add(_ entry: Entry) {
+        if let owner = owner(of: entry.tag) { changes[owner]?.note(entry.key) }
         sorter.add(entry)
     }
 
@@ -77,9 +132,9 @@ struct DomainFilter: Sendable {
     private let relay: DomainSet
     private let own: DomainSet?
 
-    init(_ configuration: SyncConfiguration, _ source: SourceConfiguration) {
-        relay = DomainSet(configuration.relayDomains, subdomains: configuration.subdomains)
-        own = source.domains.map { DomainSet($0, subdomains: configuration.subdomains) }
+    init(relay: DomainSet, _ source: SourceConfiguration, subdomains: Bool) {
+        self.relay = relay
+        own = source.domains.map { DomainSet($0, subdomains: subdomains) }
     }
 
     func admits(_ domain: UnsafeBufferPointer<UInt8>) -> Bool {

@@ -66,7 +66,8 @@ final class SpillFile {
         pending.removeAll(keepingCapacity: true)
     }
 
-    private static func open(in folder: String) throws(SyncError) -> Int32 {
+    /// A file without a name, for reading and writing; the caller closes it.
+    static func open(in folder: String) throws(SyncError) -> Int32 {
         var reason = ""
         // A dry run may not be allowed to write where the state lies.
         for place in [folder, NSTemporaryDirectory()] {

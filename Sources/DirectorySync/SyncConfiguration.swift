@@ -47,6 +47,10 @@ public struct SourceConfiguration: Sendable, Codable, Equatable {
     public enum Kind: Sendable, Codable, Equatable {
         /// A table in source text, read whole whenever it has changed.
         case file(format: TableFormat, path: String)
+        /// The standard output of a program, read at every interval.
+        case command(CommandConfiguration)
+        /// A directory server.
+        case directory(DirectoryConfiguration)
     }
 
     /// Unique among the sources; the state knows a source by it.
@@ -67,6 +71,8 @@ public struct SourceConfiguration: Sendable, Codable, Equatable {
     public var type: String {
         switch kind {
         case .file: "file"
+        case .command: "command"
+        case .directory(let directory): directory.dialect.rawValue
         }
     }
 }

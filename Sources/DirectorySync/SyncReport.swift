@@ -45,6 +45,33 @@ public struct SyncReport: Sendable, Codable {
         self.started = started
     }
 
+    /// Adds what a sync right after this one found that read sources in full again.
+    mutating func append(reconciliation later: SyncReport, of names: [String]) {
+        let found = later.added.count + later.removed.count + later.changed.count
+        let sources = names.map { "\"\($0)\"" }.joined(separator: ", ")
+        if found > 0 {
+            notes.append(
+                "reading \(sources) in full again found \(found) differences that the changes hadn't told: "
+                    + (later.added.addresses.prefix(5).map { "+" + $0 }
+                    + later.removed.addresses.prefix(5).map { "-" + $0 }
+                    + later.changed.addresses.prefix(5).map { "~" + $0 }).joined(separator: ", "))
+        } else {
+            notes.append("reading \(sources) in full again found nothing that the changes hadn't told")
+        }
+        notes += later.notes
+        added.append(later.added)
+        removed.append(later.removed)
+        changed.append(later.changed)
+        if outcome != .published { outcome = later.outcome }
+        generation = later.generation
+        recipients = later.recipients
+        catchAllDomains = later.catchAllDomains
+        duration += later.duration
+        for source in later.sources where names.contains(source.name) {
+            if let place = self.sources.firstIndex(where: { $0.name == source.name }) { self.sources[place] = source }
+        }
+    }
+
     /// The failures of single sources whose last list stays in use; empty when all was read.
     public var failures: [SourceReport] { sources.filter { $0.failure != nil } }
 }
@@ -58,6 +85,12 @@ public struct ChangeList: Sendable, Codable, Equatable {
     /// The first of them in the order of their keys; catch-all domains as `@domain`.
     public private(set) var addresses: [String] = []
 
+    /// Adds the changes of a later sync.
+    mutating func append(_ later: ChangeList) {
+        count += later.count
+        addresses += later.addresses.prefix(Self.kept - addresses.count)
+    }
+
     mutating func append(_ key: UnsafeBufferPointer<UInt8>) {
         count += 1
         if addresses.count < Self.kept { addresses.append(String(decoding: key, as: UTF8.self)) }
@@ -70,6 +103,8 @@ public struct SourceReport: Sendable, Codable {
     public enum Reading: String, Sendable, Codable {
         /// Read from its beginning to its end.
         case full
+        /// Only what has changed since the last time was read.
+        case changes
         /// Known to be as it was, so not read.
         case unchanged
         /// Could not be read; its last list stays in use.
@@ -96,12 +131,21 @@ public struct SourceReport: Sendable, Codable {
     public var skipped = SkippedEntries()
     /// Why it could not be read, where it could not.
     public var failure: String?
+    /// The directory server that answered.
+    public var server: String?
+    /// How a directory was asked: `paged search`, `DirSync`, `uSNChanged`, `content synchronization`.
+    public var method: String?
     /// How long reading it took, in seconds.
     public var duration = 0.0
 
-    init(name: String, type: String) {
+    /// What an operator should know of how it was read, a clause each.
+    public var remarks: [String] = []
+
+    init(name: String, type: String, server: String? = nil, remarks: [String] = []) {
         self.name = name
         self.type = type
+        self.server = server
+        self.remarks = remarks
     }
 }
 
@@ -111,6 +155,11 @@ public struct ForeignAddresses: Sendable, Codable, Equatable {
     public internal(set) var count = 0
     /// The first of them, with their place: `user@example.net (line 7)`.
     public internal(set) var first: [String] = []
+
+    mutating func note(_ text: () -> String) {
+        count += 1
+        if first.count < 10 { first.append(text()) }
+    }
 }
 
 /// Entries of a table that list no recipient.
@@ -126,8 +175,36 @@ public struct SkippedEntries: Sendable, Codable, Equatable {
     /// Sendmail's wildcard keys (`+*@domain`) that no list of recipients can express.
     public internal(set) var wildcards = 0
 
+    /// Values of a directory that aren't SMTP addresses: `X400:`, `SIP:`, `x500:`.
+    public internal(set) var otherProtocols = 0
+    /// Values of a directory that are no addresses.
+    public internal(set) var malformed = 0
+    /// Disabled entries of a directory, where the configuration leaves them out.
+    public internal(set) var disabled = 0
+    /// Entries of a directory below a base that the configuration leaves out.
+    public internal(set) var excluded = 0
+
+    init() {}
+
+    /// Counts that an older version didn't have are 0.
+    public init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        func count(_ key: CodingKeys) throws -> Int { try values.decodeIfPresent(Int.self, forKey: key) ?? 0 }
+        domains = try count(.domains)
+        withoutDomain = try count(.withoutDomain)
+        refusing = try count(.refusing)
+        otherTags = try count(.otherTags)
+        wildcards = try count(.wildcards)
+        otherProtocols = try count(.otherProtocols)
+        malformed = try count(.malformed)
+        disabled = try count(.disabled)
+        excluded = try count(.excluded)
+    }
+
     /// All of them.
-    public var total: Int { domains + withoutDomain + refusing + otherTags + wildcards }
+    public var total: Int {
+        domains + withoutDomain + refusing + otherTags + wildcards + otherProtocols + malformed + disabled + excluded
+    }
 }
 
 /// Why the guards refused a list, and what would have gone.

@@ -1,47 +1,87 @@
 import Foundation
 
-/// When the sync thread syncs next.
+/// When the sync thread syncs next, and what.
 struct SyncSchedule {
+    /// What is to be read.
+    struct Due: Equatable {
+        /// By place; nil for everything.
+        var places: Set<Int>?
+
+        static let all = Due(places: nil)
+
+        var isAll: Bool { places == nil }
+    }
+
     private let interval: Duration
-    /// When the next sync is due though nothing has changed; at once at the start.
-    private var due: ContinuousClock.Instant?
+    /// When the next sync of everything is due though nothing has changed; at once at the start.
+    private var next: ContinuousClock.Instant?
     /// The files as the last sync found them, and as they were last looked at.
     private var synced: [FileStamp?] = []
     private var seen: [FileStamp?] = []
     /// Since when the files differ from what was synced.
     private var changedSince: ContinuousClock.Instant?
     private var failuresInRow = 0
+    /// The sources that have told of changes.
+    private var news: Set<Int> = []
+    /// When news are listened to again: a directory in which something always changes must not keep the thread busy.
+    private var newsFrom: ContinuousClock.Instant?
 
     init(interval: Duration) {
         self.interval = max(interval, .seconds(1))
     }
 
-    /// Whether to sync now: the time has come, or the files have changed and hold still (or won't within two seconds).
-    mutating func isDue(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> Bool {
+    /// What to sync now: everything when the time has come; else the files that have changed and hold still (or won't within two
+    /// seconds), and the sources that have told of changes; nil for nothing.
+    mutating func due(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> Due? {
         defer { seen = stamps }
-        guard let due, now < due else { return true }
-        guard stamps != synced else {
+        guard let next, now < next else { return .all }
+        var places = news
+        if stamps != synced {
+            let since = changedSince ?? now
+            changedSince = since
+            if stamps == seen || now - since >= .milliseconds(1_500) {
+                places.formUnion(stamps.indices.filter { synced.indices.contains($0) && stamps[$0] != synced[$0] })
+            }
+        } else {
             changedSince = nil
-            return false
         }
-        let since = changedSince ?? now
-        changedSince = since
-        return stamps == seen || now - since >= .milliseconds(1_500)
+        return places.isEmpty ? nil : Due(places: places)
+    }
+
+    mutating func heardNews(of place: Int) { news.insert(place) }
+
+    /// Whether news are listened to.
+    func hearsNews(at now: ContinuousClock.Instant) -> Bool { newsFrom.map { now >= $0 } ?? true }
+
+    /// In milliseconds.
+    var pauseBeforeNews: Int32 {
+        guard let newsFrom else { return 0 }
+        let pause = max(.zero, newsFrom - .now) / .milliseconds(1)
+        return Int32(min(500, max(1, pause.rounded(.up))))
     }
 
     mutating func began(_ stamps: [FileStamp?], now: ContinuousClock.Instant) {
         synced = stamps
         changedSince = nil
+        news = []
     }
 
-    mutating func ended(_ result: Result<SyncReport, SyncError>, now: ContinuousClock.Instant) {
+    mutating func ended(_ result: Result<SyncReport, SyncError>, _ due: Due, now: ContinuousClock.Instant) {
+        newsFrom = now + .milliseconds(200)
+        if case .success(let report) = result, let places = due.places,
+            places.allSatisfy({ report.sources[$0].failure == nil })
+        {
+            // The time of the next sync of everything stays.
+            watchUnsettled(now)
+            return
+        }
         var pause = interval
         switch result {
         case .success(let report) where report.failures.isEmpty:
             failuresInRow = 0
-            // A change within the same tick of the clock as the last would not show in the stamp: look once more.
-            let time = Date()
-            if synced.contains(where: { $0?.isSettled(at: time) == false }) { pause = .milliseconds(2_500) }
+            next = now + interval
+            watchUnsettled(now)
+            return
         case .failure(let error) where error.kind == .locked:
             pause = .seconds(1)
         case .failure(let error) where error.kind == .guardRefused || error.kind == .malformed:
@@ -51,7 +91,14 @@ struct SyncSchedule {
             pause = .seconds(5 << min(failuresInRow, 10))
             failuresInRow += 1
         }
-        due = now + min(pause, interval)
+        next = now + min(pause, interval)
+    }
+
+    /// A change within the same tick of the clock as the last would not show in the stamp: look once more.
+    private mutating func watchUnsettled(_ now: ContinuousClock.Instant) {
+        let time = Date()
+        guard synced.contains(where: { $0?.isSettled(at: time) == false }) else { return }
+        next = min(next ?? now + interval, now + .milliseconds(2_500))
     }
 }
 

@@ -13,6 +13,8 @@ struct SourceRecord {
     var asOf: Date
     var cursor: Data?
     var report: SourceReport?
+    /// The relay domains that it names; nil where it isn't asked for any.
+    var domains: [RelayDomain]?
 }
 
 /// The list last decided on.
@@ -73,12 +75,15 @@ extension SyncState {
         try Row.fetchAll(database, sql: "SELECT * FROM source ORDER BY id").map { row in
             let configuration: String = try row.value("configuration")
             let report: String? = try row.optional("report")
+            // A state of form 1 that is only read has none.
+            let domains: String? = row.hasColumn("domains") ? try row.optional("domains") : nil
             return SourceRecord(
                 id: try row.value("id"), name: try row.value("name"), type: try row.value("type"),
                 configuration: try? JSONDecoder().decode(SourceConfiguration.self, from: Data(configuration.utf8)),
                 fingerprint: try row.value("fingerprint"), recipients: try row.count("recipients"),
                 asOf: Date(milliseconds: try row.value("as_of")), cursor: try row.optional("cursor"),
-                report: report.flatMap { try? JSONDecoder().decode(SourceReport.self, from: Data($0.utf8)) })
+                report: report.flatMap { try? JSONDecoder().decode(SourceReport.self, from: Data($0.utf8)) },
+                domains: domains.flatMap { try? JSONDecoder().decode([RelayDomain].self, from: Data($0.utf8)) })
         }
     }
 
@@ -86,17 +91,35 @@ extension SyncState {
     static func store(_ source: SourceRecord, _ database: Database) throws -> Int64 {
         try database.execute(
             sql: """
-                INSERT INTO source (name, type, configuration, fingerprint, recipients, as_of, cursor, report)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                INSERT INTO source (name, type, configuration, fingerprint, recipients, as_of, cursor, report, domains)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
                 ON CONFLICT (name) DO UPDATE SET type = excluded.type, configuration = excluded.configuration,
                 fingerprint = excluded.fingerprint, recipients = excluded.recipients, as_of = excluded.as_of,
-                cursor = excluded.cursor, report = excluded.report
+                cursor = excluded.cursor, report = excluded.report, domains = excluded.domains
                 """,
             arguments: [
                 source.name, source.type, try source.configuration.map(json) ?? "{}", source.fingerprint,
                 source.recipients, source.asOf.milliseconds, source.cursor, try source.report.map(json),
+                try source.domains.map(json),
             ])
         return try Int64.fetchOne(database, sql: "SELECT id FROM source WHERE name = ?", arguments: [source.name]) ?? 0
+    }
+
+    /// How many addresses each domain has; empty where they must be counted.
+    static func domains(_ database: Database) throws -> [String: Int] {
+        let rows = try Row.fetchAll(database, sql: "SELECT name, recipients FROM domain")
+        return Dictionary(
+            try rows.map { (try $0.value("name") as String, try $0.count("recipients")) }, uniquingKeysWith: { $1 })
+    }
+
+    /// Stores how many addresses each domain has now, in place of what was stored.
+    static func store(domains comparison: Comparison, _ database: Database) throws {
+        try database.execute(sql: "DELETE FROM domain")
+        for (number, tally) in comparison.byDomain.enumerated() where tally.after > 0 {
+            try database.execute(
+                sql: "INSERT INTO domain (name, recipients) VALUES (?, ?)",
+                arguments: [comparison.domains.name(number), tally.after])
+        }
     }
 
     static func failures(_ database: Database) throws -> [String: SyncStatus.Failure] {

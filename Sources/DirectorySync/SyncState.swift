@@ -11,14 +11,17 @@ final class SyncState {
     /// "PSyn": tells the state from other databases.
     static let applicationID = 0x5053_796e
     /// The newest form this code writes; also PRAGMA user_version.
-    static let version = 1
+    static let version = 2
 
     let path: String
     let queue: DatabaseQueue
+    /// The form of the tables; an older one only where the state was opened for reading.
+    let form: Int
 
     /// Opens the state for a sync, creating or migrating it as needed.
     init(path: String) throws(SyncError) {
         self.path = path
+        form = Self.version
         try Self.createPrivately(path)
         // Looked at for reading first: a state that isn't ours to write stays as it is to the byte.
         _ = try SyncState(reading: path)
@@ -55,8 +58,8 @@ final class SyncState {
         do {
             queue = try DatabaseQueue(path: path, configuration: configuration)
             let path = path
-            let version = try queue.read { database in try Self.identify(database, path: path) }
-            if version == 0 { return nil }
+            form = try queue.read { database in try Self.identify(database, path: path) }
+            if form == 0 { return nil }
         } catch {
             throw Self.error(error, path: path)
         }
@@ -65,6 +68,7 @@ final class SyncState {
     /// An empty state in memory, to compare with where there is none yet.
     init() throws(SyncError) {
         path = "(none)"
+        form = Self.version
         do {
             queue = try DatabaseQueue()
             try queue.inTransaction { database in
@@ -130,7 +134,11 @@ final class SyncState {
     }
 
     private static func migrate(_ database: Database, path: String) throws {
-        if try identify(database, path: path) < 1 { try createSchema(database) }
+        switch try identify(database, path: path) {
+        case 0: try createSchema(database)
+        case 1: try addDomains(database)
+        default: break
+        }
     }
 
     static func error(_ error: any Error, path: String) -> SyncError {

@@ -1,5 +1,6 @@
 import Dispatch
 import Foundation
+import Glibc
 import Synchronization
 
 /// What a sync thread tells of, on its own thread.
@@ -12,8 +13,8 @@ public enum SyncEvent: Sendable {
     case recovered(SyncReport)
 }
 
-/// Keeps the index up to date: syncs once at its start, then within about a second of a change of a source's file, and
-/// otherwise at the configured interval; after a failure sooner, with a growing pause.
+/// Keeps the index up to date: syncs once at its start, then within about a second of a change that a directory tells or a file
+/// shows, and otherwise at the configured interval; after a failure sooner, with a growing pause.
 public final class SyncThread: Sendable {
     private enum Phase {
         case new, running, stopped
@@ -21,12 +22,12 @@ public final class SyncThread: Sendable {
 
     /// How often files are looked at. A changed file must look the same twice before it is read, so that one that is being
     /// written isn't read half.
-    static let poll = DispatchTimeInterval.milliseconds(500)
+    static let poll: Int32 = 500
 
     private let synchronizer: Synchronizer
     private let report: @Sendable (SyncEvent) -> Void
     private let phase = Mutex(Phase.new)
-    private let wake = DispatchSemaphore(value: 0)
+    private let wake = WakeUp()
     private let ended = DispatchSemaphore(value: 0)
     private let isStopping = Atomic(false)
 
@@ -48,6 +49,7 @@ public final class SyncThread: Sendable {
         guard isFirst else { return }
         let thread = Thread { [self] in
             run()
+            synchronizer.sources.forEach { $0.hangUp() }
             ended.signal()
         }
         thread.name = "postern-sync"
@@ -72,22 +74,37 @@ public final class SyncThread: Sendable {
         var failures = FailureMemory()
         while !isStopping.load(ordering: .acquiring) {
             let stamps = synchronizer.configuration.sources.map(\.stamp)
-            if schedule.isDue(stamps, now: .now) {
+            if let due = schedule.due(stamps, now: .now) {
                 schedule.began(stamps, now: .now)
-                let result = sync()
-                returnFreeMemory()
+                let result = sync(due)
                 if isStopping.load(ordering: .acquiring) { return }
-                schedule.ended(result, now: .now)
+                schedule.ended(result, due, now: .now)
                 failures.events(after: result).forEach(report)
+                if due.isAll { returnFreeMemory() }
             }
-            _ = wake.wait(timeout: .now() + Self.poll)
+            waitForNews(&schedule)
         }
     }
 
-    private func sync() -> Result<SyncReport, SyncError> {
+    /// Waits until a directory tells something, the thread is woken, or files are to be looked at.
+    private func waitForNews(_ schedule: inout SyncSchedule) {
+        let sources = synchronizer.sources
+        let places = schedule.hearsNews(at: .now) ? Array(sources.indices) : []
+        let listening = places.compactMap { place in sources[place].newsDescriptor.map { (place, $0) } }
+        var entries = [pollfd(fd: wake.descriptor, events: Int16(POLLIN), revents: 0)]
+        entries += listening.map { pollfd(fd: $0.1, events: Int16(POLLIN), revents: 0) }
+        let pause = places.isEmpty ? schedule.pauseBeforeNews : Self.poll
+        guard Glibc.poll(&entries, nfds_t(entries.count), pause) > 0 else { return }
+        for (number, listener) in listening.enumerated() where entries[number + 1].revents != 0 {
+            if sources[listener.0].hasNews() { schedule.heardNews(of: listener.0) }
+        }
+    }
+
+    private func sync(_ due: SyncSchedule.Due) -> Result<SyncReport, SyncError> {
+        let scope = Synchronizer.Scope(due: due.places, isStaying: true)
         do throws(SyncError) {
             return .success(
-                try synchronizer.run(dryRun: false, acceptShrink: false) { [self] () throws(SyncError) in
+                try synchronizer.run(dryRun: false, acceptShrink: false, scope: scope) { [self] () throws(SyncError) in
                     if isStopping.load(ordering: .acquiring) {
                         throw SyncError(.cancelled, "the sync was told to stop")
                     }
@@ -98,11 +115,36 @@ public final class SyncThread: Sendable {
     }
 }
 
+/// Wakes a thread that waits in poll(2), through a pipe.
+private final class WakeUp: Sendable {
+    /// Readable once it was signalled.
+    let descriptor: Int32
+    private let writing: Int32
+
+    init() {
+        var ends: [Int32] = [-1, -1]
+        _ = pipe(&ends)
+        for end in ends {
+            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
+            _ = fcntl(end, F_SETFL, O_NONBLOCK)
+        }
+        (descriptor, writing) = (ends[0], ends[1])
+    }
+
+    deinit {
+        close(descriptor)
+        close(writing)
+    }
+
+    func signal() { _ = write(writing, [0], 1) }
+}
+
 extension SourceConfiguration {
     /// What a change shows in; nil for sources that can't be looked at so, and for files that aren't there.
     var stamp: FileStamp? {
         switch kind {
         case .file(_, let path): FileStamp(path: path)
+        case .command, .directory: nil
         }
     }
 }

@@ -5,12 +5,13 @@ import RecipientIndex
 extension Synchronizer {
     /// Compares, judges and commits, in one transaction.
     ///
-    /// - Returns: the decision to publish; nil if the snapshot in force stays.
+    /// - Returns: the decision to publish, and its snapshot if that is the one in force with some changes; nil if the one in
+    ///   force stays.
     func decide(
         _ state: SyncState, _ known: Knowledge, _ baseline: Baseline, _ pulls: [Pull], _ intake: EntryIntake,
         dryRun: Bool, acceptShrink: Bool, _ report: inout SyncReport,
         _ check: @escaping () throws(SyncError) -> Void
-    ) throws(SyncError) -> Decision? {
+    ) throws(SyncError) -> (decision: Decision, edited: IndexBuilder?)? {
         let gone = known.records.values.filter { record in !configuration.sources.contains { $0.name == record.name } }
             .sorted { $0.id < $1.id }
         for record in gone {
@@ -21,9 +22,13 @@ extension Synchronizer {
         report.generation = known.decision.generation
         report.recipients = known.decision.recipients
         report.catchAllDomains = known.decision.catchAllDomains
-        let nothingRead = known.decision.generation > 0 && gone.isEmpty && pulls.allSatisfy { $0.reading != .full }
+        let nothingRead =
+            known.decision.generation > 0 && gone.isEmpty
+            && pulls.allSatisfy { $0.reading == .unchanged || $0.reading == .failed }
         var draft = report
-        let outcome: (decided: Decision?, refusal: Refusal?) = try state.transaction(dryRun ? .deferred : .immediate) {
+        let outcome: (decided: Decision?, refusal: Refusal?, edited: IndexBuilder?) = try state.transaction(
+            dryRun ? .deferred : .immediate
+        ) {
             database in
             var comparison: Comparison?
             if !nothingRead || baseline.foreign != nil {
@@ -31,12 +36,12 @@ extension Synchronizer {
                 comparison = result
                 self.describe(result, &draft)
                 let refusal = judge(result, gone, baseline, pulls, &draft, acceptShrink: acceptShrink)
-                if let refusal { return ((nil, refusal), .rollback) }
+                if let refusal { return ((nil, refusal, nil), .rollback) }
             }
             try hook(.judged)
-            if dryRun { return ((nil, nil), .rollback) }
+            if dryRun { return ((nil, nil, nil), .rollback) }
             let decided = try self.commit(comparison, database, known, gone, baseline, pulls, draft, check)
-            return ((decided, nil), .commit)
+            return ((decided, nil, comparison?.edited), .commit)
         }
         report = draft
         if let refusal = outcome.refusal {
@@ -52,23 +57,67 @@ extension Synchronizer {
             report.outcome =
                 report.added.count + report.removed.count + report.changed.count > 0 ? .published : .refreshed
         }
-        return outcome.decided
+        return outcome.decided.map { ($0, outcome.edited) }
     }
 
     private func compare(
         _ database: Database, _ known: Knowledge, _ gone: [SourceRecord], _ baseline: Baseline, _ pulls: [Pull],
         _ intake: EntryIntake, _ check: @escaping () throws(SyncError) -> Void
-    ) throws(SyncError) -> Comparison {
+    ) throws -> Comparison {
         var places: [Int: Int] = [:]
         for (place, source) in configuration.sources.enumerated() {
             if let record = known.records[source.name] { places[Int(record.id)] = place }
         }
         for (offset, record) in gone.enumerated() { places[Int(record.id)] = sources.count + offset }
+        let retained = pulls.indices.map { place -> Retention in
+            switch pulls[place].reading {
+            case .full: .none
+            case .changes: intake.changes[place].map(Retention.unless) ?? .all
+            case .unchanged, .failed: .all
+            }
+        }
+        let isShort =
+            gone.isEmpty && known.isCounted && baseline.foreign == nil
+            && pulls.allSatisfy { $0.reading != .full } && intake.changes.values.allSatisfy(\.isShort)
+        let edited = isShort ? baseline.current.map(IndexBuilder.init(editing:)) : nil
         var comparer = Comparer(
-            intake: intake, retained: pulls.map { $0.reading != .full } + gone.map { _ in false }, places: places,
-            relay: relay, canaries: canaries.map { Array($0.utf8) }, foreign: baseline.foreign,
+            intake: intake, retained: retained + gone.map { _ in .none }, places: places,
+            relay: known.relay, canaries: canaries.map { Array($0.utf8) }, foreign: baseline.foreign, edited: edited,
             folder: folder(of: configuration.statePath), check: check)
-        return try comparer.compare(database)
+        guard isShort else { return try comparer.compare(EntryCursor(database)) }
+        try collectAffected(database, known, intake)
+        var comparison = try comparer.compare(EntryCursor(database, affected: true))
+        comparison.widen(
+            listed: known.decision.recipients + known.decision.catchAllDomains,
+            catchAllDomains: known.decision.catchAllDomains,
+            sourcesBefore: configuration.sources.map { known.records[$0.name]?.recipients ?? 0 },
+            domainsBefore: known.domains, relay: known.relay)
+        return comparison
+    }
+
+    /// Puts together the addresses that changes may concern, and the canaries, which are looked at each time.
+    private func collectAffected(_ database: Database, _ known: Knowledge, _ intake: EntryIntake) throws {
+        let affected = try AffectedAddresses(database)
+        for (place, changes) in intake.changes {
+            if let record = known.records[configuration.sources[place].name] {
+                for object in changes.replaced { try affected.add(object: object, source: record.id) }
+            }
+            var failure: SyncError?
+            (changes.keys ?? []).withUnsafeBufferPointer { keys in
+                for key in keys.split(separator: 0) where failure == nil {
+                    do throws(SyncError) {
+                        try affected.add(UnsafeBufferPointer(rebasing: key))
+                    } catch { failure = error }
+                }
+            }
+            if let failure { throw failure }
+        }
+        for canary in canaries {
+            let key = Array(canary.utf8)
+            try key.withUnsafeBufferPointer { key in
+                Result { () throws(SyncError) in try affected.add(key) }
+            }.get()
+        }
     }
 
     private func describe(_ comparison: Comparison, _ report: inout SyncReport) {
@@ -93,7 +142,7 @@ extension Synchronizer {
             maxShrink: configuration.maxShrink, minimum: configuration.minimum, canaries: canaries)
         let found = guards.violations(
             comparison, sources: configuration.sources.map(\.name) + gone.map(\.name), configured: sources.count,
-            read: pulls.map { $0.reading == .full }, foreign: baseline.foreign?.info.entries)
+            read: pulls.map { $0.reading == .full || $0.reading == .changes }, foreign: baseline.foreign?.info.entries)
         let standing = acceptShrink ? found.filter { $0.rule != .maxShrink } : found
         if standing.isEmpty {
             report.notes += found.map { "accepted: " + $0.text }
@@ -131,13 +180,15 @@ extension Synchronizer {
                 try SyncState.store(
                     SourceRecord(
                         id: 0, name: source.name, type: source.type, configuration: source,
-                        fingerprint: fingerprint(of: source),
+                        fingerprint: known.fingerprint(of: source),
                         recipients: comparison?.sources[place].after ?? valid?.recipients ?? 0,
                         asOf: pull.asOf, cursor: pull.cursor,
-                        report: pull.reading == .full ? report.sources[place] : valid?.report), database))
+                        report: pull.reading == .full ? report.sources[place] : valid?.report,
+                        domains: known.domainsOfSources[place]), database))
         }
         if let comparison {
             try write(comparison, database, ids + gone.map(\.id), check)
+            try SyncState.store(domains: comparison, database)
         }
         for record in gone {
             try database.execute(sql: "DELETE FROM source WHERE id = ?", arguments: [record.id])

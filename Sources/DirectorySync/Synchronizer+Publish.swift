@@ -7,6 +7,8 @@ struct Baseline {
     /// A sound snapshot that this state did not make, with which a new list must be compared too: the state is new, or older than
     /// the snapshot, or another's.
     var foreign: IndexSnapshot?
+    /// The snapshot that this state made last, if it is the one on disk.
+    var current: IndexSnapshot?
     /// Whether there is no snapshot at all.
     var isMissing = false
     /// The sources that the snapshot names.
@@ -21,9 +23,12 @@ extension IndexSource {
         var name: String
         var type: String
         var recipients: Int
+        var relayDomains: [IndexSource.RelayDomain] = []
     }
 
-    var summary: Summary { Summary(name: name, type: type, recipients: recipients) }
+    var summary: Summary {
+        Summary(name: name, type: type, recipients: recipients, relayDomains: relayDomains)
+    }
 }
 
 extension Synchronizer {
@@ -36,7 +41,7 @@ extension Synchronizer {
         do throws(IndexError) {
             let snapshot = try IndexSnapshot(path: configuration.indexPath)
             if Self.matches(snapshot, decision.generation, decision.created) {
-                return Baseline(sources: snapshot.info.sources.map(\.summary))
+                return Baseline(current: snapshot, sources: snapshot.info.sources.map(\.summary))
             }
             if !Self.matches(snapshot, decision.beforeGeneration, decision.beforeCreated) {
                 report.notes.append(
@@ -62,19 +67,30 @@ extension Synchronizer {
 
     func indexSources(_ database: Database) throws -> [IndexSource.Summary] {
         try SyncState.sources(database).map {
-            .init(name: $0.name, type: $0.type, recipients: $0.recipients)
+            .init(
+                name: $0.name, type: $0.type, recipients: $0.recipients,
+                relayDomains: ($0.domains ?? []).map { .init(name: $0.name, takesAll: $0.takesAll) })
         }
     }
 
     /// Makes the snapshot of the list in the state.
-    func publish(_ state: SyncState, _ decision: Decision) throws(SyncError) {
+    ///
+    /// - Parameter edited: the last snapshot with all that has changed since.
+    func publish(_ state: SyncState, _ decision: Decision, edited: IndexBuilder? = nil) throws(SyncError) {
         var (builder, sources) = try state.transaction(.deferred) { database in
-            var builder = IndexBuilder()
-            // A hint only, from a file: never worth more memory than a large list takes.
-            builder.reserve(min(decision.recipients + decision.catchAllDomains, 1 << 24))
-            try Self.fill(&builder, from: EntryCursor(database))
-            let sources = try SyncState.sources(database).map {
-                IndexSource(name: $0.name, type: $0.type, recipients: $0.recipients, asOf: $0.asOf)
+            var builder: IndexBuilder
+            if let edited {
+                builder = edited
+            } else {
+                builder = IndexBuilder()
+                // A hint only, from a file: never worth more memory than a large list takes.
+                builder.reserve(min(decision.recipients + decision.catchAllDomains, 1 << 24))
+                try Self.fill(&builder, from: EntryCursor(database))
+            }
+            let sources = try SyncState.sources(database).map { source in
+                IndexSource(
+                    name: source.name, type: source.type, recipients: source.recipients, asOf: source.asOf,
+                    relayDomains: (source.domains ?? []).map { .init(name: $0.name, takesAll: $0.takesAll) })
             }
             return ((builder, sources), .commit)
         }

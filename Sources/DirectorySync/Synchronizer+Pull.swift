@@ -6,28 +6,114 @@ struct Knowledge {
     var decision: Decision
     /// All sources of the state, by name.
     let records: [String: SourceRecord]
-    private let fingerprint: (SourceConfiguration) -> String
+    /// How many addresses each domain has.
+    let domains: [String: Int]
+    /// The sources that couldn't be read the last time, by name.
+    let failures: [String: SyncStatus.Failure]
+    /// The domains that recipients are judged in: those of the configuration, and those that sources name or have named.
+    private(set) var relay: DomainSet
+    /// The relay domains that each source of the configuration names; nil for one that isn't asked for any.
+    private(set) var domainsOfSources: [[RelayDomain]?] = []
+    private let configuration: SyncConfiguration
+    private let canaries: [String]
 
-    init(_ state: SyncState, fingerprint: @escaping (SourceConfiguration) -> String) throws(SyncError) {
+    init(_ state: SyncState, _ configuration: SyncConfiguration, canaries: [String]) throws(SyncError) {
+        let isCounted = state.form >= 2
         let stored = try state.transaction(.deferred) { database in
-            ((try SyncState.decision(database), try SyncState.sources(database)), .commit)
+            (
+                (
+                    try SyncState.decision(database), try SyncState.sources(database),
+                    isCounted ? try SyncState.domains(database) : [:], try SyncState.failures(database)
+                ), .commit
+            )
         }
         decision = stored.0
         records = Dictionary(stored.1.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
-        self.fingerprint = fingerprint
+        domains = stored.2
+        failures = stored.3
+        self.configuration = configuration
+        self.canaries = canaries
+        relay = DomainSet(configuration.relayDomains, subdomains: configuration.subdomains)
     }
 
-    /// The record of a source, if its entries are right under the present configuration.
+    /// Whether the counts by domain are those of the list.
+    var isCounted: Bool {
+        decision.generation > 0 && domains.values.reduce(0, +) == decision.recipients + decision.catchAllDomains
+    }
+
+    /// Takes in the domains that the sources name now.
+    mutating func name(_ domainsOfSources: [[RelayDomain]?]) {
+        self.domainsOfSources = domainsOfSources
+        // One that a source no longer names is still one to judge: its recipients must not go unseen.
+        let before = records.values.flatMap { $0.domains ?? [] }.map(\.name)
+        relay = DomainSet(configuration.relayDomains.union(named).union(before), subdomains: configuration.subdomains)
+    }
+
+    /// The domains that sources name.
+    private var named: Set<String> { Set(domainsOfSources.flatMap { $0 ?? [] }.map(\.name)) }
+
+    /// What each source may list.
+    var filters: [DomainFilter] {
+        let relay = DomainSet(configuration.relayDomains.union(named), subdomains: configuration.subdomains)
+        return configuration.sources.map { DomainFilter(relay: relay, $0, subdomains: configuration.subdomains) }
+    }
+
+    /// The record of a source, if its entries are right under the present configuration and domains.
     func valid(_ source: SourceConfiguration) -> SourceRecord? {
-        guard let record = records[source.name], record.fingerprint == fingerprint(source) else { return nil }
+        guard let record = records[source.name], record.fingerprint == fingerprint(of: source) else { return nil }
         return record
+    }
+
+    /// Tells a configuration under which a source's entries were right from others. The guards are in it so that a change of
+    /// theirs is judged at once, and the domains so that addresses that were left out for theirs are seen.
+    func fingerprint(of source: SourceConfiguration) -> String {
+        struct Parts: Encodable {
+            var source: SourceConfiguration.Kind
+            var domains: [String]?
+            var relay: [String]
+            var subdomains: Bool
+            var canaries: [String]
+            var minimum: Int
+        }
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        let parts = Parts(
+            source: source.kind, domains: source.domains?.sorted(),
+            relay: configuration.relayDomains.union(named).sorted(), subdomains: configuration.subdomains,
+            canaries: canaries, minimum: configuration.minimum)
+        let text = (try? encoder.encode(parts)) ?? Data()
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in text { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        return String(hash, radix: 16)
     }
 }
 
 extension Synchronizer {
-    /// Reads every source, also after one failed, so that all failures are told at once.
+    /// Asks the sources that are due for the relay domains that they name; the others, and those that don't answer now (which their
+    /// pull will tell), name what they named before.
+    func nameDomains(
+        _ known: inout Knowledge, _ scope: Scope, _ check: @escaping () throws(SyncError) -> Void
+    ) throws(SyncError) {
+        var domains: [[RelayDomain]?] = []
+        for (place, source) in sources.enumerated() {
+            let before = known.records[source.configuration.name]?.domains
+            guard scope.asksForDomains(place) || before == nil else {
+                domains.append(before)
+                continue
+            }
+            do throws(SyncError) {
+                domains.append(try source.relayDomains(PullRequest(check: check)))
+            } catch {
+                if error.kind == .cancelled { throw error }
+                domains.append(before)
+            }
+        }
+        known.name(domains)
+    }
+
+    /// Reads every source that is due, also after one failed, so that all failures are told at once.
     func pullAll(
-        _ known: Knowledge, _ intake: EntryIntake, _ report: inout SyncReport,
+        _ known: Knowledge, _ intake: EntryIntake, _ report: inout SyncReport, _ scope: Scope,
         _ check: @escaping () throws(SyncError) -> Void
     ) throws(SyncError) -> [Pull] {
         var pulls: [Pull] = []
@@ -37,15 +123,34 @@ extension Synchronizer {
             var result = SourceReport(name: source.configuration.name, type: source.configuration.type)
             let began = ContinuousClock.now
             do throws(SyncError) {
-                let pull = try source.pull(since: record, into: intake, report: &result, check: check)
-                if pull.reading == .unchanged, let last = record?.report { result = last }
+                let pull: Pull
+                if let record, !scope.isDue(place) {
+                    // One that failed has still failed.
+                    result.failure = known.failures[source.configuration.name]?.text
+                    pull = Pull(
+                        reading: result.failure == nil ? .unchanged : .failed, asOf: record.asOf, cursor: record.cursor)
+                } else {
+                    pull = try source.pull(
+                        PullRequest(
+                            previous: record, isStaying: scope.isStaying, readsAll: scope.readsAll, check: check),
+                        into: intake, report: &result)
+                }
+                if pull.reading == .unchanged || pull.reading == .failed, let last = record?.report {
+                    let (failure, remarks, server) = (result.failure, result.remarks, result.server)
+                    result = last
+                    result.failure = failure
+                    result.remarks = remarks
+                    result.server = server ?? last.server
+                }
+                report.notes += result.remarks.map { "source \"\(source.configuration.name)\": \($0)" }
+                result.remarks = []
                 result.reading = pull.reading
                 result.asOf = pull.asOf
                 pulls.append(pull)
                 if record == nil, known.records[source.configuration.name] != nil {
                     report.notes.append(
-                        "the configuration that source \"\(source.configuration.name)\" was last read under has changed: it was read in full"
-                    )
+                        "what source \"\(source.configuration.name)\" was last read under, its configuration or the relay domains, "
+                            + "has changed: it was read in full")
                 }
             } catch {
                 if error.kind == .cancelled { throw error }

@@ -17,8 +17,6 @@ public final class Synchronizer: Sendable {
 
     let configuration: SyncConfiguration
     let sources: [any RecipientSource]
-    let filters: [DomainFilter]
-    let relay: DomainSet
     /// Keys in order.
     let canaries: [String]
     let hook: @Sendable (Step) throws(SyncError) -> Void
@@ -44,10 +42,12 @@ public final class Synchronizer: Sendable {
             switch source.kind {
             case .file(let format, let path):
                 FileSource(configuration: source, index: index, format: format, path: path)
+            case .command(let command):
+                CommandSource(
+                    configuration: source, index: index, command: command, folder: folder(of: configuration.statePath))
+            case .directory(let directory): DirectorySource(source, directory, index: index)
             }
         }
-        filters = configuration.sources.map { DomainFilter(configuration, $0) }
-        relay = DomainSet(configuration.relayDomains, subdomains: configuration.subdomains)
         var keys: Set<String> = []
         for canary in configuration.canaries {
             do throws(AddressError) {
@@ -90,13 +90,61 @@ public final class Synchronizer: Sendable {
     ///   - dryRun: write neither state nor snapshot; a refusal is then told in the report instead of thrown.
     ///   - acceptShrink: let this run drop more than `max_shrink` allows; `minimum` and `canaries` hold nevertheless.
     /// - Throws: `SyncError`; the snapshot in force is then the one that was.
-    public func run(dryRun: Bool = false, acceptShrink: Bool = false) throws(SyncError) -> SyncReport {
-        try run(dryRun: dryRun, acceptShrink: acceptShrink) { () throws(SyncError) in }
+    ///   - readsAll: read every source in full, though only what has changed would do.
+    public func run(
+        dryRun: Bool = false, acceptShrink: Bool = false, readsAll: Bool = false
+    ) throws(SyncError) -> SyncReport {
+        try run(dryRun: dryRun, acceptShrink: acceptShrink, scope: Scope(readsAll: readsAll)) { () throws(SyncError) in
+        }
     }
 
+    /// Which sources a run reads, and how.
+    struct Scope {
+        /// By place; nil for all.
+        var due: Set<Int>?
+        /// Whether a thread goes on afterwards, for which connections may be kept.
+        var isStaying = false
+        /// Whether to read all of what is due, whatever is known.
+        var readsAll = false
+
+        func isDue(_ place: Int) -> Bool { due?.contains(place) ?? true }
+
+        /// The domains of a source change seldom: they are asked for when all is read, not at every change.
+        func asksForDomains(_ place: Int) -> Bool { due == nil || readsAll && isDue(place) }
+    }
+
+    /// Runs, and then reads all of those sources again for which that is due.
+    ///
     /// - Parameter check: called now and then; throws to give up.
     func run(
-        dryRun: Bool, acceptShrink: Bool, check: @escaping () throws(SyncError) -> Void
+        dryRun: Bool, acceptShrink: Bool, scope: Scope = Scope(), check: @escaping () throws(SyncError) -> Void
+    ) throws(SyncError) -> SyncReport {
+        var report = try runOnce(dryRun: dryRun, acceptShrink: acceptShrink, scope: scope, check: check)
+        guard !dryRun, !scope.readsAll else { return report }
+        let late = try reconciliationsDue().subtracting(
+            report.sources.indices.filter { report.sources[$0].failure != nil || report.sources[$0].reading == .full })
+        guard !late.isEmpty else { return report }
+        let second = try runOnce(
+            dryRun: false, acceptShrink: acceptShrink,
+            scope: Scope(due: late, isStaying: scope.isStaying, readsAll: true), check: check)
+        report.append(reconciliation: second, of: late.sorted().map { sources[$0].configuration.name })
+        return report
+    }
+
+    private func reconciliationsDue() throws(SyncError) -> Set<Int> {
+        guard let state = try SyncState(reading: configuration.statePath) else { return [] }
+        let records = try state.transaction(.deferred) { database in (try SyncState.sources(database), .commit) }
+        let now = Date()
+        return Set(
+            sources.indices.filter { place in
+                records.contains {
+                    $0.name == sources[place].configuration.name && sources[place].isReconciliationDue($0, now: now)
+                }
+            })
+    }
+
+    private func runOnce(
+        dryRun: Bool, acceptShrink: Bool, scope: Scope, check: @escaping () throws(SyncError) -> Void
     ) throws(SyncError) -> SyncReport {
         let began = ContinuousClock.now
         var report = SyncReport(started: Date())
@@ -107,30 +155,31 @@ public final class Synchronizer: Sendable {
             } else {
                 state = try SyncState()
             }
-            try run(state, dryRun: true, acceptShrink: acceptShrink, &report, check)
+            try run(state, dryRun: true, acceptShrink: acceptShrink, &report, scope, check)
         } else {
             // Before the lock beside it: its words for a missing folder are the better ones.
             try SyncState.createPrivately(configuration.statePath)
             let lock = try SyncLock(state: configuration.statePath, patience: .seconds(2))
             defer { lock.release() }
             let state = try SyncState(path: configuration.statePath)
-            try run(state, dryRun: false, acceptShrink: acceptShrink, &report, check)
+            try run(state, dryRun: false, acceptShrink: acceptShrink, &report, scope, check)
         }
         report.duration = (ContinuousClock.now - began) / .seconds(1)
         return report
     }
 
     private func run(
-        _ state: SyncState, dryRun: Bool, acceptShrink: Bool, _ report: inout SyncReport,
+        _ state: SyncState, dryRun: Bool, acceptShrink: Bool, _ report: inout SyncReport, _ scope: Scope,
         _ check: @escaping () throws(SyncError) -> Void
     ) throws(SyncError) {
-        var known = try Knowledge(state, fingerprint: fingerprint)
+        var known = try Knowledge(state, configuration, canaries: canaries)
         let baseline = try baseline(state, &known, dryRun: dryRun, &report)
         try hook(.opened)
-        let intake = EntryIntake(folder: folder(of: configuration.statePath), filters: filters)
+        try nameDomains(&known, scope, check)
+        let intake = EntryIntake(folder: folder(of: configuration.statePath), filters: known.filters)
         let pulls: [Pull]
         do throws(SyncError) {
-            pulls = try pullAll(known, intake, &report, check)
+            pulls = try pullAll(known, intake, &report, scope, check)
         } catch {
             if !dryRun, error.kind != .cancelled { try? remember(failures: report, state) }
             throw error
@@ -140,30 +189,8 @@ public final class Synchronizer: Sendable {
             state, known, baseline, pulls, intake, dryRun: dryRun, acceptShrink: acceptShrink, &report, check)
         guard !dryRun, let decided else { return }
         try hook(.committed)
-        try publish(state, decided)
+        try publish(state, decided.decision, edited: decided.edited)
         try hook(.published)
-    }
-
-    /// Tells a configuration under which a source's entries were right from others. The guards are in it so that a change of
-    /// theirs is judged at once.
-    func fingerprint(of source: SourceConfiguration) -> String {
-        struct Parts: Encodable {
-            var source: SourceConfiguration.Kind
-            var domains: [String]?
-            var relay: [String]
-            var subdomains: Bool
-            var canaries: [String]
-            var minimum: Int
-        }
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = .sortedKeys
-        let parts = Parts(
-            source: source.kind, domains: source.domains?.sorted(), relay: configuration.relayDomains.sorted(),
-            subdomains: configuration.subdomains, canaries: canaries, minimum: configuration.minimum)
-        let text = (try? encoder.encode(parts)) ?? Data()
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in text { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        return String(hash, radix: 16)
     }
 
     private func remember(failures report: SyncReport, _ state: SyncState) throws(SyncError) {

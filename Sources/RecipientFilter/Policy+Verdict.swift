@@ -39,7 +39,9 @@ extension Policy {
         let domain = address.withDomain { relayDomain($0) }
         if address.isRouted && !client.isTrusted { return .reject(3, .relay, .relay, domain) }
         guard let domain else {
-            return client.isTrusted ? .accept(4, .trusted) : .reject(5, .relay, .relay)
+            if client.isTrusted { return .accept(4, .trusted) }
+            return index == nil && domainsFromIndex
+                ? .tempfail(9, .noIndex, .noIndex, nil) : .reject(5, .relay, .relay)
         }
         if domains[domain].rules.batv, let inner = address.withoutBounceTag {
             return verdict(for: inner, domain, client, index, now)

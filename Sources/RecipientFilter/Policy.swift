@@ -81,6 +81,8 @@ public final class Policy: Sendable {
         public var patterns: [RecipientPattern] = []
         /// Whether an index is expected: with a source configured, or an index that comes from elsewhere.
         public var indexExpected = false
+        /// Whether the index names relay domains too, so that without one no domain is known to be foreign.
+        public var domainsFromIndex = false
         /// The age in seconds from which an index is too old; nil: never.
         public var maximumIndexAge: Int64?
         /// Whether a recipient in a foreign domain is refused in observe mode only.
@@ -103,6 +105,7 @@ public final class Policy: Sendable {
     let trustedNetworks: [Network]
     let trustAuthenticated: Bool
     let indexExpected: Bool
+    let domainsFromIndex: Bool
     let maximumIndexAge: Int64?
     /// Observe mode for recipients that belong to no relay domain.
     let observe: Bool
@@ -128,6 +131,7 @@ public final class Policy: Sendable {
         always = ByteTable(settings.always)
         blocked = ByteTable(settings.blocked)
         indexExpected = settings.indexExpected
+        domainsFromIndex = settings.domainsFromIndex
         maximumIndexAge = settings.maximumIndexAge
         observe = settings.observe
         harvest = settings.harvest

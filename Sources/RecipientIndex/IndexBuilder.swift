@@ -6,6 +6,8 @@ public import Foundation
 /// keys.
 public struct IndexBuilder: Sendable {
     private var entries: ContiguousArray<Entry> = []
+    /// What is done to `entries` before they are published, by fingerprint; nil takes one out.
+    private var edits: [UInt64: RecipientFlags?] = [:]
     private let hash: SipHash
 
     /// A builder without keys and with a salt of its own.
@@ -15,6 +17,18 @@ public struct IndexBuilder: Sendable {
     }
 
     init(salt: SipHash) { hash = salt }
+
+    /// A builder with the keys of a snapshot and its salt, to publish it again with some of them changed.
+    public init(editing snapshot: IndexSnapshot) {
+        self.init(salt: snapshot.salt)
+        entries.reserveCapacity(snapshot.info.entries)
+        snapshot.forEachEntry { entries.append(Entry(fingerprint: $0, flags: $1)) }
+    }
+
+    /// Puts a key in with these flags, whatever it had, or takes it out; the last word on a key holds.
+    public mutating func set(_ key: UnsafeBufferPointer<UInt8>, _ flags: RecipientFlags?) {
+        edits.updateValue(flags, forKey: hash.hash(key))
+    }
 
     /// How many keys were added; one that was added twice counts twice until it is published.
     public var count: Int { entries.count }
@@ -53,6 +67,7 @@ public struct IndexBuilder: Sendable {
     public mutating func publish(
         to path: String, created: Date = Date(), generation: UInt64 = 0, sources: [IndexSource]
     ) throws(IndexError) -> IndexInfo {
+        applyEdits()
         mergeDuplicates()
         do throws(IndexFault) {
             guard generation <= IndexFormat.lastGeneration else {
@@ -76,6 +91,15 @@ public struct IndexBuilder: Sendable {
         } catch {
             throw IndexError(error, path: path)
         }
+    }
+
+    private mutating func applyEdits() {
+        guard !edits.isEmpty else { return }
+        entries.removeAll { edits.index(forKey: $0.fingerprint) != nil }
+        for (fingerprint, flags) in edits {
+            if let flags { entries.append(Entry(fingerprint: fingerprint, flags: flags)) }
+        }
+        edits.removeAll()
     }
 
     private mutating func mergeDuplicates() {

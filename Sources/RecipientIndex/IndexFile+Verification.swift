@@ -141,16 +141,20 @@ struct StoredSource: Codable {
     let type: String
     let recipients: Int
     let asOf: Int64
+    let relayDomains: [IndexSource.RelayDomain]?
 
     init(_ source: IndexSource) {
         name = source.name
         type = source.type
         recipients = source.recipients
         asOf = source.asOf.millisecondsSince1970
+        relayDomains = source.relayDomains.isEmpty ? nil : source.relayDomains
     }
 
     var source: IndexSource {
-        IndexSource(name: name, type: type, recipients: recipients, asOf: Date(millisecondsSince1970: asOf))
+        IndexSource(
+            name: name, type: type, recipients: recipients, asOf: Date(millisecondsSince1970: asOf),
+            relayDomains: relayDomains ?? [])
     }
 
     static func encode(_ sources: [IndexSource]) throws(IndexFault) -> [UInt8] {

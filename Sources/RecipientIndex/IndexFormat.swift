@@ -51,7 +51,8 @@
 /// all likely ones.
 ///
 /// **Sources.** At `sourcesOffset` a 64-bit length, at most 1,048,576, and as many bytes of JSON: an array of objects with `name`,
-/// `type`, `recipients` and `asOf` (milliseconds since 1970). Never an address.
+/// `type`, `recipients`, `asOf` (milliseconds since 1970) and, where the source names relay domains, `relayDomains`: objects with `name`
+/// and `takesAll`. Never an address.
 ///
 /// **Checksums.** A 64-bit one for each block of the body; the last block may be shorter. As the header vouches for their list
 /// and the list for each block, a block can be verified by itself.

@@ -10,13 +10,30 @@ public struct IndexSource: Sendable, Codable, Equatable {
     public var recipients: Int
     /// When it was last read in full; a snapshot file keeps it to the millisecond.
     public var asOf: Date
+    /// The relay domains that it names; empty where it isn't asked for any.
+    public var relayDomains: [RelayDomain]
+
+    /// A relay domain that a source names.
+    public struct RelayDomain: Sendable, Codable, Equatable {
+        /// The A-label.
+        public var name: String
+        /// Whether recipients that aren't listed are accepted too, as others know them.
+        public var takesAll: Bool
+
+        /// A domain as it is written into a snapshot.
+        public init(name: String, takesAll: Bool) {
+            self.name = name
+            self.takesAll = takesAll
+        }
+    }
 
     /// A source as it is written into a snapshot.
-    public init(name: String, type: String, recipients: Int, asOf: Date) {
+    public init(name: String, type: String, recipients: Int, asOf: Date, relayDomains: [RelayDomain] = []) {
         self.name = name
         self.type = type
         self.recipients = recipients
         self.asOf = asOf
+        self.relayDomains = relayDomains
     }
 }
 

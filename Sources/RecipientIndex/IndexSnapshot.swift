@@ -56,6 +56,24 @@ public final class IndexSnapshot {
         return key.withUTF8 { lookup($0) }
     }
 
+    /// The key of its fingerprints.
+    var salt: SipHash { hash }
+
+    /// Gives every fingerprint with its flags, in the order of the table.
+    func forEachEntry(_ body: (UInt64, RecipientFlags) -> Void) {
+        withExtendedLifetime(self) {
+            for index in 0..<Int(truncatingIfNeeded: bucketCount) {
+                let bucket = table + index &* IndexFormat.bucketSize
+                let word = UInt64(littleEndian: bucket.load(fromByteOffset: 56, as: UInt64.self))
+                for slot in 0..<Int(truncatingIfNeeded: word &>> 56 & 7) {
+                    body(
+                        UInt64(littleEndian: bucket.load(fromByteOffset: slot &* 8, as: UInt64.self)),
+                        RecipientFlags(rawValue: UInt8(truncatingIfNeeded: word &>> UInt64(slot &* 8))))
+                }
+            }
+        }
+    }
+
     /// Goes through the buckets as ``IndexFormat`` describes; never leaves the table, whatever stands in it, and
     /// never looks into a bucket twice.
     @inline(__always)

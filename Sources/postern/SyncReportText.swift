@@ -73,9 +73,13 @@ struct SyncReportText {
         switch source.reading {
         case .failed: return ["\(name): not read; its last list stays in use"]
         case .unchanged: return ["\(name): unchanged, \(source.listed) listed"]
-        case .full: break
+        case .full, .changes: break
         }
-        var lines = ["\(name): \(source.read == 1 ? "1 entry" : "\(source.read) entries"), \(source.listed) listed"]
+        let what = source.reading == .changes ? "changed " : ""
+        var lines = [
+            "\(name): \(source.read == 1 ? "1 \(what)entry" : "\(source.read) \(what)entries"), \(source.listed) listed"
+        ]
+        if let server = source.server { lines.append("  from \(server)\(source.method.map { " by \($0)" } ?? "")") }
         if source.duplicates > 0 { lines.append("  \(source.duplicates) repeated") }
         if source.foreign.count > 0 {
             lines.append("  \(source.foreign.count) in domains that it may not feed, left out; the first:")
@@ -87,6 +91,10 @@ struct SyncReportText {
             (source.skipped.refusing, "entries that refuse their address"),
             (source.skipped.otherTags, "entries that aren't about recipients"),
             (source.skipped.wildcards, "wildcards"),
+            (source.skipped.otherProtocols, "addresses of other kinds than SMTP"),
+            (source.skipped.malformed, "values that are no addresses"),
+            (source.skipped.disabled, "disabled entries"),
+            (source.skipped.excluded, "entries below exclude_bases"),
         ]
         for (count, what) in skipped where count > 0 { lines.append("  \(count) \(what), passed over") }
         return lines

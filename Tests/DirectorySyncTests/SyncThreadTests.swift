@@ -89,12 +89,12 @@ private final class Schedule {
 
     init(interval: Duration) { schedule = SyncSchedule(interval: interval) }
 
-    func isDue(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> Bool { schedule.isDue(stamps, now: now) }
+    func isDue(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> Bool { schedule.due(stamps, now: now) != nil }
 
     func began(_ stamps: [FileStamp?], now: ContinuousClock.Instant) { schedule.began(stamps, now: now) }
 
     func ended(_ result: Result<SyncReport, SyncError>, now: ContinuousClock.Instant) {
-        schedule.ended(result, now: now)
+        schedule.ended(result, .all, now: now)
     }
 }
 

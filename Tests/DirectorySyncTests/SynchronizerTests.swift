@@ -276,15 +276,18 @@ import Testing
         try folder.write("one.table", users(3))
         let source = FileSource(
             configuration: folder.configuration().sources[0], index: 0, format: .list, path: folder("one.table"))
+        let relay = DomainSet(["example.com"], subdomains: false)
         let intake = EntryIntake(
-            folder: folder.path, filters: [DomainFilter(folder.configuration(), folder.configuration().sources[0])])
+            folder: folder.path,
+            filters: [DomainFilter(relay: relay, folder.configuration().sources[0], subdomains: false)])
         var report = SourceReport(name: "one", type: "file")
         var calls = 0
-        let pull = try source.pull(since: nil, into: intake, report: &report) { () throws(SyncError) in
+        let request = PullRequest { () throws(SyncError) in
             calls += 1
             // The second call is for the first chunk, after the file was opened.
             if calls == 2 { _ = try? folder.write("one.table", users(7, from: 100)) }
         }
+        let pull = try source.pull(request, into: intake, report: &report)
         #expect(pull.reading == .full)
         #expect(report.read == 7)
         let sorted = try intake.finish()
@@ -295,10 +298,11 @@ import Testing
         #expect(keys == Set((100..<107).map { "u\($0)@example.com" }))
         let error = syncError {
             var number = 0
-            return try source.pull(since: nil, into: intake, report: &report) { () throws(SyncError) in
+            let restless = PullRequest { () throws(SyncError) in
                 number += 1
                 _ = try? folder.write("one.table", users(number))
             }
+            return try source.pull(restless, into: intake, report: &report)
         }
         #expect(error?.kind == .unreachable)
         #expect(error?.description.contains("kept changing") == true)

@@ -64,7 +64,7 @@ extension Configuration {
 }
 
 /// Reads the sections one after the other; what is wrong goes to `faults`, and a default takes its place meanwhile.
-private struct ConfigurationReader {
+struct ConfigurationReader {
     let file: String
     let lines: ConfigurationLines
     let faults: ConfigurationFaults
@@ -85,12 +85,14 @@ private struct ConfigurationReader {
         readLog(top.section("log"), &configuration)
         readHTTP(top.section("http"), &configuration)
         top.finish()
+        checkDomains(configuration)
         checkPaths(configuration)
         if configuration.sync.sources.isEmpty, !index.has("path"), !configuration.domains.allSatisfy(\.rules.catchAll) {
             configuration.notices.append(
                 "there is no [[source]] and no index.path, so nothing is waited for: while there is no index at "
                     + "\(configuration.index.path), recipients are refused as unknown")
         }
+        configuration.policy.domainsFromIndex = configuration.takesDomainsFromIndex
         configuration.policy.indexExpected = !configuration.sync.sources.isEmpty || index.has("path")
         return configuration
     }
@@ -102,10 +104,8 @@ private struct ConfigurationReader {
             ("log.database", configuration.log.database),
         ]
         if case .unix(let path) = configuration.socket.location { files.append(("milter.socket", path)) }
-        var others = configuration.sync.sources.enumerated().map { position, source in
-            switch source.kind {
-            case .file(_, let path): ("source[\(position)].path", path)
-            }
+        var others = configuration.sync.sources.enumerated().flatMap { position, source in
+            source.files.map { ("source[\(position)].\($0.key)", $0.path) }
         }
         others.append(("the configuration file", file))
         for (position, (key, path)) in files.enumerated() {
@@ -163,6 +163,7 @@ private struct ConfigurationReader {
             }
         }
         configuration.policy.subdomains = table.bool("subdomains") ?? false
+        configuration.takesDomainsFromIndex = table.bool("domains_from_index") ?? false
         configuration.policy.trustAuthenticated = table.bool("trust_authenticated") ?? true
         for (index, text) in (table.strings("trusted_networks") ?? ["127.0.0.0/8", "::1/128"]).enumerated() {
             do {
@@ -171,13 +172,18 @@ private struct ConfigurationReader {
                 table.fault("trusted_networks[\(index)]", "\(error)")
             }
         }
-        if configuration.domains.isEmpty, faults.list.allSatisfy({ $0.key?.hasPrefix("relay.domains") != true }) {
-            table.fault(
-                "domains",
-                "no relay domain is given, so all mail would be refused; accepted: at least one domain here or in a "
-                    + "table of relay.domains_from")
-        }
         table.finish()
+    }
+
+    /// Sources may name relay domains, so this is known only when they have been read.
+    private func checkDomains(_ configuration: Configuration) {
+        guard configuration.domains.isEmpty, !configuration.takesDomainsFromIndex,
+            faults.list.allSatisfy({ $0.key?.hasPrefix("relay.domains") != true })
+        else { return }
+        faults.add(
+            "relay.domains",
+            "no relay domain is given, so all mail would be refused; accepted: at least one domain here or in a "
+                + "table of relay.domains_from, or a source with accepted_domains or relay_domains_attribute")
     }
 
     private func readRecipients(_ table: ConfigurationTable, _ configuration: inout Configuration) {
@@ -324,7 +330,7 @@ private struct ConfigurationReader {
     }
 
     /// Whether the domain is one by way of `relay.subdomains` or of an entry with a leading dot.
-    private func isBelowRelayDomain(_ name: String, _ configuration: Configuration) -> Bool {
+    func isBelowRelayDomain(_ name: String, _ configuration: Configuration) -> Bool {
         configuration.domains.contains { relay in
             relay.name.hasPrefix(".")
                 ? name.hasSuffix(relay.name)
@@ -380,66 +386,6 @@ private struct ConfigurationReader {
         table.finish()
     }
 
-    private func readSources(_ tables: [ConfigurationTable], _ configuration: inout Configuration) {
-        var names: Set<String> = []
-        for table in tables {
-            let name = table.string("name")
-            if let name, name.isEmpty || name.contains(where: \.isNewline) {
-                table.fault("name", "\"\(name.escapedForMessage)\" is not a name; accepted: one line of text")
-            } else if let name, !names.insert(name).inserted {
-                table.fault("name", "\"\(name)\" names another source already; accepted: a name of its own for each")
-            } else if !table.has("name") {
-                table.fault("name", "is missing; accepted: a name of your choice, such as \"headquarters\"")
-            }
-            let type = table.string("type")
-            guard let type, type == "file" else {
-                switch type {
-                case nil where !table.has("type"): table.fault("type", "is missing; accepted: \"file\"")
-                case let type? where ["active-directory", "openldap", "ldap", "command"].contains(type):
-                    table.fault("type", "\"\(type)\" is not supported by this version; accepted: \"file\"")
-                case let type?: table.fault("type", "\"\(type)\" is not known; accepted: \"file\"")
-                case nil: break
-                }
-                continue
-            }
-            let format = table.choice(
-                "format", ["postfix": TableFormat.postfix, "sendmail": .sendmail, "list": .list])
-            if !table.has("format") {
-                table.fault("format", "is missing; accepted: \"postfix\", \"sendmail\", \"list\"")
-            }
-            let path = filePath(table, "path")
-            if !table.has("path") { table.fault("path", "is missing; accepted: the path of a file") }
-            if let path, let reason = FileFault.reason(path) {
-                configuration.sourceFaults.append(
-                    ConfigurationFault(
-                        key: table.name("path"), line: lines.line(of: table.name("path")),
-                        message: "\"\(path)\" can't be read: \(reason); accepted: a readable file"))
-            }
-            let domains = sourceDomains(table, configuration)
-            table.finish()
-            guard let name, let format, let path else { continue }
-            configuration.sync.sources.append(
-                SourceConfiguration(name: name, kind: .file(format: format, path: path), domains: domains))
-        }
-    }
-
-    private func sourceDomains(_ table: ConfigurationTable, _ configuration: Configuration) -> Set<String>? {
-        guard let texts = table.strings("domains") else { return nil }
-        let known = Set(configuration.domains.map(\.name))
-        return Set(
-            texts.enumerated().compactMap { index, text in
-                guard let name = try? DomainName(text).aLabel else {
-                    table.fault("domains[\(index)]", "\"\(text)\" is not a domain name; accepted: a relay domain")
-                    return nil
-                }
-                if !known.contains(name) && !isBelowRelayDomain(name, configuration) {
-                    table.fault(
-                        "domains[\(index)]", "\"\(text)\" is not a relay domain; accepted: a domain of relay.domains")
-                }
-                return name
-            })
-    }
-
     private func readLog(_ table: ConfigurationTable, _ configuration: inout Configuration) {
         if let path = filePath(table, "database") { configuration.log.database = path }
         if let retention = table.duration("retention", minimum: 3600) { configuration.log.retention = retention }
@@ -475,7 +421,7 @@ private struct ConfigurationReader {
         return text
     }
 
-    private func filePath(_ table: ConfigurationTable, _ key: String) -> String? {
+    func filePath(_ table: ConfigurationTable, _ key: String) -> String? {
         guard let text = table.string(key) else { return nil }
         guard !text.isEmpty, !text.utf8.contains(0), !text.hasSuffix("/") else {
             table.fault(
@@ -486,7 +432,7 @@ private struct ConfigurationReader {
     }
 
     /// A path relative to the configuration file's folder, made absolute.
-    private func absolute(_ path: String) -> String {
+    func absolute(_ path: String) -> String {
         guard !path.hasPrefix("/") else { return path }
         return URL(fileURLWithPath: path, relativeTo: URL(fileURLWithPath: file).deletingLastPathComponent()).path
     }

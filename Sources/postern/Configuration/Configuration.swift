@@ -25,6 +25,8 @@ struct Configuration: Sendable {
     var domains: [RelayDomain] = []
     /// The policy without its domains' tags.
     var policy = Policy.Settings()
+    /// Whether the relay domains that the index names count too: those that sources read from a directory.
+    var takesDomainsFromIndex = false
     /// What holds for a domain with no `[[domain]]` of its own.
     var rules = Policy.Rules()
 

@@ -102,6 +102,30 @@ struct ConfigurationTable {
         return bool
     }
 
+    /// True or false, or the one word that stands for neither, as `.some(nil)`; nil where the key isn't set.
+    func boolOrWord(_ key: String, word: String) -> Bool?? {
+        guard let value = value(key) else { return nil }
+        if let bool = value.bool { return bool }
+        if value.string == word { return .some(nil) }
+        fault(key, "\(Self.shown(value)) is not known; accepted: true, false or \"\(word)\"")
+        return nil
+    }
+
+    /// A number of octets: `512K`, `64M`, `2G`.
+    func size(_ key: String) -> Int? {
+        guard let string = string(key) else { return nil }
+        let units: [Character: Int] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30]
+        guard let last = string.last, let unit = units[last], let count = Int(string.dropLast()),
+            (1...1 << 20).contains(count),
+            string.first != "+"
+        else {
+            fault(
+                key, "\"\(string)\" is not a size; accepted: a number with a unit, such as \"512K\", \"64M\" or \"2G\"")
+            return nil
+        }
+        return count * unit
+    }
+
     func integer(_ key: String, _ range: ClosedRange<Int>) -> Int? {
         guard let value = value(key) else { return nil }
         let accepted =

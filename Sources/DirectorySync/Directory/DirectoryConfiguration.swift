@@ -1,0 +1,194 @@
+/// A source of type `active-directory`, `openldap` or `ldap`.
+public struct DirectoryConfiguration: Sendable, Codable, Equatable {
+    /// The kind of server, which decides the defaults and how changes are followed.
+    public enum Dialect: String, Sendable, Codable, CaseIterable {
+        /// Active Directory, Samba's included.
+        case activeDirectory = "active-directory"
+        /// OpenLDAP, and others with RFC 4533.
+        case openLDAP = "openldap"
+        /// Any server of RFC 4511, read in full each time.
+        case generic = "ldap"
+    }
+
+    /// How Postern says who it is.
+    public enum Login: Sendable, Codable, Equatable {
+        /// Not at all.
+        case anonymous
+        /// A name and the password in a file, its line end left out.
+        case simple(dn: String, passwordFile: String)
+        /// SASL EXTERNAL: whom the unix socket says it is.
+        case external
+        /// SASL GSSAPI with the keys of a file; nil for the ticket that the environment names.
+        case gssapi(keytab: String?)
+    }
+
+    /// What becomes of an entry that the directory says is disabled.
+    public enum Disabled: String, Sendable, Codable {
+        /// It is listed like any other: shared mailboxes of Exchange are disabled accounts.
+        case include
+        /// It is left out.
+        case exclude
+        /// It is listed as disabled; `policy.disabled` says how it is refused.
+        case mark
+    }
+
+    /// An attribute that tells something of an entry by its value: `nsAccountLock`, `status=inactive`, `userAccountControl&2`.
+    public struct Condition: Sendable, Codable, Equatable {
+        /// When it holds.
+        public enum Test: Sendable, Codable, Equatable {
+            /// A value is `TRUE`, `yes`, `on` or a number other than 0.
+            case isTrue
+            /// A value is this one, whatever its case.
+            case equals(String)
+            /// A value is a number with this bit.
+            case hasBit(Int64)
+        }
+
+        /// The attribute's name.
+        public var attribute: String
+        /// When it holds.
+        public var test: Test
+
+        /// A condition as it stands in the configuration; nil for what is none.
+        public init?(_ text: String) {
+            let end = text.firstIndex { $0 == "=" || $0 == "&" } ?? text.endIndex
+            attribute = String(text[..<end])
+            guard DirectoryConfiguration.isAttribute(attribute) else { return nil }
+            guard end < text.endIndex else {
+                test = .isTrue
+                return
+            }
+            let value = String(text[text.index(after: end)...])
+            if text[end] == "=" {
+                guard !value.isEmpty else { return nil }
+                test = .equals(value)
+            } else {
+                guard let bit = Int64(value), bit > 0 else { return nil }
+                test = .hasBit(bit)
+            }
+        }
+    }
+
+    /// Where relay domains are read from.
+    public enum DomainSource: Sendable, Codable, Equatable {
+        /// Exchange's accepted domains, in Active Directory's configuration.
+        case acceptedDomains
+        /// The values of an attribute, of the entries below the bases that match a filter.
+        case attribute(name: String, bases: [String], filter: String)
+    }
+
+    /// How changes are followed.
+    public enum Incremental: String, Sendable, Codable, CaseIterable {
+        /// The best way that the server offers.
+        case auto
+        /// Not at all: everything is read each time.
+        case off
+        /// Active Directory's DirSync.
+        case dirSync = "dirsync"
+        /// Active Directory's uSNChanged.
+        case usn
+        /// RFC 4533.
+        case sync
+    }
+
+    /// The kind of server.
+    public var dialect: Dialect
+    /// In the order in which they are tried.
+    public var servers: [LDAPURI]
+    /// Where the searches begin; empty for what the server names as its own.
+    public var bases: [String]
+    /// Entries at or below these are left out.
+    public var excludedBases: [String] = []
+    /// Which entries are looked at (RFC 4515).
+    public var filter: String
+    /// Entries that match it are left out.
+    public var excludedFilter: String?
+    /// The attributes whose values are recipients; values with a prefix other than `smtp:` are left out.
+    public var attributes: [String]
+    /// What makes a recipient internal-only.
+    public var internalOnly: Condition?
+    /// What tells that an entry is disabled.
+    public var disabled: Condition?
+    /// What becomes of it then.
+    public var disabledTreatment = Disabled.include
+    /// Where relay domains are read from; nil for nowhere.
+    public var relayDomains: DomainSource?
+    /// How Postern says who it is.
+    public var login = Login.anonymous
+    /// Whether a connection to `ldap://` is encrypted before anything is asked.
+    public var startTLS = false
+    /// The authorities that the server's certificate may come from, in PEM; nil for those of the system.
+    public var caFile: String?
+    /// Whether the server's certificate must be valid.
+    public var verifiesCertificate = true
+    /// Whether a password may go over a connection that isn't encrypted.
+    public var allowsPlaintext = false
+    /// How many seconds a server may take to answer.
+    public var timeout = 30
+    /// How many entries a page has.
+    public var pageSize = 1_000
+    /// Whether references to other servers are followed.
+    public var followsReferrals = false
+    /// How changes are followed.
+    public var incremental = Incremental.auto
+    /// Whether the server may tell of changes by itself.
+    public var push = true
+    /// After how many seconds everything is read again, though changes are followed.
+    public var reconcileInterval = 86_400
+
+    /// A source with the defaults of its kind.
+    public init(_ dialect: Dialect, servers: [LDAPURI], bases: [String] = []) {
+        self.dialect = dialect
+        self.servers = servers
+        self.bases = bases
+        switch dialect {
+        case .activeDirectory:
+            // Users with their mailboxes (also shared ones, rooms and equipment), groups, dynamic groups, contacts, public folders.
+            filter =
+                "(&(proxyAddresses=*)(|(objectClass=user)(objectClass=group)(objectClass=contact)"
+                + "(objectClass=publicFolder)(objectClass=msExchDynamicDistributionList)))"
+            attributes = ["proxyAddresses"]
+            internalOnly = Condition("msExchRequireAuthToSendTo")
+            disabled = Condition("userAccountControl&2")
+        case .openLDAP, .generic:
+            filter = "(|(mail=*)(mailLocalAddress=*)(mailAlternateAddress=*))"
+            attributes = ["mail", "mailLocalAddress", "mailAlternateAddress"]
+        }
+    }
+
+    /// The filter with what it leaves out.
+    var wholeFilter: String {
+        excludedFilter.map { LDAPFilter.all([filter, LDAPFilter.not($0)]) } ?? filter
+    }
+
+    /// Whether a text can be the name of an attribute, with options or without (RFC 4512 section 2.5).
+    public static func isAttribute(_ text: String) -> Bool {
+        guard let first = text.utf8.first,
+            (UInt8(ascii: "A")...UInt8(ascii: "z")).contains(first) || text.first?.isNumber == true
+        else { return false }
+        return text.utf8.allSatisfy { byte in
+            (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+                || (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte)
+                || (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte) || "-;.=".utf8.contains(byte)
+        }
+    }
+
+    /// Whether a text is a search filter that can be sent (RFC 4515).
+    public static func isFilter(_ text: String) -> Bool { LDAPFilter.isValid(text) }
+
+    /// Whether a text is the name of an entry (RFC 4514).
+    public static func isName(_ text: String) -> Bool { !text.utf8.contains(0) && DistinguishedName(text) != nil }
+}
+
+extension DirectoryConfiguration.Condition {
+    /// Whether one of the values makes it hold.
+    func holds(_ value: UnsafeBufferPointer<UInt8>) -> Bool {
+        switch test {
+        case .isTrue:
+            for word in ["true", "yes", "on"] where value.equalsIgnoringCase(word) { return true }
+            return Int64(String(decoding: value, as: UTF8.self)).map { $0 != 0 } ?? false
+        case .equals(let other): return String(decoding: value, as: UTF8.self).lowercased() == other.lowercased()
+        case .hasBit(let bit): return Int64(String(decoding: value, as: UTF8.self)).map { $0 & bit != 0 } ?? false
+        }
+    }
+}

@@ -1,0 +1,314 @@
+import CLDAP
+import Foundation
+import Glibc
+import Synchronization
+
+/// A source of type `active-directory`, `openldap` or `ldap`.
+///
+/// A pull follows the changes since the cursor in the state as the server allows it, and reads everything where it doesn't. With a
+/// thread that goes on, the connection is kept, and the server tells of changes by itself.
+final class DirectorySource: RecipientSource {
+    let configuration: SourceConfiguration
+    private let directory: DirectoryConfiguration
+    /// Its place among the sources of the configuration.
+    private let index: Int
+    /// Syncs of one synchronizer come one after the other; should they not, they wait here.
+    private let turn = Mutex(())
+
+    // What follows is only touched in one's turn.
+    private var servers: ServerList
+    /// The follower of the last pull, with its open connection.
+    private var follower: (any DirectoryFollower)?
+    /// A connection that was made for the relay domains and is good for the pull that comes next.
+    private var spare: DirectorySession?
+    /// A password that a server refused: not tried again for a while, lest the account be locked.
+    private var refusal: RefusedPassword?
+
+    private struct RefusedPassword {
+        var stamp: FileStamp?
+        var until: ContinuousClock.Instant
+        var error: SyncError
+    }
+
+    /// How long a refused password isn't tried again unless its file changes; well above what locks an account in common
+    /// policies (ten failures in half an hour).
+    private static let pauseAfterRefusal = Duration.seconds(600)
+
+    init(_ configuration: SourceConfiguration, _ directory: DirectoryConfiguration, index: Int) {
+        self.configuration = configuration
+        self.directory = directory
+        self.index = index
+        servers = ServerList(directory.servers)
+        if case .gssapi(let keytab?) = directory.login {
+            // Where the Kerberos library looks for keys and keeps its tickets: in memory, so that there is nothing to renew by hand.
+            setenv("KRB5_CLIENT_KTNAME", "FILE:\(keytab)", 1)
+            setenv("KRB5CCNAME", "MEMORY:postern", 1)
+        }
+    }
+
+    // MARK: RecipientSource
+
+    func relayDomains(_ request: PullRequest) throws(SyncError) -> [RelayDomain]? {
+        guard let source = directory.relayDomains else { return nil }
+        return try inTurn { () throws(SyncError) in
+            var ignored = SourceReport(name: configuration.name, type: configuration.type)
+            return try withServers(request, &ignored) { session, _ throws(LDAPError) in
+                let domains = try RelayDomainReader(session, source).read(request.check)
+                spare = session
+                return domains
+            }
+        }
+    }
+
+    func pull(
+        _ request: PullRequest, into intake: EntryIntake, report: inout SourceReport
+    ) throws(SyncError) -> Pull {
+        try inTurn { () throws(SyncError) in
+            let old = follower
+            follower = nil
+            defer { spare = nil }
+            if let old, request.isStaying, !request.readsAll, let previous = request.previous,
+                previous.cursor == old.cursor
+            {
+                do throws(LDAPError) {
+                    var fresh = report
+                    let pull = try goOn(old, request, intake, &fresh)
+                    report = fresh
+                    return pull
+                } catch {
+                    if let cancellation = error.cancellation { throw cancellation }
+                    intake.void(source: index)
+                    report.remarks.append("the connection to \(old.session.connection.uri) was lost: \(error.text)")
+                }
+            }
+            return try withServers(request, &report) { session, report throws(LDAPError) in
+                try pull(session, request, intake, &report)
+            }
+        }
+    }
+
+    func isReconciliationDue(_ record: SourceRecord, now: Date) -> Bool {
+        guard let cursor = DirectoryCursor(record.cursor), cursor.method != .full else { return false }
+        return abs(now.timeIntervalSince(cursor.reconciled)) >= Double(directory.reconcileInterval)
+    }
+
+    var newsDescriptor: Int32? {
+        turn.withLock { _ in follower.map { $0.session.connection.descriptor }.flatMap { $0 >= 0 ? $0 : nil } }
+    }
+
+    func hasNews() -> Bool {
+        turn.withLock { _ in
+            guard let follower else { return false }
+            return withoutBrokenPipeSignal {
+                do throws(LDAPError) { return try follower.takeNews() } catch {
+                    // A pull finds out what is the matter, and connects anew.
+                    return true
+                }
+            }
+        }
+    }
+
+    func hangUp() {
+        turn.withLock { _ in
+            withoutBrokenPipeSignal {
+                follower = nil
+                spare = nil
+            }
+        }
+    }
+
+    // MARK: Reading
+
+    private func goOn(
+        _ follower: any DirectoryFollower, _ request: PullRequest, _ intake: EntryIntake, _ report: inout SourceReport
+    ) throws(LDAPError) -> Pull {
+        let began = Date()
+        report.server = "\(follower.session.connection.uri)"
+        let isChanged = try follower.goOn(request, intake, index, &report)
+        self.follower = follower
+        if isChanged { try checkIntake(intake) }
+        return Pull(reading: isChanged ? .changes : .unchanged, asOf: began, cursor: follower.cursor)
+    }
+
+    private func pull(
+        _ session: DirectorySession, _ request: PullRequest, _ intake: EntryIntake, _ report: inout SourceReport
+    ) throws(LDAPError) -> Pull {
+        let began = Date()
+        let cursor = request.readsAll ? nil : DirectoryCursor(request.previous?.cursor)
+        for (kind, start) in followers(session).flatMap({ kind in
+            cursor == nil ? [(kind, nil)] : [(kind, cursor), (kind, nil)]
+        }) {
+            do throws(LDAPError) {
+                let follower = try kind.init(session, start, stays: request.isStaying && directory.push)
+                let reading = try follower.begin(request, intake, index, &report)
+                try checkIntake(intake)
+                if request.isStaying { self.follower = follower }
+                report.method = kind.name
+                if let before = DirectoryCursor(request.previous?.cursor), before.method != kind.method {
+                    report.remarks.append("now follows changes by \(kind.name)")
+                }
+                return Pull(reading: reading, asOf: began, cursor: follower.cursor)
+            } catch {
+                // An answer of the server that it can't be done so; anything else is for another server.
+                guard error.isRefusalOfMethod else { throw error }
+                intake.void(source: index)
+                report = SourceReport(
+                    name: report.name, type: report.type, server: report.server, remarks: report.remarks)
+                if start?.method == kind.method {
+                    report.remarks.append(
+                        "\(kind.name) can't go on from the last sync, so all is read again: \(error.text)")
+                } else if start == nil, DirectoryCursor(request.previous?.cursor)?.method != .full {
+                    report.remarks.append("\(kind.name) isn't to be had: \(error.text)")
+                }
+            }
+        }
+        let tag = intake.begin(source: index)
+        try session.readAll(into: intake, index: index, tag: tag, report: &report, check: request.check)
+        try checkIntake(intake)
+        report.method = "paged search"
+        return Pull(reading: .full, asOf: began, cursor: DirectoryCursor(.full, reconciled: began).encoded)
+    }
+
+    /// The ways to follow changes, the best first.
+    private func followers(_ session: DirectorySession) -> [any DirectoryFollower.Type] {
+        switch directory.incremental {
+        case .off: []
+        case .sync: [ContentSynchronization.self]
+        case .dirSync: [DirSyncFollower.self]
+        case .usn: [USNFollower.self]
+        case .auto:
+            switch directory.dialect {
+            case .generic: []
+            case .openLDAP:
+                session.root.supportedControls.contains(LDAPControl.OID.syncRequest)
+                    ? [ContentSynchronization.self] : []
+            case .activeDirectory: [DirSyncFollower.self, USNFollower.self]
+            }
+        }
+    }
+
+    private func checkIntake(_ intake: EntryIntake) throws(LDAPError) {
+        if let failure = intake.failure { throw .cancelled(failure) }
+    }
+
+    // MARK: Servers
+
+    /// Has work done with a connection to the first server that lets it be done.
+    private func withServers<Value>(
+        _ request: PullRequest, _ report: inout SourceReport,
+        _ work: (DirectorySession, inout SourceReport) throws(LDAPError) -> Value
+    ) throws(SyncError) -> Value {
+        let credentials = try credentials()
+        var failed: [(server: LDAPURI, error: LDAPError)] = []
+        var ready = spare
+        spare = nil
+        for server in servers.ordered(at: .now) {
+            var fresh = SourceReport(
+                name: report.name, type: report.type, server: "\(server)", remarks: report.remarks)
+            do throws(LDAPError) {
+                let session: DirectorySession
+                if let made = ready, made.connection.uri == server {
+                    session = made
+                    ready = nil
+                } else {
+                    session = try DirectorySession(
+                        LDAPConnection(server, options, credentials, check: request.check), directory,
+                        check: request.check)
+                }
+                let value = try work(session, &fresh)
+                servers.succeeded(server)
+                report = fresh
+                refusal = nil
+                return value
+            } catch {
+                if let cancellation = error.cancellation { throw cancellation }
+                servers.failed(server, at: .now)
+                failed.append((server, error))
+            }
+        }
+        throw remember(failed)
+    }
+
+    private var options: LDAPOptions {
+        LDAPOptions(
+            startTLS: directory.startTLS, caFile: directory.caFile, verifiesCertificate: directory.verifiesCertificate,
+            timeout: .seconds(directory.timeout), followsReferrals: directory.followsReferrals,
+            allowsPlaintext: directory.allowsPlaintext)
+    }
+
+    private func credentials() throws(SyncError) -> LDAPCredentials {
+        switch directory.login {
+        case .anonymous: return .anonymous
+        case .external: return .external
+        case .gssapi: return .gssapi
+        case .simple(let dn, let path):
+            if let refusal, refusal.stamp == FileStamp(path: path), ContinuousClock.now < refusal.until {
+                throw refusal.error
+            }
+            let file = try TableFile(path, source: configuration.name)
+            var bytes = [UInt8](repeating: 0, count: 4_096)
+            let count = pread(file.descriptor, &bytes, bytes.count, 0)
+            guard count >= 0, count < bytes.count else {
+                throw failure("password_file \(path) can't be read: \(count < 0 ? systemMessage() : "it is too long")")
+            }
+            let password = bytes.prefix(count).prefix { $0 != 0x0a && $0 != 0x0d }
+            guard !password.isEmpty else { throw failure("password_file \(path) holds no password in its first line") }
+            return .simple(dn: dn, password: Array(password))
+        }
+    }
+
+    /// The failures of all servers in one error.
+    private func remember(_ failed: [(server: LDAPURI, error: LDAPError)]) -> SyncError {
+        // In the order of the configuration, so that the same failures have the same words.
+        let inOrder = directory.servers.compactMap { server in failed.first { $0.server == server } }
+        let reasons = inOrder.map { "\($0.server): \($0.error.operation.rawValue): \($0.error.text)" }
+        var error = failure(reasons.joined(separator: "\nsource \"\(configuration.name)\": "))
+        if case .simple(_, let path) = directory.login,
+            failed.contains(where: { $0.error.operation == .bind && $0.error.code == LDAP_INVALID_CREDENTIALS })
+        {
+            refusal = RefusedPassword(
+                stamp: FileStamp(path: path), until: .now + Self.pauseAfterRefusal,
+                error: error)
+            error = failure(
+                reasons.joined(separator: "\nsource \"\(configuration.name)\": ")
+                    + "\nsource \"\(configuration.name)\": lest the account be locked, the next try is in 10 minutes, or when "
+                    + "\(path) has changed")
+            refusal?.error = error
+        }
+        return error
+    }
+
+    private func failure(_ text: String) -> SyncError {
+        SyncError(.unreachable, "source \"\(configuration.name)\": \(text)", source: configuration.name)
+    }
+
+    private func inTurn<Value>(_ work: () throws(SyncError) -> Value) throws(SyncError) -> Value {
+        var result: Result<Value, SyncError>?
+        turn.withLock { _ in
+            result = Result { () throws(SyncError) in try withoutBrokenPipeSignal(work) }
+        }
+        guard let result else { throw SyncError(.cancelled, "the source was not read") }
+        return try result.get()
+    }
+}
+
+// All that changes in it is guarded by `turn`.
+extension DirectorySource: @unchecked Sendable {}
+
+extension DirectorySession {
+    /// Reads all entries below all bases.
+    func readAll(
+        into intake: EntryIntake, index: Int, tag: Int, report: inout SourceReport,
+        check: @escaping LDAPConnection.Check
+    ) throws(LDAPError) {
+        let reader = DirectoryEntryReader(configuration, index: index, into: intake, counts: report)
+        let rest = rest(check)
+        for base in bases {
+            try forEachEntry(
+                base: base, filter: configuration.wholeFilter,
+                attributes: DirectoryEntryReader.attributes(configuration), check: check
+            ) { message throws(LDAPError) in try reader.read(message, tag: tag, rest: rest) }
+        }
+        report = reader.counts
+    }
+}

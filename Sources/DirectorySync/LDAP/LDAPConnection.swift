@@ -1,0 +1,281 @@
+import CLDAP
+import Glibc
+
+/// How a connection to a directory is made.
+struct LDAPOptions: Sendable {
+    var startTLS = false
+    /// Certificates of authorities in PEM; nil for those of the system.
+    var caFile: String?
+    var verifiesCertificate = true
+    /// How long a server may take to answer.
+    var timeout = Duration.seconds(30)
+    var followsReferrals = false
+    /// Whether a password may go over a connection that isn't encrypted.
+    var allowsPlaintext = false
+
+    /// Where Debian keeps the authorities that the system trusts; libldap knows none by itself.
+    static let systemAuthorities = "/etc/ssl/certs/ca-certificates.crt"
+}
+
+/// How Postern says who it is.
+enum LDAPCredentials {
+    case anonymous
+    case simple(dn: String, password: [UInt8])
+    /// SASL EXTERNAL: whom the socket or the certificate says it is.
+    case external
+    /// SASL GSSAPI, with the ticket or keytab that the environment names.
+    case gssapi
+}
+
+/// One connection to a directory server, bound and ready; closed with the object. For one thread at a time.
+final class LDAPConnection {
+    let uri: LDAPURI
+    let handle: OpaquePointer
+    let options: LDAPOptions
+    /// For servers that refer to others.
+    private let rebinding: Rebinding
+
+    /// Called while waiting, several times a second; throws to give up.
+    typealias Check = () throws(SyncError) -> Void
+
+    /// Connects, encrypts and binds.
+    init(_ uri: LDAPURI, _ options: LDAPOptions, _ credentials: LDAPCredentials, check: Check) throws(LDAPError) {
+        _ = Self.environment
+        self.uri = uri
+        self.options = options
+        rebinding = Rebinding(credentials, allowsPlaintext: options.allowsPlaintext)
+        let descriptor = try LDAPSocket.connect(to: uri, timeout: options.timeout, check: check)
+        var handle: OpaquePointer?
+        let proto = uri.scheme == .ldapi ? LDAP_PROTO_IPC : LDAP_PROTO_TCP
+        let code = ldap_init_fd(descriptor, proto, uri.normalized, &handle)
+        guard code == LDAP_SUCCESS, let handle else {
+            close(descriptor)
+            throw .result(.connect, code, diagnostic: "")
+        }
+        self.handle = handle
+        configure()
+        try encrypt(check)
+        try bind(credentials, check)
+    }
+
+    deinit { ldap_unbind_ext(handle, nil, nil) }
+
+    /// The socket, to wait for with poll(2).
+    var descriptor: Int32 {
+        var descriptor: Int32 = -1
+        ldap_get_option(handle, LDAP_OPT_DESC, &descriptor)
+        return descriptor
+    }
+
+    /// Whether what goes over it is hidden from the network.
+    var isEncrypted: Bool { uri.scheme != .ldap || options.startTLS }
+
+    /// libldap's own files and variables are for people at a terminal: here only the configuration counts.
+    private static let environment: Void = {
+        setenv("LDAPNOINIT", "1", 1)
+    }()
+
+    // MARK: Making
+
+    private func configure() {
+        set(LDAP_OPT_PROTOCOL_VERSION, 3)
+        ldap_set_option(
+            handle, LDAP_OPT_REFERRALS,
+            options.followsReferrals ? postern_ldap_opt_on() : postern_ldap_opt_off())
+        // A canonical name from the DNS would name another host than the one that was configured.
+        ldap_set_option(handle, LDAP_OPT_X_SASL_NOCANON, postern_ldap_opt_on())
+        let seconds = max(1, options.timeout.components.seconds)
+        var limit = timeval(tv_sec: Int(clamping: seconds), tv_usec: 0)
+        ldap_set_option(handle, LDAP_OPT_NETWORK_TIMEOUT, &limit)
+        ldap_set_option(handle, LDAP_OPT_TIMEOUT, &limit)
+        if options.followsReferrals {
+            ldap_set_rebind_proc(handle, rebind, Unmanaged.passUnretained(rebinding).toOpaque())
+        }
+    }
+
+    private func set(_ option: Int32, _ value: Int32) {
+        var value = value
+        ldap_set_option(handle, option, &value)
+    }
+
+    private func encrypt(_ check: Check) throws(LDAPError) {
+        guard uri.scheme == .ldaps || options.startTLS && uri.scheme == .ldap else { return }
+        let authorities = options.caFile ?? LDAPOptions.systemAuthorities
+        set(LDAP_OPT_X_TLS_REQUIRE_CERT, options.verifiesCertificate ? LDAP_OPT_X_TLS_DEMAND : LDAP_OPT_X_TLS_NEVER)
+        if options.verifiesCertificate {
+            guard ldap_set_option(handle, LDAP_OPT_X_TLS_CACERTFILE, authorities) == LDAP_SUCCESS else {
+                throw LDAPError(.tls, LDAP_LOCAL_ERROR, "ca_file \(authorities) can't be used")
+            }
+        }
+        set(LDAP_OPT_X_TLS_PROTOCOL_MIN, Int32(postern_ldap_tls_1_2))
+        var isServer: Int32 = 0
+        guard ldap_set_option(handle, LDAP_OPT_X_TLS_NEWCTX, &isServer) == LDAP_SUCCESS else {
+            let reason = access(authorities, R_OK) == 0 ? "it holds no certificate" : systemMessage()
+            throw LDAPError(.tls, LDAP_LOCAL_ERROR, "ca_file \(authorities) can't be used: \(reason)")
+        }
+        if options.startTLS, uri.scheme == .ldap {
+            var id: Int32 = 0
+            let code = ldap_start_tls(handle, nil, nil, &id)
+            guard code == LDAP_SUCCESS else { throw failure(.tls, code) }
+            let answer = try receive(id, patience: options.timeout, .tls, check)
+            do throws(LDAPError) {
+                _ = try answer.success(.tls)
+            } catch {
+                throw LDAPError(.tls, error.code, "the server doesn't offer StartTLS: \(error.text)")
+            }
+        }
+        let code = ldap_install_tls(handle)
+        guard code == LDAP_SUCCESS else {
+            let diagnosis = options.verifiesCertificate ? CertificateDiagnosis.reason(uri, options, check: check) : nil
+            throw LDAPError(
+                .tls, code,
+                diagnosis.map { "the server's certificate is not accepted: \($0)" }
+                    ?? "TLS can't be agreed on: \(failure(.tls, code).text)")
+        }
+    }
+
+    private func bind(_ credentials: LDAPCredentials, _ check: Check) throws(LDAPError) {
+        switch credentials {
+        case .anonymous:
+            // Version 3 needs none; servers that don't want strangers say so at the search.
+            return
+        case .gssapi:
+            let code = postern_ldap_sasl_bind(handle, "GSSAPI")
+            guard code == LDAP_SUCCESS else { throw failure(.bind, code) }
+        case .external: try bind("EXTERNAL", nil, [], check)
+        case .simple(let dn, let password):
+            guard !password.isEmpty else {
+                // RFC 4513 section 5.1.2: a name without a password binds nobody, and succeeds.
+                throw LDAPError(.bind, LDAP_INVALID_CREDENTIALS, "the password is empty")
+            }
+            guard isEncrypted || options.allowsPlaintext else {
+                throw LDAPError(
+                    .bind, LDAP_CONFIDENTIALITY_REQUIRED,
+                    "a password would go over the network in clear: use ldaps:// or starttls = true, "
+                        + "or allow_plaintext = true")
+            }
+            try bind(nil, dn, password, check)
+        }
+    }
+
+    private func bind(
+        _ mechanism: String?, _ dn: String?, _ password: [UInt8], _ check: Check
+    ) throws(LDAPError) {
+        var id: Int32 = 0
+        var password = password
+        let code = password.withUnsafeMutableBytes { bytes in
+            var value = berval(
+                bv_len: ber_len_t(bytes.count), bv_val: bytes.baseAddress?.assumingMemoryBound(to: CChar.self))
+            return ldap_sasl_bind(handle, dn, mechanism, &value, nil, nil, &id)
+        }
+        guard code == LDAP_SUCCESS else { throw failure(.bind, code) }
+        _ = try receive(id, patience: options.timeout, .bind, check).success(.bind)
+    }
+
+    // MARK: Asking
+
+    /// Sends a search; returns the number that its answers bear.
+    func search(
+        base: String, scope: Int32 = postern_ldap_scope_subtree, filter: String, attributes: [String],
+        controls: [LDAPControl] = []
+    ) throws(LDAPError) -> Int32 {
+        var names: [UnsafeMutablePointer<CChar>?] = attributes.map { strdup($0) }
+        names.append(nil)
+        var list = controls.map { control -> UnsafeMutablePointer<CLDAP.LDAPControl>? in
+            var made: UnsafeMutablePointer<CLDAP.LDAPControl>?
+            var value = control.value ?? []
+            value.withUnsafeMutableBytes { bytes in
+                // A null value is none, an empty one is a value.
+                var content = berval(
+                    bv_len: ber_len_t(bytes.count),
+                    bv_val: control.value == nil ? nil : bytes.baseAddress?.assumingMemoryBound(to: CChar.self))
+                ldap_control_create(control.oid, control.isCritical ? 1 : 0, &content, 1, &made)
+            }
+            return made
+        }
+        list.append(nil)
+        defer {
+            names.forEach { free($0) }
+            list.forEach { ldap_control_free($0) }
+        }
+        var id: Int32 = 0
+        let code = ldap_search_ext(handle, base, scope, filter, &names, 0, &list, nil, nil, 0, &id)
+        guard code == LDAP_SUCCESS else { throw failure(.search, code) }
+        return id
+    }
+
+    /// The next message of a request.
+    ///
+    /// - Parameter patience: how long the server may take for it.
+    func receive(
+        _ id: Int32, patience: Duration, _ operation: LDAPError.Operation = .search, _ check: Check
+    ) throws(LDAPError) -> LDAPMessage {
+        let deadline = ContinuousClock.now + patience
+        while true {
+            if let message = try poll(id, wait: .milliseconds(200), operation) { return message }
+            do throws(SyncError) { try check() } catch { throw .cancelled(error) }
+            guard ContinuousClock.now < deadline else {
+                ldap_abandon_ext(handle, id, nil, nil)
+                throw LDAPError(operation, LDAP_TIMEOUT, "no answer within \(patience.text)")
+            }
+        }
+    }
+
+    /// A message that has come or comes within the time, of a request or, with -1, of any; nil for none.
+    func poll(
+        _ id: Int32, wait: Duration = .zero, _ operation: LDAPError.Operation = .search
+    ) throws(LDAPError) -> LDAPMessage? {
+        var limit = timeval(tv_sec: 0, tv_usec: Int(wait / .microseconds(1)))
+        var message: OpaquePointer?
+        let type = ldap_result(handle, id, postern_ldap_msg_one, &limit, &message)
+        guard type >= 0 else {
+            var code: Int32 = LDAP_SERVER_DOWN
+            ldap_get_option(handle, postern_ldap_opt_result_code, &code)
+            throw failure(operation, code == LDAP_SUCCESS ? LDAP_SERVER_DOWN : code)
+        }
+        return message.map { LDAPMessage(self, $0) }
+    }
+
+    /// Ends a request that goes on.
+    func abandon(_ id: Int32) { ldap_abandon_ext(handle, id, nil, nil) }
+
+    private func failure(_ operation: LDAPError.Operation, _ code: Int32) -> LDAPError {
+        var text: UnsafeMutablePointer<CChar>?
+        ldap_get_option(handle, LDAP_OPT_DIAGNOSTIC_MESSAGE, &text)
+        defer { ldap_memfree(text) }
+        return .result(operation, code, diagnostic: text.map { String(cString: $0) } ?? "")
+    }
+}
+
+/// What libldap needs to bind to a server that another one has referred to.
+private final class Rebinding {
+    let credentials: LDAPCredentials
+    let allowsPlaintext: Bool
+
+    init(_ credentials: LDAPCredentials, allowsPlaintext: Bool) {
+        self.credentials = credentials
+        self.allowsPlaintext = allowsPlaintext
+    }
+}
+
+/// Called by libldap on the thread that waits for an answer, with a new connection to the server referred to.
+private func rebind(
+    _ handle: OpaquePointer?, _ url: UnsafePointer<CChar>?, _ request: ber_tag_t, _ id: ber_int_t,
+    _ context: UnsafeMutableRawPointer?
+) -> Int32 {
+    guard let handle, let url, let context else { return LDAP_LOCAL_ERROR }
+    let rebinding = Unmanaged<Rebinding>.fromOpaque(context).takeUnretainedValue()
+    switch rebinding.credentials {
+    case .anonymous, .external: return LDAP_SUCCESS
+    case .gssapi: return postern_ldap_sasl_bind(handle, "GSSAPI")
+    case .simple(let dn, var password):
+        guard rebinding.allowsPlaintext || !String(cString: url).lowercased().hasPrefix("ldap://") else {
+            return LDAP_CONFIDENTIALITY_REQUIRED
+        }
+        return password.withUnsafeMutableBytes { bytes in
+            var value = berval(
+                bv_len: ber_len_t(bytes.count), bv_val: bytes.baseAddress?.assumingMemoryBound(to: CChar.self))
+            return ldap_sasl_bind_s(handle, dn, nil, &value, nil, nil, nil)
+        }
+    }
+}

@@ -1,0 +1,167 @@
+import CLDAP
+
+/// One message of a server: an entry, a reference, a result or an intermediate response.
+final class LDAPMessage {
+    enum Kind {
+        case entry, reference, intermediate, result
+    }
+
+    private let connection: LDAPConnection
+    private let message: OpaquePointer
+
+    /// Takes over the message.
+    init(_ connection: LDAPConnection, _ message: OpaquePointer) {
+        self.connection = connection
+        self.message = message
+    }
+
+    deinit { ldap_msgfree(message) }
+
+    /// The request that it answers.
+    var id: Int32 { ldap_msgid(message) }
+
+    var kind: Kind {
+        switch ber_tag_t(bitPattern: Int(ldap_msgtype(message))) {
+        case postern_ldap_res_search_entry: .entry
+        case postern_ldap_res_search_reference: .reference
+        case postern_ldap_res_intermediate: .intermediate
+        default: .result
+        }
+    }
+
+    // MARK: An entry
+
+    /// The entry's name; empty for none.
+    var dn: String {
+        guard let text = ldap_get_dn(connection.handle, message) else { return "" }
+        defer { ldap_memfree(text) }
+        return String(cString: text)
+    }
+
+    /// Goes through the entry's attributes; what it gives is borrowed from the message.
+    func forEachAttribute(
+        _ body: (_ name: UnsafeBufferPointer<UInt8>, _ values: LDAPValues) -> Void
+    ) throws(LDAPError) {
+        var ber: OpaquePointer?
+        var name = berval()
+        guard ldap_get_dn_ber(connection.handle, message, &ber, &name) == LDAP_SUCCESS else {
+            throw .malformed("an entry without a name")
+        }
+        defer { ber_free(ber, 0) }
+        while true {
+            var attribute = berval()
+            var values: UnsafeMutablePointer<berval>?
+            let code = ldap_get_attribute_ber(connection.handle, message, ber, &attribute, &values)
+            guard code == LDAP_SUCCESS else { throw .malformed("the attributes of an entry") }
+            guard attribute.bv_val != nil else { return }
+            body(attribute.bytes, LDAPValues(first: values))
+            ldap_memfree(values)
+        }
+    }
+
+    /// The values of one attribute, as text.
+    func texts(_ wanted: String) throws(LDAPError) -> [String] {
+        try bytes(wanted).map { String(decoding: $0, as: UTF8.self) }
+    }
+
+    /// The values of one attribute.
+    func bytes(_ wanted: String) throws(LDAPError) -> [[UInt8]] {
+        var found: [[UInt8]] = []
+        let lowercased = wanted.lowercased()
+        try forEachAttribute { name, values in
+            if name.equalsIgnoringCase(lowercased) { found += values.map(Array.init) }
+        }
+        return found
+    }
+
+    var entryControls: [LDAPControl] {
+        var controls: UnsafeMutablePointer<UnsafeMutablePointer<CLDAP.LDAPControl>?>?
+        guard ldap_get_entry_controls(connection.handle, message, &controls) == LDAP_SUCCESS else { return [] }
+        return LDAPControl.take(controls)
+    }
+
+    // MARK: The end of a search
+
+    /// The controls of a result that is a success; throws what else it says.
+    func success(_ operation: LDAPError.Operation) throws(LDAPError) -> [LDAPControl] {
+        var code: Int32 = 0
+        var diagnostic: UnsafeMutablePointer<CChar>?
+        var controls: UnsafeMutablePointer<UnsafeMutablePointer<CLDAP.LDAPControl>?>?
+        let status = ldap_parse_result(connection.handle, message, &code, nil, &diagnostic, nil, &controls, 0)
+        defer { ldap_memfree(diagnostic) }
+        let list = LDAPControl.take(controls)
+        guard status == LDAP_SUCCESS else { throw .malformed("a result") }
+        guard code == LDAP_SUCCESS else {
+            throw .result(operation, code, diagnostic: diagnostic.map { String(cString: $0) } ?? "")
+        }
+        return list
+    }
+
+    // MARK: An intermediate response
+
+    /// The Sync Info of the message; nil for an intermediate response of another kind.
+    func syncInfo() throws(LDAPError) -> SyncInfo? {
+        var oid: UnsafeMutablePointer<CChar>?
+        var value: UnsafeMutablePointer<berval>?
+        guard ldap_parse_intermediate(connection.handle, message, &oid, &value, nil, 0) == LDAP_SUCCESS else {
+            throw .malformed("an intermediate response")
+        }
+        defer {
+            ldap_memfree(oid)
+            ber_bvfree(value)
+        }
+        guard let oid, String(cString: oid) == LDAPControl.OID.syncInfo else { return nil }
+        guard let info = SyncInfo(value.map { Array($0.pointee.bytes) } ?? []) else {
+            throw .malformed("a Sync Info message")
+        }
+        return info
+    }
+}
+
+/// The values of an attribute, borrowed from their message.
+struct LDAPValues: Sequence, IteratorProtocol {
+    private var rest: UnsafeMutablePointer<berval>?
+
+    init(first: UnsafeMutablePointer<berval>?) { rest = first }
+
+    mutating func next() -> UnsafeBufferPointer<UInt8>? {
+        guard let value = rest, value.pointee.bv_val != nil else { return nil }
+        rest = value.advanced(by: 1)
+        return value.pointee.bytes
+    }
+}
+
+extension berval {
+    var bytes: UnsafeBufferPointer<UInt8> {
+        let raw = UnsafeRawBufferPointer(start: bv_val, count: bv_val == nil ? 0 : Int(clamping: bv_len))
+        return raw.bindMemory(to: UInt8.self)
+    }
+}
+
+extension LDAPControl {
+    /// The controls of a list, which it frees.
+    static func take(_ list: UnsafeMutablePointer<UnsafeMutablePointer<CLDAP.LDAPControl>?>?) -> [LDAPControl] {
+        guard let list else { return [] }
+        defer { ldap_controls_free(list) }
+        var controls: [LDAPControl] = []
+        var next = list
+        while let control = next.pointee {
+            controls.append(
+                LDAPControl(
+                    oid: String(cString: control.pointee.ldctl_oid), isCritical: control.pointee.ldctl_iscritical != 0,
+                    value: Array(control.pointee.ldctl_value.bytes)))
+            next = next.advanced(by: 1)
+        }
+        return controls
+    }
+}
+
+extension UnsafeBufferPointer<UInt8> {
+    /// Whether the ASCII text is this one, whatever its case; the other must be in lower case.
+    func equalsIgnoringCase(_ lowercased: String) -> Bool {
+        count == lowercased.utf8.count
+            && zip(self, lowercased.utf8).allSatisfy { byte, other in
+                (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte) == other
+            }
+    }
+}
