@@ -43,6 +43,8 @@ struct PullRequest {
     var isStaying = false
     /// Whether to read all of it, whatever is known.
     var readsAll = false
+    /// Whether the source has told that something has changed, rather than its time having come.
+    var isNews = false
     /// Called now and then; throws to give up.
     var check: () throws(SyncError) -> Void
 }

@@ -75,25 +75,34 @@ extension Synchronizer {
 
     /// Makes the snapshot of the list in the state.
     ///
-    /// - Parameter edited: the last snapshot with all that has changed since.
+    /// - Parameter edited: the last snapshot with all that has changed since; one that doesn't come to as many recipients as the
+    ///   list has (two of them may share a fingerprint) is made anew.
     func publish(_ state: SyncState, _ decision: Decision, edited: IndexBuilder? = nil) throws(SyncError) {
-        var (builder, sources) = try state.transaction(.deferred) { database in
-            var builder: IndexBuilder
-            if let edited {
-                builder = edited
-            } else {
-                builder = IndexBuilder()
-                // A hint only, from a file: never worth more memory than a large list takes.
-                builder.reserve(min(decision.recipients + decision.catchAllDomains, 1 << 24))
-                try Self.fill(&builder, from: EntryCursor(database))
-            }
+        let sources = try state.transaction(.deferred) { database in
             let sources = try SyncState.sources(database).map { source in
                 IndexSource(
                     name: source.name, type: source.type, recipients: source.recipients, asOf: source.asOf,
                     relayDomains: (source.domains ?? []).map { .init(name: $0.name, takesAll: $0.takesAll) })
             }
-            return ((builder, sources), .commit)
+            return (sources, .commit)
         }
+        if let edited, edited.countAfterEdits == decision.recipients + decision.catchAllDomains {
+            return try write(edited, decision, sources)
+        }
+        let builder = try state.transaction(.deferred) { database in
+            var builder = IndexBuilder()
+            // A hint only, from a file: never worth more memory than a large list takes.
+            builder.reserve(min(decision.recipients + decision.catchAllDomains, 1 << 24))
+            try Self.fill(&builder, from: EntryCursor(database))
+            return (builder, .commit)
+        }
+        try write(builder, decision, sources)
+    }
+
+    private func write(
+        _ builder: IndexBuilder, _ decision: Decision, _ sources: [IndexSource]
+    ) throws(SyncError) {
+        var builder = builder
         do throws(IndexError) {
             _ = try builder.publish(
                 to: configuration.indexPath, created: decision.created, generation: UInt64(decision.generation),

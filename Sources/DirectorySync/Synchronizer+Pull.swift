@@ -132,7 +132,8 @@ extension Synchronizer {
                 } else {
                     pull = try source.pull(
                         PullRequest(
-                            previous: record, isStaying: scope.isStaying, readsAll: scope.readsAll, check: check),
+                            previous: record, isStaying: scope.isStaying, readsAll: scope.readsAll,
+                            isNews: scope.due != nil, check: check),
                         into: intake, report: &result)
                 }
                 if pull.reading == .unchanged || pull.reading == .failed, let last = record?.report {

@@ -93,6 +93,11 @@ public struct IndexBuilder: Sendable {
         }
     }
 
+    /// How many keys there are once what ``set(_:_:)`` was told is done.
+    public var countAfterEdits: Int {
+        entries.count { edits.index(forKey: $0.fingerprint) == nil } + edits.values.count { $0 != nil }
+    }
+
     private mutating func applyEdits() {
         guard !edits.isEmpty else { return }
         entries.removeAll { edits.index(forKey: $0.fingerprint) != nil }

@@ -28,9 +28,6 @@ final class FilterService {
         for notice in configuration.notices { logger.notice("\(configurationFile): \(notice)") }
 
         log = try Self.openLog(configuration, logger)
-        watcher = IndexWatcher(path: configuration.index.path, into: index) { event in
-            Self.report(event, logger)
-        }
         let policy = HotSwap<Policy>(Reloader.policy(configuration, log))
         let context = FilterContext(policy: policy, index: index, harvest: HarvestTable(), sink: LogSink(log))
         tarpit = context.tarpit
@@ -42,6 +39,10 @@ final class FilterService {
         } catch {
             log.close()
             throw Messages.fail(error, error.exitStatus)
+        }
+        watcher = IndexWatcher(path: configuration.index.path, into: index) { [reloader] event in
+            if case .loaded(let info) = event { reloader.take(info) }
+            Self.report(event, logger)
         }
         server = MilterServer(
             MilterConfiguration(

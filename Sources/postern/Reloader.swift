@@ -30,6 +30,8 @@ final class Reloader: Sendable {
     private struct State {
         /// The configuration in force.
         var configuration: Configuration
+        /// The sources of the index in force, with the relay domains that they name.
+        var sources: [IndexSource] = []
         var watch: ConfigurationWatch
         var sync: SyncThread?
         var isRunning = false
@@ -52,6 +54,21 @@ final class Reloader: Sendable {
     /// The policy of a configuration, its domains tagged for ``LogSink``.
     static func policy(_ configuration: Configuration, _ log: RejectionLog) -> Policy {
         configuration.compiledPolicy { log.slot(forDomain: $0).number }
+    }
+
+    /// Takes in the relay domains that a new index names; may be called from any thread.
+    func take(_ info: IndexInfo) {
+        state.withLock { state in
+            let before = state.sources.flatMap(\.relayDomains)
+            state.sources = info.sources
+            guard state.configuration.takesDomainsFromIndex, info.sources.flatMap(\.relayDomains) != before else {
+                return
+            }
+            let named = state.configuration.naming(state.sources)
+            policy.publish(Self.policy(named, log))
+            let count = named.domains.count - state.configuration.domains.count
+            logger.notice("index: it names \(Words.count(count, "relay domain")) beside those of the configuration")
+        }
     }
 
     /// Starts the thread, and takes over the sync thread, which runs already.
@@ -128,7 +145,7 @@ final class Reloader: Sendable {
         let read = try Configuration.load(initial.file)
         guard read.sourceFaults.isEmpty else { throw ConfigurationError(file: read.file, faults: read.sourceFaults) }
         let (configuration, unchanged) = read.keepingWhatBelongsToTheProcess(of: initial)
-        let compiled = Self.policy(configuration, log)
+        let compiled = Self.policy(configuration.naming(state.sources), log)
         let synchronizer = try makeSynchronizer(configuration, state.configuration)
 
         policy.publish(compiled)

@@ -54,6 +54,10 @@ class ActiveDirectoryFollower {
     /// Finds out where the directory is now, before all of it is read.
     func start(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {}
 
+    /// Whether deleted objects are told of. Where they aren't, changes are followed as they come, and everything is read when the
+    /// time has come.
+    var tellsOfDeletions: Bool { true }
+
     /// Collects the objects that have changed since, and moves the position on.
     func collect(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> ChangedObjects { ChangedObjects() }
 
@@ -74,10 +78,7 @@ class ActiveDirectoryFollower {
         _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
         if stays { askForNews() }
-        if isComplete {
-            try start(request.check)
-            return try readAll(request, intake, index, &report)
-        }
+        if isComplete { return try readAll(request, intake, index, &report) }
         return try readChanges(request, intake, index, &report)
     }
 
@@ -91,6 +92,7 @@ class ActiveDirectoryFollower {
     private func readAll(
         _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
+        try start(request.check)
         try session.readAll(
             into: intake, index: index, tag: intake.begin(source: index), report: &report, check: request.check)
         position.reconciled = Date()
@@ -101,6 +103,7 @@ class ActiveDirectoryFollower {
     private func readChanges(
         _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
+        guard tellsOfDeletions || request.isNews else { return try readAll(request, intake, index, &report) }
         let before = position
         let changed = try collect(request.check)
         guard !changed.all.isEmpty else {
@@ -166,6 +169,20 @@ class ActiveDirectoryFollower {
         return found
     }
 
+    /// Whether this account learns of deletions; by default none but administrators may look at deleted objects.
+    func seesTombstones(_ context: String, _ check: @escaping LDAPConnection.Check) throws(LDAPError) -> Bool {
+        var isSeen = false
+        do throws(LDAPError) {
+            try session.forEachEntry(
+                base: "CN=Deleted Objects,\(context)", scope: postern_ldap_scope_base, filter: "(objectClass=*)",
+                attributes: ["1.1"], controls: [.showDeleted], check: check
+            ) { _ throws(LDAPError) in isSeen = true }
+        } catch {
+            guard error.code == LDAP_NO_SUCH_OBJECT || error.code == LDAP_INSUFFICIENT_ACCESS else { throw error }
+        }
+        return isSeen
+    }
+
     // MARK: Notifications
 
     /// Asks to be told of every change (MS-ADTS section 3.1.1.3.4.1.9); a server that doesn't is polled.
@@ -195,35 +212,50 @@ class ActiveDirectoryFollower {
 final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
     static let name = "DirSync"
     static let method = DirectoryCursor.Method.dirSync
-    private var objectSecurity = false
+
+    /// Stand in the cursor: an account without the right to replicate sees what it may read; deleted objects aren't told of.
+    private static let withObjectSecurity = "object security"
+    private static let withoutTombstones = "no tombstones"
 
     init(_ session: DirectorySession, _ cursor: DirectoryCursor?, stays: Bool) throws(LDAPError) {
         try super.init(session, cursor, Self.method, stays: stays)
-        objectSecurity = position.server == Self.withObjectSecurity
     }
 
-    /// Stands in the cursor where an account without the right to replicate sees what it may read.
-    private static let withObjectSecurity = "object security"
+    private var objectSecurity: Bool { position.server?.hasPrefix(Self.withObjectSecurity) == true }
 
-    func goOn(
+    override var tellsOfDeletions: Bool { position.server?.hasSuffix(Self.withoutTombstones) != true }
+
+    override func goOn(
         _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
-    ) throws(LDAPError) -> Bool {
+    ) throws(LDAPError) -> SourceReport.Reading {
         report.method = Self.name
-        return try super.goOn(request, intake, index, &report) != .unchanged
+        return try super.goOn(request, intake, index, &report)
     }
 
     override func start(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
-        // Nothing matches: only the cookie is wanted.
-        let filter = "(!(objectClass=*))"
+        // Rights may have been given or taken since.
+        setServer(nil)
+        do throws(LDAPError) {
+            try findPositions(check)
+        } catch {
+            guard error.code == LDAP_INSUFFICIENT_ACCESS else { throw error }
+            setServer(Self.withObjectSecurity)
+            try findPositions(check)
+        }
+    }
+
+    /// Reads no more than the tombstones: who is shown none, not even the folder that they lie in, isn't told of deletions.
+    private func findPositions(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
+        var isBlind = false
         for context in contexts {
-            do throws(LDAPError) {
-                try read(context, from: [], filter: filter, ["objectGUID"], check) { _ throws(LDAPError) in }
-            } catch {
-                guard error.code == LDAP_INSUFFICIENT_ACCESS, !objectSecurity else { throw error }
-                objectSecurity = true
-                setServer(Self.withObjectSecurity)
-                try read(context, from: [], filter: filter, ["objectGUID"], check) { _ throws(LDAPError) in }
+            var isAny = false
+            try read(context, from: [], filter: "(isDeleted=TRUE)", ["isDeleted"], check) { _ throws(LDAPError) in
+                isAny = true
             }
+            isBlind = isBlind || !isAny
+        }
+        if isBlind {
+            setServer(objectSecurity ? "\(Self.withObjectSecurity), \(Self.withoutTombstones)" : Self.withoutTombstones)
         }
     }
 
@@ -289,11 +321,11 @@ final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
         try super.init(session, cursor, Self.method, stays: stays)
     }
 
-    func goOn(
+    override func goOn(
         _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
-    ) throws(LDAPError) -> Bool {
+    ) throws(LDAPError) -> SourceReport.Reading {
         report.method = Self.name
-        return try super.goOn(request, intake, index, &report) != .unchanged
+        return try super.goOn(request, intake, index, &report)
     }
 
     override func start(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
@@ -359,18 +391,5 @@ final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
             identity = try message.bytes("invocationId").first.map { LDAPFilter.equals("invocationId", $0) }
         }
         return identity
-    }
-
-    private func seesTombstones(_ context: String, _ check: @escaping LDAPConnection.Check) throws(LDAPError) -> Bool {
-        var isSeen = false
-        do throws(LDAPError) {
-            try session.forEachEntry(
-                base: "CN=Deleted Objects,\(context)", scope: postern_ldap_scope_base, filter: "(objectClass=*)",
-                attributes: ["1.1"], controls: [.showDeleted], check: check
-            ) { _ throws(LDAPError) in isSeen = true }
-        } catch {
-            guard error.code == LDAP_NO_SUCH_OBJECT || error.code == LDAP_INSUFFICIENT_ACCESS else { throw error }
-        }
-        return isSeen
     }
 }

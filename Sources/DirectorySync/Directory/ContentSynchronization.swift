@@ -172,7 +172,7 @@ final class ContentSynchronization: DirectoryFollower {
 
     func goOn(
         _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
-    ) throws(LDAPError) -> Bool {
+    ) throws(LDAPError) -> SourceReport.Reading {
         guard persists else {
             throw LDAPError(.search, LDAP_LOCAL_ERROR, "the server doesn't tell of changes by itself")
         }
@@ -182,7 +182,7 @@ final class ContentSynchronization: DirectoryFollower {
             _ = try takeNews()
         }
         report.method = Self.name
-        guard !news.isEmpty else { return false }
+        guard !news.isEmpty else { return .unchanged }
         let batch = Batch(
             session, intake, index, tag: intake.begin(source: index, changes: true), report, request.check,
             isComplete: false)
@@ -203,7 +203,7 @@ final class ContentSynchronization: DirectoryFollower {
         report = batch.reader.counts
         position.serial &+= 1
         encodeCursor()
-        return batch.hasChanges
+        return batch.hasChanges ? .changes : .unchanged
     }
 
     private func encodeCursor() {

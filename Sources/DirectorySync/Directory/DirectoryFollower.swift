@@ -21,13 +21,20 @@ protocol DirectoryFollower: AnyObject {
         _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading
 
-    /// Reads what has changed since the last pull on this connection; false where nothing has.
+    /// Reads what has changed since the last pull on this connection, or everything.
     func goOn(
         _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
-    ) throws(LDAPError) -> Bool
+    ) throws(LDAPError) -> SourceReport.Reading
+
+    /// Whether the server tells of entries that have gone.
+    var tellsOfDeletions: Bool { get }
 
     /// Takes in what the server has told by itself, without waiting; whether it is worth a pull.
     func takeNews() throws(LDAPError) -> Bool
+}
+
+extension DirectoryFollower {
+    var tellsOfDeletions: Bool { true }
 }
 
 extension LDAPError {

@@ -124,10 +124,10 @@ final class DirectorySource: RecipientSource {
     ) throws(LDAPError) -> Pull {
         let began = Date()
         report.server = "\(follower.session.connection.uri)"
-        let isChanged = try follower.goOn(request, intake, index, &report)
+        let reading = try follower.goOn(request, intake, index, &report)
         self.follower = follower
-        if isChanged { try checkIntake(intake) }
-        return Pull(reading: isChanged ? .changes : .unchanged, asOf: began, cursor: follower.cursor)
+        try checkIntake(intake)
+        return Pull(reading: reading, asOf: began, cursor: follower.cursor)
     }
 
     private func pull(
@@ -144,8 +144,15 @@ final class DirectorySource: RecipientSource {
                 try checkIntake(intake)
                 if request.isStaying { self.follower = follower }
                 report.method = kind.name
-                if let before = DirectoryCursor(request.previous?.cursor), before.method != kind.method {
+                let before = DirectoryCursor(request.previous?.cursor)
+                if let before, before.method != kind.method {
                     report.remarks.append("now follows changes by \(kind.name)")
+                }
+                if !follower.tellsOfDeletions, before?.server != DirectoryCursor(follower.cursor)?.server {
+                    report.remarks.append(
+                        "the account may not see deleted objects, so all is read at every interval, and only what is new or changed "
+                            + "comes sooner; the right \"Replicating Directory Changes\" on the domain, or to read CN=Deleted Objects, "
+                            + "would change that")
                 }
                 return Pull(reading: reading, asOf: began, cursor: follower.cursor)
             } catch {
@@ -226,7 +233,7 @@ final class DirectorySource: RecipientSource {
                 failed.append((server, error))
             }
         }
-        throw remember(failed)
+        throw remember(failed, request.isStaying)
     }
 
     private var options: LDAPOptions {
@@ -258,7 +265,7 @@ final class DirectorySource: RecipientSource {
     }
 
     /// The failures of all servers in one error.
-    private func remember(_ failed: [(server: LDAPURI, error: LDAPError)]) -> SyncError {
+    private func remember(_ failed: [(server: LDAPURI, error: LDAPError)], _ isStaying: Bool) -> SyncError {
         // In the order of the configuration, so that the same failures have the same words.
         let inOrder = directory.servers.compactMap { server in failed.first { $0.server == server } }
         let reasons = inOrder.map { "\($0.server): \($0.error.operation.rawValue): \($0.error.text)" }
@@ -269,11 +276,13 @@ final class DirectorySource: RecipientSource {
             refusal = RefusedPassword(
                 stamp: FileStamp(path: path), until: .now + Self.pauseAfterRefusal,
                 error: error)
-            error = failure(
-                reasons.joined(separator: "\nsource \"\(configuration.name)\": ")
-                    + "\nsource \"\(configuration.name)\": lest the account be locked, the next try is in 10 minutes, or when "
-                    + "\(path) has changed")
-            refusal?.error = error
+            if isStaying {
+                error = failure(
+                    reasons.joined(separator: "\nsource \"\(configuration.name)\": ")
+                        + "\nsource \"\(configuration.name)\": lest the account be locked, the next try is in 10 minutes, or "
+                        + "when \(path) has changed")
+                refusal?.error = error
+            }
         }
         return error
     }

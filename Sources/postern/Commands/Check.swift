@@ -51,12 +51,13 @@ struct Check: ParsableCommand {
     }
 
     func run() throws {
-        let configuration = try option.load()
+        let read = try option.load()
+        let index = try snapshot(read)
+        let configuration = read.naming(index?.info.sources ?? [])
         let policy = configuration.compiledPolicy { _ in 0 }
         let standing = ClientStanding(
             isTrusted: policy.trusts(client.flatMap { try? ClientAddress($0) })
                 || authenticated && configuration.policy.trustAuthenticated, isBounce: bounce)
-        let index = try snapshot(configuration)
         if batch {
             try BatchCheck(policy: policy, standing: standing, index: index).run()
             return

@@ -30,11 +30,13 @@ struct SyncCommand: ParsableCommand {
     var dryRun = false
     @Flag(name: .customLong("accept-shrink"), help: "Accept a list that max_shrink refuses; implies --once.")
     var acceptShrink = false
+    @Flag(help: "Read every directory in full, though only its changes would do; implies --once.")
+    var full = false
     @Option(help: "text or json.")
     var format = OutputFormat.text
 
     /// Accepting a shrink is for one list that a person has seen, not for those to come.
-    private var isSingle: Bool { once || dryRun || acceptShrink }
+    private var isSingle: Bool { once || dryRun || acceptShrink || full }
 
     func run() throws {
         if !isSingle { try prepareSignals() }
@@ -44,12 +46,13 @@ struct SyncCommand: ParsableCommand {
                 "\(option.file): there is no [[source]] to pull; accepted: at least one", ExitStatus.configuration)
         }
         do {
+            for notice in configuration.notices { Messages.write("note: \(notice)") }
             let synchronizer = try Synchronizer(configuration.syncConfiguration)
             guard isSingle else {
                 try stay(synchronizer)
                 return
             }
-            let report = try synchronizer.run(dryRun: dryRun, acceptShrink: acceptShrink)
+            let report = try synchronizer.run(dryRun: dryRun, acceptShrink: acceptShrink, readsAll: full)
             try show(report)
             for source in report.failures {
                 Messages.write("source \(source.name): \(source.failure ?? ""); its last list stays in use")

@@ -75,13 +75,15 @@ struct ConfigurationReader {
         readRecipients(top.section("recipients"), &configuration)
         readPolicy(top.section("policy"), &configuration)
         readRelay(top.section("relay"), &configuration)
+        let sources = top.sections("source")
+        if sources.contains(where: \.namesDomains) { configuration.takesDomainsFromIndex = true }
         readDomains(top.sections("domain"), &configuration)
         readHarvest(top.section("harvest"), &configuration)
         configuration.policy.replies = readReplies(top.section("replies"))
         let index = top.section("index")
         readIndex(index, &configuration)
         readSync(top.section("sync"), &configuration)
-        readSources(top.sections("source"), &configuration)
+        readSources(sources, &configuration)
         readLog(top.section("log"), &configuration)
         readHTTP(top.section("http"), &configuration)
         top.finish()
@@ -299,6 +301,8 @@ struct ConfigurationReader {
                 configuration.domains[position].rules = rules
             } else if isBelowRelayDomain(name, configuration) {
                 configuration.domains.append(.init(name: name, key: table.name("name"), rules: rules))
+            } else if configuration.takesDomainsFromIndex {
+                configuration.rulesToCome[name] = rules
             } else {
                 let known = configuration.domains.prefix(5).map(\.name).joined(separator: ", ")
                 table.fault(

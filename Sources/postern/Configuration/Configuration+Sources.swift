@@ -7,7 +7,7 @@ extension ConfigurationReader {
         var names: Set<String> = []
         for table in tables {
             let name = readName(table, &names)
-            guard let kind = readKind(table, &configuration) else { continue }
+            guard let kind = readKind(table) else { continue }
             let domains = sourceDomains(table, configuration)
             table.finish()
             guard let name, let kind = kind.value else { continue }
@@ -39,7 +39,7 @@ extension ConfigurationReader {
     }
 
     /// nil for a type that isn't known, with which no other key means anything.
-    private func readKind(_ table: ConfigurationTable, _ configuration: inout Configuration) -> ReadKind? {
+    private func readKind(_ table: ConfigurationTable) -> ReadKind? {
         let accepted = "\"active-directory\", \"openldap\", \"ldap\", \"file\", \"command\""
         guard let type = table.string("type") else {
             if !table.has("type") { table.fault("type", "is missing; accepted: \(accepted)") }
@@ -53,7 +53,7 @@ extension ConfigurationReader {
                 table.fault("type", "\"\(type)\" is not known; accepted: \(accepted)")
                 return nil
             }
-            return ReadKind(value: readDirectory(table, dialect, &configuration).map { .directory($0) })
+            return ReadKind(value: .directory(readDirectory(table, dialect)))
         }
     }
 
@@ -94,13 +94,12 @@ extension ConfigurationReader {
     // MARK: Directories
 
     private func readDirectory(
-        _ table: ConfigurationTable, _ dialect: DirectoryConfiguration.Dialect, _ configuration: inout Configuration
-    ) -> DirectoryConfiguration? {
+        _ table: ConfigurationTable, _ dialect: DirectoryConfiguration.Dialect
+    ) -> DirectoryConfiguration {
         var directory = DirectoryConfiguration(dialect, servers: readServers(table))
         readSearch(table, &directory)
         readFlags(table, &directory)
         readRelayDomains(table, &directory)
-        if directory.relayDomains != nil { configuration.takesDomainsFromIndex = true }
         readLogin(table, &directory)
         readConnection(table, &directory)
         checkSecurity(table, directory)
@@ -356,6 +355,11 @@ extension ConfigurationReader {
                 return name
             })
     }
+}
+
+extension ConfigurationTable {
+    /// Whether a source asks for relay domains too.
+    var namesDomains: Bool { has("relay_domains_attribute") || isTrue("accepted_domains") }
 }
 
 extension SourceConfiguration {

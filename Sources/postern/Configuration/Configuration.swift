@@ -3,6 +3,7 @@ import Foundation
 import MailAddress
 import Milter
 import RecipientFilter
+import RecipientIndex
 
 /// The configuration file, read, checked and with its defaults filled in. All paths are absolute.
 struct Configuration: Sendable {
@@ -27,6 +28,8 @@ struct Configuration: Sendable {
     var policy = Policy.Settings()
     /// Whether the relay domains that the index names count too: those that sources read from a directory.
     var takesDomainsFromIndex = false
+    /// The `[[domain]]` tables of domains that the index may name.
+    var rulesToCome: [String: Policy.Rules] = [:]
     /// What holds for a domain with no `[[domain]]` of its own.
     var rules = Policy.Rules()
 
@@ -101,6 +104,21 @@ struct Configuration: Sendable {
     /// Whether the sub-domains of a relay domain are relay domains too.
     func coversSubdomains(_ domain: RelayDomain) -> Bool {
         domain.name.hasPrefix(".") ? policy.subdomains : domain.rules.subdomains ?? policy.subdomains
+    }
+
+    /// The configuration with the relay domains that an index names, where these count.
+    func naming(_ sources: [IndexSource]) -> Configuration {
+        guard takesDomainsFromIndex else { return self }
+        var known = Set(domains.map(\.name))
+        var named = self
+        for source in sources {
+            for domain in source.relayDomains where known.insert(domain.name).inserted {
+                var rules = rulesToCome[domain.name] ?? self.rules
+                if domain.takesAll { rules.catchAll = true }
+                named.domains.append(RelayDomain(name: domain.name, key: "source \(source.name)", rules: rules))
+            }
+        }
+        return named
     }
 
     /// The policy, each domain tagged by `tag`.

@@ -46,6 +46,9 @@ struct ConfigurationTable {
 
     func has(_ key: String) -> Bool { values[key] != nil }
 
+    /// Whether the key is set to true; no question that the fault of another type is told for.
+    func isTrue(_ key: String) -> Bool { values[key]?.bool == true }
+
     private func value(_ key: String) -> (any TOMLValueConvertible)? {
         asked.keys.append(key)
         return values[key]
