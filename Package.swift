@@ -72,7 +72,7 @@ let package = Package(
             dependencies: [
                 "DirectorySync", "MailAddress", "RecipientIndex", "TestSupport",
                 .product(name: "GRDB", package: "GRDB.swift"),
-            ], exclude: ["list.cases", "postfix.cases", "sendmail.cases"], swiftSettings: settings),
+            ], exclude: ["ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"], swiftSettings: settings),
         .testTarget(
             name: "RejectionLogTests",
             dependencies: ["RejectionLog", "TestSupport", .product(name: "GRDB", package: "GRDB.swift")],

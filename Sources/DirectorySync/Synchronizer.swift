@@ -28,8 +28,10 @@ public final class Synchronizer: Sendable {
         try self.init(configuration) { _ throws(SyncError) in }
     }
 
+    /// - Parameter sources: in place of those of the configuration.
     init(
-        _ configuration: SyncConfiguration, hook: @escaping @Sendable (Step) throws(SyncError) -> Void
+        _ configuration: SyncConfiguration, sources: [any RecipientSource]? = nil,
+        hook: @escaping @Sendable (Step) throws(SyncError) -> Void
     ) throws(SyncError) {
         self.configuration = configuration
         self.hook = hook
@@ -38,16 +40,7 @@ public final class Synchronizer: Sendable {
             throw SyncError(
                 .configuration, "two sources have the name \"\(source.name)\"; the state needs to tell them apart")
         }
-        sources = configuration.sources.enumerated().map { index, source in
-            switch source.kind {
-            case .file(let format, let path):
-                FileSource(configuration: source, index: index, format: format, path: path)
-            case .command(let command):
-                CommandSource(
-                    configuration: source, index: index, command: command, folder: folder(of: configuration.statePath))
-            case .directory(let directory): DirectorySource(source, directory, index: index)
-            }
-        }
+        self.sources = sources ?? Self.sources(configuration)
         var keys: Set<String> = []
         for canary in configuration.canaries {
             do throws(AddressError) {
@@ -62,6 +55,19 @@ public final class Synchronizer: Sendable {
             throw SyncError(.configuration, "the canary \"\(canary)\" has no domain; accepted: user@domain")
         }
         canaries = keys.sorted { Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8)) }
+    }
+
+    private static func sources(_ configuration: SyncConfiguration) -> [any RecipientSource] {
+        configuration.sources.enumerated().map { index, source in
+            switch source.kind {
+            case .file(let format, let path):
+                FileSource(configuration: source, index: index, format: format, path: path)
+            case .command(let command):
+                CommandSource(
+                    configuration: source, index: index, command: command, folder: folder(of: configuration.statePath))
+            case .directory(let directory): DirectorySource(source, directory, index: index)
+            }
+        }
     }
 
     /// Opens the state once, creating it if there is none, and tells whether the snapshot can be written, so that a daemon

@@ -27,6 +27,39 @@ import Testing
         #expect(snapshot.lookup("") == nil)
     }
 
+    @Test(arguments: [0, 1, 8, 500, 20_000]) func `an edited snapshot is the one that would have been made`(count: Int)
+        throws
+    {
+        var random = SeededGenerator.announced("editing \(count)")
+        let folder = try TemporaryFolder()
+        var expected: [String: RecipientFlags] = [:]
+        for number in 0..<count { expected["u\(number)@example.com"] = RecipientFlags(rawValue: UInt8(number % 4)) }
+        var builder = IndexBuilder()
+        for (key, flags) in expected { builder.add(key, flags) }
+        try builder.publish(to: folder.file(), sources: [])
+        for _ in 0..<20 {
+            let snapshot = try IndexSnapshot(path: folder.file())
+            var editor = IndexBuilder(editing: snapshot)
+            for _ in 0..<Int.random(in: 0...40, using: &random) {
+                let key = "u\(Int.random(in: 0..<count * 2 + 20, using: &random))@example.com"
+                let flags =
+                    Bool.random(using: &random)
+                    ? RecipientFlags(rawValue: UInt8.random(in: 0...3, using: &random)) : nil
+                expected[key] = flags
+                Array(key.utf8).withUnsafeBufferPointer { editor.set($0, flags) }
+            }
+            #expect(editor.countAfterEdits == expected.count)
+            let info = try editor.publish(to: folder.file(), sources: [])
+            let edited = try IndexSnapshot(path: folder.file())
+            #expect(edited.info == info && info.entries == expected.count)
+            #expect(edited.salt == snapshot.salt)
+            for (key, flags) in expected where edited.lookup(key) != flags { Issue.record("\(key) has other flags") }
+            for number in 0..<count * 2 + 20 where expected["u\(number)@example.com"] == nil {
+                #expect(edited.lookup("u\(number)@example.com") == nil)
+            }
+        }
+    }
+
     /// The file read by nothing but the description in ``IndexFormat``.
     @Test func `lays out small and large tables as the format says`() throws {
         var random = SeededGenerator.announced("layout")

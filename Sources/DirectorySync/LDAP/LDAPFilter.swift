@@ -1,4 +1,5 @@
 import CLDAP
+import Glibc
 
 /// Search filters as text (RFC 4515).
 enum LDAPFilter {
@@ -30,13 +31,24 @@ enum LDAPFilter {
         filters.count == 1 ? filters[0] : "(\(sign)\(filters.joined()))"
     }
 
-    /// Whether libldap understands a filter; it wants brackets around, as others do. ldap_put_vrFilter(3).
+    /// Whether libldap understands a filter; it wants brackets around, as others do. libldap has no call for that, so it is made to
+    /// send a search to nobody.
     static func isValid(_ filter: String) -> Bool {
-        guard filter.hasPrefix("("), filter.hasSuffix(")"), !filter.utf8.contains(0),
-            let ber = ber_alloc_t(LBER_USE_DER)
-        else { return false }
-        defer { ber_free(ber, 1) }
-        return ldap_put_vrFilter(ber, filter) == 0
+        guard filter.hasPrefix("("), filter.hasSuffix(")"), !filter.utf8.contains(0) else { return false }
+        var ends: [Int32] = [-1, -1]
+        guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
+            return true
+        }
+        defer { close(ends[1]) }
+        var handle: OpaquePointer?
+        guard ldap_init_fd(ends[0], LDAP_PROTO_IPC, nil, &handle) == LDAP_SUCCESS, let handle else {
+            close(ends[0])
+            return true
+        }
+        defer { ldap_unbind_ext(handle, nil, nil) }
+        var id: Int32 = 0
+        let code = ldap_search_ext(handle, "", postern_ldap_scope_base, filter, nil, 0, nil, nil, nil, 0, &id)
+        return code == LDAP_SUCCESS
     }
 
     /// The attributes that a filter looks at.
