@@ -16,12 +16,30 @@ enum Ports {
         throw ChildProcess.Failure(description: "no unused TCP port on 127.0.0.1")
     }
 
-    /// True where something accepts connections on 127.0.0.1.
-    static func answers(_ port: UInt16) -> Bool {
+    /// An address of 127.0.0.0/8 on which nothing listens on these ports, for servers that can't be given others.
+    ///
+    /// - Returns: nil where there is none: something listens on one of the ports on all addresses, or this process may not.
+    static func unusedAddress(for ports: [UInt16]) -> String? {
+        for _ in 0..<20 {
+            // Far from what people write by hand.
+            let parts = [UInt8.random(in: 64...250), .random(in: 1...250), .random(in: 1...250)]
+            let address = "127." + parts.map { "\($0)" }.joined(separator: ".")
+            let areFree = ports.allSatisfy { port in
+                let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+                defer { close(descriptor) }
+                return withLoopback(address, port) { bind(descriptor, $0, $1) } == 0 && listen(descriptor, 1) == 0
+            }
+            if areFree { return address }
+        }
+        return nil
+    }
+
+    /// True where something accepts connections.
+    static func answers(_ port: UInt16, at address: String = "127.0.0.1") -> Bool {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { return false }
         defer { close(descriptor) }
-        return withLoopback("127.0.0.1", port) { connect(descriptor, $0, $1) } == 0
+        return withLoopback(address, port) { connect(descriptor, $0, $1) } == 0
     }
 
     /// Calls `body` with the C form of an IPv4 address and port.

@@ -80,8 +80,8 @@ extension Workspace {
         }
     }
 
-    /// The processes that work in the folder: Postfix's have its queue as their working directory, `postern` names its
-    /// configuration file.
+    /// The processes that work in the folder: Postfix's have its queue as their working directory, Samba's, which write
+    /// over their arguments, their folder; `postern` and slapd name their configuration file.
     static func processes(in folder: String) -> [pid_t] {
         let pids = (try? FileManager.default.contentsOfDirectory(atPath: "/proc"))?.compactMap { pid_t($0) } ?? []
         return pids.filter { pid in

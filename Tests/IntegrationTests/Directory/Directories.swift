@@ -16,6 +16,9 @@ enum DirectoryRequirements {
     /// Runs a suite or test where slapd can be started.
     static var slapd: ConditionTrait { trait(SlapdInstance.obstacle) }
 
+    /// Runs a suite or test where a domain controller can be started.
+    static var samba: ConditionTrait { trait(SambaInstance.obstacle) }
+
     private static func trait(_ obstacle: String?) -> ConditionTrait {
         .enabled(if: areMet(obstacle), Comment(rawValue: obstacle ?? ""))
     }

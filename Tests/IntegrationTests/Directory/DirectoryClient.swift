@@ -53,8 +53,10 @@ struct DirectoryClient {
     }
 
     /// Makes the changes of an LDIF text; records without a changetype are added.
-    func modify(_ ldif: String) throws {
-        let result = try run("ldapmodify", ["-a", "-M"], input: ldif)
+    ///
+    /// - Parameter controls: as ldapmodify's -e takes them.
+    func modify(_ ldif: String, controls: [String] = []) throws {
+        let result = try run("ldapmodify", ["-a", "-M"] + controls.flatMap { ["-e", $0] }, input: ldif)
         guard result.code == 0 else {
             throw ChildProcess.Failure(description: "ldapmodify: \(result.code)\n\(result.error)\n\(ldif)")
         }

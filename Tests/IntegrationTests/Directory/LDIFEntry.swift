@@ -17,9 +17,11 @@ struct LDIFEntry: Equatable {
         output.replacingOccurrences(of: "\n ", with: "").components(separatedBy: "\n\n").compactMap { LDIFEntry($0) }
     }
 
-    /// The base64 form of an LDIF line, for values that LDIF can't hold otherwise.
+    /// A line of LDIF, in base64 where the value needs that.
     static func line(_ attribute: String, _ value: String) -> String {
-        "\(attribute):: \(Data(value.utf8).base64EncodedString())"
+        let isPlain = value.utf8.allSatisfy { (0x20...0x7e).contains($0) } && !" :<".contains(value.first ?? "x")
+        guard !isPlain || value.hasSuffix(" ") else { return "\(attribute): \(value)" }
+        return "\(attribute):: \(Data(value.utf8).base64EncodedString())"
     }
 
     private init?(_ text: String) {

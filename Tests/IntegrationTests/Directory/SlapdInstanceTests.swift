@@ -155,6 +155,8 @@ extension Directories {
             let slapd = try SlapdInstance(in: workspace)
             try slapd.addPerson("anna", mail: ["anna@example.com"])
             let uri = slapd.uri
+            let pid = try #require(slapd.pid)
+            #expect(Workspace.processes(in: workspace.path) == [pid])
             #expect(slapd.kill() == .killed(signal: SIGKILL))
             #expect(try slapd.client().search(base: SlapdInstance.base).code == 255)
             try slapd.start()

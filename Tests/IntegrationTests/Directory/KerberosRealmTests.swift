@@ -1,0 +1,27 @@
+import Foundation
+import Testing
+
+extension Directories {
+    @Suite(DirectoryRequirements.samba) struct KerberosRealmTests {
+        @Test("with a ticket the service account is known without a password, directly and through a proxy")
+        func ticket() throws {
+            var options = SambaOptions()
+            options.hasKDC = true
+            let samba = try SambaInstance(in: Workspace(), options)
+            let realm = try KerberosRealm(of: samba)
+            var client = realm.client()
+            // No ticket yet: libldap's local error, -2.
+            #expect(try client.search(base: SambaInstance.base, scope: "base").code == 254)
+            try realm.obtainTicket()
+            #expect(try client.search(base: SambaInstance.base, scope: "base").entries.count == 1)
+            let proxy = try FaultProxy(to: 389, host: samba.address)
+            client.uri = "ldap://127.0.0.1:\(proxy.port)"
+            #expect(try client.search(base: SambaInstance.base, scope: "base").entries.count == 1)
+            client.environment = realm.keytabEnvironment
+            #expect(try client.search(base: SambaInstance.base, scope: "base").entries.count == 1)
+            // With TLS, Samba refuses GSSAPI's own encryption.
+            client.uri = samba.ldapsURI
+            #expect(try client.search(base: SambaInstance.base, scope: "base").code == 53)
+        }
+    }
+}
