@@ -4,7 +4,7 @@ import Foundation
 ///
 /// 127.0.0.1 is a trusted client to both, the rest of 127.0.0.0/8 are strangers. Postfix leaves recipients and, by default,
 /// relaying to Postern.
-final class Gateway {
+final class Gateway: MailGateway {
     /// A client that may relay.
     static let trusted = "127.0.0.1"
     /// A client that may not.
@@ -16,6 +16,7 @@ final class Gateway {
     let configuration: PosternConfiguration
     private(set) var postern: PosternProcess
     let postfix: PostfixInstance
+    var port: UInt16 { postfix.port }
     private let served: String
 
     /// Publishes the index and starts both.
@@ -54,22 +55,6 @@ final class Gateway {
     /// Starts `postern serve` again, after a test has ended it.
     func restartPostern() throws {
         postern = try PosternProcess(serving: served, socket: configuration.socket, in: workspace)
-    }
-
-    /// A client that has said HELO and MAIL.
-    func client(from source: String = stranger) throws -> SMTPClient {
-        let client = try SMTPClient(port: postfix.port, from: source)
-        try client.begin()
-        return client
-    }
-
-    /// The report as `--format json` gives it.
-    func report(_ arguments: [String] = []) throws -> Report {
-        let result = try configuration.run(["report", "--format", "json"] + arguments)
-        guard result.ending == .exited(0) else {
-            throw ChildProcess.Failure(description: "postern report: \(result.ending)\n\(result.error)")
-        }
-        return try JSONDecoder().decode(Report.self, from: Data(result.output.utf8))
     }
 }
 

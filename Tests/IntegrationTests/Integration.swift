@@ -9,7 +9,15 @@ enum Requirements {
     static let comment = Comment(rawValue: PostfixInstance.obstacle ?? "")
 }
 
-/// Postern beside a real Postfix. The suites run one after the other: each test has daemons of its own.
+/// Whether a private Sendmail can be had.
+enum SendmailRequirements {
+    /// Where Sendmail is required, its absence is a failure, not a reason to skip.
+    static let areMet =
+        SendmailInstance.obstacle == nil || ProcessInfo.processInfo.environment["POSTERN_TEST_SENDMAIL"] == "required"
+    static let comment = Comment(rawValue: SendmailInstance.obstacle ?? "")
+}
+
+/// Postern beside a real Postfix or Sendmail. The suites run one after the other: each test has daemons of its own.
 @Suite(.serialized, .oneAtATime, .enabled(if: Requirements.areMet, Requirements.comment)) enum Integration {}
 
 /// The lines of a data file beside the tests, without comments and empty ones.

@@ -26,13 +26,18 @@ final class SMTPClient {
     private var position = 0
     /// What was said, a line each: `> ` the client, `< ` the server.
     private(set) var transcript: [String] = []
+    /// What the server has greeted with.
+    private(set) var greeting = Reply(lines: [])
 
     /// Connects to 127.0.0.1 and reads the greeting.
     ///
     /// - Parameters:
     ///   - source: the client's own address, any of 127.0.0.0/8.
     ///   - patience: how many seconds a reply may take.
-    init(port: UInt16, from source: String = "127.0.0.1", patience: Int = 30) throws {
+    ///   - welcome: whether a greeting that turns the client away is an error.
+    init(
+        port: UInt16, from source: String = "127.0.0.1", patience: Int = 30, welcome: Bool = true
+    ) throws {
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         var timeout = timeval(tv_sec: patience, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
@@ -41,8 +46,8 @@ final class SMTPClient {
         guard Ports.withLoopback(source, 0, { bind(descriptor, $0, $1) }) == 0,
             Ports.withLoopback("127.0.0.1", port, { connect(descriptor, $0, $1) }) == 0
         else { throw ConnectionLost(description: "127.0.0.1:\(port): \(String(cString: strerror(errno)))") }
-        let greeting = try reply()
-        guard greeting.category == 2 else { throw ConnectionLost(description: "greeted with \(greeting)") }
+        greeting = try reply()
+        guard greeting.category == 2 || !welcome else { throw ConnectionLost(description: "greeted with \(greeting)") }
     }
 
     deinit { close(descriptor) }
@@ -63,6 +68,21 @@ final class SMTPClient {
 
     /// The answer to `RCPT TO:<recipient>`.
     func recipient(_ recipient: String) throws -> Reply { try command("RCPT TO:<\(recipient)>") }
+
+    /// Sends a message of one line to the recipients that were accepted; what the server says to it.
+    @discardableResult func message(_ subject: String) throws -> Reply {
+        let answer = try command("DATA")
+        guard answer.code == 354 else { return answer }
+        try send("Subject: \(subject)\r\n\r\nHello.")
+        return try command(".")
+    }
+
+    /// Whether the server has closed the connection by itself, and says nothing more.
+    var isClosedByServer: Bool {
+        guard position == received.count else { return false }
+        var byte: UInt8 = 0
+        return recv(descriptor, &byte, 1, 0) == 0
+    }
 
     /// Ends the conversation in the orderly way.
     func quit() { _ = try? command("QUIT") }

@@ -7,14 +7,24 @@ import Glibc
 final class Workspace {
     let path: String
 
-    /// Folders are below /tmp whatever TMPDIR says: daemons that run as another user must reach them.
-    private static let prefix = "/tmp/postern-test."
-    private static let clearedLeftovers: Void = clearLeftovers()
+    /// Where test folders may lie.
+    enum Parent: String, CaseIterable {
+        /// Whatever TMPDIR says: daemons that run as another user must reach it.
+        case temporary = "/tmp"
+        /// A folder that only root may write to, as Sendmail wants it on the way to a socket.
+        case run = "/run"
 
-    init() throws {
+        fileprivate var prefix: String { "\(rawValue)/postern-test." }
+    }
+
+    private static let clearedLeftovers: Void = {
+        for parent in Parent.allCases { clearLeftovers(in: parent) }
+    }()
+
+    init(in parent: Parent = .temporary) throws {
         _ = Self.clearedLeftovers
         let owner = "\(getpid())-\(Self.startTime(of: getpid()) ?? "0")"
-        let template = "\(Self.prefix)\(owner).XXXXXX"
+        let template = "\(parent.prefix)\(owner).XXXXXX"
         var name = Array(template.utf8CString)
         guard mkdtemp(&name) != nil else {
             throw ChildProcess.Failure(description: "\(template): \(String(cString: strerror(errno)))")
@@ -67,11 +77,11 @@ final class Workspace {
 
 extension Workspace {
     /// Ends the daemons that a killed run has left behind, and removes its folders.
-    private static func clearLeftovers() {
+    private static func clearLeftovers(in parent: Parent) {
         let files = FileManager.default
-        let folders = (try? files.contentsOfDirectory(atPath: "/tmp"))?.map { "/tmp/\($0)" } ?? []
-        for folder in folders where folder.hasPrefix(prefix) {
-            let owner = folder.dropFirst(prefix.count).prefix { $0 != "." }.split(separator: "-")
+        let names = (try? files.contentsOfDirectory(atPath: parent.rawValue)) ?? []
+        for folder in names.map({ "\(parent.rawValue)/\($0)" }) where folder.hasPrefix(parent.prefix) {
+            let owner = folder.dropFirst(parent.prefix.count).prefix { $0 != "." }.split(separator: "-")
             guard owner.count == 2, let pid = pid_t(owner[0]) else { continue }
             if startTime(of: pid).map({ $0 == owner[1] }) ?? false { continue }
             for process in processes(in: folder) { kill(process, SIGKILL) }
@@ -80,8 +90,8 @@ extension Workspace {
         }
     }
 
-    /// The processes that work in the folder: Postfix's have its queue as their working directory, Samba's, which write
-    /// over their arguments, their folder; `postern` and slapd name their configuration file.
+    /// The processes that work in the folder: Postfix's and Sendmail's have its queue as their working directory, Samba's,
+    /// which write over their arguments, their folder; `postern` and slapd name their configuration file.
     static func processes(in folder: String) -> [pid_t] {
         let pids = (try? FileManager.default.contentsOfDirectory(atPath: "/proc"))?.compactMap { pid_t($0) } ?? []
         return pids.filter { pid in

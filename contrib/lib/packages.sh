@@ -99,6 +99,53 @@ sbin() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" || say "/usr/sbin/$1"; }
 # have_postfix: true where Postfix is installed.
 have_postfix() { [[ -x $(sbin postfix) ]]; }
 
+# sasl_packages_missing: the packages with which a test's MTA can ask its clients for a password, a line each.
+sasl_packages_missing() {
+    [[ -x $(sbin saslpasswd2) ]] || echo sasl2-bin
+    compgen -G '/usr/lib/*/sasl2/libplain.so*' >/dev/null || echo libsasl2-modules
+    compgen -G '/usr/lib/*/sasl2/libsasldb.so*' >/dev/null || echo libsasl2-modules-db
+}
+
+# have_sendmail FOLDER: true where unpack_sendmail has been through.
+have_sendmail() { [[ -x $1/usr/libexec/sendmail/sendmail && -e $1/depends ]]; }
+
+# unpack_sendmail FOLDER: Debian's Sendmail for a private one. It can't be installed beside Postfix: its packages are
+# downloaded and unpacked into FOLDER, and nothing of them is configured or started.
+unpack_sendmail() {
+    local folder=$1 packages package
+    command -v apt-get >/dev/null || die 69 "This system has no apt-get, by which Sendmail is downloaded."
+    packages=$(mktemp -d)
+    (cd "$packages" && download_packages sendmail-bin sendmail-cf) ||
+        die 69 "apt-get could not download sendmail-bin and sendmail-cf."
+    rm -rf "$folder" "$folder.new"
+    mkdir -p "$folder.new"
+    for package in "$packages"/*.deb; do dpkg-deb -x "$package" "$folder.new"; done
+    # The packages of its libraries, a line each; its own are left out.
+    dpkg-deb -f "$packages"/sendmail-bin_*.deb Depends | tr , '\n' | awk '$1 !~ /^sendmail-/ { print $1 }' \
+        >"$folder.new/depends"
+    rm -rf "$packages"
+    mv "$folder.new" "$folder"
+    say "Sendmail was unpacked into $folder; it is not installed."
+}
+
+# download_packages PACKAGE...: into the working folder, and with new lists of what there is where the old don't do.
+download_packages() {
+    # As root, apt downloads as another user, who may not write here.
+    local options=(-qq -o APT::Sandbox::User=root)
+    run apt-get "${options[@]}" download "$@" && return
+    as_root apt-get -qq -o DPkg::Lock::Timeout=300 update && run apt-get "${options[@]}" download "$@"
+}
+
+# sendmail_packages_missing FOLDER: the packages that an unpacked Sendmail needs and the system lacks, a line each.
+sendmail_packages_missing() {
+    local package
+    command -v m4 >/dev/null || echo m4
+    command -v unshare >/dev/null || echo util-linux
+    [[ ! -e $1/depends ]] || while read -r package; do
+        [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null) == ii* ]] || echo "$package"
+    done <"$1/depends"
+}
+
 # install_packages PACKAGE...: through apt, without a question and without starting a service.
 install_packages() {
     command -v apt-get >/dev/null || die 69 "This system has no apt-get; install what stands for these: $*"
@@ -110,8 +157,8 @@ install_packages() {
         # Without an answer its package would ask, or take the machine's mail over.
         say "Postfix stays without a configuration: nothing of this machine's mail changes."
         as_root debconf-set-selections <<<'postfix postfix/main_mailer_type select No configuration'
-        [[ -e $guard ]] || as_root install -m 755 /dev/stdin "$guard" <<<"$guard_text"
     fi
+    [[ -e $guard ]] || as_root install -m 755 /dev/stdin "$guard" <<<"$guard_text"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
         install --no-install-recommends "$@" </dev/null || status=$?
     remove_guard
