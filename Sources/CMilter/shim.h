@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -38,11 +39,17 @@ struct cmilter_context {
     void *private_data;
 };
 
-/* Whether the layout above fits, seen from xxfi_connect (state 2) after smfi_setpriv(context, marker). */
-static inline int cmilter_knows(SMFICTX *context, const void *marker) {
+/* What libmilter calls the state of a connection from within these callbacks. */
+enum cmilter_state { cmilter_in_negotiate = 1, cmilter_in_connect = 2 };
+
+/* Whether the layout above fits, seen from such a callback after smfi_setpriv(context, marker). */
+static inline int cmilter_knows(SMFICTX *context, const void *marker, enum cmilter_state state) {
     const struct cmilter_context *known = (const struct cmilter_context *)context;
-    return known->private_data == marker && known->state == 2;
+    return known->private_data == marker && known->state == (int)state;
 }
+
+/* The socket of a connection, for a context that cmilter_knows(). */
+static inline int cmilter_socket(SMFICTX *context) { return ((const struct cmilter_context *)context)->socket; }
 
 /* smfi_getsymval() for a context that cmilter_knows(); a name is matched as it is given, with its braces. */
 static inline const char *cmilter_macro(SMFICTX *context, const char *name) {

@@ -11,9 +11,11 @@ extension MilterServer {
 
     /// Names the macros that are wanted to an MTA that can be told; gives the actions to ask for.
     func negotiate(_ context: OpaquePointer, actions: UInt) -> UInt {
+        acknowledgePromptly(context)
         let settable = UInt(SMFIF_SETSYMLIST)
         guard actions & settable != 0 else { return 0 }
-        for (stage, names) in configuration.macros {
+        for (stage, wanted) in configuration.macros {
+            let names = stage == .connect && acknowledger != nil ? wanted + ["v"] : wanted
             _ = cmilter_setsymlist(context, stage.rawValue, names.joined(separator: " "))
         }
         return settable
@@ -30,9 +32,14 @@ extension MilterServer {
         // The layout shows once libmilter has stored a pointer that is known here.
         let marker = Unmanaged.passUnretained(activity).toOpaque()
         smfi_setpriv(context, marker)
-        let isLayoutKnown = cmilter_knows(context, marker) != 0
+        let isLayoutKnown = cmilter_knows(context, marker, cmilter_in_connect) != 0
+        let milter = MilterContext(context, isLayoutKnown: isLayoutKnown)
+        // Postfix writes a packet in one piece and needs no such help.
+        if isLayoutKnown, let acknowledger, milter.macro("v")?.starts(with: "Postfix".utf8) == true {
+            acknowledger.remove(cmilter_socket(context))
+        }
         let box = SessionBox(server: self, activity: activity, isLayoutKnown: isLayoutKnown)
-        box.session = makeSession(connection, MilterContext(context, isLayoutKnown: isLayoutKnown))
+        box.session = makeSession(connection, milter)
         smfi_setpriv(context, Unmanaged.passRetained(box).toOpaque())
     }
 
@@ -48,5 +55,16 @@ extension MilterServer {
         box.release()
         activity.leave(answering: nil)
         activities.withLock { $0[ObjectIdentifier(activity)] = nil }
+    }
+
+    /// Spares an MTA that has connected over TCP the delay of acknowledgements, where libmilter's context is as it is known.
+    private func acknowledgePromptly(_ context: OpaquePointer) {
+        // A second negotiation, as garbage may have it, finds the session's pointer there, which must stay.
+        guard let acknowledger, smfi_getpriv(context) == nil else { return }
+        let marker = Unmanaged.passUnretained(acknowledger).toOpaque()
+        smfi_setpriv(context, marker)
+        let isLayoutKnown = cmilter_knows(context, marker, cmilter_in_negotiate) != 0
+        smfi_setpriv(context, nil)
+        if isLayoutKnown { acknowledger.add(cmilter_socket(context)) }
     }
 }

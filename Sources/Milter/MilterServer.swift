@@ -16,6 +16,7 @@ public final class MilterServer: Sendable {
 
     let configuration: MilterConfiguration
     let makeSession: SessionMaker
+    private let promptAcknowledger = Mutex<PromptAcknowledger?>(nil)
     /// The calls of the open sessions, by the identity of each.
     let activities = Mutex<[ObjectIdentifier: SessionActivity]>([:])
     private let sessionCount = Atomic<Int>(0)
@@ -36,6 +37,9 @@ public final class MilterServer: Sendable {
     /// How many SMTP connections there have been, the open ones included.
     public var totalSessions: Int { sessionCount.load(ordering: .relaxed) }
 
+    /// For MTAs that connect over TCP; nil where they don't.
+    var acknowledger: PromptAcknowledger? { promptAcknowledger.withLock { $0 } }
+
     /// Whether calls that come now are held back; see ``drain(timeout:)``.
     var isGateShut: Bool { gate.load(ordering: .sequentiallyConsistent) }
 
@@ -52,6 +56,7 @@ public final class MilterServer: Sendable {
         do {
             try register()
             try openSocket(address)
+            if case .tcp = configuration.socket.location { promptAcknowledger.withLock { $0 = PromptAcknowledger() } }
         } catch {
             Self.current.withLock { $0 = nil }
             throw error

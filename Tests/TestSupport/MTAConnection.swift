@@ -11,6 +11,8 @@ package final class MTAConnection {
     }
 
     private let descriptor: Int32
+    /// Whether a packet is written as Sendmail writes it: its head, then its data, the kernel free to wait with the latter.
+    private var writesLikeSendmail = false
 
     /// Connects to a unix socket's path, or to a port of 127.0.0.1.
     package init(path: String) throws {
@@ -21,7 +23,8 @@ package final class MTAConnection {
         try connect(&address)
     }
 
-    package init(port: UInt16, family: Int32 = AF_INET) throws {
+    package init(port: UInt16, family: Int32 = AF_INET, likeSendmail: Bool = false) throws {
+        writesLikeSendmail = likeSendmail
         descriptor = socket(family, Int32(SOCK_STREAM.rawValue), 0)
         if family == AF_INET6 {
             var address = sockaddr_in6()
@@ -36,7 +39,7 @@ package final class MTAConnection {
             address.sin_port = port.bigEndian
             try connect(&address)
         }
-        var yes: Int32 = 1
+        var yes: Int32 = likeSendmail ? 0 : 1
         setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &yes, socklen_t(MemoryLayout<Int32>.size))
     }
 
@@ -74,7 +77,8 @@ package final class MTAConnection {
     package func write(_ bytes: [UInt8]) -> Bool {
         var sent = 0
         while sent < bytes.count {
-            let count = bytes[sent...].withUnsafeBytes {
+            let end = writesLikeSendmail && sent == 0 ? min(5, bytes.count) : bytes.count
+            let count = bytes[sent..<end].withUnsafeBytes {
                 Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
             }
             if count <= 0 { return false }
@@ -157,9 +161,9 @@ package final class MTAConnection {
     /// Connect, HELO and MAIL, of which none waits for an answer.
     package func begin(
         hostname: String = "client.example", family: Character = "4", address: String = "192.0.2.7",
-        helo: String = "client.example", sender: [String] = ["<sender@example.org>"]
+        helo: String = "client.example", sender: [String] = ["<sender@example.org>"], version: String = "8.17.1"
     ) {
-        sendMacros("C", ["j", "mx.example"])
+        sendMacros("C", ["j", "mx.example", "v", version])
         write(Self.packet("C", Self.connectData(hostname, family, 4_711, address)))
         send("H", [helo])
         send("M", sender)

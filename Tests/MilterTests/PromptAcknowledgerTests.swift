@@ -1,0 +1,94 @@
+import Foundation
+import Testing
+
+@testable import Milter
+
+/// Over TCP, with an MTA that writes a packet's head and its data one after the other, as Sendmail does.
+///
+/// The kernel counts the acknowledgements that it has delayed, for each network namespace: so the test has one of its own.
+@Suite(.enabled(if: geteuid() == 0 && OwnNetwork.isAvailable, "a network namespace of one's own needs root"))
+struct PromptAcknowledgerTests {
+    /// Asks for many recipients and gives the number of acknowledgements that were delayed meanwhile.
+    private func delayedAcknowledgements(version: String, recipients: Int) throws -> Int {
+        try OwnNetwork.run {
+            let port: UInt16 = 8891
+            let filter = try FilterProcess.serving("inet:\(port)@127.0.0.1")
+            let connection = try MTAConnection(port: port, likeSendmail: true)
+            _ = try connection.negotiate()
+            connection.begin(version: version)
+            for _ in 0..<recipients {
+                connection.sendMacros("R", ["i", "1"])
+                guard try connection.recipient("<reject@test>").command == "y" else {
+                    throw TestFailure("another answer than a refusal")
+                }
+            }
+            withExtendedLifetime(filter) {}
+            return try OwnNetwork.counter("DelayedACKs")
+        }
+    }
+
+    @Test func anMTAThatWritesInPiecesDoesNotWait() throws {
+        let delayed = try delayedAcknowledgements(version: "8.17.1.9", recipients: 40)
+        #expect(delayed < 10)
+    }
+
+    /// Postfix has no need of it: if it wrote like Sendmail, it would wait. This shows that the other test can fail, too.
+    @Test func postfixIsLeftAlone() throws {
+        let delayed = try delayedAcknowledgements(version: "Postfix 3.7.11", recipients: 40)
+        #expect(delayed >= 30)
+    }
+}
+
+/// A network namespace that a thread has for itself, with a loopback and nothing else.
+private enum OwnNetwork {
+    static let isAvailable = (try? run {}) != nil
+
+    /// Runs `body` on a thread of its own; processes that it starts share its namespace.
+    static func run<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) throws -> Result {
+        let outcome = Outcome<Result>()
+        let thread = Thread {
+            outcome.result = Swift.Result {
+                try enter()
+                return try body()
+            }
+            outcome.done.signal()
+        }
+        thread.start()
+        outcome.done.wait()
+        guard let result = outcome.result else { throw TestFailure("the thread has no result") }
+        return try result.get()
+    }
+
+    /// Set by the thread before it signals, read afterwards.
+    private final class Outcome<Result>: @unchecked Sendable {
+        var result: Swift.Result<Result, any Error>?
+        let done = DispatchSemaphore(value: 0)
+    }
+
+    /// `unshare(CLONE_NEWNET)`, which Swift doesn't import, and a loopback that is up.
+    private static func enter() throws {
+        typealias Unshare = @convention(c) (Int32) -> Int32
+        guard let symbol = dlsym(nil, "unshare"), unsafeBitCast(symbol, to: Unshare.self)(0x4000_0000) == 0 else {
+            throw TestFailure("unshare: \(String(cString: strerror(errno)))")
+        }
+        let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
+        defer { close(descriptor) }
+        // struct ifreq: sixteen octets of name, then the flags.
+        var request = [UInt8](repeating: 0, count: 40)
+        request.replaceSubrange(0..<2, with: "lo".utf8)
+        request[16] = UInt8(IFF_UP)
+        guard ioctl(descriptor, UInt(SIOCSIFFLAGS), &request) == 0 else {
+            throw TestFailure("lo: \(String(cString: strerror(errno)))")
+        }
+    }
+
+    /// A counter of the calling thread's namespace in `netstat`.
+    static func counter(_ name: String) throws -> Int {
+        let text = try String(contentsOfFile: "/proc/thread-self/net/netstat", encoding: .utf8)
+        let lines = text.split(separator: "\n").map { $0.split(separator: " ") }.filter { $0.first == "TcpExt:" }
+        guard lines.count == 2, let column = lines[0].firstIndex(where: { $0 == name }), column < lines[1].count,
+            let value = Int(lines[1][column])
+        else { throw TestFailure("netstat doesn't know \(name)") }
+        return value
+    }
+}
