@@ -55,6 +55,8 @@ final class FilterSession: MilterSession {
     /// Set at MAIL; a recipient before any MAIL comes from a stranger, and is of no bounce.
     private var isTrusted = false
     private var isBounce = false
+    /// Whether the client has said SMTPUTF8 at MAIL, so that replies may be in UTF-8.
+    private var takesUTF8 = false
     /// The reply in the making, codes and all.
     private let reply = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 16 + MilterContext.maximumReplyLength)
 
@@ -79,6 +81,7 @@ final class FilterSession: MilterSession {
         sender.replace(with: arguments.path.withoutAngleBrackets.prefix(512))
         isBounce = sender.isEmpty
         login.replace(with: (milter.macro("{auth_authen}") ?? .none).prefix(255))
+        takesUTF8 = (1..<max(1, arguments.count)).contains { arguments[$0]?.isSMTPUTF8 == true }
         let isAuthenticated = !login.isEmpty
         let client = client
         isTrusted = policies.withCurrent { policy in
@@ -178,7 +181,7 @@ final class FilterSession: MilterSession {
                 return template.render(into: rest, recipient: path, domain: .none, client: client)
             }
             return address.withDomain {
-                template.render(into: rest, recipient: path, domain: $0, client: client)
+                template.render(into: rest, recipient: path, domain: $0, client: client, utf8: takesUTF8)
             }
         }
         return (start, start + length)
@@ -245,6 +248,14 @@ extension UnsafeBufferPointer<UInt8> {
         let parts = split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
         return parts.count == 3
             && parts.allSatisfy { (1...3).contains($0.count) && $0.allSatisfy { (0x30...0x39).contains($0) } }
+    }
+
+    /// Whether the bytes are the parameter `SMTPUTF8` of MAIL (RFC 6531 section 3.4).
+    fileprivate var isSMTPUTF8: Bool {
+        count == 8
+            && zip(self, "SMTPUTF8".utf8).allSatisfy { byte, letter in
+                byte == letter || byte ^ 0x20 == letter && letter >= UInt8(ascii: "A")
+            }
     }
 
     /// What stands between `<` and the last `>`; all of it where there are no brackets.

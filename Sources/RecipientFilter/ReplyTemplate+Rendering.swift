@@ -4,15 +4,17 @@ extension ReplyTemplate {
     /// Octets outside printable ASCII become `?`: a recipient is hostile input, and only a client that asked for SMTPUTF8 may
     /// be sent UTF-8 (RFC 6531 section 3.7.4.1). What doesn't fit is cut off.
     ///
+    /// - Parameter utf8: whether the client may, and the recipient is well-formed UTF-8.
     /// - Returns: the number of octets written.
     func render(
         into buffer: UnsafeMutableBufferPointer<UInt8>, recipient: UnsafeBufferPointer<UInt8>,
-        domain: UnsafeBufferPointer<UInt8>, client: UnsafeBufferPointer<UInt8>
+        domain: UnsafeBufferPointer<UInt8>, client: UnsafeBufferPointer<UInt8>,
+        utf8: Bool = false
     ) -> Int {
         var count = 0
         func append(_ bytes: some Sequence<UInt8>) {
             for byte in bytes where count < buffer.count {
-                buffer[count] = byte >= 0x20 && byte < 0x7f ? byte : UInt8(ascii: "?")
+                buffer[count] = byte >= 0x20 && (byte < 0x7f || byte > 0x7f && utf8) ? byte : UInt8(ascii: "?")
                 count += 1
             }
         }

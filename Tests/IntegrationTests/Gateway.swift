@@ -23,10 +23,12 @@ final class Gateway: MailGateway {
     ///
     /// - Parameters:
     ///   - postfixSettings: of main.cf, in place of ``leavesAllToFilter``.
+    ///   - listeners: of ``PostfixInstance``.
     ///   - servesOnly: whether the filter has no source of its own: an inner machine, with `configuration`, makes the index.
     ///   - adjust: changes the configuration before it is written.
     init(
         unixSocket: Bool = false, servesOnly: Bool = false, postfixSettings: [String: String] = leavesAllToFilter,
+        listeners: [PostfixInstance.Listener] = [.init()],
         _ adjust: (inout PosternConfiguration) throws -> Void = { _ in }
     ) throws {
         workspace = try Workspace()
@@ -49,7 +51,7 @@ final class Gateway: MailGateway {
         settings["smtpd_milters"] = configuration.socket.postfixName
         settings["relay_domains"] = PosternConfiguration.relayDomains.joined(separator: ", ")
         settings.merge(postfixSettings) { $1 }
-        postfix = try PostfixInstance(in: workspace, settings)
+        postfix = try PostfixInstance(in: workspace, settings, listeners: listeners)
     }
 
     /// Starts `postern serve` again, after a test has ended it.

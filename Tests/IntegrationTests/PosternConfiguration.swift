@@ -20,21 +20,25 @@ struct PosternConfiguration {
 
     /// The defaults.
     ///
-    /// - Parameter unixSocket: whether the filter listens on a unix socket in a folder that only the group postfix may enter,
-    ///   as on a real gateway, instead of on a port of the loopback.
-    init(in workspace: Workspace, unixSocket: Bool = false) throws {
+    /// - Parameters:
+    ///   - unixSocket: whether the filter listens on a unix socket in a folder that only the group postfix may enter, as on a
+    ///     real gateway, instead of on a port of the loopback.
+    ///   - socket: where the filter listens instead of that.
+    init(in workspace: Workspace, unixSocket: Bool = false, socket: FilterSocket? = nil) throws {
         self.workspace = workspace
-        if unixSocket {
+        if let socket {
+            self.socket = socket
+        } else if unixSocket {
             // The socket takes over the folder's group.
             let folder = try workspace.makeFolder("run")
             chown(folder, 0, getgrnam("postfix")?.pointee.gr_gid ?? 0)
             chmod(folder, 0o2750)
-            socket = .unix("\(folder)/postern.sock")
+            self.socket = .unix("\(folder)/postern.sock")
         } else {
-            socket = .inet(try Ports.unused())
+            self.socket = .inet(try Ports.unused())
         }
         values = [
-            "milter.socket": "\"\(socket)\"", "milter.socket_mode": "\"0660\"",
+            "milter.socket": "\"\(self.socket)\"", "milter.socket_mode": "\"0660\"",
             "relay.domains": "[\(Self.relayDomains.map { "\"\($0)\"" }.joined(separator: ", "))]",
             "relay.trusted_networks": "[\"127.0.0.1/32\"]",
             // Tests ask for more strangers than any client should.

@@ -21,6 +21,16 @@ final class PostfixInstance {
         ("milter_default_action", "tempfail"), ("milter_connect_timeout", "5s"),
     ]
 
+    /// A port that it listens on.
+    struct Listener {
+        /// Settings of this `smtpd` on top of main.cf.
+        var settings: [String: String] = [:]
+        /// Whether its root is the queue.
+        var isChrooted = false
+        /// Whether a `postscreen` is in front of it.
+        var isScreened = false
+    }
+
     /// Whether this process may start one, and what is missing otherwise.
     static let obstacle: String? =
         if geteuid() != 0 {
@@ -44,9 +54,9 @@ final class PostfixInstance {
     ///
     /// - Parameters:
     ///   - settings: of main.cf.
-    ///   - listeners: settings of one `smtpd` each, on top of main.cf.
+    ///   - listeners: one of them may be screened.
     init(
-        in workspace: Workspace, _ settings: [String: String], listeners: [[String: String]] = [[:]],
+        in workspace: Workspace, _ settings: [String: String], listeners: [Listener] = [Listener()],
         name: String = "postfix"
     ) throws {
         self.workspace = workspace
@@ -71,6 +81,9 @@ final class PostfixInstance {
         try workspace.write(main.joined(separator: "\n") + "\n", to: "\(name)/etc/main.cf")
         try workspace.write(Self.services(listeners, ports), to: "\(name)/etc/master.cf")
 
+        // Debian's Postfix looks there and nowhere else.
+        if let sasl = settings["cyrus_sasl_config_path"] { symlink(sasl, "\(configuration)/sasl") }
+
         let started = try workspace.run("/usr/sbin/postfix", ["-c", configuration, "start"])
         guard started.ending == .exited(0) else {
             throw ChildProcess.Failure(description: "postfix start: \(started.ending)\n\(started.error)\n\(log)")
@@ -85,6 +98,16 @@ final class PostfixInstance {
     }
 
     deinit { stop() }
+
+    /// Whether a message waits or is being delivered.
+    var hasQueuedMail: Bool {
+        ["maildrop", "incoming", "active", "deferred", "hold", "corrupt", "bounce", "defer"].contains { name in
+            let queue = FileManager.default.enumerator(atPath: "\(folder)/queue/\(name)")
+            // Folders of one letter spread the files of some queues.
+            return queue?.contains { ($0 as? String).map { $0.split(separator: "/").last?.count ?? 0 > 1 } ?? false }
+                ?? false
+        }
+    }
 
     /// What it has logged.
     var log: String { workspace.text(of: String(folder.dropFirst(workspace.path.count + 1)) + "/maillog") }
@@ -112,17 +135,25 @@ final class PostfixInstance {
         _ = eventually(within: 10) { Workspace.processes(in: folder).isEmpty }
     }
 
-    private static func services(_ listeners: [[String: String]], _ ports: [UInt16]) -> String {
+    private static func services(_ listeners: [Listener], _ ports: [UInt16]) -> String {
         var lines: [String] = []
-        for (settings, port) in zip(listeners, ports) {
-            lines.append("127.0.0.1:\(port) inet n - n - - smtpd")
-            lines += settings.map { "  -o { \($0) = \($1) }" }
+        for (listener, port) in zip(listeners, ports) {
+            let root = listener.isChrooted ? "y" : "n"
+            if listener.isScreened {
+                lines.append("127.0.0.1:\(port) inet n - n - 1 postscreen")
+                lines += ["dnsblog unix - - n - 0 dnsblog", "tlsproxy unix - - n - 0 tlsproxy"]
+                lines.append("smtpd pass - - \(root) - - smtpd")
+            } else {
+                lines.append("127.0.0.1:\(port) inet n - \(root) - - smtpd")
+            }
+            lines += listener.settings.map { "  -o { \($0) = \($1) }" }
         }
         let internalServices = [
             "cleanup unix n - n - 0 cleanup", "qmgr unix n - n 300 1 qmgr", "rewrite unix - - n - - trivial-rewrite",
             "bounce unix - - n - 0 bounce", "defer unix - - n - 0 bounce", "trace unix - - n - 0 bounce",
             "proxymap unix - - n - - proxymap", "proxywrite unix - - n - 1 proxymap", "anvil unix - - n - 1 anvil",
             "error unix - - n - - error", "retry unix - - n - - error", "discard unix - - n - - discard",
+            "smtp unix - - n - - smtp", "relay unix - - n - - smtp",
             "postlog unix-dgram n - n - 1 postlogd",
         ]
         return (lines + internalServices).joined(separator: "\n") + "\n"

@@ -87,10 +87,19 @@ final class SMTPClient {
     /// Ends the conversation in the orderly way.
     func quit() { _ = try? command("QUIT") }
 
+    /// Sends a command of any bytes and returns its reply.
+    @discardableResult func command(bytes: [UInt8]) throws -> Reply {
+        try send(bytes: bytes)
+        return try reply()
+    }
+
     /// Sends a line without waiting for its reply.
-    func send(_ line: String) throws {
+    func send(_ line: String) throws { try send(bytes: Array(line.utf8)) }
+
+    private func send(bytes: [UInt8]) throws {
+        let line = String(decoding: bytes, as: UTF8.self)
         transcript.append("> \(line)")
-        let bytes = Array("\(line)\r\n".utf8)
+        let bytes = bytes + Array("\r\n".utf8)
         guard Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count else {
             throw ConnectionLost(description: "sending \(line): \(String(cString: strerror(errno)))")
         }
