@@ -55,9 +55,24 @@ final class PostfixInstance {
     /// - Parameters:
     ///   - settings: of main.cf.
     ///   - listeners: one of them may be screened.
-    init(
+    convenience init(
         in workspace: Workspace, _ settings: [String: String], listeners: [Listener] = [Listener()],
         name: String = "postfix"
+    ) throws {
+        // Of settings given twice Postfix takes the last, with a warning; keep the last only.
+        let lines = (Self.common + settings.map { ($0, $1) }).map { "\($0) = \($1)" }
+        var seen: Set<Substring> = []
+        let main = lines.reversed().filter { seen.insert($0.prefix { $0 != " " }).inserted }.reversed()
+        try self.init(
+            in: workspace, main: main.joined(separator: "\n") + "\n", listeners: listeners, name: name,
+            sasl: settings["cyrus_sasl_config_path"])
+    }
+
+    /// Starts a Postfix with this `main.cf`, to which the names of the instance's own folders are added, and waits until it
+    /// greets.
+    init(
+        in workspace: Workspace, main: String, listeners: [Listener] = [Listener()], name: String = "postfix",
+        sasl: String? = nil
     ) throws {
         self.workspace = workspace
         folder = try workspace.makeFolder(name)
@@ -69,20 +84,18 @@ final class PostfixInstance {
         }
         ports = try listeners.map { _ in try Ports.unused() }
 
-        var lines = Self.common.map { "\($0) = \($1)" }
-        lines.append("queue_directory = \(queue)")
-        lines.append("data_directory = \(data)")
-        lines.append("maillog_file = \(folder)/maillog")
-        lines.append("maillog_file_prefixes = \(folder)")
-        lines += settings.map { "\($0) = \($1)" }
-        // Of settings given twice Postfix takes the last, with a warning; keep the last only.
-        var seen: Set<Substring> = []
-        let main = lines.reversed().filter { seen.insert($0.prefix { $0 != " " }).inserted }.reversed()
-        try workspace.write(main.joined(separator: "\n") + "\n", to: "\(name)/etc/main.cf")
+        let own = """
+            queue_directory = \(queue)
+            data_directory = \(data)
+            maillog_file = \(folder)/maillog
+            maillog_file_prefixes = \(folder)
+
+            """
+        try workspace.write(main + own, to: "\(name)/etc/main.cf")
         try workspace.write(Self.services(listeners, ports), to: "\(name)/etc/master.cf")
 
         // Debian's Postfix looks there and nowhere else.
-        if let sasl = settings["cyrus_sasl_config_path"] { symlink(sasl, "\(configuration)/sasl") }
+        if let sasl { symlink(sasl, "\(configuration)/sasl") }
 
         let started = try workspace.run("/usr/sbin/postfix", ["-c", configuration, "start"])
         guard started.ending == .exited(0) else {
