@@ -88,7 +88,8 @@ let package = Package(
         .testTarget(
             name: "IntegrationTests", dependencies: ["TestSupport", "postern"],
             exclude: [
-                "conversation.cases", "sendmail.cases", "smtputf8.cases", "Directory/controller.py", "Directory/exchange.ldif",
+                "conversation.cases", "sendmail.cases", "smtputf8.cases", "Directory/controller.py",
+                "Directory/exchange.ldif",
             ],
             swiftSettings: settings),
     ],
