@@ -21,6 +21,10 @@ public struct SyncStatus: Sendable, Codable {
         public var recipients: Int
         /// When it was last known to be as the state has it.
         public var asOf: Date
+        /// The directory server that answered last, where it is a directory.
+        public var server: String?
+        /// How the directory is asked.
+        public var method: String?
     }
 
     /// The number of the list in force; 0 before the first.
@@ -43,7 +47,9 @@ public func syncStatus(state path: String) -> SyncStatus? {
     return try? state.transaction(.deferred) { database in
         let decision = try SyncState.decision(database)
         let sources = try SyncState.sources(database).map {
-            SyncStatus.Source(name: $0.name, type: $0.type, recipients: $0.recipients, asOf: $0.asOf)
+            SyncStatus.Source(
+                name: $0.name, type: $0.type, recipients: $0.recipients, asOf: $0.asOf, server: $0.report?.server,
+                method: $0.report?.method)
         }
         let status = SyncStatus(
             generation: decision.generation, created: decision.created, recipients: decision.recipients,

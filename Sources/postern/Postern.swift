@@ -13,6 +13,7 @@ struct Postern: ParsableCommand {
               postern config sample > postern.toml   a configuration to start from
               postern config check                   every fault in it at once
               postern serve                          the filter, in the foreground
+              postern status                         how it all stands
               postern reload                         a changed configuration into the running filter
               postern check someone@example.com      what would be answered, and why
               postern report --since today           who was refused, and why
@@ -23,7 +24,7 @@ struct Postern: ParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            Serve.self, Reload.self, SyncCommand.self, Check.self, ReportCommand.self, LogCommand.self,
+            Serve.self, Status.self, Reload.self, SyncCommand.self, Check.self, ReportCommand.self, LogCommand.self,
             IndexCommand.self,
             ConfigCommand.self,
         ])

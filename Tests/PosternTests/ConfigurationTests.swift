@@ -40,7 +40,12 @@ import Testing
     /// Every key of the sample, its comment sign taken away, is known and has the default that the sample says.
     @Test func theSampleTellsTheDefaults() throws {
         let folder = try TemporaryFolder()
-        let all = ConfigurationSample.text.components(separatedBy: "\n").map { line in
+        // The further sources are another test's.
+        let sample = ConfigurationSample.text.components(separatedBy: "\n")
+        let start = try #require(sample.firstIndex { $0.hasPrefix("# A program's standard output") })
+        let end = try #require(sample.firstIndex { $0.hasPrefix("[log]") })
+        let all = (sample[..<start] + sample[end...]).joined(separator: "\n").components(separatedBy: "\n").map {
+            line in
             line.firstMatch(of: /^# ([a-z_0-9]+ = .*|\[\[domain\]\])/).map { String($0.1) } ?? line
         }
         let set = all.filter {
@@ -71,6 +76,39 @@ import Testing
             try Configuration.load(folder.write(all.joined(separator: "\n"), as: "all.toml"))
         }
         #expect(error?.faults.map(\.key) == ["relay.domains_from[0]"])
+    }
+
+    /// Every key of the sample's further sources, their comment signs taken away, is known; what stands there for a choice is told.
+    @Test func theSampleTellsTheKeysOfSources() throws {
+        let folder = try TemporaryFolder()
+        let text = ConfigurationSample.text.components(separatedBy: "\n").map { line in
+            line.firstMatch(of: /^# ((type|name|command|uris|[a-z_]+) = .*|\[\[source\]\])/).map { String($0.1) }
+                ?? line
+        }
+        let start = try #require(text.firstIndex { $0.hasPrefix("# A program's standard output") })
+        let end = try #require(text.firstIndex { $0.hasPrefix("[log]") })
+        let sources = (["[relay]", "domains = [\"example.com\"]"] + text[start..<end]).joined(separator: "\n")
+        let error = #expect(throws: ConfigurationError.self) {
+            try Configuration.load(folder.write(sources, as: "sources.toml"))
+        }
+        #expect(error?.faults.map(\.key) == ["source[1].sasl"])
+        let chosen = sources.replacing(/\nsasl = [^\n]*/, with: "")
+        let configuration = try Configuration.load(folder.write(chosen, as: "chosen.toml"))
+        #expect(configuration.sync.sources.map(\.type) == ["command", "active-directory"])
+        guard case .directory(let directory) = configuration.sync.sources[1].kind else {
+            Issue.record("the second source is no directory")
+            return
+        }
+        // What the sample says of the defaults is so.
+        let plain = DirectoryConfiguration(.activeDirectory, servers: directory.servers)
+        #expect(directory.attributes == plain.attributes)
+        #expect(directory.internalOnly == plain.internalOnly)
+        #expect(directory.disabled == plain.disabled)
+        #expect(directory.disabledTreatment == plain.disabledTreatment)
+        #expect(directory.incremental == plain.incremental)
+        #expect(directory.timeout == plain.timeout && directory.pageSize == plain.pageSize)
+        #expect(directory.reconcileInterval == plain.reconcileInterval && directory.push == plain.push)
+        #expect(directory.startTLS == plain.startTLS && directory.verifiesCertificate == plain.verifiesCertificate)
     }
 
     @Test func valuesArriveWhereTheyBelong() throws {

@@ -17,6 +17,7 @@ enum ConfigurationSample {
         # The domains that this gateway takes mail for. All others are refused, but from trusted clients.
         domains = ["example.com", "example.org"]
         # domains_from = ["/etc/postfix/relay_domains"]   # tables; their left sides count
+        # domains_from_index = false      # true: those too that the sync found in a directory, where it runs elsewhere
         # subdomains = false              # true: sub-domains of these too
         # trusted_networks = ["127.0.0.0/8", "::1/128"]   # clients that may relay
         # trust_authenticated = true      # so may clients that have logged in
@@ -78,6 +79,44 @@ enum ConfigurationSample {
         format = "postfix"                # a Postfix table; "sendmail": access or virtusertable; "list": one address a line
         path = "/etc/postfix/relay_recipients"
         # domains = ["example.com"]       # the source may feed these only; default: all relay domains
+
+        # A program's standard output; it runs at every sync.interval, and counts only if it ends with status 0.
+        # [[source]]
+        # name = "hr"
+        # type = "command"
+        # command = ["/usr/local/bin/list-recipients", "--all"]   # no shell is between
+        # format = "list"
+        # timeout = "60s"
+        # max_size = "256M"
+
+        # Active Directory: users with their mailboxes, groups, contacts, public folders, by their proxyAddresses.
+        # [[source]]
+        # name = "headquarters"
+        # type = "active-directory"       # "openldap"; "ldap": any other server
+        # uris = ["ldaps://dc1.corp.example", "ldaps://dc2.corp.example"]   # in the order in which they are tried
+        # bases = ["dc=corp,dc=example"]  # default: what the server names as its own
+        # exclude_bases = ["ou=service,dc=corp,dc=example"]
+        # filter = "(proxyAddresses=*)"   # in place of the kind's own
+        # exclude_filter = "(msExchHideFromAddressLists=TRUE)"
+        # attributes = ["proxyAddresses"] # for "openldap" and "ldap": mail, mailLocalAddress, mailAlternateAddress
+        # bind_dn = "postern@corp.example"
+        # password_file = "/etc/postern/ldap.secret"   # its first line; mode 0600
+        # sasl = "gssapi"                 # instead: Kerberos, with keytab = "/etc/postern/krb5.keytab"; "external" for ldapi://
+        # starttls = false                # for ldap://
+        # ca_file = "/etc/postern/ca.pem" # default: the authorities of the system
+        # verify_certificate = true
+        # allow_plaintext = false         # true: the password may cross the network in clear
+        # include_disabled = true         # disabled accounts; false: left out, "mark": policy.disabled decides
+        # disabled_attribute = "userAccountControl&2"
+        # internal_only_attribute = "msExchRequireAuthToSendTo"   # such recipients are for trusted clients only
+        # accepted_domains = false        # true: Exchange's accepted domains are relay domains too
+        # relay_domains_attribute = "associatedDomain"   # in other directories, with relay_domains_bases, _filter
+        # incremental = "auto"            # how changes are followed: "dirsync", "usn"; OpenLDAP: "sync"; "off"
+        # push = true                     # let the server tell of changes by itself
+        # reconcile = "1d"                # read all of it again, in case a change was missed
+        # timeout = "30s"                 # for every answer of the server
+        # page_size = 1000
+        # follow_referrals = false
 
         [log]
         # database = "/var/lib/postern/rejections.sqlite"
