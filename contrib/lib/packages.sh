@@ -74,6 +74,9 @@ build_packages_missing() {
     library_missing milter libmilter/mfapi.h && echo libmilter-dev
     library_missing libidn2 idn2.h && echo libidn2-dev
     library_missing sqlite3 sqlite3.h && echo libsqlite3-dev
+    library_missing ldap ldap.h && echo libldap-dev
+    library_missing libsasl2 sasl/sasl.h && echo libsasl2-dev
+    library_missing gnutls gnutls/gnutls.h && echo libgnutls28-dev
     return 0
 }
 
@@ -146,25 +149,72 @@ sendmail_packages_missing() {
     done <"$1/depends"
 }
 
+# directory_packages_missing: the packages that the tests with private directories need and the system lacks, a line each.
+directory_packages_missing() {
+    command -v openssl >/dev/null || echo openssl
+    command -v ldapmodify >/dev/null || echo ldap-utils
+    [[ -x $(sbin slapd) ]] || echo slapd
+    # Samba's domain controller is in several packages, and since 4.20 in one more.
+    if [[ ! -x $(sbin samba) ]]; then
+        if dpkg --compare-versions "$(candidate samba)" ge 2:4.20; then echo samba-ad-dc; else echo samba; fi
+    fi
+    compgen -G '/usr/lib/*/samba/ldb/dirsync.so' >/dev/null || echo samba-dsdb-modules
+    [[ -e /usr/share/samba/setup/provision.ldif ]] || echo samba-ad-provision
+    command -v kinit >/dev/null || echo krb5-user
+    compgen -G '/usr/lib/*/sasl2/libgssapiv2.so' >/dev/null || echo libsasl2-modules-gssapi-mit
+}
+
+# candidate PACKAGE: the version that apt would install.
+candidate() { LC_ALL=C apt-cache policy "$1" 2>/dev/null | sed -nE 's/^ *Candidate: (.+)/\1/p'; }
+
+# directory_port_taken: names a port of LDAP or Kerberos on which something listens on all addresses; nothing where all can
+# be had on one address at least.
+directory_port_taken() {
+    local port hex
+    for port in 389 636 3268 3269 88 464; do
+        printf -v hex %04X "$port"
+        # An address of zeros, the port, no peer, listening.
+        if grep -qsE ": 0+:$hex 0+:0000 0A " /proc/net/tcp /proc/net/tcp6; then
+            say "$port"
+            return 0
+        fi
+    done
+}
+
 # install_packages PACKAGE...: through apt, without a question and without starting a service.
 install_packages() {
     command -v apt-get >/dev/null || die 69 "This system has no apt-get; install what stands for these: $*"
     can_be_root || die 77 "Installing needs root, and sudo isn't at hand. As root:" "  apt-get install $*"
     as_root apt-get -qq -o DPkg::Lock::Timeout=300 update
-    local status=0
+    local status=0 service new=()
     trap remove_guard EXIT
     if [[ " $* " == *" postfix "* ]]; then
         # Without an answer its package would ask, or take the machine's mail over.
         say "Postfix stays without a configuration: nothing of this machine's mail changes."
         as_root debconf-set-selections <<<'postfix postfix/main_mailer_type select No configuration'
     fi
+    if [[ " $* " == *" slapd "* ]]; then
+        say "slapd stays without a directory."
+        as_root debconf-set-selections <<<'slapd slapd/no_configuration boolean true'
+    fi
     [[ -e $guard ]] || as_root install -m 755 /dev/stdin "$guard" <<<"$guard_text"
+    for service in "${directory_services[@]}"; do
+        [[ -e /etc/init.d/$service ]] || new+=("$service")
+    done
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
         install --no-install-recommends "$@" </dev/null || status=$?
+    for service in "${new[@]}"; do
+        [[ -e /etc/init.d/$service ]] || continue
+        say "The machine's next start doesn't bring $service up either: update-rc.d $service disable"
+        as_root_quietly update-rc.d "$service" disable >/dev/null 2>&1 || true
+    done
     remove_guard
     trap - EXIT
     ((status == 0)) || die 69 "apt-get could not install: $*"
 }
+
+# What the directories' packages would start with the machine.
+readonly directory_services=(slapd smbd nmbd samba-ad-dc winbind)
 
 # While it is there, a package's installation starts no service (Debian's policy-rc.d). One of the machine's own stays.
 readonly guard=/usr/sbin/policy-rc.d

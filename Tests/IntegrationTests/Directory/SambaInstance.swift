@@ -27,7 +27,8 @@ final class SambaInstance {
     /// What is missing for starting one.
     static let obstacle: String? = {
         let files = [
-            program, "/usr/bin/samba-tool", "/usr/bin/ldapmodify", "/usr/share/samba/setup/provision.ldif",
+            program, "/usr/bin/samba-tool", "/usr/bin/kinit", "/usr/bin/ldapmodify", "/usr/bin/openssl",
+            "/usr/share/samba/setup/provision.ldif",
         ]
         if geteuid() != 0 { return "a private Samba must be started as root" }
         if let missing = files.first(where: { !FileManager.default.fileExists(atPath: $0) }) {

@@ -17,14 +17,9 @@ final class SlapdInstance {
     private static let program = "/usr/sbin/slapd"
 
     /// What is missing for starting one.
-    static let obstacle: String? =
-        if !FileManager.default.isExecutableFile(atPath: program) {
-            "slapd isn't installed (contrib/test installs it)"
-        } else if !FileManager.default.isExecutableFile(atPath: "/usr/bin/ldapmodify") {
-            "ldap-utils isn't installed (contrib/test installs it)"
-        } else {
-            nil
-        }
+    static let obstacle = [program, "/usr/bin/ldapmodify", "/usr/bin/openssl"].first {
+        !FileManager.default.isExecutableFile(atPath: $0)
+    }.map { "\($0) isn't installed (contrib/test installs it)" }
 
     /// What was chosen. A change, such as another certificate, holds from the next start.
     var options: SlapdOptions
