@@ -3,6 +3,7 @@ struct PatternAutomaton: Sendable {
     /// Bounds of a table: it takes at most half a megabyte, and is made in some hundredths of a second.
     private static let maximumStates = 2_000
     private static let maximumEntries = 262_144
+    private static let maximumWork = 500_000
 
     /// Bytes that no pattern tells apart are of one class.
     private let classes: [UInt8]
@@ -21,14 +22,16 @@ struct PatternAutomaton: Sendable {
         var sets: [[Int]] = []
         var table: [UInt16] = []
         var isFinal: [Bool] = []
-        let initial = program.closure(program.entries, isAtStart: true, isAtEnd: false)
+        var marks = PatternProgram.Marks(for: program)
+        let initial = program.closure(program.entries, isAtStart: true, isAtEnd: false, &marks)
         // A pattern may begin anywhere, but for what ^ holds back.
-        let anywhere = program.closure(program.entries, isAtStart: false, isAtEnd: false)
+        let anywhere = program.closure(program.entries, isAtStart: false, isAtEnd: false, &marks)
         sets.append(initial)
-        var matches = [Int32(program.matchAtEnd(initial, isAtStart: true) ?? -1)]
+        var matches = [Int32(program.matchAtEnd(initial, isAtStart: true, &marks) ?? -1)]
         // The first state isn't in `numbers`: at the end of an empty text ^$ holds, later it doesn't.
         var next = 0
         while next < sets.count {
+            guard marks.work < Self.maximumWork else { return nil }
             var leaves = false
             for byte in representatives {
                 var seeds = anywhere
@@ -39,7 +42,7 @@ struct PatternAutomaton: Sendable {
                     case .split, .start, .end: break
                     }
                 }
-                let set = program.closure(seeds, isAtStart: false, isAtEnd: false)
+                let set = program.closure(seeds, isAtStart: false, isAtEnd: false, &marks)
                 let number: UInt16
                 if let known = numbers[set] {
                     number = known
@@ -50,7 +53,7 @@ struct PatternAutomaton: Sendable {
                     number = UInt16(truncatingIfNeeded: sets.count)
                     numbers[set] = number
                     sets.append(set)
-                    matches.append(Int32(program.matchAtEnd(set, isAtStart: false) ?? -1))
+                    matches.append(Int32(program.matchAtEnd(set, isAtStart: false, &marks) ?? -1))
                 }
                 if Int(number) != next { leaves = true }
                 table.append(number)

@@ -9,10 +9,12 @@ struct PatternProgram {
         case match(Int)
     }
 
-    /// More would take too long to make a table of.
-    private static let maximumStates = 10_000
+    /// Of one pattern; more would take too long to make a table of.
+    private static let maximumStates = 2_000
 
     private(set) var states: [State] = []
+    /// Where the states of the pattern begin that is being compiled.
+    private var base = 0
     /// The first state of each pattern.
     private(set) var entries: [Int] = []
     /// The pattern that a state belongs to.
@@ -20,13 +22,14 @@ struct PatternProgram {
 
     init(_ patterns: [PatternNode]) throws(PatternError) {
         for (number, pattern) in patterns.enumerated() {
+            base = states.count
             let last = try append(.match(number), number)
             entries.append(try compile(pattern, before: last, number))
         }
     }
 
     private mutating func append(_ state: State, _ owner: Int) throws(PatternError) -> Int {
-        guard states.count < Self.maximumStates else {
+        guard states.count - base < Self.maximumStates else {
             throw PatternError(
                 "is too large; accepted: expressions with fewer or smaller counted repeats such as (…){100}")
         }
@@ -67,17 +70,37 @@ struct PatternProgram {
         }
     }
 
+    /// The states that have been seen, emptied in no time.
+    struct Marks {
+        private var rounds: [UInt32]
+        private var round: UInt32 = 0
+        /// How often a state was looked at, in all.
+        private(set) var work = 0
+
+        init(for program: PatternProgram) { rounds = [UInt32](repeating: 0, count: program.states.count) }
+
+        mutating func clear() { round &+= 1 }
+
+        /// Whether the state is a new one.
+        mutating func insert(_ state: Int) -> Bool {
+            work &+= 1
+            if rounds[state] == round { return false }
+            rounds[state] = round
+            return true
+        }
+    }
+
     /// The states that can be reached without a byte and from which something follows, in order.
     ///
     /// - Parameters:
     ///   - isAtStart: whether nothing has been read yet.
     ///   - isAtEnd: whether nothing more follows.
-    func closure(_ seeds: [Int], isAtStart: Bool, isAtEnd: Bool) -> [Int] {
-        var seen = Set<Int>()
+    func closure(_ seeds: [Int], isAtStart: Bool, isAtEnd: Bool, _ marks: inout Marks) -> [Int] {
+        marks.clear()
         var pending = seeds
         var kept: [Int] = []
         while let number = pending.popLast() {
-            guard seen.insert(number).inserted else { continue }
+            guard marks.insert(number) else { continue }
             switch states[number] {
             case .bytes, .match: kept.append(number)
             case .split(let first, let second):
@@ -105,8 +128,8 @@ struct PatternProgram {
     }
 
     /// The first pattern that matches if the text ends in these states.
-    func matchAtEnd(_ set: [Int], isAtStart: Bool) -> Int? {
-        closure(set, isAtStart: isAtStart, isAtEnd: true).lazy.compactMap { number in
+    func matchAtEnd(_ set: [Int], isAtStart: Bool, _ marks: inout Marks) -> Int? {
+        closure(set, isAtStart: isAtStart, isAtEnd: true, &marks).lazy.compactMap { number in
             if case .match(let pattern) = states[number] { pattern } else { nil as Int? }
         }.min()
     }

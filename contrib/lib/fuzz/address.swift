@@ -1,0 +1,46 @@
+// The address parser, and the verdict on what it makes of an address: no input may trap, and a canonical form is one.
+
+import MailAddress
+import RecipientFilter
+
+/// Every rule that looks at an address, on.
+private let policy: Policy = {
+    var rules = Policy.Rules()
+    rules.delimiter = "+-="
+    rules.batv = true
+    rules.srs = true
+    rules.subdomains = true
+    rules.blocked = ["old"]
+    var settings = Policy.Settings()
+    settings.domains = [("example.com", rules, 0), ("xn--bcher-kva.example", rules, 1), (".below.example", rules, 2)]
+    settings.blocked = ["old@example.com"]
+    settings.patterns = ["^lst-[0-9]+@", "(a|ä)+.*b{2,3}$"].compactMap { try? RecipientPattern($0, action: .accept) }
+    return Policy(settings)
+}()
+
+private func check(_ path: UnsafeBufferPointer<UInt8>) {
+    let recipient = Result { () throws(AddressError) in try RecipientAddress(path: path) }
+    for isBounce in [false, true] {
+        _ = policy.verdict(for: recipient, client: ClientStanding(isBounce: isBounce), index: nil, now: 0)
+    }
+    guard case .success(let address) = recipient else { return }
+    if !address.withKey({ $0.count <= 254 }) { fatalError("too long a key: \(address.key)") }
+    if !address.withLocalPart({ $0.count <= 64 }) { fatalError("too long a local part: \(address.key)") }
+    // A routed one may look like a source route once it is in quotes, and is refused or for the trusted to send on.
+    guard address.hasDomain, !address.isRouted else { return }
+    var quoted = "<\""
+    for scalar in address.localPart.unicodeScalars {
+        if scalar == "\"" || scalar == "\\" { quoted += "\\" }
+        quoted.unicodeScalars.append(scalar)
+    }
+    quoted += "\"@\(address.domain)>"
+    let again = try? RecipientAddress(path: quoted)
+    if again != address { fatalError("\(address.key) becomes \(again?.key ?? "none")") }
+}
+
+/// Called by libFuzzer with each input.
+@_cdecl("LLVMFuzzerTestOneInput")
+public func testOneInput(_ data: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
+    check(UnsafeBufferPointer(start: data, count: count))
+    return 0
+}
