@@ -1,0 +1,180 @@
+import Foundation
+import Glibc
+
+/// A filter's part in a RCPT that is refused.
+struct FilterRows {
+    let plan: Plan
+    private var recipients: Int { plan.scaled(1_000_000, quick: 10_000) }
+    private var seconds: Double { plan.isQuick ? 0.5 : 4 }
+
+    init(plan: Plan) { self.plan = plan }
+
+    /// A Postern that serves a list; nobody whose name begins with `nobody` is in it.
+    private func postern() throws -> PosternInstance {
+        let list = try Self.list(recipients)
+        let postern = try PosternInstance(
+            plan, sources: "[[source]]\nname = \"list\"\ntype = \"file\"\nformat = \"list\"\npath = \"\(list)\"")
+        try postern.sync()
+        try postern.serve()
+        return postern
+    }
+
+    private static func list(_ count: Int) throws -> String {
+        let path = Scratch.path("recipients.list")
+        try Scratch.write(to: path, count: count) { "person\($0)@example.com\n" }
+        return path
+    }
+
+    private func noopFilter() throws -> (child: Child, port: UInt16) {
+        let port = try Ports.unused()
+        let child = try Child(
+            plan.noopFilter, ["inet:\(port)@127.0.0.1", "550 5.1.1 Recipient address rejected: User unknown"],
+            isDaemon: true)
+        guard eventually(within: 10, { Ports.answers(port) || !child.isRunning }), child.isRunning else {
+            throw Failure("the no-op filter doesn't listen")
+        }
+        return (child, port)
+    }
+
+    /// Straight at the socket, on 16 connections.
+    func socket() throws -> [Row] {
+        let postern = try postern()
+        defer { postern.stop() }
+        let noop = try noopFilter()
+        defer { noop.child.end() }
+        let load = Load(connections: 16, seconds: seconds)
+        func measure(_ port: UInt16) throws -> Load.Outcome {
+            try load.run { number in
+                let connection = try MilterConnection(port: port)
+                let questions = (0..<1_000).map { MilterConnection.question("nobody\(number).\($0)@example.com") }
+                var next = 0
+                return {
+                    next = (next + 1) % questions.count
+                    guard try connection.ask(questions[next]) == UInt8(ascii: "y") else {
+                        throw Failure("a recipient wasn't refused")
+                    }
+                }
+            }
+        }
+        var late: (postern: [Double], noop: [Double]) = ([], [])
+        let rates = try plan.alternate(
+            {
+                let outcome = try measure(postern.port)
+                late.postern.append(outcome.percentile99)
+                return outcome.rate
+            },
+            {
+                let outcome = try measure(noop.port)
+                late.noop.append(outcome.percentile99)
+                return outcome.rate
+            })
+        let section = "At the milter socket, 16 connections, \(grouped(recipients)); reference: no-op in C"
+        return [
+            try Row(
+                section, "refused RCPT a second", .perSecond, rates.postern, reference: rates.reference,
+                goal: .ratioAtLeast(0.95)),
+            // The first round has warmed up.
+            try Row(
+                section, "99th percentile", .seconds, Array(late.postern.dropFirst()),
+                reference: Array(late.noop.dropFirst()), goal: .ratioAtMost(1.15)),
+        ]
+    }
+
+    /// Through a Postfix, 8 sessions, beside the ways without Postern.
+    func postfix() throws -> [Row] {
+        let postern = try postern()
+        defer { postern.stop() }
+        let noop = try noopFilter()
+        defer { noop.child.end() }
+        let table = Scratch.path("relay_recipients")
+        try Scratch.write(to: table, count: recipients) { "person\($0)@example.com OK\n" }
+        try Scratch.write("compatibility_level = 3.6\nlmdb_map_size = 1073741824\n", to: Scratch.path("main.cf"))
+        try Child.run("/usr/sbin/postmap", ["-c", Scratch.root, "lmdb:\(table)"])
+        var sides: [(name: String, goal: Double, postfix: Postfix)] = []
+        defer { for side in sides { side.postfix.stop() } }
+        func add(_ name: String, _ goal: Double, _ settings: [String: String]) throws {
+            sides.append((name, goal, try Postfix(settings, name: "postfix\(sides.count)")))
+        }
+        try add("Postern", 1, ["smtpd_milters": "inet:127.0.0.1:\(postern.port)"])
+        try add("no-op filter in C", 0.97, ["smtpd_milters": "inet:127.0.0.1:\(noop.port)"])
+        try add("lmdb: relay_recipient_maps", 0.75, ["relay_recipient_maps": "lmdb:\(table)"])
+        let slapd = try Slapd(people: recipients)
+        defer { slapd.stop() }
+        let map = try Scratch.write(
+            """
+            server_host = \(slapd.uri)
+            version = 3
+            search_base = \(Slapd.base)
+            query_filter = mail=%s
+            result_attribute = mail
+            bind = yes
+            bind_dn = \(Slapd.bindDN)
+            bind_pw = \(Slapd.password)
+
+            """, to: Scratch.path("recipients.ldap"))
+        try add("ldap: relay_recipient_maps", 2, ["relay_recipient_maps": "ldap:\(map)"])
+
+        var rates = [[Double]](repeating: [], count: sides.count)
+        let load = Load(connections: 8, seconds: seconds)
+        for round in 0...plan.rounds {
+            for place in sides.indices {
+                let side = (place + round) % sides.count
+                let port = sides[side].postfix.port
+                let outcome = try load.run { number in
+                    let session = try SMTPSession(port: port)
+                    var next = 0
+                    return {
+                        next += 1
+                        let code = try session.ask("nobody\(number).\(next % 10_000)@example.com")
+                        guard code == 550 else { throw Failure("a recipient was answered with \(code)") }
+                    }
+                }
+                if round > 0 { rates[side].append(outcome.rate) }
+            }
+            if round > 0 {
+                Progress.say(
+                    "  round \(round): " + rates.map { Table.number($0.last ?? 0) }.joined(separator: ", "))
+            }
+        }
+        let section = "Refused RCPT a second through Postfix, 8 sessions, \(grouped(recipients)) recipients"
+        return try sides.indices.dropFirst().map { side in
+            try Row(
+                section, sides[side].name, .perSecond, rates[0], reference: rates[side],
+                goal: .ratioAtLeast(sides[side].goal))
+        }
+    }
+
+    /// Many addresses at once.
+    func batch() throws -> [Row] {
+        let postern = try PosternInstance(
+            plan,
+            sources: """
+                [[source]]
+                name = "list"
+                type = "file"
+                format = "list"
+                path = "\(try Self.list(recipients))"
+                """)
+        try postern.sync()
+        let table = Scratch.path("relay_recipients")
+        try Scratch.write(to: table, count: recipients) { "person\($0)@example.com OK\n" }
+        try Scratch.write("compatibility_level = 3.6\nlmdb_map_size = 1073741824\n", to: Scratch.path("main.cf"))
+        try Child.run("/usr/sbin/postmap", ["-c", Scratch.root, "lmdb:\(table)"])
+        // Each once, in no order.
+        let questions = Scratch.path("questions")
+        let count = recipients
+        try Scratch.write(to: questions, count: count) { "person\($0 &* 7_919 % count)@example.com\n" }
+        let times = try plan.alternate(
+            { try postern.check(questions).seconds },
+            {
+                try Child.run(
+                    "/usr/sbin/postmap", ["-c", Scratch.root, "-q", "-", "lmdb:\(table)"], input: questions
+                ).seconds
+            })
+        return [
+            try Row(
+                "postern check --batch; reference: postmap -q - on lmdb", "\(grouped(count)) addresses", .seconds,
+                times.postern, reference: times.reference, goal: .ratioAtMost(0.2))
+        ]
+    }
+}

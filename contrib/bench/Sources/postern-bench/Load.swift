@@ -1,0 +1,87 @@
+import Foundation
+import Glibc
+import Synchronization
+
+/// Asks one thing after the other on several connections at once, for a while, and counts.
+struct Load {
+    /// What came of it.
+    struct Outcome {
+        /// Answers in a second, on all connections together.
+        let rate: Double
+        /// Of a hundred answers, 99 came within this, in seconds.
+        let percentile99: Double
+    }
+
+    /// What the threads have in common.
+    private final class Shared: Sendable {
+        struct Sum {
+            var times: [UInt32] = []
+            var rate = 0.0
+            var failure: Failure?
+        }
+
+        let sum = Mutex(Sum())
+        /// The connections that are there, or have failed.
+        let ready = Atomic(0)
+    }
+
+    let connections: Int
+    let seconds: Double
+
+    /// - Parameter connect: makes a connection, on its thread; what it returns asks the next question there and waits for
+    ///   the answer. All connections are there before the first question.
+    func run(_ connect: @escaping @Sendable (_ number: Int) throws -> (() throws -> Void)) throws -> Outcome {
+        let shared = Shared()
+        let group = DispatchGroup()
+        let (connections, seconds) = (connections, seconds)
+        for number in 0..<connections {
+            group.enter()
+            Thread.detachNewThread {
+                defer { group.leave() }
+                do {
+                    let ask: () throws -> Void
+                    do {
+                        defer { shared.ready.add(1, ordering: .sequentiallyConsistent) }
+                        ask = try connect(number)
+                    }
+                    while shared.ready.load(ordering: .sequentiallyConsistent) < connections { usleep(1_000) }
+                    let (times, spent) = try Self.ask(ask, for: seconds)
+                    shared.sum.withLock { sum in
+                        sum.times += times
+                        sum.rate += Double(times.count) / spent
+                    }
+                } catch {
+                    shared.sum.withLock { $0.failure = Failure("\(error)") }
+                }
+            }
+        }
+        group.wait()
+        return try shared.sum.withLock { sum in
+            if let failure = sum.failure { throw failure }
+            let sorted = sum.times.sorted()
+            guard !sorted.isEmpty else { throw Failure("nothing was answered") }
+            return Outcome(rate: sum.rate, percentile99: Double(sorted[sorted.count * 99 / 100]) / 1e9)
+        }
+    }
+
+    /// The nanoseconds that each answer took, and the seconds of all together.
+    private static func ask(_ ask: () throws -> Void, for seconds: Double) throws -> ([UInt32], Double) {
+        func now() -> Int {
+            var time = timespec()
+            clock_gettime(CLOCK_MONOTONIC, &time)
+            return time.tv_sec * 1_000_000_000 + time.tv_nsec
+        }
+        var times: [UInt32] = []
+        times.reserveCapacity(1 << 18)
+        let began = now()
+        let end = began + Int(seconds * 1e9)
+        var last = began
+        while last < end {
+            try ask()
+            let time = now()
+            times.append(UInt32(clamping: time - last))
+            last = time
+        }
+        return (times, Double(last - began) / 1e9)
+    }
+}

@@ -1,0 +1,91 @@
+import Glibc
+
+/// The MTA's side of the milter protocol, on a TCP connection of the loopback: as much of it as asking for recipients takes.
+final class MilterConnection {
+    /// Steps of the protocol that the filter may ask to be left without an answer.
+    private enum Unanswered {
+        static let connect: UInt32 = 0x1000
+        static let hello: UInt32 = 0x2000
+        static let mail: UInt32 = 0x4000
+    }
+
+    private let descriptor: Int32
+    private var buffer = [UInt8](repeating: 0, count: 4_096)
+
+    /// Connects, negotiates, and goes as far as MAIL.
+    init(port: UInt16) throws {
+        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        var patience = timeval(tv_sec: 30, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
+        var yes: Int32 = 1
+        setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &yes, socklen_t(MemoryLayout<Int32>.size))
+        guard Ports.withAddress("127.0.0.1", port, { Glibc.connect(descriptor, $0, $1) }) == 0 else {
+            throw Failure("the filter: \(String(cString: strerror(errno)))")
+        }
+        // Version 6, all actions, all steps.
+        try send(Self.packet("O", Self.big(6) + Self.big(0x1ff) + Self.big(0x1f_ffff)))
+        let answer = try receive()
+        guard answer.command == UInt8(ascii: "O"), answer.data.count >= 12 else {
+            throw Failure("the filter doesn't negotiate")
+        }
+        let steps = answer.data[8..<12].reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+        let address: [UInt8] = [UInt8(ascii: "4"), 0x80, 0x00] + Array("203.0.113.7\0".utf8)
+        try step(
+            "C", ["j", "mx.example.test", "{daemon_name}", "smtpd"], Array("client.example\0".utf8) + address,
+            isAnswered: steps & Unanswered.connect == 0)
+        try step("H", [], Array("client.example\0".utf8), isAnswered: steps & Unanswered.hello == 0)
+        try step(
+            "M", ["{mail_addr}", "sender@client.example"], Array("<sender@client.example>\0".utf8),
+            isAnswered: steps & Unanswered.mail == 0)
+    }
+
+    deinit { close(descriptor) }
+
+    /// What is sent for a recipient, macros as Postfix gives them.
+    static func question(_ recipient: String) -> [UInt8] {
+        let macros = "R{rcpt_mailer}\0relay\0{rcpt_host}\0example.com\0{rcpt_addr}\0\(recipient)\0"
+        return packet("D", Array(macros.utf8)) + packet("R", Array("<\(recipient)>\0".utf8))
+    }
+
+    /// Sends a question and returns the first letter of the answer: `c` to continue, `y` for a reply.
+    func ask(_ question: [UInt8]) throws -> UInt8 {
+        try send(question)
+        return try receive().command
+    }
+
+    private func step(_ command: Character, _ macros: [String], _ data: [UInt8], isAnswered: Bool) throws {
+        let texts: [UInt8] = macros.flatMap { Array($0.utf8) + [0] }
+        try send(Self.packet("D", [command.asciiValue ?? 0] + texts) + Self.packet(command, data))
+        if isAnswered { _ = try receive() }
+    }
+
+    private static func packet(_ command: Character, _ data: [UInt8]) -> [UInt8] {
+        big(UInt32(data.count + 1)) + [command.asciiValue ?? 0] + data
+    }
+
+    private static func big(_ number: UInt32) -> [UInt8] {
+        [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: number >> $0) }
+    }
+
+    private func send(_ bytes: [UInt8]) throws {
+        guard Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count else {
+            throw Failure("the filter has closed the connection")
+        }
+    }
+
+    /// One packet; nothing is sent here before the last answer has come, so no more than one is under way.
+    private func receive() throws -> (command: UInt8, data: ArraySlice<UInt8>) {
+        var have = 0
+        var need = 5
+        while have < need {
+            let count = buffer.withUnsafeMutableBytes {
+                recv(descriptor, $0.baseAddress?.advanced(by: have), $0.count - have, 0)
+            }
+            guard count > 0 else { throw Failure("the filter has closed the connection, or doesn't answer") }
+            have += count
+            if have >= 4 { need = 4 + buffer[..<4].reduce(0) { $0 << 8 | Int($1) } }
+            guard need >= 5, need <= buffer.count else { throw Failure("the filter sends what is no packet") }
+        }
+        return (buffer[4], buffer[5..<have])
+    }
+}

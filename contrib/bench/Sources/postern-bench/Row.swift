@@ -1,0 +1,106 @@
+/// One line of the table.
+struct Row: Codable {
+    enum Unit: String, Codable {
+        case seconds = "s"
+        case mebibytes = "MiB"
+        case percent = "%"
+        case perSecond = "/s"
+        case nanoseconds = "ns"
+        case bytes = "B"
+    }
+
+    /// All that was measured for one side.
+    struct Figures: Codable {
+        let median: Double
+        let least: Double
+        let most: Double
+        let count: Int
+
+        init?(_ values: [Double]) {
+            guard let least = values.min(), let most = values.max() else { return nil }
+            (self.least, self.most, count) = (least, most, values.count)
+            let sorted = values.sorted()
+            median = (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
+        }
+    }
+
+    /// What a row must come to.
+    enum Goal: Codable {
+        /// Postern's value, or its largest one, is at most this.
+        case atMost(Double)
+        case largestAtMost(Double)
+        /// Postern's value divided by the reference's.
+        case ratioAtMost(Double)
+        case ratioAtLeast(Double)
+    }
+
+    /// The part of the table it stands in.
+    let section: String
+    let name: String
+    let unit: Unit
+    let postern: Figures
+    let reference: Figures?
+    let goal: Goal?
+    /// The median of the rounds' own ratios, so that what disturbs a whole round disturbs it less.
+    let ratio: Double?
+
+    init(
+        _ section: String, _ name: String, _ unit: Unit, _ postern: [Double], reference: [Double] = [],
+        goal: Goal? = nil
+    ) throws {
+        guard let figures = Figures(postern) else { throw Failure("nothing was measured") }
+        (self.section, self.name, self.unit, self.postern, self.goal) = (section, name, unit, figures, goal)
+        self.reference = Figures(reference)
+        ratio = Figures(zip(postern, reference).map { $0 / $1 })?.median
+    }
+
+    var isMet: Bool? {
+        switch goal {
+        case .atMost(let limit): postern.median <= limit
+        case .largestAtMost(let limit): postern.most <= limit
+        case .ratioAtMost(let limit): ratio.map { $0 <= limit }
+        case .ratioAtLeast(let limit): ratio.map { $0 >= limit }
+        case nil: nil
+        }
+    }
+}
+
+/// What is measured in this run.
+struct Plan {
+    /// The programs.
+    let postern: String
+    let noopFilter: String
+    /// How often each side is measured, taking turns.
+    var rounds = 5
+    /// Small numbers, to see that it works.
+    var isQuick = false
+    var rows: Set<String> = []
+
+    func wants(_ row: String) -> Bool { rows.isEmpty || rows.contains(row) }
+
+    /// The number itself, or a small one when it is quick.
+    func scaled(_ count: Int, quick: Int) -> Int { isQuick ? quick : count }
+
+    /// Measures two sides in turns, each being first every other time. The first round only warms up.
+    func alternate(
+        _ postern: () throws -> Double, _ reference: () throws -> Double
+    ) throws -> (postern: [Double], reference: [Double]) {
+        var values: (postern: [Double], reference: [Double]) = ([], [])
+        for round in 0...rounds {
+            let ours: Double
+            let theirs: Double
+            if round.isMultiple(of: 2) {
+                ours = try postern()
+                theirs = try reference()
+            } else {
+                theirs = try reference()
+                ours = try postern()
+            }
+            if round == 0 { continue }
+            Progress.say("  round \(round): \(Table.number(ours)), reference \(Table.number(theirs))")
+            values.postern.append(ours)
+            values.reference.append(theirs)
+        }
+        return values
+    }
+}

@@ -1,0 +1,92 @@
+import Foundation
+import Glibc
+import Synchronization
+
+/// The folder of this run, which goes with it.
+enum Scratch {
+    private static let folder = Mutex("")
+
+    static var root: String { folder.withLock { $0 } }
+
+    /// Makes it.
+    static func make() throws {
+        let base = ProcessInfo.processInfo.environment["TMPDIR"] ?? "/tmp"
+        var template = Array("\(base)/postern-bench.XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else { throw Failure("no folder below \(base) can be made") }
+        let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        // Postfix's own user must get through.
+        chmod(path, 0o755)
+        folder.withLock { $0 = path }
+    }
+
+    static func remove() {
+        let path = root
+        if !path.isEmpty { try? FileManager.default.removeItem(atPath: path) }
+    }
+
+    static func path(_ name: String) -> String { "\(root)/\(name)" }
+
+    /// Makes a folder in it anew.
+    static func folder(_ name: String, mode: mode_t = 0o755) throws -> String {
+        let path = path(name)
+        try? FileManager.default.removeItem(atPath: path)
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        chmod(path, mode)
+        return path
+    }
+
+    @discardableResult static func write(_ text: String, to path: String, mode: mode_t = 0o644) throws -> String {
+        try text.write(toFile: path, atomically: false, encoding: .utf8)
+        chmod(path, mode)
+        return path
+    }
+
+    /// Writes a large file piece by piece.
+    static func write(to path: String, count: Int, head: String = "", _ piece: (Int) -> String) throws {
+        guard let file = fopen(path, "w") else { throw Failure("\(path) can't be written") }
+        defer { fclose(file) }
+        fputs(head, file)
+        for number in 0..<count { fputs(piece(number), file) }
+        guard fflush(file) == 0, ferror(file) == 0 else { throw Failure("\(path) can't be written whole") }
+    }
+
+    static func tail(of path: String) -> String {
+        String(((try? String(contentsOfFile: path, encoding: .utf8)) ?? "").suffix(2_000))
+    }
+}
+
+/// TCP ports of the loopback.
+enum Ports {
+    /// A port that nothing listens on now, from below the range that the kernel gives to outgoing connections.
+    static func unused() throws -> UInt16 {
+        for _ in 0..<200 {
+            let port = UInt16.random(in: 20_000..<32_000)
+            let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+            guard descriptor >= 0 else { break }
+            defer { close(descriptor) }
+            if withAddress("127.0.0.1", port, { bind(descriptor, $0, $1) }) == 0 { return port }
+        }
+        throw Failure("no unused TCP port on 127.0.0.1")
+    }
+
+    static func answers(_ port: UInt16, at host: String = "127.0.0.1") -> Bool {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        return withAddress(host, port) { connect(descriptor, $0, $1) } == 0
+    }
+
+    static func withAddress<R>(
+        _ host: String, _ port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) throws -> R
+    ) rethrows -> R {
+        var name = sockaddr_in()
+        name.sin_family = sa_family_t(AF_INET)
+        name.sin_port = port.bigEndian
+        inet_pton(AF_INET, host, &name.sin_addr)
+        return try withUnsafePointer(to: &name) {
+            try $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                try body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+    }
+}

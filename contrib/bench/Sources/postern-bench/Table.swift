@@ -1,0 +1,58 @@
+import Foundation
+import Glibc
+
+/// What is said while it runs, on standard error.
+enum Progress {
+    static func say(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+}
+
+/// The result, no wider than 80 columns.
+enum Table {
+    static func text(_ rows: [Row]) -> String {
+        var lines: [String] = []
+        var section = ""
+        for row in rows {
+            if row.section != section {
+                section = row.section
+                lines += [lines.isEmpty ? "" : "\n", section].filter { !$0.isEmpty }.map { $0 == "\n" ? "" : $0 }
+                lines.append(line("", "Postern", "reference", "ratio", "goal", ""))
+            }
+            lines.append(
+                line(
+                    "  " + row.name, value(row.postern.median, row.unit),
+                    row.reference.map { value($0.median, row.unit) } ?? "", row.ratio.map { number($0) } ?? "",
+                    goal(row), row.isMet.map { $0 ? "met" : "MISSED" } ?? ""))
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    private static func line(
+        _ name: String, _ postern: String, _ reference: String, _ ratio: String, _ goal: String, _ met: String
+    ) -> String {
+        let name = name.padding(toLength: 34, withPad: " ", startingAt: 0)
+        let columns = [(postern, 10), (reference, 10), (ratio, 6), (goal, 10)]
+        let text = columns.map { String(repeating: " ", count: max(1, $1 - $0.count)) + $0 }.joined()
+        return (name + text + (met.isEmpty ? "" : " \(met)")).replacing(#/ +$/#, with: "")
+    }
+
+    private static func goal(_ row: Row) -> String {
+        switch row.goal {
+        case .atMost(let limit), .largestAtMost(let limit): "<= \(value(limit, row.unit))"
+        case .ratioAtMost(let limit): "<= \(number(limit))x"
+        case .ratioAtLeast(let limit): ">= \(number(limit))x"
+        case nil: ""
+        }
+    }
+
+    private static func value(_ value: Double, _ unit: Row.Unit) -> String {
+        if unit == .seconds, value < 1 { return "\(number(value * 1_000)) ms" }
+        return "\(number(value)) \(unit.rawValue)"
+    }
+
+    /// Three figures.
+    static func number(_ value: Double) -> String {
+        let size = abs(value)
+        let digits = size >= 100 || value == value.rounded() ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 3
+        return String(format: "%.\(digits)f", value)
+    }
+}
