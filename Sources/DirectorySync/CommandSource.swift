@@ -3,8 +3,8 @@ import Glibc
 
 /// A source of type `command`: a program's standard output is a table.
 ///
-/// The output is put aside, in a file without a name, and not looked at unless the program ends by itself with status 0 within its
-/// limits.
+/// The output comes through a pipe, so that a program whose reader has died ends too; it is put aside, in a file without a name, and
+/// not looked at unless the program ends by itself with status 0 within its limits.
 struct CommandSource: RecipientSource {
     let configuration: SourceConfiguration
     /// Its place among the sources of the configuration.
@@ -19,9 +19,7 @@ struct CommandSource: RecipientSource {
         let began = Date()
         let output = try SpillFile.open(in: folder)
         defer { close(output) }
-        let messages = try SpillFile.open(in: folder)
-        defer { close(messages) }
-        try run(output, messages, request.check)
+        try run(into: output, request.check)
         lseek(output, 0, SEEK_SET)
         let name = "the output of \(command.command[0])"
         let tag = intake.begin(source: index)
@@ -49,46 +47,60 @@ struct CommandSource: RecipientSource {
     }
 
     /// Runs the program to its end.
-    private func run(
-        _ output: Int32, _ messages: Int32, _ check: () throws(SyncError) -> Void
-    ) throws(SyncError) {
+    private func run(into file: Int32, _ check: () throws(SyncError) -> Void) throws(SyncError) {
         let program: RunningProgram
-        switch RunningProgram.start(command.command, output: output, messages: messages) {
+        switch RunningProgram.start(command.command) {
         case .success(let started): program = started
         case .failure(let error): throw failure("it can't be started: \(systemMessage(error.code))")
         }
         let deadline = ContinuousClock.now + .seconds(command.timeout)
+        var size = 0
+        var said: [UInt8] = []
         while true {
-            if let ending = program.ending(within: .milliseconds(50)) {
-                let said = Self.beginning(of: messages)
-                let words = said.isEmpty ? "" : "; it said: \(said)"
-                switch ending {
-                case .exited(0): break
-                case .exited(let status): throw failure("it ended with status \(status)\(words)")
-                case .killed(let signal): throw failure("signal \(signal) ended it\(words)")
-                }
-                break
+            var failed: SyncError?
+            let isOpen = program.read(within: .milliseconds(50)) { bytes in
+                size += bytes.count
+                // What is beyond the limit needn't be written any more.
+                if size <= command.maximumSize, failed == nil { failed = write(bytes, to: file) }
+            } messages: { bytes in
+                said += bytes.prefix(300 - min(300, said.count))
+            }
+            if let failed { throw failed }
+            guard size <= command.maximumSize else {
+                throw failure("it wrote more than \(command.maximumSize) octets (max_size) and was ended")
+            }
+            if !isOpen, let ending = program.ending(within: .milliseconds(50)) {
+                try judge(ending, said)
+                return
             }
             try check()
             guard ContinuousClock.now < deadline else {
                 throw failure("it ran longer than \(Duration.seconds(command.timeout).text) (timeout) and was ended")
             }
-            try checkSize(output)
         }
-        try checkSize(output)
     }
 
-    private func checkSize(_ output: Int32) throws(SyncError) {
-        var status = stat()
-        guard fstat(output, &status) == 0, status.st_size > command.maximumSize else { return }
-        throw failure("it wrote more than \(command.maximumSize) octets (max_size) and was ended")
+    private func write(_ bytes: UnsafeRawBufferPointer, to file: Int32) -> SyncError? {
+        var done = 0
+        while done < bytes.count {
+            let count = Glibc.write(file, bytes.baseAddress?.advanced(by: done), bytes.count - done)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else {
+                return SyncError(.state, "can't write a temporary file in \(folder): \(systemMessage())")
+            }
+            done += count
+        }
+        return nil
     }
 
-    private static func beginning(of messages: Int32) -> String {
-        var bytes = [UInt8](repeating: 0, count: 300)
-        let count = pread(messages, &bytes, bytes.count, 0)
-        let line = bytes.prefix(max(0, count)).split(separator: 0x0a).first ?? []
-        return String(decoding: line.map { $0 < 0x20 || $0 == 0x7f ? 0x20 : $0 }, as: UTF8.self)
+    private func judge(_ ending: RunningProgram.Ending, _ said: [UInt8]) throws(SyncError) {
+        let line = (said.split(separator: 0x0a).first ?? []).map { $0 < 0x20 || $0 == 0x7f ? 0x20 : $0 }
+        let words = line.isEmpty ? "" : "; it said: \(String(decoding: line, as: UTF8.self))"
+        switch ending {
+        case .exited(0): return
+        case .exited(let status): throw failure("it ended with status \(status)\(words)")
+        case .killed(let signal): throw failure("signal \(signal) ended it\(words)")
+        }
     }
 
     private func failure(_ text: String) -> SyncError {

@@ -17,10 +17,19 @@ final class RunningProgram {
 
     private let process: pid_t
     private var hasEnded = false
+    /// The reading ends of its standard output and standard error; -1 once they are closed.
+    private var descriptors: (output: Int32, messages: Int32)
+    private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 8)
 
-    private init(_ process: pid_t) { self.process = process }
+    private init(_ process: pid_t, output: Int32, messages: Int32) {
+        self.process = process
+        descriptors = (output, messages)
+    }
 
     deinit {
+        buffer.deallocate()
+        if descriptors.output >= 0 { close(descriptors.output) }
+        if descriptors.messages >= 0 { close(descriptors.messages) }
         // Its children too, if it has left any behind.
         kill(-process, SIGKILL)
         if !hasEnded {
@@ -29,12 +38,15 @@ final class RunningProgram {
         }
     }
 
-    /// - Parameters:
-    ///   - command: the program by its whole path, and its arguments.
-    ///   - output, messages: open files for its standard output and standard error.
-    static func start(
-        _ command: [String], output: Int32, messages: Int32
-    ) -> Result<RunningProgram, StartError> {
+    /// - Parameter command: the program by its whole path, and its arguments.
+    static func start(_ command: [String]) -> Result<RunningProgram, StartError> {
+        var output: [Int32] = [-1, -1]
+        var messages: [Int32] = [-1, -1]
+        guard makePipe(&output), makePipe(&messages) else { return .failure(StartError(code: errno)) }
+        defer {
+            close(output[1])
+            close(messages[1])
+        }
         // Allocated rather than initialized: which C module the types belong to depends on the order of headers.
         let actions = UnsafeMutablePointer<posix_spawn_file_actions_t>.allocate(capacity: 1)
         let attributes = UnsafeMutablePointer<posix_spawnattr_t>.allocate(capacity: 1)
@@ -47,8 +59,8 @@ final class RunningProgram {
             attributes.deallocate()
         }
         posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0)
-        posix_spawn_file_actions_adddup2(actions, output, 1)
-        posix_spawn_file_actions_adddup2(actions, messages, 2)
+        posix_spawn_file_actions_adddup2(actions, output[1], 1)
+        posix_spawn_file_actions_adddup2(actions, messages[1], 2)
         // What Postern blocks and ignores is its own affair.
         let signals = UnsafeMutablePointer<sigset_t>.allocate(capacity: 1)
         defer { signals.deallocate() }
@@ -70,7 +82,40 @@ final class RunningProgram {
         }
         var process: pid_t = 0
         let code = posix_spawn(&process, command[0], actions, attributes, &arguments, &environment)
-        return code == 0 ? .success(RunningProgram(process)) : .failure(StartError(code: code))
+        if code == 0 { return .success(RunningProgram(process, output: output[0], messages: messages[0])) }
+        close(output[0])
+        close(messages[0])
+        return .failure(StartError(code: code))
+    }
+
+    private static func makePipe(_ ends: inout [Int32]) -> Bool {
+        guard pipe(&ends) == 0 else { return false }
+        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        return true
+    }
+
+    /// Hands on what it has written, or writes within this time; false once it has closed both.
+    func read(
+        within time: Duration, output: (UnsafeRawBufferPointer) -> Void, messages: (UnsafeRawBufferPointer) -> Void
+    ) -> Bool {
+        guard descriptors.output >= 0 || descriptors.messages >= 0 else { return false }
+        var entries = [descriptors.output, descriptors.messages].map {
+            pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
+        }
+        guard poll(&entries, 2, Int32(time / .milliseconds(1))) > 0 else { return true }
+        if entries[0].revents != 0 { take(&descriptors.output, output) }
+        if entries[1].revents != 0 { take(&descriptors.messages, messages) }
+        return descriptors.output >= 0 || descriptors.messages >= 0
+    }
+
+    private func take(_ descriptor: inout Int32, _ body: (UnsafeRawBufferPointer) -> Void) {
+        let count = Glibc.read(descriptor, buffer.baseAddress, buffer.count)
+        if count > 0 {
+            body(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+        } else if count == 0 || errno != EINTR {
+            close(descriptor)
+            descriptor = -1
+        }
     }
 
     /// How it ended; nil while it goes on after this time.
