@@ -86,12 +86,12 @@ let package = Package(
             dependencies: ["DirectorySync", "MailAddress", "Milter", "RecipientFilter", "TestSupport", "postern"],
             exclude: ["configuration.cases"], swiftSettings: settings),
         .testTarget(
-            name: "IntegrationTests", dependencies: ["TestSupport", "postern"],
+            name: "IntegrationTests",
+            dependencies: ["TestSupport", "postern", .product(name: "GRDB", package: "GRDB.swift")],
             exclude: [
                 "conversation.cases", "sendmail.cases", "smtputf8.cases", "Directory/controller.py",
                 "Directory/exchange.ldif",
-            ],
-            swiftSettings: settings),
+            ], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -20,18 +20,32 @@ extension SlapdInstance: WritableDirectory {
     }
 
     /// Adds a person with these addresses in `mail`; its DN is `uid=NAME,ou=people,…`.
-    func addPerson(_ name: String, mail: [String]) throws {
-        try add(
-            """
-            dn: uid=\(name),\(Self.people)
-            objectClass: inetOrgPerson
-            objectClass: inetLocalMailRecipient
-            objectClass: posternRecipient
-            uid: \(name)
-            cn: \(name)
-            sn: \(name)
-            \(mail.map { "mail: \($0)" }.joined(separator: "\n"))
+    ///
+    /// - Parameter lines: further lines of LDIF.
+    func addPerson(_ name: String, below parent: String = people, mail: [String], _ lines: String...) throws {
+        try add(Self.person(name, below: parent, mail: mail, lines))
+    }
 
-            """)
+    /// A person in LDIF.
+    static func person(
+        _ name: String, below parent: String = people, mail: [String], _ lines: [String] = []
+    ) -> String {
+        """
+        dn: uid=\(name),\(parent)
+        objectClass: inetOrgPerson
+        objectClass: inetLocalMailRecipient
+        objectClass: posternRecipient
+        uid: \(name)
+        cn: \(name)
+        sn: \(name)
+        \((mail.map { "mail: \($0)" } + lines).joined(separator: "\n"))
+
+
+        """
+    }
+
+    /// A folder for people in LDIF; its DN is `ou=NAME,…`.
+    static func folder(_ name: String, below parent: String = base) -> String {
+        "dn: ou=\(name),\(parent)\nobjectClass: organizationalUnit\nou: \(name)\n\n"
     }
 }

@@ -41,6 +41,7 @@ final class SlapdInstance {
     /// Its process, while it runs.
     var pid: pid_t? { isRunning ? child?.pid : nil }
     var isRunning: Bool { child?.isRunning ?? false }
+    var dataFolder: String { workspace.file("\(name)/data") }
     /// What it has logged: connections, operations and their results.
     var log: String { workspace.text(of: "\(name)/log") }
 
@@ -121,7 +122,8 @@ final class SlapdInstance {
     private func writeConfiguration() throws {
         let folder = workspace.file(name)
         var lines = ["core", "cosine", "inetorgperson", "misc"].map { "include /etc/ldap/schema/\($0).schema" }
-        lines += [SlapdOptions.schema, "modulepath /usr/lib/ldap", "moduleload back_mdb", "moduleload syncprov"]
+        lines += [SlapdOptions.schema, "modulepath /usr/lib/ldap", "moduleload back_mdb"]
+        if options.loadsContentSync { lines.append("moduleload syncprov") }
         lines += options.global(uid: geteuid(), gid: getegid())
         lines += [
             "database mdb", "suffix \(Self.base)", "rootdn \(Self.administratorDN)",
@@ -140,11 +142,17 @@ final class SlapdInstance {
     private func fill() throws {
         let file = workspace.file("\(name)/first.ldif")
         try PeopleLDIF(count: options.people, others: options.ldif).write(to: file)
-        let result = try workspace.run(
-            executable, ["-Tadd", "-q", "-w", "-f", workspace.file("\(name)/slapd.conf"), "-l", file])
+        try runTool("add", ["-q", "-w", "-l", file])
         try FileManager.default.removeItem(atPath: file)
+    }
+
+    /// Runs slapadd(8), slapcat(8) and the like, which are one program, on the data of a server that is stopped.
+    @discardableResult func runTool(_ tool: String, _ arguments: [String], _ input: String? = nil) throws -> String {
+        let options = ["-T\(tool)", "-f", workspace.file("\(name)/slapd.conf")] + arguments
+        let result = try workspace.run(executable, options, input: input)
         guard result.ending == .exited(0) else {
-            throw ChildProcess.Failure(description: "slapadd: \(result.ending)\n\(result.error)")
+            throw ChildProcess.Failure(description: "slap\(tool): \(result.ending)\n\(result.error)")
         }
+        return result.output
     }
 }

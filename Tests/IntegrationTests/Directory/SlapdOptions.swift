@@ -16,6 +16,8 @@ struct SlapdOptions {
     }
 
     var contentSync = ContentSync.off
+    /// Whether the overlay's module is there, though it may not be used: with it, the server says that it knows the control.
+    var loadsContentSync = true
     /// For ldaps:// and StartTLS; none: neither is offered.
     var certificate: TestAuthority.Certificate?
     var external = ExternalIdentity.service

@@ -1,0 +1,45 @@
+import Foundation
+
+/// What is done to a directory's data behind the server's back, while it is stopped.
+extension SlapdInstance {
+    /// Does something while it doesn't run, and starts it again. It is ended at once: after it has refused a cookie, an orderly end
+    /// never comes (slapd 2.5.13).
+    func stopped(_ work: () throws -> Void) throws {
+        kill()
+        try work()
+        try start()
+    }
+
+    /// Keeps a copy of the data.
+    func saveData(as name: String) throws {
+        try FileManager.default.copyItem(atPath: dataFolder, toPath: "\(dataFolder)-\(name)")
+    }
+
+    /// Puts a copy of the data in the place of the present ones.
+    func restoreData(_ name: String) throws {
+        try FileManager.default.removeItem(atPath: dataFolder)
+        try FileManager.default.copyItem(atPath: "\(dataFolder)-\(name)", toPath: dataFolder)
+    }
+
+    /// Puts other entries in the place of the present ones, each a new object.
+    func fill(with ldif: String) throws {
+        try FileManager.default.removeItem(atPath: dataFolder)
+        try FileManager.default.createDirectory(atPath: dataFolder, withIntermediateDirectories: false)
+        try runTool("add", ["-q", "-w"], ldif)
+    }
+
+    /// The entries as the administrator sees them, without what the server adds.
+    func content() throws -> String {
+        let found = try administrator.run("ldapsearch", ["-LLL", "-o", "ldif_wrap=no", "-b", Self.base])
+        guard found.code == 0 else { throw ChildProcess.Failure(description: "ldapsearch: \(found.error)") }
+        return found.output + "\n"
+    }
+
+    /// Changes the entries as slapcat(8) has them; they keep their names and change sequence numbers, so that no client is told.
+    func rewrite(_ change: (String) -> String) throws {
+        let content = change(try runTool("cat", []))
+        try FileManager.default.removeItem(atPath: dataFolder)
+        try FileManager.default.createDirectory(atPath: dataFolder, withIntermediateDirectories: false)
+        try runTool("add", ["-q"], content)
+    }
+}
