@@ -135,7 +135,9 @@ final class DirectorySource: RecipientSource {
     ) throws(LDAPError) -> Pull {
         let began = Date()
         let cursor = request.readsAll ? nil : DirectoryCursor(request.previous?.cursor)
-        for (kind, start) in followers(session).flatMap({ kind in
+        let isKnown = DirectoryCursor(request.previous?.cursor)?.method == .full
+        let followers = followers(session) { if !isKnown { report.remarks.append($0) } }
+        for (kind, start) in followers.flatMap({ kind in
             cursor == nil ? [(kind, nil)] : [(kind, cursor), (kind, nil)]
         }) {
             do throws(LDAPError) {
@@ -164,7 +166,7 @@ final class DirectorySource: RecipientSource {
                 if start?.method == kind.method {
                     report.remarks.append(
                         "\(kind.name) can't go on from the last sync, so all is read again: \(error.text)")
-                } else if start == nil, DirectoryCursor(request.previous?.cursor)?.method != .full {
+                } else if start == nil, !isKnown {
                     report.remarks.append("\(kind.name) isn't to be had: \(error.text)")
                 }
             }
@@ -177,21 +179,27 @@ final class DirectorySource: RecipientSource {
     }
 
     /// The ways to follow changes, the best first.
-    private func followers(_ session: DirectorySession) -> [any DirectoryFollower.Type] {
+    ///
+    /// - Parameter why: told why there is none where there might be one.
+    private func followers(_ session: DirectorySession, _ why: (String) -> Void) -> [any DirectoryFollower.Type] {
         switch directory.incremental {
-        case .off: []
-        case .sync: [ContentSynchronization.self]
-        case .dirSync: [DirSyncFollower.self]
-        case .usn: [USNFollower.self]
-        case .auto:
-            switch directory.dialect {
-            case .generic: []
-            case .openLDAP:
-                session.root.supportedControls.contains(LDAPControl.OID.syncRequest)
-                    ? [ContentSynchronization.self] : []
-            case .activeDirectory: [DirSyncFollower.self, USNFollower.self]
-            }
+        case .off: return []
+        case .sync: return [ContentSynchronization.self]
+        case .dirSync: return [DirSyncFollower.self]
+        case .usn: return [USNFollower.self]
+        case .auto: break
         }
+        guard directory.dialect != .generic else { return [] }
+        guard !directory.followsReferrals else {
+            why("with follow_referrals everything is read each time: no server tells what changes on another one")
+            return []
+        }
+        guard directory.dialect == .openLDAP else { return [DirSyncFollower.self, USNFollower.self] }
+        guard session.root.supportedControls.contains(LDAPControl.OID.syncRequest) else {
+            why("\(ContentSynchronization.name) isn't to be had: the server doesn't know it (overlay syncprov)")
+            return []
+        }
+        return [ContentSynchronization.self]
     }
 
     private func checkIntake(_ intake: EntryIntake) throws(LDAPError) {

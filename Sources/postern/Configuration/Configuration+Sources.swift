@@ -102,6 +102,7 @@ extension ConfigurationReader {
         readRelayDomains(table, &directory)
         readLogin(table, &directory)
         readConnection(table, &directory)
+        checkReferrals(table, directory)
         checkSecurity(table, directory)
         return directory
     }
@@ -268,6 +269,15 @@ extension ConfigurationReader {
                 directory.incremental = way
             }
         }
+    }
+
+    /// No server tells what changes on another one.
+    private func checkReferrals(_ table: ConfigurationTable, _ directory: DirectoryConfiguration) {
+        guard directory.followsReferrals, directory.incremental != .auto, directory.incremental != .off else { return }
+        table.fault(
+            "follow_referrals",
+            "doesn't go with incremental = \"\(directory.incremental.rawValue)\", which tells nothing of other servers; accepted: "
+                + "one of both")
     }
 
     private func checkSecurity(_ table: ConfigurationTable, _ directory: DirectoryConfiguration) {

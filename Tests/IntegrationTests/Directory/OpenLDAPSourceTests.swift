@@ -161,7 +161,7 @@ extension Directories {
 
         @Test(
             "what a server can't do is said, and everything is read each time",
-            arguments: ["overlay", "type"])
+            arguments: ["overlay", "module", "type"])
         func readInFull(missing: String) throws {
             var options = SlapdOptions()
             options.people = 25
@@ -185,7 +185,7 @@ extension Directories {
 
         @Test(
             "references to other servers are passed over, and followed where that is asked for",
-            arguments: ["ldap"])
+            arguments: ["ldap", "openldap"])
         func referrals(type: String) throws {
             var options = SlapdOptions()
             options.people = 1
