@@ -22,27 +22,10 @@ struct CommandSource: RecipientSource {
         try run(into: output, request.check)
         lseek(output, 0, SEEK_SET)
         let name = "the output of \(command.command[0])"
-        let tag = intake.begin(source: index)
-        var foreign = ForeignAddresses()
-        var parser = TableParser(command.format)
-        let noObject = UnsafeBufferPointer<UInt8>(start: nil, count: 0)
-        try parser.parse(LineReader(output, name: name, check: request.check)) { key, domain, flags, line in
-            if intake.admits(domain, source: index) {
-                intake.add(Entry(key: key, tag: tag, flags: flags, object: noObject))
-            } else {
-                foreign.note { "\(String(decoding: key, as: UTF8.self)) (line \(line))" }
-            }
-        }
-        guard parser.malformed.count == 0 else {
-            throw SyncError(
-                .malformed,
-                "source \"\(configuration.name)\" holds malformed lines (\(parser.malformed.count)), so it is not used:\n"
-                    + parser.malformed.description(file: name), source: configuration.name)
-        }
-        if let failure = intake.failure { throw failure }
-        report.read = parser.entries
-        report.skipped = parser.skipped
-        report.foreign = foreign
+        try intake.take(
+            LineReader(output, name: name, check: request.check), command.format, name: name, of: configuration,
+            at: index,
+            &report)
         return Pull(reading: .full, asOf: began)
     }
 

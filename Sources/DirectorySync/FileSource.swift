@@ -24,16 +24,10 @@ struct FileSource: RecipientSource {
             {
                 return Pull(reading: .unchanged, asOf: began, cursor: cursor)
             }
-            let parser = try read(file, into: intake, report: &report, check: request.check)
+            let reader = LineReader(file.descriptor, name: path, check: request.check)
+            try intake.take(reader, format, name: path, of: configuration, at: index, &report) { file.isUnchanged }
             // A file that was written to or replaced meanwhile may have been read half.
             guard file.isUnchanged else { continue }
-            guard parser.malformed.count == 0 else {
-                throw SyncError(
-                    .malformed,
-                    "source \"\(configuration.name)\" holds malformed lines (\(parser.malformed.count)), so it is not used:\n"
-                        + parser.malformed.description(file: path), source: configuration.name)
-            }
-            if let failure = intake.failure { throw failure }
             // A stamp that another change within the same tick would share proves nothing later.
             let cursor = file.stamp.isSettled(at: began) ? try? JSONEncoder().encode(file.stamp) : nil
             return Pull(reading: .full, asOf: began, cursor: cursor)
@@ -42,28 +36,6 @@ struct FileSource: RecipientSource {
             .unreachable,
             "source \"\(configuration.name)\": \(path) kept changing while it was read, five times in a row",
             source: configuration.name)
-    }
-
-    private func read(
-        _ file: TableFile, into intake: EntryIntake, report: inout SourceReport,
-        check: @escaping () throws(SyncError) -> Void
-    ) throws(SyncError) -> TableParser {
-        let tag = intake.begin(source: index)
-        var foreign = ForeignAddresses()
-        var parser = TableParser(format)
-        let reader = LineReader(file.descriptor, name: path, check: check)
-        let noObject = UnsafeBufferPointer<UInt8>(start: nil, count: 0)
-        try parser.parse(reader) { key, domain, flags, line in
-            if intake.admits(domain, source: index) {
-                intake.add(Entry(key: key, tag: tag, flags: flags, object: noObject))
-            } else {
-                foreign.note { "\(String(decoding: key, as: UTF8.self)) (line \(line))" }
-            }
-        }
-        report.read = parser.entries
-        report.skipped = parser.skipped
-        report.foreign = foreign
-        return parser
     }
 }
 

@@ -23,6 +23,7 @@ struct SyncReportText {
         switch event {
         case .synced(let report):
             logger.notice("sync: \(SyncReportText(report).summary)")
+            for note in report.notes { logger.notice("sync: \(note)") }
             for source in report.sources where source.reading == .full {
                 for warning in warnings(source) { logger.warning("sync: source \(source.name): \(warning)") }
             }

@@ -156,8 +156,9 @@ final class ContentSynchronization: DirectoryFollower {
 
     // MARK: Changes as they come
 
+    var canGoOn: Bool { persists }
+
     func takeNews() throws(LDAPError) -> Bool {
-        guard persists else { return false }
         while let message = try session.connection.poll(-1) {
             // An answer to nothing that is asked any more.
             guard searches.contains(where: { $0.id == message.id }) else { continue }
@@ -173,9 +174,6 @@ final class ContentSynchronization: DirectoryFollower {
     func goOn(
         _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
-        guard persists else {
-            throw LDAPError(.search, LDAP_LOCAL_ERROR, "the server doesn't tell of changes by itself")
-        }
         if try !takeNews() {
             // Silence may mean that nothing changes, or that nobody is there any more.
             try session.ping(request.check)

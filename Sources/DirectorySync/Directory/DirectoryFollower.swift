@@ -28,6 +28,8 @@ protocol DirectoryFollower: AnyObject {
 
     /// Whether the server tells of entries that have gone.
     var tellsOfDeletions: Bool { get }
+    /// Whether another pull may follow on this connection.
+    var canGoOn: Bool { get }
 
     /// Takes in what the server has told by itself, without waiting; whether it is worth a pull.
     func takeNews() throws(LDAPError) -> Bool
@@ -35,6 +37,7 @@ protocol DirectoryFollower: AnyObject {
 
 extension DirectoryFollower {
     var tellsOfDeletions: Bool { true }
+    var canGoOn: Bool { true }
 }
 
 extension LDAPError {

@@ -144,7 +144,7 @@ final class DirectorySource: RecipientSource {
                 let follower = try kind.init(session, start, stays: request.isStaying && directory.push)
                 let reading = try follower.begin(request, intake, index, &report)
                 try checkIntake(intake)
-                if request.isStaying { self.follower = follower }
+                if request.isStaying, follower.canGoOn { self.follower = follower }
                 report.method = kind.name
                 let before = DirectoryCursor(request.previous?.cursor)
                 if let before, before.method != kind.method {
