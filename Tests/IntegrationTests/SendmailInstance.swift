@@ -62,14 +62,7 @@ final class SendmailInstance {
         let made = try workspace.run("/usr/bin/m4", [source])
         guard made.ending == .exited(0) else { throw ChildProcess.Failure(description: "m4: \(made.error)") }
         let file = try workspace.write(made.output, to: "sendmail/sendmail.cf")
-        for (name, lines) in tables {
-            let table = try workspace.run(
-                Self.root + "/usr/libexec/sendmail/makemap", ["-C", file, "hash", "\(folder)/\(name)"],
-                input: lines.map { "\($0)\n" }.joined())
-            guard table.ending == .exited(0) else {
-                throw ChildProcess.Failure(description: "makemap \(name): \(table.ending)\n\(table.error)")
-            }
-        }
+        for (name, lines) in tables { try Self.table(name, lines, in: folder, workspace) }
         // With a host name that isn't fully qualified it would wait a minute before it starts.
         child = try ChildProcess(
             "/usr/bin/unshare",
@@ -92,6 +85,17 @@ final class SendmailInstance {
         _ = child.wait(atMost: 10)
         for pid in Workspace.processes(in: folder) { kill(pid, SIGKILL) }
         _ = eventually(within: 10) { Workspace.processes(in: folder).isEmpty }
+    }
+
+    /// Makes a table for `hash` out of lines of keys and values.
+    static func table(_ name: String, _ lines: [String], in folder: String, _ workspace: Workspace) throws {
+        // makemap wants a sendmail.cf, but nothing from it.
+        let made = try workspace.run(
+            Self.root + "/usr/libexec/sendmail/makemap", ["-C", "/dev/null", "hash", "\(folder)/\(name)"],
+            input: lines.map { "\($0)\n" }.joined())
+        guard made.ending == .exited(0) else {
+            throw ChildProcess.Failure(description: "makemap \(name): \(made.ending)\n\(made.error)")
+        }
     }
 
     /// `contrib/sendmail/postern.mc`, the socket and the flag being the test's.

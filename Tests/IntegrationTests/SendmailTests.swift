@@ -126,6 +126,44 @@ extension Integration {
             #expect(gateway.sink.messages.allSatisfy { !$0.sender.hasPrefix("<>") })
         }
 
+        @Test("the left sides of virtusertable are recipients, and their mail goes where the right sides say")
+        func virtualUsers() throws {
+            let table = ["dora@example.com": "anna@example.com", "board@example.net": "bob@example.com"]
+            let gateway = try SendmailGateway(
+                lines: [],
+                {
+                    $0.rest += """
+                        [[source]]
+                        name = "virtusertable"
+                        type = "file"
+                        format = "sendmail"
+                        path = "virtusertable"
+
+                        """
+                    try $0.workspace.write(table.map { "\($0)\t\($1)\n" }.joined(), to: "virtusertable")
+                },
+                prepare: { workspace in
+                    try SendmailInstance.table(
+                        "virtusertable", table.map { "\($0)\t\($1)" }, in: workspace.path, workspace)
+                    return [
+                        "FEATURE(`virtusertable', `hash -o \(workspace.path)/virtusertable')dnl",
+                        "VIRTUSER_DOMAIN(`example.com')dnl", "VIRTUSER_DOMAIN(`example.net')dnl",
+                    ]
+                })
+            let client = try gateway.client()
+            #expect(try client.recipient("dora@example.com").category == 2)
+            #expect(try client.recipient("board@example.net").category == 2)
+            #expect(try client.recipient("dora@example.net").category == 5)
+            #expect(try client.recipient("carl@example.net").category == 2)
+            #expect(try client.message("virtual").category == 2)
+            client.quit()
+            _ = eventually(within: 60) { gateway.sink.messages.flatMap(\.recipients).count >= 3 }
+            #expect(
+                gateway.sink.messages.flatMap(\.recipients).sorted()
+                    == ["anna@example.com", "bob@example.com", "carl@example.net"])
+            #expect(eventually(within: 30) { gateway.sendmail.queuedFiles.isEmpty })
+        }
+
         @Test(
             "while the filter is away, Sendmail does as F= says",
             arguments: [("F=T", "451"), ("F=R", "554"), ("F=4", "421"), ("", "250")])
