@@ -91,6 +91,18 @@ private final class Schedule {
 
     func isDue(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> Bool { schedule.due(stamps, now: now) != nil }
 
+    func due(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> SyncSchedule.Due? {
+        schedule.due(stamps, now: now)
+    }
+
+    func heardNews(of place: Int) { schedule.heardNews(of: place) }
+
+    func hearsNews(at now: ContinuousClock.Instant) -> Bool { schedule.hearsNews(at: now) }
+
+    func ended(_ result: Result<SyncReport, SyncError>, _ due: SyncSchedule.Due, now: ContinuousClock.Instant) {
+        schedule.ended(result, due, now: now)
+    }
+
     func began(_ stamps: [FileStamp?], now: ContinuousClock.Instant) { schedule.began(stamps, now: now) }
 
     func ended(_ result: Result<SyncReport, SyncError>, now: ContinuousClock.Instant) {
@@ -145,6 +157,36 @@ private final class Memory {
         #expect(!schedule.isDue([nil], now: at(14)))
         #expect(!schedule.isDue([stamp(6)], now: at(14.5)))
         #expect(!schedule.isDue([stamp(6)], now: at(20)))
+    }
+
+    @Test func newsAndChangedFilesAreReadByThemselves() {
+        let schedule = Schedule(interval: .seconds(300))
+        #expect(schedule.due([stamp(1), nil, nil], now: at(0)) == .all)
+        schedule.began([stamp(1), nil, nil], now: at(0))
+        schedule.ended(success, .all, now: at(0))
+        #expect(schedule.due([stamp(1), nil, nil], now: at(1)) == nil)
+        schedule.heardNews(of: 2)
+        #expect(schedule.due([stamp(1), nil, nil], now: at(1)) == .init(places: [2]))
+        // A file that has changed too comes along once it holds still.
+        #expect(schedule.due([stamp(2), nil, nil], now: at(1.5)) == .init(places: [2]))
+        #expect(schedule.due([stamp(2), nil, nil], now: at(2)) == .init(places: [0, 2]))
+        schedule.began([stamp(2), nil, nil], now: at(2))
+        // News are not listened to for a moment, and the time of everything stays.
+        var report = SyncReport(started: Date())
+        report.sources = ["a", "b", "c"].map { SourceReport(name: $0, type: "file") }
+        // Another source that still fails makes nothing due sooner.
+        report.sources[1].failure = "gone"
+        schedule.ended(.success(report), .init(places: [0, 2]), now: at(2))
+        #expect(!schedule.hearsNews(at: at(2.1)))
+        #expect(schedule.hearsNews(at: at(2.2)))
+        #expect(schedule.due([stamp(2), nil, nil], now: at(299)) == nil)
+        #expect(schedule.due([stamp(2), nil, nil], now: at(300)) == .all)
+        // One that failed itself is tried again soon.
+        schedule.began([stamp(2), nil, nil], now: at(2))
+        report.sources[2].failure = "gone too"
+        schedule.ended(.success(report), .init(places: [2]), now: at(2))
+        #expect(schedule.due([stamp(2), nil, nil], now: at(6)) == nil)
+        #expect(schedule.due([stamp(2), nil, nil], now: at(7)) == .all)
     }
 
     @Test func pausesGrowAfterFailures() {
