@@ -190,7 +190,8 @@ class ActiveDirectoryFollower {
         guard session.root.supportedControls.contains(LDAPControl.OID.notification) else { return }
         for context in contexts {
             let id = try? session.connection.search(
-                base: context, filter: "(objectClass=*)", attributes: ["objectGUID"], controls: [.notification])
+                base: context, filter: "(objectClass=*)", attributes: ["objectGUID"],
+                controls: [.notification, .showDeleted])
             if let id { notifications.append(id) }
         }
     }

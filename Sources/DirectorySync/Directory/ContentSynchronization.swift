@@ -87,6 +87,8 @@ final class ContentSynchronization: DirectoryFollower {
         searches[number].id = id
         var present: Set<ObjectID> = []
         var tellsPresent = false
+        let before = searches[number].cookie
+        let readBefore = batch.reader.counts.read
         do throws(LDAPError) {
             refresh: while true {
                 let message = try session.connection.receive(
@@ -114,7 +116,13 @@ final class ContentSynchronization: DirectoryFollower {
             guard error.code > 0, error.cancellation == nil else { throw error }
             throw LDAPError(error.operation, error.code, "\(printable(base.utf8)): \(error.text)")
         }
-        guard !isComplete, tellsPresent else { return }
+        guard !isComplete else { return }
+        // A cookie that slapd can't read gets everything that is there, nothing of what has gone, and no new cookie.
+        guard searches[number].cookie != before || batch.reader.counts.read == readBefore else {
+            throw LDAPError(
+                .search, LDAPError.syncRefreshRequired, "the server doesn't say where it is after its changes")
+        }
+        guard tellsPresent else { return }
         batch.keepOnly(present, prefix: searches[number].prefix)
     }
 

@@ -140,6 +140,12 @@ final class LDAPConnection {
             // Version 3 needs none; servers that don't want strangers say so at the search.
             return
         case .gssapi:
+            if uri.scheme == .ldaps || options.startTLS {
+                // Active Directory takes no second layer of encryption, and may want the bind to be tied to the first.
+                var none: ber_len_t = 0
+                ldap_set_option(handle, LDAP_OPT_X_SASL_SSF_MAX, &none)
+                set(LDAP_OPT_X_SASL_CBINDING, LDAP_OPT_X_SASL_CBINDING_TLS_ENDPOINT)
+            }
             let code = postern_ldap_sasl_bind(handle, "GSSAPI")
             guard code == LDAP_SUCCESS else { throw failure(.bind, code) }
         case .external: try bind("EXTERNAL", nil, [], check)
