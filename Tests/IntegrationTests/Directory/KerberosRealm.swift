@@ -56,7 +56,7 @@ final class KerberosRealm {
 
     /// Gets a ticket with the keytab, as `kinit -k`.
     ///
-    /// - Parameter seconds: how long it is good; a KDC makes it no shorter than its clock's second.
+    /// - Parameter seconds: how long it is good.
     func obtainTicket(for seconds: Int = 3600) throws {
         let result = try samba.workspace.run(
             "/usr/bin/kinit", ["-k", "-t", keytab, "-l", "\(seconds)s", Self.principal], environment: environment)

@@ -177,6 +177,32 @@ extension Directories {
             #expect(try slapd.client().search(base: SlapdInstance.base, scope: "base").code == 0)
         }
 
+        @Test("through a proxy, a search is cut in the middle of an entry, or held between two pages")
+        func faults() throws {
+            var options = SlapdOptions()
+            options.people = 30
+            let slapd = try SlapdInstance(in: workspace, options)
+            let proxy = try FaultProxy(to: slapd.port)
+            var client = slapd.client(over: "ldap://127.0.0.1:\(proxy.port)")
+            func search() throws -> DirectoryClient.Answer {
+                try client.search("(mail=*)", base: SlapdInstance.base, extensions: ["pr=10/noprompt"])
+            }
+            proxy.cutWhen(serverSends: SlapdInstance.address(15), once: true)
+            let cut = try search()
+            #expect(cut.code == 255)
+            #expect(cut.entries.count == 15)
+
+            let paged = Array("1.2.840.113556.1.4.319".utf8)
+            // The answer to a page ends with this control.
+            proxy.set(.cutWhen(.server, sends: paged, forwarding: true))
+            #expect(try search().entries.count == 10)
+            proxy.set(.stallAfter(.ofConnection(1200)))
+            client.patience = 1
+            #expect(try search().code == 124)
+            proxy.set(.pass)
+            #expect(try search().entries.count == 30)
+        }
+
         @Test("many people, at once there")
         func people() throws {
             var options = SlapdOptions()
