@@ -21,6 +21,15 @@ static const ber_tag_t postern_ldap_res_intermediate = LDAP_RES_INTERMEDIATE;
 static const int postern_ldap_scope_base = LDAP_SCOPE_BASE;
 static const int postern_ldap_scope_subtree = LDAP_SCOPE_SUBTREE;
 
+/* Has the socket read ahead up to so many octets, below TLS: libldap would read each message in two pieces and wait for it with a
+ * call of its own. Returns 0, or -1 where it can't be done. */
+static inline int postern_ldap_read_ahead(LDAP *ld, int size)
+{
+    Sockbuf *buffer = NULL;
+    if (ldap_get_option(ld, LDAP_OPT_SOCKBUF, &buffer) != LDAP_OPT_SUCCESS || !buffer) return -1;
+    return ber_sockbuf_add_io(buffer, &ber_sockbuf_io_readahead, LBER_SBIOD_LEVEL_PROVIDER, &size);
+}
+
 /* What SASL asks during a bind without a person: every question gets its default, which may be nothing. */
 static inline int postern_sasl_take_defaults(LDAP *ld, unsigned flags, void *defaults, void *interact)
 {

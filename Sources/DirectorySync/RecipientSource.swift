@@ -17,7 +17,8 @@ protocol RecipientSource: Sendable {
     /// Whether all of it should be read again, lest a change that was missed stays missed.
     func isReconciliationDue(_ record: SourceRecord, now: Date) -> Bool
 
-    /// A socket that becomes readable when the source has something to tell; nil while it tells nothing by itself.
+    /// A socket that becomes readable when the source has something to tell that ``hasNews()`` hasn't seen; nil while it tells
+    /// nothing by itself.
     var newsDescriptor: Int32? { get }
 
     /// Takes in what the source tells, without waiting; whether it is worth a pull.

@@ -90,6 +90,9 @@ public final class SyncThread: Sendable {
     private func waitForNews(_ schedule: inout SyncSchedule) {
         let sources = synchronizer.sources
         let places = schedule.hearsNews(at: .now) ? Array(sources.indices) : []
+        // What was read together with the end of a pull doesn't show on the socket any more.
+        let heard = places.filter { sources[$0].hasNews() }
+        guard heard.isEmpty else { return heard.forEach { schedule.heardNews(of: $0) } }
         let listening = places.compactMap { place in sources[place].newsDescriptor.map { (place, $0) } }
         var entries = [pollfd(fd: wake.descriptor, events: Int16(POLLIN), revents: 0)]
         entries += listening.map { pollfd(fd: $0.1, events: Int16(POLLIN), revents: 0) }
