@@ -82,7 +82,7 @@ final class ContentSynchronization: DirectoryFollower {
         let base = searches[number].base
         let id = try session.connection.search(
             base: base, filter: session.configuration.wholeFilter,
-            attributes: DirectoryEntryReader.attributes(session.configuration),
+            attributes: DirectoryEntryReader.attributes(session.configuration, names: false),
             controls: [.sync(cookie: searches[number].cookie, persists: persists)])
         searches[number].id = id
         var present: Set<ObjectID> = []

@@ -41,13 +41,16 @@ final class DirectoryEntryReader {
     }
 
     /// What to ask for of each entry.
-    static func attributes(_ configuration: DirectoryConfiguration) -> [String] {
+    ///
+    /// - Parameter names: whether what names the entry is to be among it, rather than coming beside it.
+    static func attributes(_ configuration: DirectoryConfiguration, names: Bool = true) -> [String] {
         var wanted = configuration.attributes
         if let condition = configuration.internalOnly { wanted.append(condition.attribute) }
         if let condition = configuration.disabled, configuration.disabledTreatment != .include {
             wanted.append(condition.attribute)
         }
-        return wanted + [idAttribute(configuration)]
+        if names { wanted.append(idAttribute(configuration)) }
+        return wanted
     }
 
     /// Lists the recipients of an entry.
