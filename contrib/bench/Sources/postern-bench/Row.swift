@@ -14,11 +14,12 @@ struct Row: Codable {
         let median: Double
         let least: Double
         let most: Double
-        let count: Int
+        /// In the order in which they were measured.
+        let values: [Double]
 
         init?(_ values: [Double]) {
             guard let least = values.min(), let most = values.max() else { return nil }
-            (self.least, self.most, count) = (least, most, values.count)
+            (self.least, self.most, self.values) = (least, most, values)
             let sorted = values.sorted()
             median = (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
         }
@@ -41,7 +42,7 @@ struct Row: Codable {
     let postern: Figures
     let reference: Figures?
     let goal: Goal?
-    /// The median of the rounds' own ratios, so that what disturbs a whole round disturbs it less.
+    /// Of the medians.
     let ratio: Double?
 
     init(
@@ -51,7 +52,7 @@ struct Row: Codable {
         guard let figures = Figures(postern) else { throw Failure("nothing was measured") }
         (self.section, self.name, self.unit, self.postern, self.goal) = (section, name, unit, figures, goal)
         self.reference = Figures(reference)
-        ratio = Figures(zip(postern, reference).map { $0 / $1 })?.median
+        ratio = self.reference.map { figures.median / $0.median }
     }
 
     var isMet: Bool? {
