@@ -34,10 +34,7 @@ extension MilterServer {
         smfi_setpriv(context, marker)
         let isLayoutKnown = cmilter_knows(context, marker, cmilter_in_connect) != 0
         let milter = MilterContext(context, isLayoutKnown: isLayoutKnown)
-        // Postfix writes a packet in one piece and needs no such help.
-        if isLayoutKnown, let acknowledger, milter.macro("v")?.starts(with: "Postfix".utf8) == true {
-            acknowledger.remove(cmilter_socket(context))
-        }
+        if isLayoutKnown, let acknowledger, !Self.isSendmail(milter) { acknowledger.remove(cmilter_socket(context)) }
         let box = SessionBox(server: self, activity: activity, isLayoutKnown: isLayoutKnown)
         box.session = makeSession(connection, milter)
         smfi_setpriv(context, Unmanaged.passRetained(box).toOpaque())
@@ -66,5 +63,12 @@ extension MilterServer {
         let isLayoutKnown = cmilter_knows(context, marker, cmilter_in_negotiate) != 0
         smfi_setpriv(context, nil)
         if isLayoutKnown { acknowledger.add(cmilter_socket(context)) }
+    }
+
+    /// Whether the MTA calls itself by a bare number, as Sendmail does (`8.17.1`); Postfix, which writes a packet in one piece
+    /// and needs no help, says `Postfix 3.7.11`.
+    private static func isSendmail(_ milter: borrowing MilterContext) -> Bool {
+        guard let first = milter.macro("v")?.first else { return false }
+        return first >= UInt8(ascii: "0") && first <= UInt8(ascii: "9")
     }
 }

@@ -1,7 +1,7 @@
 import CMilter
 import Glibc
 
-/// Has the kernel acknowledge at once what MTAs send over TCP.
+/// Has the kernel acknowledge at once what Sendmail sends over TCP.
 ///
 /// Sendmail writes each packet's header and its data one after the other, and its kernel holds the data back until the
 /// header is acknowledged (Nagle's algorithm); the filter's kernel in turn delays an acknowledgement by 40 ms, in the hope of
