@@ -80,7 +80,7 @@ public final class SyncThread: Sendable {
                 if isStopping.load(ordering: .acquiring) { return }
                 schedule.ended(result, due, now: .now)
                 failures.events(after: result).forEach(report)
-                if due.isAll { returnFreeMemory() }
+                returnFreeMemory()
             }
             waitForNews(&schedule)
         }
