@@ -28,7 +28,7 @@ final class MilterConnection {
         guard answer.command == UInt8(ascii: "O"), answer.data.count >= 12 else {
             throw Failure("the filter doesn't negotiate")
         }
-        let steps = answer.data[8..<12].reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+        let steps = answer.data.dropFirst(8).prefix(4).reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
         let address: [UInt8] = [UInt8(ascii: "4"), 0x80, 0x00] + Array("203.0.113.7\0".utf8)
         try step(
             "C", ["j", "mx.example.test", "{daemon_name}", "smtpd"], Array("client.example\0".utf8) + address,

@@ -68,7 +68,7 @@ struct ChangeRows {
         defer { postern.stop() }
         let postfix = try Postfix(["smtpd_milters": "inet:127.0.0.1:\(postern.port)"])
         defer { postfix.stop() }
-        let times = try measure(postern, postfix, limit: 60) { try slapd.change($0, of: $1, adds: $2) }
+        let times = try measure(postern, postfix, within: 0.5...1.5) { try slapd.change($0, of: $1, adds: $2) }
         rows += try rowsOf(times, "OpenLDAP, \(grouped(recipients))", goal: 1)
         if idles { rows += try idle(postern, recipients) }
         return rows
@@ -105,7 +105,7 @@ struct ChangeRows {
         defer { postern.stop() }
         let postfix = try Postfix(["smtpd_milters": "inet:127.0.0.1:\(postern.port)"])
         defer { postfix.stop() }
-        let times = try measure(postern, postfix, limit: 60) { try samba.change($0, of: $1, adds: $2) }
+        let times = try measure(postern, postfix, within: 0...interval) { try samba.change($0, of: $1, adds: $2) }
         return try rowsOf(times, "AD every 5 s, \(grouped(recipients))", goal: interval + 1)
     }
 
@@ -120,20 +120,22 @@ struct ChangeRows {
     }
 
     /// Seconds from a change that is done to the answer that follows from it.
+    ///
+    /// - Parameter period: how many seconds pass before the next change.
     private func measure(
-        _ postern: PosternInstance, _ postfix: Postfix, limit: Double,
+        _ postern: PosternInstance, _ postfix: Postfix, within period: ClosedRange<Double>,
         _ change: (_ address: String, _ entry: Int, _ adds: Bool) throws -> Void
     ) throws -> (added: [Double], removed: [Double]) {
         let session = try SMTPSession(port: postfix.port)
         func wait(for code: Int, _ address: String) throws -> Double {
             let began = ContinuousClock.now
             var given = 0
-            let isThere = try eventually(within: limit, every: 5_000) {
+            let isThere = try eventually(within: 60, every: 5_000) {
                 given = try session.ask(address)
                 return given == code
             }
             guard isThere else {
-                throw Failure("\(address): still \(given) after \(limit) s\n\(postern.log)")
+                throw Failure("\(address): still \(given) after a minute\n\(postern.log)")
             }
             return (ContinuousClock.now - began) / .seconds(1)
         }
@@ -145,10 +147,12 @@ struct ChangeRows {
             guard try session.ask(address) == 550 else { throw Failure("\(address) is known before it was added") }
             try change(address, number, true)
             let added = try wait(for: 250, address)
-            pause()
+            // Changes come at any moment of what goes round.
+            usleep(UInt32(.random(in: period) * 1e6))
             try change(address, number, false)
             let removed = try wait(for: 550, address)
-            pause()
+            // Changes come at any moment of what goes round.
+            usleep(UInt32(.random(in: period) * 1e6))
             if number == 0 { continue }
             Progress.say("  change \(number): added \(Table.number(added)) s, removed \(Table.number(removed)) s")
             times.added.append(added)
@@ -156,9 +160,6 @@ struct ChangeRows {
         }
         return times
     }
-
-    /// Changes come at any moment of whatever goes on in a circle.
-    private func pause() { usleep(.random(in: 500_000..<1_500_000)) }
 
     /// The processor while nothing happens, and the memory.
     private func idle(_ postern: PosternInstance, _ recipients: Int) throws -> [Row] {
