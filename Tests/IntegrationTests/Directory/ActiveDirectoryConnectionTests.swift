@@ -1,0 +1,197 @@
+import Foundation
+import Testing
+
+extension Directories {
+    /// How Postern connects to a domain controller and says who it is.
+    @Suite(DirectoryRequirements.samba) struct ActiveDirectoryConnectionTests {
+        private let workspace: Workspace
+
+        init() throws { workspace = try Workspace() }
+
+        @Test("with TLS from the first octet or by StartTLS, under the right authority only")
+        func encrypted() throws {
+            let samba = try SharedController.instance()
+            let unit = try samba.addUnit("Encrypted")
+            try samba.add(.contact, "anna", ["SMTP:anna@example.com"], below: unit)
+            let startTLS = SourceTable.samba(samba, uris: [samba.uri], bases: [unit], ["starttls": "true"])
+            let gateway = try DirectoryGateway(in: workspace, of: .samba(samba, bases: [unit]))
+            #expect(try gateway.publish().source?.server == samba.ldapsURI)
+            try gateway.configure([startTLS])
+            #expect(try gateway.publish().source?.server == samba.uri)
+            #expect(try gateway.listed(["anna@example.com"]).count == 1)
+
+            let other = try TestAuthority(in: workspace, name: "other").certificateFile
+            for source in [startTLS, .samba(samba, bases: [unit])] {
+                try gateway.configure([source.with(["ca_file": "\"\(other)\""])])
+                let run = try gateway.sync()
+                #expect(run.status == 75)
+                #expect(run.error.contains("TLS: the server's certificate is not accepted: "), "\(run.error)")
+            }
+            let clear = SourceTable.samba(samba, uris: [samba.uri], bases: [unit])
+            try gateway.configure([clear])
+            #expect(try gateway.sync().error.contains("would carry the password in clear"))
+            try gateway.configure([clear.with(["allow_plaintext": "true"])])
+            let run = try gateway.sync()
+            #expect(run.status == 75)
+            #expect(run.error.contains("the server wants an encrypted connection: use ldaps://"), "\(run.error)")
+            #expect(try gateway.listed(["anna@example.com"]).count == 1)
+        }
+
+        @Test("an account that may not log on is told why")
+        func refused() throws {
+            let samba = try SambaInstance(in: workspace)
+            let gateway = try DirectoryGateway(in: workspace, of: .samba(samba))
+            let account = SambaInstance.bindDN
+            func isSaid(_ words: String, location: SourceLocation = #_sourceLocation) throws {
+                let run = try gateway.sync()
+                #expect(run.status == 75, sourceLocation: location)
+                #expect(run.messages.count == 1, "\(run.error)", sourceLocation: location)
+                #expect(run.error.contains("bind: \(words)"), "\(run.error)", sourceLocation: location)
+            }
+            let secret = SourceTable.Account.service.secret
+            try gateway.write(secret: "wrong", to: secret)
+            try isSaid("the password is wrong")
+            try gateway.write(secret: SambaInstance.password, to: secret)
+            try samba.replace("userAccountControl", of: account, with: ["66050"])
+            try isSaid("the account is disabled")
+            try samba.replace("userAccountControl", of: account, with: ["66048"])
+            try samba.replace("accountExpires", of: account, with: ["130000000000000000"])
+            try isSaid("the account has expired")
+            try samba.replace("accountExpires", of: account, with: ["0"])
+            try samba.replace("userAccountControl", of: account, with: ["512"])
+            try samba.replace("pwdLastSet", of: account, with: ["0"])
+            try isSaid("the account must change its password first")
+            try samba.replace("pwdLastSet", of: account, with: ["-1"])
+            try samba.replace("userAccountControl", of: account, with: ["66048"])
+
+            try samba.replace("lockoutThreshold", of: SambaInstance.base, with: ["2"])
+            try gateway.write(secret: "wrong", to: secret)
+            for _ in 0..<3 { try gateway.sync() }
+            try gateway.write(secret: SambaInstance.password, to: secret)
+            try isSaid("the account is locked")
+            try samba.replace("lockoutTime", of: account, with: ["0"])
+            try samba.add(.contact, "anna", ["SMTP:anna@example.com"])
+            #expect(try gateway.publish().recipients == 1)
+        }
+
+        @Test("with a keytab, over a connection that Kerberos protects")
+        func kerberos() throws {
+            var options = SambaOptions()
+            options.hasKDC = true
+            let samba = try SambaInstance(in: workspace, options)
+            let realm = try KerberosRealm(of: samba)
+            try samba.add(.contact, "anna", ["SMTP:anna@example.com"])
+            let kerberos: [String: String?] = [
+                "bind_dn": nil, "password_file": nil, "ca_file": nil, "sasl": "\"gssapi\"",
+                "keytab": "\"\(realm.keytab)\"",
+            ]
+            let gateway = try DirectoryGateway(
+                in: workspace, of: .samba(samba, uris: [samba.uri], kerberos))
+            func sync(_ environment: [String: String]) throws -> SyncRun {
+                SyncRun(
+                    try workspace.run(
+                        PosternProcess.executable,
+                        ["sync", "--once", "--format", "json", "--config", workspace.file("postern.toml")],
+                        environment: environment))
+            }
+            let environment = ["KRB5_CONFIG": realm.configuration]
+            var run = try sync(environment)
+            #expect(run.status == 0, "\(run.error)")
+            #expect(run.report?.recipients == 1)
+            #expect(run.report?.source?.method == "DirSync")
+
+            // Without a keytab, with the ticket of the environment.
+            try gateway.configure([.samba(samba, uris: [samba.uri], kerberos.merging(["keytab": nil]) { $1 })])
+            run = try sync(realm.environment)
+            #expect(run.status == 75)
+            #expect(run.error.contains(": bind: "), "\(run.error)")
+            try realm.obtainTicket()
+            run = try sync(realm.environment)
+            #expect(run.status == 0, "\(run.error)")
+
+            // A keytab whose keys are no longer the account's.
+            try gateway.configure([.samba(samba, uris: [samba.uri], kerberos)])
+            try samba.tool(["user", "setpassword", SambaInstance.account, "--newpassword=Pass of postern 2"])
+            run = try sync(environment)
+            #expect(run.status == 75)
+            #expect(run.error.contains("bind: "), "\(run.error)")
+            #expect(try gateway.index()?.recipients == 1)
+        }
+
+        @Test("rights that are given and taken later are made use of, and said")
+        func rights() throws {
+            let samba = try SambaInstance(in: workspace)
+            for name in ["anna", "bert", "carl"] { try samba.add(.contact, name, ["SMTP:\(name)@example.com"]) }
+            let gateway = try DirectoryGateway(in: workspace, of: .samba(samba))
+            let blind = "the account may not see deleted objects"
+            #expect(try gateway.publish().notes.filter { $0.contains(blind) }.count == 1)
+            try samba.grant(.replication)
+            var report = try gateway.publish()
+            #expect(report.reading == "full")
+            try samba.grant(.deletedObjects)
+            // Found at the next time that all is read, which for want of the right is each time.
+            try gateway.publish()
+            try samba.delete("CN=anna,\(SambaInstance.people)")
+            report = try gateway.publish()
+            #expect(report.reading == "changes", "\(report.notes)")
+            #expect(report.source?.method == "DirSync")
+            #expect(report.removed.addresses == ["anna@example.com"])
+
+            try gateway.configure([.samba(samba, ["incremental": "\"usn\""])])
+            #expect(try gateway.publish().source?.method == "uSNChanged")
+            try samba.delete("CN=bert,\(SambaInstance.people)")
+            report = try gateway.publish()
+            #expect(report.reading == "changes")
+            #expect(report.removed.addresses == ["bert@example.com"])
+
+            try gateway.configure([.samba(samba)])
+            try gateway.publish()
+            try samba.revoke(.replication)
+            try samba.delete("CN=carl,\(SambaInstance.people)")
+            try samba.add(.contact, "dora", ["SMTP:dora@example.com"])
+            report = try gateway.publish()
+            #expect(report.added.addresses == ["dora@example.com"])
+            #expect(report.removed.addresses == ["carl@example.com"])
+        }
+
+        @Test("a second controller takes over, with a cookie or by reading all again", arguments: ["dirsync", "usn"])
+        func takesOver(way: String) throws {
+            let first = try SambaInstance(in: workspace)
+            let second = try SambaInstance(in: workspace, name: "second")
+            for name in ["anna", "bert"] { try first.add(.contact, name, ["SMTP:\(name)@example.com"]) }
+            // The same objects with an invocation id of its own, as after a replication.
+            for samba in [first, second] { samba.stop() }
+            let data = [first, second].map { workspace.file("\($0.folderName)/private") }
+            try FileManager.default.removeItem(atPath: data[1])
+            // With the sockets in it, which Foundation doesn't copy.
+            #expect(try workspace.run("/bin/cp", ["-a"] + data).ending == .exited(0))
+            try second.control(["identity", "CONF"])
+            for samba in [first, second] { try samba.start() }
+            let authorities = try workspace.write(
+                [first, second].map { workspace.text(of: String($0.authorityFile.dropFirst(workspace.path.count + 1))) }
+                    .joined(), to: "authorities.pem")
+            let gateway = try DirectoryGateway(
+                in: workspace,
+                of: .samba(
+                    first, as: .administrator, uris: [first.ldapsURI, second.ldapsURI],
+                    ["ca_file": "\"\(authorities)\"", "incremental": "\"\(way)\""]))
+            #expect(try gateway.publish().source?.server == first.ldapsURI)
+            first.stop()
+            try second.delete("CN=bert,\(SambaInstance.people)")
+            try second.add(.contact, "carl", ["SMTP:carl@example.com"])
+            let report = try gateway.publish()
+            #expect(report.source?.server == second.ldapsURI)
+            #expect(try gateway.listed(["anna@example.com", "carl@example.com"]).count == 2)
+            if way == "usn" {
+                #expect(report.reading == "full")
+                #expect(report.notes.count == 1)
+                #expect(report.notes.first?.contains("another domain controller's") == true, "\(report.notes)")
+                #expect(try gateway.listed(["bert@example.com"]).isEmpty)
+            }
+            try second.delete("CN=carl,\(SambaInstance.people)")
+            let next = try gateway.publish()
+            #expect(next.reading == "changes", "\(next.notes)")
+            #expect(next.removed.addresses == ["carl@example.com"])
+        }
+    }
+}

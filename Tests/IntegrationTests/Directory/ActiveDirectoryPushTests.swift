@@ -1,0 +1,142 @@
+import Foundation
+import Testing
+
+extension Directories {
+    /// How a running filter follows an Active Directory, through push, polls and outages.
+    @Suite(DirectoryRequirements.samba) struct ActiveDirectoryPushTests {
+        private let workspace: Workspace
+
+        init() throws { workspace = try Workspace() }
+
+        private func lines(_ gateway: DirectoryGateway, _ words: String) -> [Substring] {
+            gateway.messages.split(separator: "\n").filter { $0.contains(words) }
+        }
+
+        @Test("what the controller tells of is enforced long before the interval ends")
+        func pushed() throws {
+            let samba = try SharedController.instance()
+            let unit = try samba.addUnit("Pushed")
+            let outside = try samba.addUnit("Pushed out")
+            for name in ["stay", "change", "go", "away"] {
+                try samba.add(.contact, name, ["SMTP:\(name)@example.com"], below: unit)
+            }
+            let gateway = try DirectoryGateway(
+                in: workspace, of: .samba(samba, as: .administrator, bases: [unit]))
+            try gateway.serve()
+            let first = ["stay", "change", "go", "away"].map { "\($0)@example.com" }
+            #expect(try gateway.comesToList(first), "\(gateway.messages)")
+            try samba.add(.contact, "new", ["SMTP:new@example.com"], below: unit)
+            try samba.replace("proxyAddresses", of: "CN=change,\(unit)", with: ["SMTP:changed@example.com"])
+            try samba.move("CN=away,\(unit)", below: outside)
+            #expect(
+                try gateway.comesToList(
+                    ["stay@example.com", "new@example.com", "changed@example.com", "go@example.com"],
+                    not: ["change@example.com", "away@example.com"]), "\(gateway.messages)")
+            try samba.delete("CN=go,\(unit)")
+            #expect(try gateway.comesToList(["stay@example.com"], not: ["go@example.com"]), "\(gateway.messages)")
+            #expect(lines(gateway, "error").isEmpty, "\(gateway.messages)")
+            #expect(gateway.stop() == .exited(0))
+            #expect(try gateway.publish().reading != "full", "the state goes on where the filter ended")
+        }
+
+        @Test("without any special right what is new or changed comes by push, deletions at the interval")
+        func ordinaryAccount() throws {
+            let samba = try SharedController.instance()
+            let unit = try samba.addUnit("Ordinary push")
+            for name in ["stay", "change", "go"] {
+                try samba.add(.contact, name, ["SMTP:\(name)@example.com"], below: unit)
+            }
+            let gateway = try DirectoryGateway(in: workspace, of: .samba(samba, bases: [unit]))
+            try gateway.serve()
+            #expect(try gateway.comesToList(["stay@example.com"]), "\(gateway.messages)")
+            try samba.add(.contact, "new", ["SMTP:new@example.com"], below: unit)
+            try samba.replace("proxyAddresses", of: "CN=change,\(unit)", with: ["SMTP:changed@example.com"])
+            #expect(
+                try gateway.comesToList(
+                    ["stay@example.com", "new@example.com", "changed@example.com", "go@example.com"],
+                    not: ["change@example.com"]), "\(gateway.messages)")
+            gateway.stop()
+
+            gateway.configuration.values["sync.interval"] = "\"2s\""
+            try gateway.serve()
+            try samba.delete("CN=go,\(unit)")
+            #expect(try gateway.comesToList(["stay@example.com"], not: ["go@example.com"]), "\(gateway.messages)")
+            #expect(lines(gateway, "may not see deleted objects").count <= 1, "\(gateway.messages)")
+        }
+
+        @Test("without push changes come at the interval", arguments: ["dirsync", "usn", "off"])
+        func polled(way: String) throws {
+            let samba = try SharedController.instance()
+            let unit = try samba.addUnit("Polled by \(way)")
+            for name in ["stay", "go"] {
+                try samba.add(.contact, name, ["SMTP:\(name)@example.com"], below: unit)
+            }
+            let source = SourceTable.samba(
+                samba, as: .administrator, bases: [unit], ["push": "false", "incremental": "\"\(way)\""])
+            let gateway = try DirectoryGateway(in: workspace, of: source) { $0.values["sync.interval"] = "\"2s\"" }
+            try gateway.serve()
+            #expect(try gateway.comesToList(["stay@example.com", "go@example.com"]), "\(gateway.messages)")
+            try samba.delete("CN=go,\(unit)")
+            try samba.add(.contact, "new", ["SMTP:new@example.com"], below: unit)
+            #expect(
+                try gateway.comesToList(["stay@example.com", "new@example.com"], not: ["go@example.com"]),
+                "\(gateway.messages)")
+        }
+
+        @Test("a controller that is away is said in one line, the index stays, and it is followed again by itself")
+        func outage() throws {
+            let samba = try SambaInstance(in: workspace)
+            try samba.add(.contact, "anna", ["SMTP:anna@example.com"])
+            try samba.add(.contact, "bert", ["SMTP:bert@example.com"])
+            let gateway = try DirectoryGateway(in: workspace, of: .samba(samba, as: .administrator)) {
+                $0.values["sync.interval"] = "\"2s\""
+            }
+            try gateway.serve()
+            #expect(try gateway.comesToList(["anna@example.com", "bert@example.com"]), "\(gateway.messages)")
+            samba.stop()
+            #expect(eventually(within: 20) { !lines(gateway, samba.address).isEmpty }, "\(gateway.messages)")
+            // Time enough for more tries, which say nothing new.
+            Thread.sleep(forTimeInterval: 5)
+            let said = lines(gateway, samba.address)
+            #expect(said.count == 1, "\(gateway.messages)")
+            #expect(said.first?.contains("Connection refused") == true, "\(gateway.messages)")
+            #expect(try gateway.listed(["anna@example.com", "bert@example.com"]).count == 2)
+            #expect(try gateway.verdict("nobody@example.com") == "reject unknown")
+
+            try samba.start()
+            try samba.delete("CN=bert,\(SambaInstance.people)")
+            #expect(try gateway.comesToList(["anna@example.com"], not: ["bert@example.com"]), "\(gateway.messages)")
+            #expect(eventually(within: 20) { lines(gateway, "all well again").count == 1 }, "\(gateway.messages)")
+            // It is told of changes again too; by the state nothing has to be read in full.
+            try samba.add(.contact, "carl", ["SMTP:carl@example.com"])
+            #expect(try gateway.comesToList(["anna@example.com", "carl@example.com"]), "\(gateway.messages)")
+            #expect(lines(gateway, "read again").isEmpty, "\(gateway.messages)")
+        }
+
+        @Test("a refused password isn't tried again before its file changes")
+        func refusedPassword() throws {
+            let samba = try SharedController.instance()
+            let unit = try samba.addUnit("Refused")
+            try samba.add(.contact, "anna", ["SMTP:anna@example.com"], below: unit)
+            let gateway = try DirectoryGateway(in: workspace, of: .samba(samba, bases: [unit])) {
+                $0.values["sync.interval"] = "\"1s\""
+            }
+            let secret = SourceTable.Account.service.secret
+            try gateway.write(secret: "wrong", to: secret)
+            try gateway.serve()
+            #expect(
+                eventually(within: 20) { !lines(gateway, "the password is wrong").isEmpty }, "\(gateway.messages)")
+            #expect(lines(gateway, "lest the account be locked").count == 1, "\(gateway.messages)")
+            func failures() throws -> String? {
+                try samba.administrator.search(
+                    base: SambaInstance.bindDN, scope: "base", attributes: ["badPwdCount", "badPasswordTime"]
+                ).entries.first.map { "\($0["badPwdCount"]) \($0["badPasswordTime"])" }
+            }
+            let before = try failures()
+            Thread.sleep(forTimeInterval: 4)
+            #expect(try failures() == before)
+            try gateway.write(secret: SambaInstance.password, to: secret)
+            #expect(try gateway.comesToList(["anna@example.com"]), "\(gateway.messages)")
+        }
+    }
+}
