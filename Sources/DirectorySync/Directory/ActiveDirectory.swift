@@ -169,14 +169,15 @@ class ActiveDirectoryFollower {
         return found
     }
 
-    /// Whether this account learns of deletions; by default none but administrators may look at deleted objects.
+    /// Whether this account learns of deletions; by default none but administrators may look at deleted objects. Samba shows the name
+    /// of their container to all, but what it holds only to those who may read the container too.
     func seesTombstones(_ context: String, _ check: @escaping LDAPConnection.Check) throws(LDAPError) -> Bool {
         var isSeen = false
         do throws(LDAPError) {
             try session.forEachEntry(
                 base: "CN=Deleted Objects,\(context)", scope: postern_ldap_scope_base, filter: "(objectClass=*)",
-                attributes: ["1.1"], controls: [.showDeleted], check: check
-            ) { _ throws(LDAPError) in isSeen = true }
+                attributes: ["isDeleted"], controls: [.showDeleted], check: check
+            ) { message throws(LDAPError) in isSeen = try !message.texts("isDeleted").isEmpty }
         } catch {
             guard error.code == LDAP_NO_SUCH_OBJECT || error.code == LDAP_INSUFFICIENT_ACCESS else { throw error }
         }
@@ -185,7 +186,8 @@ class ActiveDirectoryFollower {
 
     // MARK: Notifications
 
-    /// Asks to be told of every change (MS-ADTS section 3.1.1.3.4.1.9); a server that doesn't is polled.
+    /// Asks to be told of every change (MS-ADTS section 3.1.1.3.4.1.9), which only with the second control includes deletions; a server
+    /// that doesn't is polled.
     private func askForNews() {
         guard session.root.supportedControls.contains(LDAPControl.OID.notification) else { return }
         for context in contexts {
