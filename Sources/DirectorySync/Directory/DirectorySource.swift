@@ -81,6 +81,9 @@ final class DirectorySource: RecipientSource {
                     report.remarks.append("the connection to \(old.session.connection.uri) was lost: \(error.text)")
                 }
             }
+            if let left = request.previous?.cursor, DirectoryCursor(left) == nil {
+                report.remarks.append("what the last sync left in the state can't be understood, so all is read again")
+            }
             return try withServers(request, &report) { session, report throws(LDAPError) in
                 try pull(session, request, intake, &report)
             }

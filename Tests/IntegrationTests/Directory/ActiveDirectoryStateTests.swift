@@ -74,6 +74,9 @@ extension Directories {
                     try gateway.editCursor { $0["server"] = "(invocationId=\\00\\01)" }
                 }
             }
+            try isReadAgain("fred", saying: "all is read again") {
+                try gateway.editCursor { _ in Data("{\"of another version\":1}".utf8) }
+            }
         }
 
         @Test("what changes didn't tell is found by a full read, asked for or due", arguments: FollowingWay.allCases)
