@@ -96,7 +96,7 @@ struct MutatedConversation {
             case 1: packets.insert(packets[place], at: place)
             case 2: packets.swapAt(place, Int.random(in: packets.indices, using: &random))
             case 3:
-                packets[place] = Array(packets[place].prefix(Int.random(in: 0..<packets[place].count, using: &random)))
+                packets[place] = Array(packets[place].prefix(Int.random(in: 0...packets[place].count, using: &random)))
             case 4: packets[place] += bytes(Int.random(in: 1...8, using: &random))
             case 5: packets.insert(MTAConnection.packet(one(of: Array("ABCDEHKLMNOQRTUZ\u{0}")), bytes(30)), at: place)
             default:
