@@ -17,6 +17,7 @@ import Glibc
         ("change-ad", { try ChangeRows(plan: $0).activeDirectory(recipients: $0.scaled(100_000, quick: 5_000)) }),
         ("socket", { try FilterRows(plan: $0).socket() }),
         ("postfix", { try FilterRows(plan: $0).postfix() }),
+        ("lookup", { try LookupRows(plan: $0).measure() }),
         ("batch", { try FilterRows(plan: $0).batch() }),
     ]
 

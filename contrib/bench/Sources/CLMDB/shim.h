@@ -1,0 +1,4 @@
+#ifndef POSTERN_BENCH_CLMDB_SHIM_H
+#define POSTERN_BENCH_CLMDB_SHIM_H
+#include <lmdb.h>
+#endif
