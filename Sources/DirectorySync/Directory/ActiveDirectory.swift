@@ -118,6 +118,11 @@ class ActiveDirectoryFollower {
             report.remarks.append("a folder of the directory was moved, renamed or made: everything is read again")
             return try readAll(request, intake, index, &report)
         }
+        if try hasChangedGroup(changed.all, request.check) {
+            report.remarks.append(
+                "a group was changed, and the filter asks for the members of groups: everything is read again")
+            return try readAll(request, intake, index, &report)
+        }
         let tag = intake.begin(source: index, changes: true)
         let reader = DirectoryEntryReader(session.configuration, index: index, into: intake, counts: report)
         for object in changed.all { intake.replace([0] + object, source: index) }
@@ -139,7 +144,7 @@ class ActiveDirectoryFollower {
     /// Reads some objects by their octets, in portions.
     private func forEach(
         _ objects: Set<[UInt8]>, also filter: String, bases: [String], _ check: @escaping LDAPConnection.Check,
-        attributes: [String]? = nil, _ body: (LDAPMessage) throws(LDAPError) -> Void
+        attributes: [String]? = nil, controls: [LDAPControl] = [], _ body: (LDAPMessage) throws(LDAPError) -> Void
     ) throws(LDAPError) {
         let list = Array(objects)
         for start in stride(from: 0, to: list.count, by: Self.objectsAtOnce) {
@@ -148,8 +153,8 @@ class ActiveDirectoryFollower {
             for base in bases {
                 try session.forEachEntry(
                     base: base, filter: LDAPFilter.all([wanted, filter]),
-                    attributes: attributes ?? DirectoryEntryReader.attributes(session.configuration), check: check, body
-                )
+                    attributes: attributes ?? DirectoryEntryReader.attributes(session.configuration),
+                    controls: controls, check: check, body)
             }
         }
     }
@@ -165,6 +170,24 @@ class ActiveDirectoryFollower {
         try forEach(
             objects, also: "(|(objectClass=organizationalUnit)(objectClass=container))", bases: contexts, check,
             attributes: ["1.1"]
+        ) { _ throws(LDAPError) in found = true }
+        return found
+    }
+
+    /// Whether the filters ask for the groups that an object is a member of. That stands with the group: an object that comes into it
+    /// or leaves it isn't told of.
+    var asksForMembers: Bool {
+        LDAPFilter.attributes(session.configuration.wholeFilter).contains { $0.lowercased() == "memberof" }
+    }
+
+    /// Whether a group is among the objects, be it gone, and the filters make it matter.
+    private func hasChangedGroup(
+        _ objects: Set<[UInt8]>, _ check: @escaping LDAPConnection.Check
+    ) throws(LDAPError) -> Bool {
+        guard asksForMembers else { return false }
+        var found = false
+        try forEach(
+            objects, also: "(objectClass=group)", bases: contexts, check, attributes: ["1.1"], controls: [.showDeleted]
         ) { _ throws(LDAPError) in found = true }
         return found
     }
@@ -291,6 +314,7 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
         var names = DirectoryEntryReader.attributes(configuration).map { String($0.prefix { $0 != ";" }) }
         names += LDAPFilter.attributes(configuration.wholeFilter)
         names += ["objectClass", "name", "isDeleted"]
+        if asksForMembers { names.append("member") }
         var seen: Set<String> = []
         return names.filter { seen.insert($0.lowercased()).inserted }
     }

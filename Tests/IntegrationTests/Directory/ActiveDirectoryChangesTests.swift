@@ -146,6 +146,54 @@ extension Directories {
             #expect(report.removed.addresses == ["d@example.com"])
         }
 
+        @Test("a filter may ask for the members of a group", arguments: FollowingWay.allCases)
+        func membership(way: FollowingWay) throws {
+            let units = try TestUnits("Members by \(way)", of: samba)
+            for name in ["anna", "bert", "carl", "dora"] {
+                try samba.add(.contact, name, ["SMTP:\(name)@example.com"], below: units.inside)
+            }
+            func name(_ name: String) -> String { "CN=\(name),\(units.inside)" }
+            let group = try samba.add(
+                .group, "members by \(way)", [], below: units.outside,
+                [("member", name("anna")), ("member", name("bert"))])
+            let gateway = try gateway(
+                units, by: way, ["filter": "\"(&(proxyAddresses=*)(memberOf=\(group)))\""])
+            let all = ["anna", "bert", "carl", "dora"].map { "\($0)@example.com" }
+            try gateway.publish()
+            #expect(try gateway.listed(all) == ["anna@example.com", "bert@example.com"])
+            func step(listed: String..., location: SourceLocation = #_sourceLocation, _ change: () throws -> Void)
+                throws
+            {
+                try change()
+                let report = try gateway.publish()
+                #expect(report.reading == "full", sourceLocation: location)
+                let said =
+                    "a group was changed, and the filter asks for the members of groups: everything is read again"
+                #expect(report.notes == ["source \"directory\": \(said)"], sourceLocation: location)
+                #expect(try gateway.listed(all) == Set(listed.map { "\($0)@example.com" }), sourceLocation: location)
+            }
+            try step(listed: "anna", "bert", "carl") {
+                try samba.modify(group, "add: member\nmember: \(name("carl"))")
+            }
+            try step(listed: "bert", "carl") {
+                try samba.modify(group, "delete: member\nmember: \(name("anna"))")
+            }
+            // Nothing to do with a group.
+            try samba.replace(
+                "proxyAddresses", of: name("dora"), with: ["SMTP:dora@example.com", "SMTP:d@example.com"])
+            let report = try gateway.publish()
+            #expect(report.notes == [])
+            #expect(report.reading == "changes")
+
+            // A group that goes takes its members along.
+            gateway.configuration.values["sync.minimum"] = "0"
+            try gateway.configuration.write()
+            try samba.delete(group)
+            let run = try gateway.sync("--accept-shrink")
+            #expect(run.report?.reading == "full", "\(run.error)")
+            #expect(try gateway.listed(all) == [])
+        }
+
         @Test("over the whole domain units may move without a full read")
         func wholeDomain() throws {
             let unit = try samba.addUnit("Whole")
