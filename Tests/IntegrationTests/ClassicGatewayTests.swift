@@ -2,13 +2,15 @@ import Foundation
 import Testing
 
 extension Integration {
-    /// The gateway of `contrib/postfix`, of exactly those files but for addresses, ports and folders.
-    @Suite struct ClassicGatewayTests {
+    /// The gateway of `contrib/postfix`, of exactly those files but for addresses, ports and folders, beside a domain controller.
+    @Suite(DirectoryRequirements.samba) struct ClassicGatewayTests {
         /// Postfix and Postern of those files, and the two inner servers.
         private final class ClassicGateway: MailGateway {
             let configuration: PosternConfiguration
             let postern: PosternProcess
             let postfix: PostfixInstance
+            /// Where the recipients are.
+            let directory: SambaInstance
             /// Of example.com.
             let first: SMTPSink
             /// Of example.net and example.org.
@@ -30,12 +32,25 @@ extension Integration {
                             ("[10.20.0.12]:25", "[\(second.host)]:\(second.port)"),
                         ]), to: "transport")
 
-                try workspace.write(try Self.file("recipients.list"), to: "recipients.list")
+                directory = try SambaInstance(in: workspace)
+                try directory.add(.user, "Admin", ["SMTP:admin@example.com"])
+                try directory.add(.user, "Anna", ["SMTP:anna@example.com", "smtp:anna@corp.example", "X400:c=de"])
+                try directory.add(.user, "Bob", ["SMTP:bob@example.com"])
+                try directory.add(.contact, "Carl", ["SMTP:carl@example.net"])
+                try directory.add(.group, "Olga", ["SMTP:olga@example.org"])
+                let secret = try workspace.write("\(SambaInstance.password)\n", to: "ldap.secret")
+                chmod(secret, 0o600)
+                try workspace.write(
+                    try String(contentsOfFile: directory.authorityFile, encoding: .utf8), to: "ca.pem")
                 try workspace.write(
                     try Self.file(
                         "postern.toml",
                         [
-                            tables, ("/etc/postern/", tables.1), ("/var/lib/postern/", tables.1),
+                            (
+                                #""ldaps://dc1.corp.example", "ldaps://dc2.corp.example""#,
+                                "\"ldaps://127.0.0.1:1\", \"\(directory.ldapsURI)\""
+                            ), ("postern@corp.example", SambaInstance.bindDN), tables, ("/etc/postern/", tables.1),
+                            ("/var/lib/postern/", tables.1),
                             ("inet:8891@127.0.0.1", "\(configuration.socket)"),
                             ("\"127.0.0.0/8\", \"::1/128\", \"10.20.0.0/24\"", "\"127.0.0.1/32\", \"127.0.0.7/32\""),
                             ("[sync]", "[sync]\nstate = \"sync.sqlite\""),
@@ -160,14 +175,17 @@ extension Integration {
             #expect(try stranger.recipient("someone@foreign.test").category == 5)
         }
 
-        @Test("a change of the tables that Postern reads is enforced without a reload")
+        @Test("a change of the directory or of a table is enforced without a reload")
         func change() throws {
             let gateway = try ClassicGateway()
             let client = try gateway.client()
             #expect(try client.recipient("emil@example.com").code == 550)
-            let list = gateway.configuration.workspace.text(of: "recipients.list")
-            try gateway.configuration.workspace.write(list + "emil@example.com\n", to: "recipients.list")
+            try gateway.directory.add(.user, "Emil", ["SMTP:emil@example.com"])
             #expect(try eventually(within: 30) { try client.recipient("emil@example.com").code == 250 })
+            #expect(try client.recipient("fans@example.com").code == 550)
+            let virtual = gateway.configuration.workspace.text(of: "virtual")
+            try gateway.configuration.workspace.write(virtual + "fans@example.com emil@example.com\n", to: "virtual")
+            #expect(try eventually(within: 30) { try client.recipient("fans@example.com").code == 250 })
         }
     }
 }
