@@ -129,7 +129,11 @@ final class LDAPConnection {
                 throw LDAPError(.tls, error.code, "the server doesn't offer StartTLS: \(error.text)")
             }
         }
+        // Without this libldap would read again and again, for ever and without a pause, where a server is silent in the handshake.
+        ldap_set_option(handle, LDAP_OPT_CONNECT_ASYNC, postern_ldap_opt_on())
         let code = ldap_install_tls(handle)
+        ldap_set_option(handle, LDAP_OPT_CONNECT_ASYNC, postern_ldap_opt_off())
+        if code == LDAP_TIMEOUT { throw LDAPError(.tls, code, "no answer within \(options.timeout.text)") }
         guard code == LDAP_SUCCESS else {
             let diagnosis = options.verifiesCertificate ? CertificateDiagnosis.reason(uri, options, check: check) : nil
             throw LDAPError(

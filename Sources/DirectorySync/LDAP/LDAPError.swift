@@ -39,11 +39,13 @@ struct LDAPError: Error {
         let name = String(cString: ldap_err2string(code))
         var text = meaning(operation, code, diagnostic) ?? ""
         text += text.isEmpty ? name : " (\(name)"
-        let said = diagnostic.trimmingDiagnostic
+        var said = diagnostic.trimmingDiagnostic
+        // What comes with a code of libldap's own, it says itself.
+        if code > 0, !said.isEmpty { said = "the server says: " + said }
         if text.contains("(\(name)") {
-            text += said.isEmpty ? ")" : "; the server says: \(said))"
+            text += said.isEmpty ? ")" : "; \(said))"
         } else if !said.isEmpty {
-            text += " (the server says: \(said))"
+            text += " (\(said))"
         }
         return LDAPError(operation, code, text)
     }
