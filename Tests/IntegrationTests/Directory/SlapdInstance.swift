@@ -132,7 +132,10 @@ final class SlapdInstance {
             "maxsize \(max(1 << 30, options.people * 4096))", "dbnosync",
             "index objectClass,entryUUID,entryCSN,mail,mailLocalAddress,mailAlternateAddress eq",
             "access to attrs=userPassword by anonymous auth by * none",
-            "access to * by dn.exact=\"\(Self.bindDN)\" read by * none",
+        ]
+        lines += options.access.map { "access \($0)" }
+        lines += [
+            "access to * by dn.exact=\"\(Self.bindDN)\" read by * none"
         ]
         lines += options.database
         try workspace.write(lines.joined(separator: "\n") + "\n", to: "\(name)/slapd.conf")

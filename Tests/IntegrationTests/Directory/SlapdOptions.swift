@@ -27,6 +27,8 @@ struct SlapdOptions {
     var people = 0
     /// Further entries at the beginning, below the suffix.
     var ldif = ""
+    /// Rules of access that come before the usual ones: only the service account reads.
+    var access: [String] = []
     /// Lines of slapd.conf, before the database's and at the end of it.
     var globalLines: [String] = []
     var databaseLines: [String] = []
