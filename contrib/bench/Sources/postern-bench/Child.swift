@@ -79,6 +79,18 @@ final class Child {
         return ending == nil
     }
 
+    /// What it has taken of the processor so far, while it runs.
+    func processorSeconds() throws -> Double {
+        let text = try String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)
+        // The command's name, in brackets, may hold anything; the 14th field comes after it.
+        guard let end = text.lastIndex(of: ")") else { throw Failure("/proc/\(pid)/stat: \(text)") }
+        let fields = text[end...].split(separator: " ")
+        guard fields.count > 13, let user = Double(fields[12]), let system = Double(fields[13]) else {
+            throw Failure("/proc/\(pid)/stat: \(text)")
+        }
+        return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
+    }
+
     @discardableResult func wait() -> Ending {
         while true {
             if let ending { return ending }

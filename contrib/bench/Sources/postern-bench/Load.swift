@@ -8,6 +8,8 @@ struct Load {
     struct Outcome {
         /// Answers in a second, on all connections together.
         let rate: Double
+        /// How many there were.
+        let count: Int
         /// Of a hundred answers, 99 came within this, in seconds.
         let percentile99: Double
     }
@@ -60,7 +62,9 @@ struct Load {
             if let failure = sum.failure { throw failure }
             let sorted = sum.times.sorted()
             guard !sorted.isEmpty else { throw Failure("nothing was answered") }
-            return Outcome(rate: sum.rate, percentile99: Double(sorted[sorted.count * 99 / 100]) / 1e9)
+            return Outcome(
+                rate: sum.rate, count: sorted.count,
+                percentile99: Double(sorted[sorted.count * 99 / 100]) / 1e9)
         }
     }
 

@@ -85,16 +85,7 @@ final class PosternInstance {
     func stop() { child?.end() }
 
     /// Seconds of the processor that `postern serve` has taken so far.
-    func processorSeconds() throws -> Double {
-        let text = try String(contentsOfFile: "/proc/\(child?.pid ?? 0)/stat", encoding: .utf8)
-        // The command's name, in brackets, may hold anything; the 14th field comes after it.
-        guard let end = text.lastIndex(of: ")") else { throw Failure("/proc/…/stat: \(text)") }
-        let fields = text[end...].split(separator: " ")
-        guard fields.count > 13, let user = Double(fields[12]), let system = Double(fields[13]) else {
-            throw Failure("/proc/…/stat: \(text)")
-        }
-        return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
-    }
+    func processorSeconds() throws -> Double { try child?.processorSeconds() ?? 0 }
 
     /// Octets that `postern serve` has resident: its own, and of files.
     func resident() throws -> (anonymous: Double, fileBacked: Double) {

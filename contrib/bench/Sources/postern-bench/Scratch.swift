@@ -8,15 +8,31 @@ enum Scratch {
 
     static var root: String { folder.withLock { $0 } }
 
-    /// Makes it.
+    /// Makes it, and removes those of runs that were killed.
     static func make() throws {
         let base = ProcessInfo.processInfo.environment["TMPDIR"] ?? "/tmp"
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: base)) ?? []
+        where name.hasPrefix("postern-bench.") {
+            removeLeftover("\(base)/\(name)")
+        }
         var template = Array("\(base)/postern-bench.XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw Failure("no folder below \(base) can be made") }
         let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
         // Postfix's own user must get through.
         chmod(path, 0o755)
+        try write("\(getpid())\n", to: "\(path)/owner")
         folder.withLock { $0 = path }
+    }
+
+    /// Removes a folder of this user's whose run is no more.
+    private static func removeLeftover(_ path: String) {
+        var status = stat()
+        // Others may write below /tmp too.
+        guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, status.st_uid == geteuid(),
+            let text = try? String(contentsOfFile: "\(path)/owner", encoding: .utf8),
+            let pid = pid_t(text.trimmingCharacters(in: .whitespacesAndNewlines)), kill(pid, 0) != 0, errno == ESRCH
+        else { return }
+        try? FileManager.default.removeItem(atPath: path)
     }
 
     static func remove() {
