@@ -61,6 +61,8 @@ final class RunningProgram {
         posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_adddup2(actions, output[1], 1)
         posix_spawn_file_actions_adddup2(actions, messages[1], 2)
+        // Not every library keeps its connections to itself: a program that hangs would hold a client of the filter up.
+        for descriptor in 3..<descriptorsEnd { posix_spawn_file_actions_addclose(actions, descriptor) }
         // What Postern blocks and ignores is its own affair.
         let signals = UnsafeMutablePointer<sigset_t>.allocate(capacity: 1)
         defer { signals.deallocate() }
@@ -86,6 +88,12 @@ final class RunningProgram {
         close(output[0])
         close(messages[0])
         return .failure(StartError(code: code))
+    }
+
+    /// Behind the last open file, with room for those that other threads open meanwhile; closing what isn't open is no error.
+    private static var descriptorsEnd: Int32 {
+        let open = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
+        return (open.compactMap { Int32($0) }.max() ?? 1_023) + 65
     }
 
     private static func makePipe(_ ends: inout [Int32]) -> Bool {
