@@ -135,7 +135,7 @@ extension Directories {
             try gateway.publish()
             let size = proxy.counts.bytesFromServer
             var random = SeededGenerator.announced("corrupt")
-            for _ in 0..<15 {
+            for _ in 0..<10 {
                 let place = Int.random(in: 0..<size, using: &random)
                 proxy.set(.corrupt(at: .ofConnection(place)), once: true)
                 let run = try gateway.sync("--full")
@@ -153,11 +153,10 @@ extension Directories {
             try gateway.serve()
             #expect(try gateway.comesToList([SlapdInstance.address(29)]))
             let faults: [FaultProxy.Behaviour] = [
-                .refuse, .stall, .cutWhen(.server, sends: Array("uid=person5,".utf8), forwarding: true),
+                .cutWhen(.server, sends: Array("uid=person5,".utf8), forwarding: true),
                 // Between two pages: with the first entry of the next, and in silence.
                 .cutWhen(.server, sends: Array("uid=person10,".utf8), forwarding: false),
-                .stallAfter(.ofConnection(4_000)),
-                .slow(bytesPerSecond: 40),
+                .stallAfter(.ofConnection(4_000)), .slow(bytesPerSecond: 40),
             ]
             try survive(faults, gateway)
         }

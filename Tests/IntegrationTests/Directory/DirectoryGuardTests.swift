@@ -111,7 +111,6 @@ extension Directories {
         func limits() throws {
             let words = [
                 3: "the server's time limit ended the search; raise it for the account that Postern binds as",
-                10: "the server refers to another one, which is not followed (follow_referrals = false)",
                 11: "an administrative limit of the server ended the search", 50: "this account has no right to it",
                 51: "the server is busy or shutting down", 52: "the server is busy or shutting down",
                 80: "Other (e.g., implementation specific) error",

@@ -206,6 +206,15 @@ extension Directories {
             let all = ["far@example.com", SlapdInstance.address(0)]
             #expect(try gateway.publish().recipients == 1)
             #expect(!other.log.contains("SRCH"))
+            let elsewhere = "ou=elsewhere,\(SlapdInstance.base)"
+            try gateway.configure([.slapd(slapd, type: type, ["bases": "[\"\(elsewhere)\"]"])])
+            let failed = try gateway.sync()
+            #expect(failed.status == 75)
+            #expect(
+                failed.error.contains(
+                    "search: \(elsewhere): the server refers to another one, which is not followed (follow_referrals = false)"
+                ),
+                "\(failed.error)")
             try gateway.configure([.slapd(slapd, type: type, ["follow_referrals": "true"])])
             try gateway.publish()
             #expect(try gateway.listed(all) == Set(all))

@@ -2,23 +2,26 @@ import Foundation
 
 /// What is done to a directory's data behind the server's back, while it is stopped.
 extension SlapdInstance {
-    /// Does something while it doesn't run, and starts it again. It is ended at once: after it has refused a cookie, an orderly end
-    /// never comes (slapd 2.5.13).
+    /// Does something while it is stopped, and starts it again.
     func stopped(_ work: () throws -> Void) throws {
-        kill()
+        stop()
         try work()
         try start()
     }
 
     /// Keeps a copy of the data.
-    func saveData(as name: String) throws {
-        try FileManager.default.copyItem(atPath: dataFolder, toPath: "\(dataFolder)-\(name)")
-    }
+    func saveData(as name: String) throws { try copy(dataFolder, to: "\(dataFolder)-\(name)") }
 
     /// Puts a copy of the data in the place of the present ones.
     func restoreData(_ name: String) throws {
         try FileManager.default.removeItem(atPath: dataFolder)
-        try FileManager.default.copyItem(atPath: "\(dataFolder)-\(name)", toPath: dataFolder)
+        try copy("\(dataFolder)-\(name)", to: dataFolder)
+    }
+
+    /// With cp(1), to which a hole in a file isn't a gigabyte of zeros.
+    private func copy(_ folder: String, to copy: String) throws {
+        let result = try workspace.run("/bin/cp", ["-a", folder, copy])
+        guard result.ending == .exited(0) else { throw ChildProcess.Failure(description: "cp: \(result.error)") }
     }
 
     /// Puts other entries in the place of the present ones, each a new object.
