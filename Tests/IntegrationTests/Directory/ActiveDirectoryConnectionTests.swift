@@ -154,41 +154,32 @@ extension Directories {
             #expect(report.removed.addresses == ["carl@example.com"])
         }
 
-        @Test("a second controller takes over, with a cookie or by reading all again", arguments: ["dirsync", "usn"])
+        @Test("another controller goes on with the cookie, or all is read again", arguments: ["dirsync", "usn"])
         func takesOver(way: String) throws {
-            let first = try SambaInstance(in: workspace)
-            let second = try SambaInstance(in: workspace, name: "second")
-            for name in ["anna", "bert"] { try first.add(.contact, name, ["SMTP:\(name)@example.com"]) }
-            // The same objects with an invocation id of its own, as after a replication.
-            for samba in [first, second] { samba.stop() }
-            let data = [first, second].map { workspace.file("\($0.folderName)/private") }
-            try FileManager.default.removeItem(atPath: data[1])
-            // With the sockets in it, which Foundation doesn't copy.
-            #expect(try workspace.run("/bin/cp", ["-a"] + data).ending == .exited(0))
-            try second.control(["identity", "CONF"])
-            for samba in [first, second] { try samba.start() }
-            let authorities = try workspace.write(
-                [first, second].map { workspace.text(of: String($0.authorityFile.dropFirst(workspace.path.count + 1))) }
-                    .joined(), to: "authorities.pem")
+            let samba = try SambaInstance(in: workspace)
+            for name in ["anna", "bert"] { try samba.add(.contact, name, ["SMTP:\(name)@example.com"]) }
+            // The first of the servers is away.
+            let away = "ldaps://127.0.0.1:\(try Ports.unused())"
             let gateway = try DirectoryGateway(
                 in: workspace,
                 of: .samba(
-                    first, as: .administrator, uris: [first.ldapsURI, second.ldapsURI],
-                    ["ca_file": "\"\(authorities)\"", "incremental": "\"\(way)\""]))
-            #expect(try gateway.publish().source?.server == first.ldapsURI)
-            first.stop()
-            try second.delete("CN=bert,\(SambaInstance.people)")
-            try second.add(.contact, "carl", ["SMTP:carl@example.com"])
+                    samba, as: .administrator, uris: [away, samba.ldapsURI], ["incremental": "\"\(way)\""]))
+            #expect(try gateway.publish().source?.server == samba.ldapsURI)
+            // The same objects in another controller's database, as after a replication.
+            samba.stop()
+            try samba.control(["identity", "CONF"])
+            try samba.start()
+            try samba.delete("CN=bert,\(SambaInstance.people)")
+            try samba.add(.contact, "carl", ["SMTP:carl@example.com"])
             let report = try gateway.publish()
-            #expect(report.source?.server == second.ldapsURI)
-            #expect(try gateway.listed(["anna@example.com", "carl@example.com"]).count == 2)
+            #expect(report.removed.addresses == ["bert@example.com"])
+            #expect(report.added.addresses == ["carl@example.com"])
             if way == "usn" {
                 #expect(report.reading == "full")
                 #expect(report.notes.count == 1)
                 #expect(report.notes.first?.contains("another domain controller's") == true, "\(report.notes)")
-                #expect(try gateway.listed(["bert@example.com"]).isEmpty)
             }
-            try second.delete("CN=carl,\(SambaInstance.people)")
+            try samba.delete("CN=carl,\(SambaInstance.people)")
             let next = try gateway.publish()
             #expect(next.reading == "changes", "\(next.notes)")
             #expect(next.removed.addresses == ["carl@example.com"])
