@@ -66,6 +66,8 @@ struct LDAPError: Error {
             operation == .bind ? "bind_dn is no name that the server takes" : "a base is no name"
         case LDAP_NO_SUCH_OBJECT: "the base doesn't exist there, or this account may not see it"
         case LDAP_INSUFFICIENT_ACCESS: "this account has no right to it"
+        case LDAP_STRONG_AUTH_REQUIRED where diagnostic.contains("Sign or Seal"):
+            "the server takes Kerberos only where that encrypts the connection: use ldap:// without starttls"
         case LDAP_STRONG_AUTH_REQUIRED, LDAP_CONFIDENTIALITY_REQUIRED:
             "the server wants an encrypted connection: use ldaps:// or starttls = true"
         case LDAP_AUTH_METHOD_NOT_SUPPORTED: "the server doesn't offer this kind of bind"
@@ -73,7 +75,8 @@ struct LDAPError: Error {
         case LDAP_BUSY, LDAP_UNAVAILABLE: "the server is busy or shutting down"
         case LDAP_UNWILLING_TO_PERFORM: "the server is unwilling"
         case LDAP_REFERRAL: "the server refers to another one, which is not followed (follow_referrals = false)"
-        case LDAP_OPERATIONS_ERROR where diagnostic.contains("bind must be completed"):
+        case LDAP_OPERATIONS_ERROR
+        where diagnostic.contains("bind must be completed") || diagnostic.contains("without authentication"):
             "the server wants a bind before: set bind_dn and password_file, or sasl"
         case syncRefreshRequired: "the server can't go on from where the last sync ended"
         default: nil
@@ -83,7 +86,9 @@ struct LDAPError: Error {
     /// The reasons of Active Directory, as the number behind `data` in its diagnostic message.
     private static func credentials(_ diagnostic: String) -> String {
         let reasons: [(String, String)] = [
-            ("525", "there is no such account"), ("52e", "the password is wrong"),
+            ("525", "there is no such account"),
+            // Lest names be guessed, some say the same of an account that isn't there.
+            ("52e", "the password is wrong, or there is no such account"),
             ("530", "the account may not log on at this time"),
             ("531", "the account may not log on from here"), ("532", "the account's password has expired"),
             ("533", "the account is disabled"), ("701", "the account has expired"),

@@ -52,6 +52,17 @@ extension Directories {
             try gateway.write(secret: "wrong", to: secret)
             try isSaid("the password is wrong")
             try gateway.write(secret: SambaInstance.password, to: secret)
+            try gateway.configure([.samba(samba, ["bind_dn": "\"nobody@\(SambaInstance.realm)\""])])
+            try isSaid("the password is wrong, or there is no such account")
+            try gateway.configure([.samba(samba, ["bind_dn": nil, "password_file": nil])])
+            var run = try gateway.sync()
+            #expect(run.status == 75)
+            #expect(run.error.contains("the server wants a bind before: set bind_dn and password_file"), "\(run.error)")
+            try gateway.configure([.samba(samba, bases: ["OU=Nowhere,\(SambaInstance.base)"])])
+            run = try gateway.sync()
+            #expect(run.status == 75)
+            #expect(run.error.contains("the base doesn't exist there, or this account may not see it"), "\(run.error)")
+            try gateway.configure([.samba(samba)])
             try samba.replace("userAccountControl", of: account, with: ["66050"])
             try isSaid("the account is disabled")
             try samba.replace("userAccountControl", of: account, with: ["66048"])
@@ -99,6 +110,12 @@ extension Directories {
             #expect(run.status == 0, "\(run.error)")
             #expect(run.report?.recipients == 1)
             #expect(run.report?.source?.method == "DirSync")
+
+            // Samba takes no Kerberos within TLS.
+            try gateway.configure([.samba(samba, kerberos.merging(["ca_file": "\"\(samba.authorityFile)\""]) { $1 })])
+            run = try sync(environment)
+            #expect(run.status == 75)
+            #expect(run.error.contains("bind: the server takes Kerberos only where that encrypts"), "\(run.error)")
 
             // Without a keytab, with the ticket of the environment.
             try gateway.configure([.samba(samba, uris: [samba.uri], kerberos.merging(["keytab": nil]) { $1 })])
