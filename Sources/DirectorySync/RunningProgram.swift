@@ -42,7 +42,12 @@ final class RunningProgram {
     static func start(_ command: [String]) -> Result<RunningProgram, StartError> {
         var output: [Int32] = [-1, -1]
         var messages: [Int32] = [-1, -1]
-        guard makePipe(&output), makePipe(&messages) else { return .failure(StartError(code: errno)) }
+        guard makePipe(&output) else { return .failure(StartError(code: errno)) }
+        guard makePipe(&messages) else {
+            let code = errno
+            output.forEach { _ = close($0) }
+            return .failure(StartError(code: code))
+        }
         defer {
             close(output[1])
             close(messages[1])

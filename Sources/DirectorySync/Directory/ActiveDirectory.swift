@@ -104,10 +104,10 @@ class ActiveDirectoryFollower {
         _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
         guard tellsOfDeletions || request.isNews else { return try readAll(request, intake, index, &report) }
-        let before = position
         let changed = try collect(request.check)
         guard !changed.all.isEmpty else {
-            if position != before || cursor == nil { advance() }
+            // The state keeps its older position, from which nothing more would be told; to store each new one isn't worth a write.
+            if cursor == nil { advance() }
             return .unchanged
         }
         if changed.all.count > Self.mostObjects {
@@ -356,7 +356,8 @@ final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
     }
 
     override func start(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
-        guard let identity = try identity(check), let number = session.root.highestCommittedUSN else {
+        let root = try DirectorySession.readRoot(session.connection, check)
+        guard let identity = try identity(check), let number = root.highestCommittedUSN else {
             throw LDAPError(
                 .search, LDAP_NOT_SUPPORTED, "the server doesn't tell its invocationId and highestCommittedUSN")
         }

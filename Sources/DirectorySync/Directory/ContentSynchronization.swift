@@ -54,11 +54,14 @@ final class ContentSynchronization: DirectoryFollower {
     func begin(
         _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
+        let start = searches
         do throws(LDAPError) {
             return try refresh(request, intake, index, &report)
         } catch {
             guard persists, error.isRefusalOfMethod, error.code != LDAPError.syncRefreshRequired else { throw error }
             persists = false
+            // A base that had been refreshed already is asked for the same again.
+            searches = start
             report = SourceReport(name: report.name, type: report.type, server: report.server, remarks: report.remarks)
             return try refresh(request, intake, index, &report)
         }
@@ -86,7 +89,9 @@ final class ContentSynchronization: DirectoryFollower {
             controls: [.sync(cookie: searches[number].cookie, persists: persists)])
         searches[number].id = id
         var present: Set<ObjectID> = []
+        // What is still there must have been told in words: its mere absence from a short answer makes nothing go.
         var tellsPresent = false
+        var tellsAll = true
         let before = searches[number].cookie
         let readBefore = batch.reader.counts.read
         do throws(LDAPError) {
@@ -94,7 +99,8 @@ final class ContentSynchronization: DirectoryFollower {
                 let message = try session.connection.receive(
                     id, patience: session.connection.options.timeout, .search, check)
                 switch message.kind {
-                case .entry: try take(message, number, batch, &present)
+                case .entry:
+                    if try take(message, number, batch, &present) == .present { tellsPresent = true }
                 case .reference: break
                 case .result:
                     let controls = try message.success(.search)
@@ -104,11 +110,14 @@ final class ContentSynchronization: DirectoryFollower {
                         throw LDAPError.malformed("a refresh that ends without a Sync Done control")
                     }
                     if let cookie = done.cookie { searches[number].cookie = cookie }
-                    tellsPresent = tellsPresent || !done.refreshDeletes
+                    tellsAll = tellsPresent || done.refreshDeletes
                     break refresh
                 case .intermediate:
                     guard let info = try message.syncInfo() else { break }
-                    if case .refreshPresent = info { tellsPresent = true }
+                    switch info {
+                    case .refreshPresent, .idSet(_, deletes: false, _): tellsPresent = true
+                    default: break
+                    }
                     if try take(info, number, batch, &present) { break refresh }
                 }
             }
@@ -122,19 +131,51 @@ final class ContentSynchronization: DirectoryFollower {
             throw LDAPError(
                 .search, LDAPError.syncRefreshRequired, "the server doesn't say where it is after its changes")
         }
+        guard tellsAll else {
+            throw LDAPError(
+                .search, LDAPError.syncRefreshRequired, "the server tells neither what has gone nor what is still there"
+            )
+        }
         guard tellsPresent else { return }
         batch.keepOnly(present, prefix: searches[number].prefix)
     }
 
+    /// - Parameter isStale: whether a later message of the batch says otherwise of the entry.
+    /// - Returns: what the message says of its entry.
+    @discardableResult
     private func take(
-        _ message: LDAPMessage, _ number: Int, _ batch: Batch, _ present: inout Set<ObjectID>
-    ) throws(LDAPError) {
+        _ message: LDAPMessage, _ number: Int, _ batch: Batch, _ present: inout Set<ObjectID>, isStale: Bool = false
+    ) throws(LDAPError) -> SyncState4533.State {
+        let state = try Self.state(of: message)
+        if let cookie = state.cookie { searches[number].cookie = cookie }
+        if state.state != .delete, !isComplete, let id = ObjectID(state.uuid) { present.insert(id) }
+        if isStale {
+            batch.replace([searches[number].prefix] + state.uuid)
+        } else {
+            try batch.take(message, state, prefix: searches[number].prefix)
+        }
+        return state.state
+    }
+
+    private static func state(of message: LDAPMessage) throws(LDAPError) -> SyncState4533 {
         guard let state = message.entryControls.syncState else {
             throw LDAPError.malformed("an entry without a Sync State control")
         }
-        if let cookie = state.cookie { searches[number].cookie = cookie }
-        if state.state != .delete, !isComplete, let id = ObjectID(state.uuid) { present.insert(id) }
-        try batch.take(message, state, prefix: searches[number].prefix)
+        return state
+    }
+
+    /// The place of the last message of each entry: one that has changed twice must not leave what it was in between.
+    private func lastNews() throws(LDAPError) -> [[UInt8]: Int] {
+        var last: [[UInt8]: Int] = [:]
+        for (place, message) in news.enumerated() {
+            guard let search = searches.first(where: { $0.id == message.id }) else { continue }
+            if message.kind == .entry {
+                last[[search.prefix] + (try Self.state(of: message).uuid)] = place
+            } else if message.kind == .intermediate, case .idSet(_, true, let uuids) = try message.syncInfo() {
+                for uuid in uuids { last[[search.prefix] + uuid] = place }
+            }
+        }
+        return last
     }
 
     /// Returns whether the refresh is done.
@@ -164,7 +205,7 @@ final class ContentSynchronization: DirectoryFollower {
 
     // MARK: Changes as they come
 
-    var canGoOn: Bool { persists }
+    var canGoOn: Bool { persists && searches.allSatisfy { $0.id >= 0 } }
 
     func takeNews() throws(LDAPError) -> Bool {
         while let message = try session.connection.poll(-1) {
@@ -193,10 +234,13 @@ final class ContentSynchronization: DirectoryFollower {
             session, intake, index, tag: intake.begin(source: index, changes: true), report, request.check,
             isComplete: false)
         var present: Set<ObjectID> = []
-        for message in news {
+        let last = try lastNews()
+        for (place, message) in news.enumerated() {
             guard let number = searches.firstIndex(where: { $0.id == message.id }) else { continue }
             switch message.kind {
-            case .entry: try take(message, number, batch, &present)
+            case .entry:
+                let name = [searches[number].prefix] + (try Self.state(of: message).uuid)
+                try take(message, number, batch, &present, isStale: last[name] != place)
             case .intermediate:
                 if let info = try message.syncInfo() { _ = try take(info, number, batch, &present) }
             case .reference: break

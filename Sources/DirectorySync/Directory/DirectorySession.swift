@@ -31,7 +31,8 @@ final class DirectorySession {
         } else if let context = root.defaultNamingContext, configuration.dialect == .activeDirectory {
             bases = [context]
         } else {
-            bases = root.namingContexts
+            // Another server may name them in another order.
+            bases = root.namingContexts.sorted()
         }
         guard !bases.isEmpty else {
             throw LDAPError(
@@ -84,7 +85,9 @@ final class DirectorySession {
         controls: [LDAPControl] = [], check: LDAPConnection.Check,
         _ body: (LDAPMessage) throws(LDAPError) -> Void
     ) throws(LDAPError) {
-        let isPaged = root.supportedControls.contains(LDAPControl.OID.pagedResults)
+        // libldap joins the results of servers that it follows references to, and loses the control that tells of the next page.
+        let isPaged =
+            root.supportedControls.contains(LDAPControl.OID.pagedResults) && !configuration.followsReferrals
         var extra = controls
         if !configuration.followsReferrals, root.supportedControls.contains(LDAPControl.OID.domainScope) {
             extra.append(.domainScope)
@@ -94,7 +97,12 @@ final class DirectorySession {
             let page = isPaged ? [LDAPControl.paged(size: Int32(clamping: configuration.pageSize), cookie: cookie)] : []
             let id = try connection.search(
                 base: base, scope: scope, filter: filter, attributes: attributes, controls: page + extra)
-            cookie = try receive(id, base: base, check, body).nextPage ?? []
+            let answer = try receive(id, base: base, check, body)
+            guard isPaged else { return }
+            guard let next = answer.nextPage else {
+                throw .malformed("a page without the control that tells whether another one follows")
+            }
+            cookie = next
         } while !cookie.isEmpty
     }
 
@@ -108,7 +116,13 @@ final class DirectorySession {
                 switch message.kind {
                 case .entry: try body(message)
                 case .result: return try message.success(.search)
-                case .reference, .intermediate: break
+                case .reference:
+                    // libldap hands on only those that it could not follow.
+                    guard configuration.followsReferrals else { break }
+                    throw LDAPError(
+                        .search, LDAP_REFERRAL,
+                        "a reference to another server could not be followed, so the list is not whole")
+                case .intermediate: break
                 }
             }
         } catch {

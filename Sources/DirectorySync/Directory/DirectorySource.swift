@@ -85,7 +85,13 @@ final class DirectorySource: RecipientSource {
                 report.remarks.append("what the last sync left in the state can't be understood, so all is read again")
             }
             return try withServers(request, &report) { session, report throws(LDAPError) in
-                try pull(session, request, intake, &report)
+                do throws(LDAPError) {
+                    return try pull(session, request, intake, &report)
+                } catch {
+                    // The next server may have nothing new to tell.
+                    intake.void(source: index)
+                    throw error
+                }
             }
         }
     }
@@ -104,7 +110,8 @@ final class DirectorySource: RecipientSource {
             guard let follower else { return false }
             return withoutBrokenPipeSignal {
                 do throws(LDAPError) { return try follower.takeNews() } catch {
-                    // A pull finds out what is the matter, and connects anew.
+                    // What was told may be lost with the connection: the pull begins from the state on another one.
+                    self.follower = nil
                     return true
                 }
             }

@@ -46,6 +46,12 @@ struct RelayDomainReader {
                 }
             }
         }
+        // All of them travel in the index's list of sources.
+        guard domains.count <= 10_000 else {
+            throw LDAPError(
+                .search, LDAP_SIZELIMIT_EXCEEDED,
+                "\(domains.count) relay domains are named, more than 10,000: is relay_domains_filter too wide?")
+        }
         return domains.map { RelayDomain(name: $0.key, takesAll: $0.value) }.sorted { $0.name < $1.name }
     }
 }

@@ -33,6 +33,10 @@ enum CertificateDiagnosis {
         let start = gnutls_x509_crt_get_activation_time(certificate)
         if end < now { return "it expired on \(date(end))" }
         if start > now { return "it is not valid before \(date(start)); is this machine's clock right?" }
+        if gnutls_x509_crt_check_hostname(certificate, host) == 0 {
+            let names = names(certificate)
+            return "it is for \(names.isEmpty ? "no host at all" : names.joined(separator: ", ")), not for \(host)"
+        }
         var trust: gnutls_x509_trust_list_t?
         guard gnutls_x509_trust_list_init(&trust, 0) == 0 else { return nil }
         defer { gnutls_x509_trust_list_deinit(trust, 1) }
@@ -51,10 +55,6 @@ enum CertificateDiagnosis {
         if says(GNUTLS_CERT_REVOKED) { return "it was revoked" }
         if says(GNUTLS_CERT_INSECURE_ALGORITHM) { return "it is signed with an algorithm that is no longer safe" }
         if says(GNUTLS_CERT_SIGNER_NOT_CA) { return "its issuer is not an authority" }
-        if gnutls_x509_crt_check_hostname(certificate, host) == 0 {
-            let names = names(certificate)
-            return "it is for \(names.isEmpty ? "no host at all" : names.joined(separator: ", ")), not for \(host)"
-        }
         return nil
     }
 

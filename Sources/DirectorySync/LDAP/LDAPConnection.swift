@@ -70,9 +70,16 @@ final class LDAPConnection {
     /// Whether what goes over it is hidden from the network.
     var isEncrypted: Bool { uri.scheme != .ldap || options.startTLS }
 
-    /// libldap's own files and variables are for people at a terminal: here only the configuration counts.
-    private static let environment: Void = {
+    /// libldap's own files and variables are for people at a terminal: here only the configuration counts. Before its first use.
+    static let environment: Void = {
         setenv("LDAPNOINIT", "1", 1)
+    }()
+
+    private static let tlsPackage: String = {
+        var name: UnsafeMutablePointer<CChar>?
+        ldap_get_option(nil, LDAP_OPT_X_TLS_PACKAGE, &name)
+        defer { ldap_memfree(name) }
+        return name.map { String(cString: $0) } ?? ""
     }()
 
     // MARK: Making
@@ -113,6 +120,10 @@ final class LDAPConnection {
             }
         }
         set(LDAP_OPT_X_TLS_PROTOCOL_MIN, Int32(postern_ldap_tls_1_2))
+        // GnuTLS, of which Debian's libldap is made, passes that over.
+        if Self.tlsPackage == "GnuTLS" {
+            ldap_set_option(handle, LDAP_OPT_X_TLS_CIPHER_SUITE, "NORMAL:-VERS-TLS1.0:-VERS-TLS1.1:-VERS-SSL3.0")
+        }
         var isServer: Int32 = 0
         guard ldap_set_option(handle, LDAP_OPT_X_TLS_NEWCTX, &isServer) == LDAP_SUCCESS else {
             let reason = access(authorities, R_OK) == 0 ? "it holds no certificate" : systemMessage()
@@ -251,9 +262,6 @@ final class LDAPConnection {
         return message.map { LDAPMessage(self, $0) }
     }
 
-    /// Ends a request that goes on.
-    func abandon(_ id: Int32) { ldap_abandon_ext(handle, id, nil, nil) }
-
     private func failure(_ operation: LDAPError.Operation, _ code: Int32) -> LDAPError {
         var text: UnsafeMutablePointer<CChar>?
         ldap_get_option(handle, LDAP_OPT_DIAGNOSTIC_MESSAGE, &text)
@@ -284,7 +292,8 @@ private func rebind(
     case .anonymous, .external: return LDAP_SUCCESS
     case .gssapi: return postern_ldap_sasl_bind(handle, "GSSAPI")
     case .simple(let dn, var password):
-        guard rebinding.allowsPlaintext || !String(cString: url).lowercased().hasPrefix("ldap://") else {
+        let text = String(cString: url).lowercased()
+        guard rebinding.allowsPlaintext || text.hasPrefix("ldaps://") || text.hasPrefix("ldapi://") else {
             return LDAP_CONFIDENTIALITY_REQUIRED
         }
         return password.withUnsafeMutableBytes { bytes in
