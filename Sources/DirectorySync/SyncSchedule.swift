@@ -15,6 +15,8 @@ struct SyncSchedule {
     private let interval: Duration
     /// When the next sync of everything is due though nothing has changed; at once at the start.
     private var next: ContinuousClock.Instant?
+    /// When the last sync began.
+    private var began: ContinuousClock.Instant?
     /// The files as the last sync found them, and as they were last looked at.
     private var synced: [FileStamp?] = []
     private var seen: [FileStamp?] = []
@@ -61,6 +63,7 @@ struct SyncSchedule {
     }
 
     mutating func began(_ stamps: [FileStamp?], now: ContinuousClock.Instant) {
+        began = now
         synced = stamps
         changedSince = nil
         news = []
@@ -79,7 +82,9 @@ struct SyncSchedule {
         switch result {
         case .success(let report) where report.failures.isEmpty:
             failuresInRow = 0
-            next = now + interval
+            // From beginning to beginning, so that what a sync takes doesn't add to how late a change is seen; one that takes
+            // most of the interval leaves a pause all the same.
+            next = max((began ?? now) + interval, now + interval / 4)
             watchUnsettled(now)
             return
         case .failure(let error) where error.kind == .locked:

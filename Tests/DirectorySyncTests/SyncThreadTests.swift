@@ -134,8 +134,14 @@ private final class Memory {
         schedule.began([stamp(1)], now: at(0))
         schedule.ended(success, now: at(1))
         #expect(!schedule.isDue([stamp(1)], now: at(2)))
-        #expect(!schedule.isDue([stamp(1)], now: at(300)))
-        #expect(schedule.isDue([stamp(1)], now: at(301)))
+        // From beginning to beginning.
+        #expect(!schedule.isDue([stamp(1)], now: at(299)))
+        #expect(schedule.isDue([stamp(1)], now: at(300)))
+        // One that takes long leaves a pause.
+        schedule.began([stamp(1)], now: at(300))
+        schedule.ended(success, now: at(590))
+        #expect(!schedule.isDue([stamp(1)], now: at(664)))
+        #expect(schedule.isDue([stamp(1)], now: at(665)))
     }
 
     @Test func aChangedFileMustHoldStillForALook() {
