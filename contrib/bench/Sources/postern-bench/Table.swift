@@ -57,3 +57,12 @@ enum Table {
         return String(format: "%.\(digits)f", value)
     }
 }
+
+/// A number with its thousands apart.
+func grouped(_ number: Int) -> String {
+    if number.isMultiple(of: 1_000_000), number > 0 { return "\(number / 1_000_000) M" }
+    let digits = String(number)
+    return digits.enumerated().map { index, digit in
+        (index > 0 && (digits.count - index).isMultiple(of: 3) ? "," : "") + String(digit)
+    }.joined()
+}
