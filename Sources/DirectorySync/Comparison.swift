@@ -27,6 +27,8 @@ struct Comparison {
     var added = ChangeList()
     var removed = ChangeList()
     var changed = ChangeList()
+    /// How many recipients everyone could write to, and some couldn't any more.
+    var restricted = 0
     /// The canaries that were met, by their place in sorted order.
     var canariesFound: [Bool]
     /// How many recipients of the new list a snapshot of unknown origin holds.
@@ -247,7 +249,12 @@ struct Comparer {
             switch (before, after) {
             case (nil, .some): result.added.append(key)
             case (.some, nil): result.removed.append(key)
-            case (let before?, let after?) where before != after: result.changed.append(key)
+            case (let before?, let after?) where before != after:
+                result.changed.append(key)
+                let restrictions: RecipientFlags = [.internalOnly, .disabled]
+                if before.isDisjoint(with: restrictions), !after.isDisjoint(with: restrictions) {
+                    result.restricted += 1
+                }
             default: break
             }
             guard let after else { return }

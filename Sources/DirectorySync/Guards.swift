@@ -25,6 +25,14 @@ struct Guards {
     ) -> [Refusal.Violation] {
         var found: [Refusal.Violation] = []
         shrink("all", "the list", comparison.total, mayEmpty: false, &found)
+        if comparison.restricted > allowance(of: comparison.total.before) {
+            found.append(
+                .init(
+                    rule: .maxShrink, scope: "all",
+                    text:
+                        "\(comparison.restricted) of \(recipients(comparison.total.before)) would become internal-only or "
+                        + "disabled (max_shrink allows \(percent(maxShrink)))"))
+        }
         if let foreign {
             let lost = max(0, foreign - comparison.heldByForeign)
             let tally = Comparison.Tally(before: foreign, after: comparison.listed, lost: lost)

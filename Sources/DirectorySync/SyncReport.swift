@@ -40,6 +40,8 @@ public struct SyncReport: Sendable, Codable {
     public var notes: [String] = []
     /// Why a guard refused (or, in a dry run, would refuse) this list.
     public var refusal: Refusal?
+    /// Whether a list that was refused before still is, as this sync read other sources.
+    public var refusalStands = false
 
     init(started: Date) {
         self.started = started
@@ -237,6 +239,8 @@ public struct Refusal: Sendable, Codable, Equatable {
     public var removed: Int
     /// The first ten of them.
     public var first: [String]
+    /// The sources that had been read for it; nil from an older version.
+    public var sources: [String]?
 
     /// Whether `--accept-shrink` would let this list pass: `minimum` and `canaries` are not for it to overrule.
     public var acceptable: Bool { violations.allSatisfy { $0.rule == .maxShrink } }

@@ -120,7 +120,9 @@ struct FailureMemory {
             if report.outcome == .published || report.outcome == .refreshed || !report.notes.isEmpty && last == nil {
                 events.append(.synced(report))
             }
-            if report.failures.isEmpty {
+            if report.failures.isEmpty, report.refusalStands {
+                return events
+            } else if report.failures.isEmpty {
                 if last != nil { events.append(.recovered(report)) }
                 last = nil
             } else {

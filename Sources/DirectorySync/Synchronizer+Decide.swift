@@ -9,7 +9,7 @@ extension Synchronizer {
     ///   force stays.
     func decide(
         _ state: SyncState, _ known: Knowledge, _ baseline: Baseline, _ pulls: [Pull], _ intake: EntryIntake,
-        dryRun: Bool, acceptShrink: Bool, _ report: inout SyncReport,
+        _ scope: Scope, dryRun: Bool, acceptShrink: Bool, _ report: inout SyncReport,
         _ check: @escaping () throws(SyncError) -> Void
     ) throws(SyncError) -> (decision: Decision, edited: IndexBuilder?)? {
         let gone = known.records.values.filter { record in !configuration.sources.contains { $0.name == record.name } }
@@ -25,6 +25,11 @@ extension Synchronizer {
         let nothingRead =
             known.decision.generation > 0 && gone.isEmpty
             && pulls.allSatisfy { $0.reading == .unchanged || $0.reading == .failed }
+        // Something of no interest has changed in a directory, as it does all day.
+        if nothingRead, scope.due != nil, baseline.foreign == nil, !baseline.isMissing {
+            report.refusalStands = known.decision.refusal != nil
+            return nil
+        }
         var draft = report
         let outcome: (decided: Decision?, refusal: Refusal?, edited: IndexBuilder?) = try state.transaction(
             dryRun ? .deferred : .immediate
@@ -35,11 +40,12 @@ extension Synchronizer {
                 let result = try compare(database, known, gone, baseline, pulls, intake, check)
                 comparison = result
                 self.describe(result, &draft)
-                let refusal = judge(result, gone, baseline, pulls, &draft, acceptShrink: acceptShrink)
+                let refusal = judge(result, known, gone, baseline, pulls, &draft, acceptShrink: acceptShrink)
                 if let refusal { return ((nil, refusal, nil), .rollback) }
             }
             try hook(.judged)
             if dryRun { return ((nil, nil, nil), .rollback) }
+            draft.refusalStands = known.decision.refusal.map { !scope.covers($0, configuration.sources) } ?? false
             let decided = try self.commit(comparison, database, known, gone, baseline, pulls, draft, check)
             return ((decided, nil, comparison?.edited), .commit)
         }
@@ -135,14 +141,20 @@ extension Synchronizer {
     }
 
     private func judge(
-        _ comparison: Comparison, _ gone: [SourceRecord], _ baseline: Baseline, _ pulls: [Pull],
+        _ comparison: Comparison, _ known: Knowledge, _ gone: [SourceRecord], _ baseline: Baseline, _ pulls: [Pull],
         _ report: inout SyncReport, acceptShrink: Bool
     ) -> Refusal? {
         let guards = Guards(
             maxShrink: configuration.maxShrink, minimum: configuration.minimum, canaries: canaries)
-        let found = guards.violations(
-            comparison, sources: configuration.sources.map(\.name) + gone.map(\.name), configured: sources.count,
-            read: pulls.map { $0.reading == .full || $0.reading == .changes }, foreign: baseline.foreign?.info.entries)
+        let lost = known.domainsLost.map {
+            Refusal.Violation(rule: .maxShrink, scope: "relay domain \($0.domain)", text: $0.text)
+        }
+        let found =
+            lost
+            + guards.violations(
+                comparison, sources: configuration.sources.map(\.name) + gone.map(\.name), configured: sources.count,
+                read: pulls.map { $0.reading == .full || $0.reading == .changes },
+                foreign: baseline.foreign?.info.entries)
         let standing = acceptShrink ? found.filter { $0.rule != .maxShrink } : found
         if standing.isEmpty {
             report.notes += found.map { "accepted: " + $0.text }
@@ -150,7 +162,11 @@ extension Synchronizer {
         }
         return Refusal(
             time: report.started, violations: standing, removed: comparison.removed.count,
-            first: Array(comparison.removed.addresses.prefix(10)))
+            first: Array(comparison.removed.addresses.prefix(10)),
+            sources: configuration.sources.indices.filter {
+                pulls[$0].reading == .full || pulls[$0].reading == .changes
+            }
+            .map { configuration.sources[$0].name })
     }
 
     private func refuse(
@@ -196,7 +212,8 @@ extension Synchronizer {
         try SyncState.store(failures: Self.failures(report), at: report.started, database)
         let created = Date(milliseconds: (pulls.map(\.asOf).min() ?? report.started).milliseconds)
         var decision = known.decision
-        decision.refusal = nil
+        // A sync of other sources says nothing of the list that was refused.
+        if !report.refusalStands { decision.refusal = nil }
         let sourcesChanged = try baseline.sources != indexSources(database)
         guard
             comparison?.changesRecipients == true || baseline.foreign != nil || baseline.isMissing || sourcesChanged

@@ -14,6 +14,8 @@ struct Knowledge {
     private(set) var relay: DomainSet
     /// The relay domains that each source of the configuration names; nil for one that isn't asked for any.
     private(set) var domainsOfSources: [[RelayDomain]?] = []
+    /// Why a source that has never named its relay domains doesn't now, by place.
+    var unnamed: [Int: SyncError] = [:]
     private let configuration: SyncConfiguration
     private let canaries: [String]
 
@@ -49,8 +51,28 @@ struct Knowledge {
         relay = DomainSet(configuration.relayDomains.union(named).union(before), subdomains: configuration.subdomains)
     }
 
+    private var takingAll: Set<String> {
+        Set(domainsOfSources.flatMap { $0 ?? [] }.filter(\.takesAll).map(\.name))
+    }
+
     /// The domains that sources name.
     private var named: Set<String> { Set(domainsOfSources.flatMap { $0 ?? [] }.map(\.name)) }
+
+    /// What sources that are still configured have named before and name no more, or name as one whose every recipient must be
+    /// listed where it took all: a clause each.
+    var domainsLost: [(domain: String, text: String)] {
+        zip(configuration.sources, domainsOfSources).flatMap { source, now -> [(domain: String, text: String)] in
+            (records[source.name]?.domains ?? []).compactMap { before in
+                let named = "relay domain \(before.name), which source \"\(source.name)\" named,"
+                guard let after = (now ?? []).first(where: { $0.name == before.name }) else {
+                    let isKept = configuration.relayDomains.contains(before.name) || self.named.contains(before.name)
+                    return isKept ? nil : (before.name, named + " would be one no more")
+                }
+                return before.takesAll && !after.takesAll
+                    ? (before.name, named + " would accept listed recipients only, where it accepted all") : nil
+            }
+        }
+    }
 
     /// What each source may list.
     var filters: [DomainFilter] {
@@ -79,7 +101,8 @@ struct Knowledge {
         encoder.outputFormatting = .sortedKeys
         let parts = Parts(
             source: source.kind, domains: source.domains?.sorted(),
-            relay: configuration.relayDomains.union(named).sorted(), subdomains: configuration.subdomains,
+            relay: configuration.relayDomains.union(named).union(takingAll.map { $0 + " *" }).sorted(),
+            subdomains: configuration.subdomains,
             canaries: canaries, minimum: configuration.minimum)
         let text = (try? encoder.encode(parts)) ?? Data()
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
@@ -89,10 +112,11 @@ struct Knowledge {
 }
 
 extension Synchronizer {
-    /// Asks the sources that are due for the relay domains that they name; the others, and those that don't answer now (which their
-    /// pull will tell), name what they named before.
+    /// Asks the sources that are due for the relay domains that they name; the others, and those that don't answer now, name what
+    /// they named before. One that has never answered can't be pulled: all that it lists would count as foreign.
     func nameDomains(
-        _ known: inout Knowledge, _ scope: Scope, _ check: @escaping () throws(SyncError) -> Void
+        _ known: inout Knowledge, _ scope: Scope, _ report: inout SyncReport,
+        _ check: @escaping () throws(SyncError) -> Void
     ) throws(SyncError) {
         var domains: [[RelayDomain]?] = []
         for (place, source) in sources.enumerated() {
@@ -106,6 +130,11 @@ extension Synchronizer {
             } catch {
                 if error.kind == .cancelled { throw error }
                 domains.append(before)
+                if before == nil {
+                    known.unnamed[place] = error
+                } else {
+                    report.notes.append("the relay domains that were named before stay: \(error)")
+                }
             }
         }
         known.name(domains)
@@ -129,6 +158,8 @@ extension Synchronizer {
                     result.failure = known.failures[source.configuration.name]?.text
                     pull = Pull(
                         reading: result.failure == nil ? .unchanged : .failed, asOf: record.asOf, cursor: record.cursor)
+                } else if let error = known.unnamed[place] {
+                    throw error
                 } else {
                     pull = try source.pull(
                         PullRequest(

@@ -115,6 +115,12 @@ public final class Synchronizer: Sendable {
 
         func isDue(_ place: Int) -> Bool { due?.contains(place) ?? true }
 
+        /// Whether all sources are read again whose list was refused.
+        func covers(_ refusal: Refusal, _ sources: [SourceConfiguration]) -> Bool {
+            guard let due, let names = refusal.sources else { return due == nil }
+            return sources.indices.allSatisfy { due.contains($0) || !names.contains(sources[$0].name) }
+        }
+
         /// The domains of a source change seldom: they are asked for when all is read, not at every change.
         func asksForDomains(_ place: Int) -> Bool { due == nil || readsAll && isDue(place) }
     }
@@ -126,12 +132,13 @@ public final class Synchronizer: Sendable {
         dryRun: Bool, acceptShrink: Bool, scope: Scope = Scope(), check: @escaping () throws(SyncError) -> Void
     ) throws(SyncError) -> SyncReport {
         var report = try runOnce(dryRun: dryRun, acceptShrink: acceptShrink, scope: scope, check: check)
-        guard !dryRun, !scope.readsAll else { return report }
+        guard !dryRun, !scope.readsAll, scope.due == nil else { return report }
         let late = try reconciliationsDue().subtracting(
             report.sources.indices.filter { report.sources[$0].failure != nil || report.sources[$0].reading == .full })
         guard !late.isEmpty else { return report }
+        // What a person has accepted was the list before this one.
         let second = try runOnce(
-            dryRun: false, acceptShrink: acceptShrink,
+            dryRun: false, acceptShrink: false,
             scope: Scope(due: late, isStaying: scope.isStaying, readsAll: true), check: check)
         report.append(reconciliation: second, of: late.sorted().map { sources[$0].configuration.name })
         return report
@@ -181,7 +188,7 @@ public final class Synchronizer: Sendable {
         var known = try Knowledge(state, configuration, canaries: canaries)
         let baseline = try baseline(state, &known, dryRun: dryRun, &report)
         try hook(.opened)
-        try nameDomains(&known, scope, check)
+        try nameDomains(&known, scope, &report, check)
         let intake = EntryIntake(folder: folder(of: configuration.statePath), filters: known.filters)
         let pulls: [Pull]
         do throws(SyncError) {
@@ -192,7 +199,7 @@ public final class Synchronizer: Sendable {
         }
         try hook(.pulled)
         let decided = try decide(
-            state, known, baseline, pulls, intake, dryRun: dryRun, acceptShrink: acceptShrink, &report, check)
+            state, known, baseline, pulls, intake, scope, dryRun: dryRun, acceptShrink: acceptShrink, &report, check)
         guard !dryRun, let decided else { return }
         try hook(.committed)
         try publish(state, decided.decision, edited: decided.edited)

@@ -180,8 +180,11 @@ final class FilterSession: MilterSession {
             guard case .success(let address) = recipient else {
                 return template.render(into: rest, recipient: path, domain: .none, client: client)
             }
+            // A comment in the path may hold what is no text though the address is.
+            let isUTF8 =
+                takesUTF8 && (path.allSatisfy { $0 < 0x80 } || String(validating: path, as: UTF8.self) != nil)
             return address.withDomain {
-                template.render(into: rest, recipient: path, domain: $0, client: client, utf8: takesUTF8)
+                template.render(into: rest, recipient: path, domain: $0, client: client, utf8: isUTF8)
             }
         }
         return (start, start + length)

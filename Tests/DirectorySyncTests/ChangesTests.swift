@@ -199,6 +199,77 @@ import Testing
         #expect(try folder.snapshot().info.sources[0].relayDomains == [])
     }
 
+    @Test func aRelayDomainWithoutRecipientsIsGuardedToo() throws {
+        sources[0].set(1, .init(addresses: ["a@example.com"]))
+        sources[1].set(1, .init(addresses: ["b@example.com"]))
+        sources[0].names([.init(name: "relay.example", takesAll: true)])
+        let synchronizer = try synchronizer { $0.maxShrink = 0.1 }
+        _ = try synchronizer.run()
+        for domains in [[], [RelayDomain(name: "relay.example", takesAll: false)]] {
+            sources[0].names(domains)
+            let error = try #require(syncError { try synchronizer.run() })
+            #expect(error.report?.refusal?.violations.map(\.scope) == ["relay domain relay.example"])
+            #expect(
+                try folder.snapshot().info.sources[0].relayDomains == [.init(name: "relay.example", takesAll: true)])
+        }
+        _ = try synchronizer.run(acceptShrink: true)
+        #expect(try folder.snapshot().info.sources[0].relayDomains == [.init(name: "relay.example", takesAll: false)])
+        // One that another source names as well goes on.
+        sources[1].names([.init(name: "relay.example", takesAll: false)])
+        _ = try synchronizer.run()
+        sources[0].names([])
+        _ = try synchronizer.run()
+        #expect(try folder.snapshot().info.sources.map(\.relayDomains.count) == [0, 1])
+    }
+
+    @Test func recipientsThatBecomeRestrictedCountAsLost() throws {
+        for number in 0..<20 { sources[0].set(UInt8(number), .init(addresses: ["a\(number)@example.com"])) }
+        sources[1].set(1, .init(addresses: ["b@example.com"]))
+        let synchronizer = try synchronizer { $0.maxShrink = 0.1 }
+        _ = try synchronizer.run()
+        for number in 0..<2 {
+            sources[0].set(UInt8(number), .init(addresses: ["a\(number)@example.com"], flags: .internalOnly))
+        }
+        #expect(try synchronizer.run().changed.count == 2)
+        for number in 2..<20 {
+            sources[0].set(UInt8(number), .init(addresses: ["a\(number)@example.com"], flags: .internalOnly))
+        }
+        let error = try #require(syncError { try synchronizer.run() })
+        #expect(error.description.contains("18 of 21 recipients would become internal-only or disabled"))
+        #expect(try folder.snapshot().lookup("a5@example.com") == [])
+        #expect(try synchronizer.run(acceptShrink: true).changed.count == 18)
+        // To be open again is no loss.
+        for number in 0..<20 { sources[0].set(UInt8(number), .init(addresses: ["a\(number)@example.com"])) }
+        #expect(try synchronizer.run().changed.count == 20)
+    }
+
+    @Test func aSyncOfOtherSourcesDoesntEndARefusal() throws {
+        sources[0].set(1, .init(addresses: Set((0..<20).map { "a\($0)@example.com" })))
+        sources[1].set(1, .init(addresses: ["b@example.com"]))
+        let synchronizer = try synchronizer { $0.maxShrink = 0.1 }
+        func news(_ place: Int) throws -> SyncReport {
+            try synchronizer.run(dryRun: false, acceptShrink: false, scope: .init(due: [place])) {
+                () throws(SyncError) in
+            }
+        }
+        var memory = FailureMemory()
+        _ = try synchronizer.run()
+        sources[0].set(1, .init(addresses: ["a0@example.com"]))
+        let error = try #require(syncError { try news(0) })
+        #expect(memory.events(after: .failure(error)).count == 1)
+        sources[1].set(2, .init(addresses: ["c@example.com"]))
+        let other = try news(1)
+        #expect(other.outcome == .published && other.refusalStands)
+        #expect(syncStatus(state: folder("state.sqlite"))?.refusal != nil)
+        for event in memory.events(after: .success(other)) {
+            if case .recovered = event { Issue.record("a sync of another source is told as the end of the refusal") }
+        }
+        #expect(try news(1).refusalStands, "nothing has changed there")
+        sources[0].set(1, .init(addresses: Set((0..<20).map { "a\($0)@example.com" })))
+        #expect(try !news(0).refusalStands)
+        #expect(syncStatus(state: folder("state.sqlite"))?.refusal == nil)
+    }
+
     @Test func onlyWhatIsDueIsRead() throws {
         sources[0].set(1, .init(addresses: ["a@example.com"]))
         sources[1].set(1, .init(addresses: ["b@example.com"]))

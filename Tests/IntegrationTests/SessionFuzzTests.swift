@@ -23,12 +23,13 @@ extension FilterAlone {
             return try #require(status.firstMatch(of: /VmRSS:\s+(\d+)/).flatMap { Int($0.1) })
         }
 
-        /// Whether a reply is one that an MTA can pass on: codes that agree, and one line of printable ASCII.
+        /// Whether a reply is one that an MTA can pass on: codes that agree, and one printable line, of ASCII or, for a client that
+        /// has said SMTPUTF8, in UTF-8.
         private static func isSound(_ packet: MTAConnection.Packet) -> Bool {
             guard packet.command == "y" else { return "Ocrta".contains(packet.command) }
-            guard packet.data.last == 0, !packet.data.dropLast().contains(where: { $0 < 0x20 || $0 > 0x7e }) else {
-                return false
-            }
+            guard packet.data.last == 0, !packet.data.dropLast().contains(where: { $0 < 0x20 || $0 == 0x7f }),
+                String(validating: packet.data.dropLast(), as: UTF8.self) != nil
+            else { return false }
             return packet.text.wholeMatch(of: /([45])\d\d ([45])\.\d{1,3}\.\d{1,3} .+/).map { $0.1 == $0.2 } == true
         }
 

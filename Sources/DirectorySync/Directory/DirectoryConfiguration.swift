@@ -143,17 +143,24 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
         self.bases = bases
         switch dialect {
         case .activeDirectory:
-            // Users with their mailboxes (also shared ones, rooms and equipment), groups, dynamic groups, contacts, public folders.
-            filter =
-                "(&(proxyAddresses=*)(|(objectClass=user)(objectClass=group)(objectClass=contact)"
-                + "(objectClass=publicFolder)(objectClass=msExchDynamicDistributionList)))"
             attributes = ["proxyAddresses"]
             internalOnly = Condition("msExchRequireAuthToSendTo")
             disabled = Condition("userAccountControl&2")
-        case .openLDAP, .generic:
-            filter = "(|(mail=*)(mailLocalAddress=*)(mailAlternateAddress=*))"
-            attributes = ["mail", "mailLocalAddress", "mailAlternateAddress"]
+        case .openLDAP, .generic: attributes = ["mail", "mailLocalAddress", "mailAlternateAddress"]
         }
+        filter = ""
+        useOwnFilter()
+    }
+
+    /// Has those entries looked at that have one of the attributes: in Active Directory users with their mailboxes (also shared ones,
+    /// rooms and equipment), groups, dynamic groups, contacts and public folders; elsewhere all.
+    public mutating func useOwnFilter() {
+        let present = LDAPFilter.any(attributes.map { "(\($0.prefix { $0 != ";" })=*)" })
+        filter =
+            dialect == .activeDirectory
+            ? "(&\(present)(|(objectClass=user)(objectClass=group)(objectClass=contact)(objectClass=publicFolder)"
+                + "(objectClass=msExchDynamicDistributionList)))"
+            : present
     }
 
     /// The filter with what it leaves out.

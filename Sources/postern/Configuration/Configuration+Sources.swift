@@ -137,14 +137,15 @@ extension ConfigurationReader {
         }
         directory.bases = names("bases")
         directory.excludedBases = names("exclude_bases")
-        if let text = filter(table, "filter") { directory.filter = text }
         directory.excludedFilter = filter(table, "exclude_filter")
         if let texts = table.strings("attributes") {
             if texts.isEmpty { table.fault("attributes", "names no attribute; accepted: such as [\"mail\"]") }
             directory.attributes = texts.enumerated().compactMap { index, text in
                 attribute(table, "attributes[\(index)]", text)
             }
+            if !directory.attributes.isEmpty { directory.useOwnFilter() }
         }
+        if let text = filter(table, "filter") { directory.filter = text }
     }
 
     private func filter(_ table: ConfigurationTable, _ key: String) -> String? {
