@@ -73,6 +73,10 @@ final class LDAPConnection {
     /// libldap's own files and variables are for people at a terminal: here only the configuration counts. Before its first use.
     static let environment: Void = {
         setenv("LDAPNOINIT", "1", 1)
+        // It looks at that when it is first asked for anything; programs that are started later mustn't.
+        var level: Int32 = 0
+        ldap_get_option(nil, LDAP_OPT_DEBUG_LEVEL, &level)
+        unsetenv("LDAPNOINIT")
     }()
 
     private static let tlsPackage: String = {

@@ -17,7 +17,7 @@ extension Directories {
             let authority = try TestAuthority(in: workspace)
             var options = SlapdOptions()
             options.contentSync = .on(sessionLog: 1_000)
-            options.people = 30
+            options.people = 60
             options.certificate = try authority.issue()
             slapd = try SlapdInstance(in: workspace, options)
             proxy = try FaultProxy(to: slapd.port)
