@@ -116,13 +116,7 @@ final class DirectorySession {
                 switch message.kind {
                 case .entry: try body(message)
                 case .result: return try message.success(.search)
-                case .reference:
-                    // libldap hands on only those that it could not follow.
-                    guard configuration.followsReferrals else { break }
-                    throw LDAPError(
-                        .search, LDAP_REFERRAL,
-                        "a reference to another server could not be followed, so the list is not whole")
-                case .intermediate: break
+                case .reference, .intermediate: break
                 }
             }
         } catch {
