@@ -56,27 +56,33 @@ extension FilterAlone {
                 $0.values["harvest.tarpit_limit"] = "20"
             }
             let held = try (0..<20).map { _ in try filter.connection() }
-            for connection in held { connection.send("R", ["<nobody@example.com>"]) }
             let others = try (0..<20).map { _ in try filter.connection() }
+            // Each that is held has a thread of libmilter's to itself. Nobody can be held for longer than 8 s, which a busy
+            // machine may take to look: then they ask again.
+            var areHeld = false
+            for _ in 0..<10 where !areHeld {
+                for connection in held { connection.send("R", ["<nobody@example.com>"]) }
+                areHeld = try eventually(within: 5) { try threads(of: filter.postern.pid) > 20 }
+                if !areHeld {
+                    for connection in held { #expect(connection.receive()?.text.hasPrefix("550") == true) }
+                }
+            }
+            #expect(areHeld)
             // Those that are listed, foreign or asked for by trusted clients don't wait.
             for connection in others {
                 #expect(try connection.answer("anna@example.com") == "250")
                 #expect(try connection.answer("nobody@example.info") == "554")
             }
             #expect(try filter.answer("nobody@example.com", from: "127.0.0.1") == "550")
-            // Each has a thread of libmilter's to itself.
-            let status = "/proc/\(filter.postern.pid)/status"
-            let areHeld = try eventually(within: 30) {
-                try String(contentsOfFile: status, encoding: .utf8).firstMatch(of: /Threads:\s+(\d+)/).flatMap {
-                    Int($0.1)
-                } ?? 0
-                    > 20
-            }
-            #expect(areHeld)
             filter.postern.signal(SIGTERM)
             for connection in held { #expect(connection.receive()?.text.hasPrefix("550") == true) }
             #expect(filter.postern.ending() == .exited(0))
             #expect(!filter.postern.messages.contains("still in judgement"))
+        }
+
+        private func threads(of process: Int32) throws -> Int {
+            let status = try String(contentsOfFile: "/proc/\(process)/status", encoding: .utf8)
+            return status.firstMatch(of: /Threads:\s+(\d+)/).flatMap { Int($0.1) } ?? 0
         }
     }
 }
