@@ -64,6 +64,14 @@ public struct RejectionReport: Codable, Sendable, Equatable {
         public var count: Int
     }
 
+    /// The network of clients that were refused recipients.
+    public struct Network: Codable, Sendable, Equatable {
+        /// `192.0.2.0/24` or `2001:db8::/64`.
+        public var network: String
+        /// How often.
+        public var count: Int
+    }
+
     /// A reverse-path.
     public struct Sender: Codable, Sendable, Equatable {
         /// Empty for `<>`.
@@ -88,6 +96,8 @@ public struct RejectionReport: Codable, Sendable, Equatable {
         public var domains: [Domain] = []
         /// Clients.
         public var clients: [Client] = []
+        /// Client networks: /24 of IPv4, /64 of IPv6.
+        public var networks: [Network] = []
         /// Reverse-paths.
         public var senders: [Sender] = []
         /// HELO names.
@@ -102,11 +112,42 @@ public struct RejectionReport: Codable, Sendable, Equatable {
     public var byReason: [String: Int]
     /// The top lists.
     public var top: Top
+    /// The version of this document's form: fields may be added within one, none renamed or removed.
+    public var schema = 1
+    /// What the report was cut down to.
+    public var cut = Cut()
+    /// The period of the same length just before; nil where the log doesn't reach back that far.
+    public var previous: Previous?
+    /// How the period went, step by step, without gaps.
+    public var trend = Trend()
+    /// The refusals by the key that was asked for; nil where none was.
+    public var table: Table?
+    /// Refused recipients that are one or two slips away from a listed one, most frequent first.
+    public var nearMisses: [NearMiss] = []
+    /// Recipients that were refused as unknown and are listed now, most frequent first.
+    public var listedNow: [ListedNow] = []
+    /// Client networks that guessed recipients, most recipients first.
+    public var harvests: [Harvest] = []
+    /// Senders that look like people who write to somebody who left, most days first.
+    public var correspondents: [Correspondent] = []
+    /// What observe mode let pass, by reason.
+    public var observed: [String: Int] = [:]
+    /// What the MTA refused by itself, by its reply, most frequent first.
+    public var mtaReplies: [MTAReply] = []
+    /// How the list of recipients did; nil where there is neither an index nor a sync.
+    public var sync: SyncHealth?
+    /// What a postmaster should look at, most pressing first: made from all the rest.
+    public var findings: [Finding] = []
 
     enum CodingKeys: String, CodingKey {
-        case period, totals
+        case schema, period, cut, totals, previous, findings
         case byReason = "by_reason"
-        case top
+        case trend, top, table
+        case nearMisses = "near_misses"
+        case listedNow = "listed_now"
+        case harvests, correspondents, observed
+        case mtaReplies = "mta_replies"
+        case sync
     }
 
     /// By reason, most frequent first, equals in alphabetical order.
