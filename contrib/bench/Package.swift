@@ -14,8 +14,18 @@ let package = Package(
     targets: [
         .executableTarget(
             name: "postern-bench", dependencies: ["CCDB", "CLMDB", "RecipientIndex"], swiftSettings: settings),
-        // A link to Postern's own: the module isn't among its products.
+        // Postern's own filter with nowhere to log to.
+        .executableTarget(
+            name: "unlogged-filter", dependencies: ["MailAddress", "Milter", "RecipientFilter", "RecipientIndex"],
+            swiftSettings: settings),
+        // Links to Postern's own: these modules aren't among its products.
         .target(name: "RecipientIndex", swiftSettings: settings),
+        .target(
+            name: "RecipientFilter", dependencies: ["MailAddress", "Milter", "RecipientIndex"], swiftSettings: settings),
+        .target(name: "MailAddress", dependencies: ["CIDN2"], swiftSettings: settings),
+        .target(name: "Milter", dependencies: ["CMilter"], swiftSettings: settings),
+        .systemLibrary(name: "CMilter", pkgConfig: "milter", providers: [.apt(["libmilter-dev"])]),
+        .systemLibrary(name: "CIDN2", pkgConfig: "libidn2", providers: [.apt(["libidn2-dev"])]),
         .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
         .systemLibrary(name: "CCDB", pkgConfig: "libcdb", providers: [.apt(["libcdb-dev"])]),
         // What a filter that decides nothing costs, on the same libmilter.

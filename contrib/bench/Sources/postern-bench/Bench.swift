@@ -18,6 +18,10 @@ import Glibc
         ("socket", { try FilterRows(plan: $0).socket() }),
         ("postfix", { try FilterRows(plan: $0).postfix() }),
         ("lookup", { try LookupRows(plan: $0).measure() }),
+        ("sendmail", { try FilterRows(plan: $0).sendmail() }),
+        ("scaling", { try ScalingRows(plan: $0).measure() }),
+        ("flood", { try FloodRows(plan: $0).measure() }),
+        ("memory", { try MemoryRows(plan: $0).measure() }),
         ("batch", { try FilterRows(plan: $0).batch() }),
     ]
 
@@ -123,7 +127,7 @@ private struct Options {
             let word = rest.removeFirst()
             switch word {
             case "--quick": isQuick = true
-            case "--postern", "--noop-filter", "--rounds", "--json":
+            case "--postern", "--noop-filter", "--unlogged-filter", "--sendmail", "--rounds", "--json":
                 guard !rest.isEmpty else { throw Failure("\(word) needs a value") }
                 values[word] = rest.removeFirst()
             default:
@@ -133,10 +137,13 @@ private struct Options {
                 rows.insert(word)
             }
         }
-        guard let postern = values["--postern"], let noopFilter = values["--noop-filter"] else {
-            throw Failure("--postern and --noop-filter say where the programs are")
+        guard let postern = values["--postern"], let noopFilter = values["--noop-filter"],
+            let unloggedFilter = values["--unlogged-filter"], let sendmail = values["--sendmail"]
+        else {
+            throw Failure("--postern, --noop-filter, --unlogged-filter and --sendmail say where the programs are")
         }
-        plan = Plan(postern: postern, noopFilter: noopFilter)
+        plan = Plan(
+            postern: postern, noopFilter: noopFilter, unloggedFilter: unloggedFilter, sendmail: sendmail)
         plan.rows = rows
         plan.isQuick = isQuick
         plan.rounds = isQuick ? 1 : 5

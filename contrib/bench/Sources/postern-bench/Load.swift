@@ -30,6 +30,15 @@ struct Load {
     let connections: Int
     let seconds: Double
 
+    /// Does the same on several threads at once.
+    static func each(_ threads: Int, _ body: @escaping @Sendable (_ number: Int) throws -> Void) throws {
+        let failure = Mutex<Failure?>(nil)
+        DispatchQueue.concurrentPerform(iterations: threads) { number in
+            do { try body(number) } catch { failure.withLock { $0 = Failure("\(error)") } }
+        }
+        if let failure = failure.withLock({ $0 }) { throw failure }
+    }
+
     /// - Parameter connect: makes a connection, on its thread; what it returns asks the next question there and waits for
     ///   the answer. All connections are there before the first question.
     func run(_ connect: @escaping @Sendable (_ number: Int) throws -> (() throws -> Void)) throws -> Outcome {

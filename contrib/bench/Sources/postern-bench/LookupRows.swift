@@ -10,38 +10,21 @@ struct LookupRows {
     private var recipients: Int { plan.scaled(10_000_000, quick: 100_000) }
     private var lookups: Int { plan.scaled(2_000_000, quick: 100_000) }
 
-    /// The addresses, all of one length, in the order of their numbers.
-    private struct Key {
-        private var bytes = Array("person00000000@example.com".utf8)
-
-        /// Calls `body` with the address of a number below a hundred million.
-        mutating func with<R>(_ number: Int, _ body: (UnsafeMutableBufferPointer<UInt8>) throws -> R) rethrows -> R {
-            try bytes.withUnsafeMutableBufferPointer { bytes in
-                var rest = number
-                for place in stride(from: 13, through: 6, by: -1) {
-                    bytes[place] = UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10)
-                    rest /= 10
-                }
-                return try body(bytes)
-            }
-        }
-    }
-
     func measure() throws -> [Row] {
         let folder = try Scratch.folder("lookups")
         Progress.say("  three files of \(grouped(recipients)) recipients")
         let began = ContinuousClock.now
-        try build("\(folder)/postern.index")
+        try Addresses.build("\(folder)/postern.index", recipients)
         let seconds = (ContinuousClock.now - began) / .seconds(1)
         let index = try IndexSnapshot(path: "\(folder)/postern.index")
         let lmdb = try LMDB("\(folder)/lmdb")
-        var key = Key()
+        var key = Addresses()
         try lmdb.fill(recipients) { key.with($0, $1) }
         let cdb = try ConstantDatabase("\(folder)/cdb")
         try cdb.fill(recipients) { key.with($0, $1) }
 
         func time(_ has: (UnsafeMutableBufferPointer<UInt8>) -> Bool) throws -> Double {
-            var key = Key()
+            var key = Addresses()
             // Another sequence of numbers would be as good; each side has the same.
             var state: UInt64 = 88_172_645_463_325_252
             var found = 0
@@ -81,14 +64,6 @@ struct LookupRows {
                 goal: .atMost(12)),
             try Row(section, "building the index", .seconds, [seconds], goal: .atMost(10)),
         ]
-    }
-
-    private func build(_ path: String) throws {
-        var builder = IndexBuilder()
-        builder.reserve(recipients)
-        var key = Key()
-        for number in 0..<recipients { key.with(number) { builder.add(UnsafeBufferPointer($0)) } }
-        _ = try builder.publish(to: path, created: Date(), generation: 1, sources: [])
     }
 }
 

@@ -11,6 +11,8 @@ final class MilterConnection {
 
     private let descriptor: Int32
     private var buffer = [UInt8](repeating: 0, count: 4_096)
+    /// What of the buffer has come and wasn't taken yet.
+    private var unread = 0..<0
 
     /// Connects, negotiates, and goes as far as MAIL.
     init(port: UInt16) throws {
@@ -47,10 +49,12 @@ final class MilterConnection {
         return packet("D", Array(macros.utf8)) + packet("R", Array("<\(recipient)>\0".utf8))
     }
 
-    /// Sends a question and returns the first letter of the answer: `c` to continue, `y` for a reply.
-    func ask(_ question: [UInt8]) throws -> UInt8 {
-        try send(question)
-        return try receive().command
+    /// Sends questions and reads as many answers, whose first letter must be the one given: `c` to continue, `y` for a reply.
+    func ask(_ questions: [UInt8], answers: Int, each letter: UInt8) throws {
+        try send(questions)
+        for _ in 0..<answers {
+            guard try receive().command == letter else { throw Failure("a recipient was answered otherwise") }
+        }
     }
 
     private func step(_ command: Character, _ macros: [String], _ data: [UInt8], isAnswered: Bool) throws {
@@ -73,19 +77,34 @@ final class MilterConnection {
         }
     }
 
-    /// One packet; nothing is sent here before the last answer has come, so no more than one is under way.
+    /// One packet.
     private func receive() throws -> (command: UInt8, data: ArraySlice<UInt8>) {
-        var have = 0
         var need = 5
-        while have < need {
-            let count = buffer.withUnsafeMutableBytes {
-                recv(descriptor, $0.baseAddress?.advanced(by: have), $0.count - have, 0)
+        while true {
+            if unread.count >= 4 {
+                need = 4 + buffer[unread.prefix(4)].reduce(0) { $0 << 8 | Int($1) }
+                guard need >= 5, need <= buffer.count else { throw Failure("the filter sends what is no packet") }
             }
-            guard count > 0 else { throw Failure("the filter has closed the connection, or doesn't answer") }
-            have += count
-            if have >= 4 { need = 4 + buffer[..<4].reduce(0) { $0 << 8 | Int($1) } }
-            guard need >= 5, need <= buffer.count else { throw Failure("the filter sends what is no packet") }
+            if unread.count >= need { break }
+            try readMore()
         }
-        return (buffer[4], buffer[5..<have])
+        let packet = unread.prefix(need)
+        unread = unread.dropFirst(need)
+        return (buffer[packet.startIndex + 4], buffer[packet.dropFirst(5)])
+    }
+
+    private func readMore() throws {
+        if unread.isEmpty {
+            unread = 0..<0
+        } else if unread.upperBound == buffer.count {
+            buffer.replaceSubrange(0..<unread.count, with: Array(buffer[unread]))
+            unread = 0..<unread.count
+        }
+        let end = unread.upperBound
+        let count = buffer.withUnsafeMutableBytes {
+            recv(descriptor, $0.baseAddress?.advanced(by: end), $0.count - end, 0)
+        }
+        guard count > 0 else { throw Failure("the filter has closed the connection, or doesn't answer") }
+        unread = unread.lowerBound..<end + count
     }
 }

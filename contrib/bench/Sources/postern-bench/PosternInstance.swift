@@ -6,19 +6,29 @@ final class PosternInstance {
     let folder: String
     let port: UInt16
     private let program: String
+    private let socket: String?
+    private let wrapper: [String]
     private var child: Child?
 
     /// - Parameters:
     ///   - sources: the tables of the configuration's sources.
     ///   - settings: lines at the end of `[sync]`.
-    init(_ plan: Plan, sources: String, settings: String = "") throws {
+    ///   - socket: a unix socket's path, in place of a port.
+    ///   - processors: the numbers of those that it may run on, as taskset(1) takes them; nil for all.
+    init(
+        _ plan: Plan, sources: String, settings: String = "", name: String = "postern", socket: String? = nil,
+        processors: String? = nil
+    ) throws {
         program = plan.postern
+        wrapper = processors.map { ["/usr/bin/taskset", "-c", $0] } ?? []
         port = try Ports.unused()
-        folder = try Scratch.folder("postern", mode: 0o700)
+        self.socket = socket
+        folder = try Scratch.folder(name, mode: 0o700)
         try Scratch.write(
             """
             [milter]
-            socket = "inet:\(port)@127.0.0.1"
+            socket = "\(socket.map { "unix:\($0)" } ?? "inet:\(port)@127.0.0.1")"
+            socket_mode = "0666"
             [relay]
             domains = ["example.com"]
             trusted_networks = []
@@ -70,17 +80,61 @@ final class PosternInstance {
 
     /// Starts `postern serve` and waits until it listens.
     func serve() throws {
+        let words = wrapper + [program, "serve", "--config", "\(folder)/postern.toml"]
         let child = try Child(
-            program, ["serve", "--config", "\(folder)/postern.toml"], output: "\(folder)/log", error: "\(folder)/log",
-            isDaemon: true)
+            words[0], Array(words.dropFirst()), output: "\(folder)/log", error: "\(folder)/log", isDaemon: true)
         self.child = child
-        let port = port
-        guard eventually(within: 30, { Ports.answers(port) || !child.isRunning }), child.isRunning else {
+        guard eventually(within: 30, { isServing || !child.isRunning }), child.isRunning else {
             throw Failure("postern serve doesn't listen:\n\(log)")
         }
     }
 
+    /// Seconds from the start of `postern serve` until it takes a connection; ends it then.
+    func timeToListen() throws -> Double {
+        let child = try Child(
+            program, ["serve", "--config", "\(folder)/postern.toml"], output: "\(folder)/log", error: "\(folder)/log")
+        let began = ContinuousClock.now
+        let port = port
+        let listens = eventually(within: 30, every: 500) { Ports.answers(port) || !child.isRunning }
+        let seconds = (ContinuousClock.now - began) / .seconds(1)
+        guard listens, child.isRunning else { throw Failure("postern serve doesn't listen:\n\(log)") }
+        child.end()
+        return seconds
+    }
+
+    private var isServing: Bool {
+        socket.map(Ports.exists) ?? Ports.answers(port)
+    }
+
+    /// The figures of `postern report`, after the filter has ended.
+    func report() throws -> Report {
+        let file = Scratch.path("report.json")
+        unlink(file)
+        try Child.run(
+            program, ["report", "--format", "json", "--config", "\(folder)/postern.toml"], output: file)
+        return try JSONDecoder().decode(Report.self, from: Data(contentsOf: URL(fileURLWithPath: file)))
+    }
+
+    /// Of the report what is looked at here.
+    struct Report: Decodable {
+        struct Totals: Decodable {
+            let refused: Int
+            let thinned: Int
+        }
+        let totals: Totals
+    }
+
     var log: String { Scratch.tail(of: "\(folder)/log") }
+
+    /// The most octets of its own that `postern serve` has had resident, as far as the kernel tells: files count as they are now.
+    func peakAnonymous() throws -> Double {
+        let text = try String(contentsOfFile: "/proc/\(child?.pid ?? 0)/status", encoding: .utf8)
+        func kibibytes(_ name: String) -> Double {
+            let line = text.split(separator: "\n").first { $0.hasPrefix("\(name):") }
+            return line.flatMap { Double($0.split(whereSeparator: \.isWhitespace)[1]) } ?? 0
+        }
+        return max(kibibytes("RssAnon"), kibibytes("VmHWM") - kibibytes("RssFile")) * 1_024
+    }
 
     func stop() { child?.end() }
 

@@ -29,6 +29,7 @@ struct Row: Codable {
     enum Goal: Codable {
         /// Postern's value, or its largest one, is at most this.
         case atMost(Double)
+        case atLeast(Double)
         case largestAtMost(Double)
         /// Postern's value divided by the reference's.
         case ratioAtMost(Double)
@@ -58,6 +59,7 @@ struct Row: Codable {
     var isMet: Bool? {
         switch goal {
         case .atMost(let limit): postern.median <= limit
+        case .atLeast(let limit): postern.median >= limit
         case .largestAtMost(let limit): postern.most <= limit
         case .ratioAtMost(let limit): ratio.map { $0 <= limit }
         case .ratioAtLeast(let limit): ratio.map { $0 >= limit }
@@ -71,6 +73,10 @@ struct Plan {
     /// The programs.
     let postern: String
     let noopFilter: String
+    /// Postern's own filter that keeps no log.
+    let unloggedFilter: String
+    /// Where Sendmail was unpacked.
+    let sendmail: String
     /// How often each side is measured, taking turns.
     var rounds = 5
     /// Small numbers, to see that it works.

@@ -85,6 +85,9 @@ enum Ports {
         throw Failure("no unused TCP port on 127.0.0.1")
     }
 
+    /// Whether a unix socket is there.
+    static func exists(_ socket: String) -> Bool { access(socket, W_OK) == 0 }
+
     static func answers(_ port: UInt16, at host: String = "127.0.0.1") -> Bool {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { return false }

@@ -38,6 +38,7 @@ enum Table {
     private static func goal(_ row: Row) -> String {
         switch row.goal {
         case .atMost(let limit), .largestAtMost(let limit): "<= \(value(limit, row.unit))"
+        case .atLeast(let limit): ">= \(value(limit, row.unit))"
         case .ratioAtMost(let limit): "<= \(number(limit))x"
         case .ratioAtLeast(let limit): ">= \(number(limit))x"
         case nil: ""

@@ -1,0 +1,72 @@
+import Foundation
+import Glibc
+
+/// What `postern serve` keeps in memory, and how soon it listens.
+struct MemoryRows {
+    let plan: Plan
+    private var recipients: Int { plan.scaled(1_000_000, quick: 10_000) }
+    private var connections: Int { plan.scaled(2_000, quick: 50) }
+    private var questions: Int { plan.scaled(5_000_000, quick: 50_000) }
+
+    init(plan: Plan) { self.plan = plan }
+
+    func measure() throws -> [Row] {
+        let postern = try PosternInstance(plan, sources: "", name: "memory")
+        try Addresses.build("\(postern.folder)/recipients.index", recipients)
+        _ = try postern.timeToListen()
+        let started = try (0..<max(3, plan.rounds)).map { _ in try postern.timeToListen() }
+
+        try postern.serve()
+        defer { postern.stop() }
+        func anonymous() throws -> Double { try postern.resident().anonymous / 1_048_576 }
+        // Every page of the index has been touched, and the threads are there.
+        try ask(postern.port, recipients / 10)
+        let atRest = try anonymous()
+
+        let idle = try (0..<connections).map { _ in try MilterConnection(port: postern.port) }
+        let withIdle = try withExtendedLifetime(idle) { try anonymous() }
+
+        // A fifth fills what is filled once.
+        try ask(postern.port, questions / 5)
+        let early = try anonymous()
+        Progress.say("  \(Table.number(early)) MiB after \(grouped(questions / 5)) RCPTs")
+        var late = early
+        for _ in 0..<4 {
+            try ask(postern.port, questions / 5)
+            late = try anonymous()
+            Progress.say("  \(Table.number(late)) MiB after \(grouped(questions / 5)) more")
+        }
+        let section = "Memory of postern serve, \(grouped(recipients)) recipients; beside the mapped index"
+        return [
+            try Row(section, "at rest", .mebibytes, [atRest], goal: .atMost(40)),
+            try Row(
+                section, "more with \(grouped(connections)) idle connections", .mebibytes, [withIdle - atRest],
+                goal: .atMost(64)),
+            try Row(
+                section, "more after \(grouped(questions)) RCPTs", .mebibytes, [late - early], goal: .atMost(1)),
+            try Row(section, "from start to listening", .seconds, started, goal: .atMost(0.1)),
+        ]
+    }
+
+    /// Half of those asked for are listed.
+    private func ask(_ port: UInt16, _ count: Int) throws {
+        let (connections, depth, recipients) = (16, 20, recipients)
+        try Load.each(connections) { number in
+            let connection = try MilterConnection(port: port)
+            var seed = UInt64(number) &* 0x9E37_79B9_7F4A_7C15 | 1
+            for _ in 0..<count / connections / depth {
+                var listed: [UInt8] = []
+                var others: [UInt8] = []
+                for _ in 0..<depth / 2 {
+                    seed ^= seed << 13
+                    seed ^= seed >> 7
+                    seed ^= seed << 17
+                    listed += MilterConnection.question(Addresses.address(Int(seed % UInt64(recipients))))
+                    others += MilterConnection.question("nobody\(seed)@example.com")
+                }
+                try connection.ask(listed, answers: depth / 2, each: UInt8(ascii: "c"))
+                try connection.ask(others, answers: depth / 2, each: UInt8(ascii: "y"))
+            }
+        }
+    }
+}

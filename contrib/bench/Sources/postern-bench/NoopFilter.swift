@@ -1,0 +1,23 @@
+/// A running filter in C that decides nothing and refuses everybody.
+struct NoopFilter {
+    let child: Child
+    let port: UInt16
+
+    /// - Parameters:
+    ///   - socket: a unix socket's path, in place of a port.
+    ///   - processors: the numbers of those that it may run on, as taskset(1) takes them; nil for all.
+    init(_ plan: Plan, socket: String? = nil, processors: String? = nil) throws {
+        let port = try Ports.unused()
+        let address = socket.map { "unix:\($0)" } ?? "inet:\(port)@127.0.0.1"
+        let words =
+            (processors.map { ["/usr/bin/taskset", "-c", $0] } ?? []) + [
+                plan.noopFilter, address, "550 5.1.1 Recipient address rejected: User unknown",
+            ]
+        let child = try Child(words[0], Array(words.dropFirst()), isDaemon: true)
+        func listens() -> Bool { socket.map(Ports.exists) ?? Ports.answers(port) }
+        guard eventually(within: 10, { listens() || !child.isRunning }), child.isRunning else {
+            throw Failure("the no-op filter doesn't listen")
+        }
+        (self.child, self.port) = (child, port)
+    }
+}
