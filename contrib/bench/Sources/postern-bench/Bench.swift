@@ -26,6 +26,11 @@ import Glibc
     ]
 
     static func main() {
+        let arguments = CommandLine.arguments
+        if arguments.count == 4, arguments[1] == "--build-index", let count = Int(arguments[3]) {
+            do { try Addresses.build(arguments[2], count) } catch { fatalError("\(error)") }
+            return
+        }
         endOnSignals()
         var status: Int32 = 0
         do {
