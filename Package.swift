@@ -24,6 +24,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/hummingbird-project/swift-mustache", from: "2.1.1"),
     ],
     targets: [
         .systemLibrary(name: "CMilter", pkgConfig: "milter", providers: [.apt(["libmilter-dev"])]),
@@ -40,8 +41,11 @@ let package = Package(
                 "CGnuTLS", "CLDAP", "MailAddress", "RecipientIndex", .product(name: "GRDB", package: "GRDB.swift"),
             ], swiftSettings: settings),
         .target(
-            name: "RejectionLog", dependencies: [.product(name: "GRDB", package: "GRDB.swift")],
-            swiftSettings: settings),
+            name: "RejectionLog",
+            dependencies: [
+                .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "Mustache", package: "swift-mustache"),
+            ], swiftSettings: settings),
         .target(
             name: "RecipientFilter", dependencies: ["MailAddress", "Milter", "RecipientIndex"], swiftSettings: settings),
         .executableTarget(

@@ -155,11 +155,12 @@ public struct RejectionReport: Codable, Sendable, Equatable {
         byReason.map { (reason: $0.key, count: $0.value) }.sorted { ($1.count, $0.reason) < ($0.count, $1.reason) }
     }
 
-    /// The report as JSON: keys sorted, indented, times in ISO 8601 (UTC), ending with a line feed.
+    /// The report as JSON: keys sorted, indented, times in ISO 8601 (UTC), ending with a line feed. Values are exact; what
+    /// isn't plainly visible in them is written as `\u202e`.
     public func json() throws -> String {
         let encoder = JSONEncoder()
         encoder.dateEncodingStrategy = .iso8601
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n"
+        return SafeText.jsonEscaped(String(decoding: try encoder.encode(self), as: UTF8.self)) + "\n"
     }
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import RejectionLog
 
 /// The formats that every command with `--format` has.
 enum OutputFormat: String, ExpressibleByArgument, CaseIterable {
@@ -60,5 +61,26 @@ enum Terminal {
             return 80
         }
         return max(40, Int(size.ws_col))
+    }
+
+    /// True where colours may be shown: on a terminal that has them, unless NO_COLOR forbids it (no-color.org).
+    static var isColored: Bool {
+        let environment = ProcessInfo.processInfo.environment
+        guard isatty(STDOUT_FILENO) == 1, environment["NO_COLOR", default: ""].isEmpty else { return false }
+        return !["", "dumb"].contains(environment["TERM", default: ""])
+    }
+
+    /// True where the locale's characters are Unicode.
+    static var isUnicode: Bool {
+        setlocale(LC_CTYPE, "")
+        guard let name = nl_langinfo(nl_item(CODESET)) else { return false }
+        return String(cString: name) == "UTF-8"
+    }
+}
+
+extension Terminal {
+    /// How a report is laid out here.
+    static var reportStyle: RejectionReport.TextStyle {
+        .init(width: width, isColored: isColored, isUnicode: isUnicode)
     }
 }

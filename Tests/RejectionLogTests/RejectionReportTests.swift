@@ -122,7 +122,7 @@ import Testing
         let report = try report()
         let object = try #require(
             try JSONSerialization.jsonObject(with: Data(try report.json().utf8)) as? [String: Any])
-        #expect(Set(object.keys) == ["period", "totals", "by_reason", "top"])
+        #expect(Set(object.keys).isSuperset(of: ["schema", "period", "totals", "by_reason", "top", "findings"]))
         #expect(
             object["period"] as? [String: String] == ["since": "2026-11-23T00:00:00Z", "until": "2026-11-25T00:00:00Z"])
         #expect(
@@ -131,7 +131,7 @@ import Testing
             ])
         #expect((object["by_reason"] as? [String: Int])?["unknown"] == 10)
         let top = try #require(object["top"] as? [String: [[String: Any]]])
-        #expect(Set(top.keys) == ["recipients", "domains", "clients", "senders", "helos"])
+        #expect(Set(top.keys) == ["recipients", "domains", "clients", "networks", "senders", "helos"])
         for list in top.values { #expect(list.allSatisfy { $0["count"] is Int }) }
         #expect(top["clients"]?.first?["client"] as? String == "192.0.2.1")
         let decoder = JSONDecoder()
@@ -144,8 +144,7 @@ import Testing
         #expect(
             quiet
                 == """
-                Rejections  2026-11-24 01:03 to 2026-11-24 01:04 UTC
-
+                Refused recipients  2026-11-24 01:03 to 2026-11-24 01:04 UTC
                 Nothing was refused in this period; 6 recipients were accepted.
 
                 """)
@@ -155,7 +154,7 @@ import Testing
     @Test func thinnedRowsAreSaid() throws {
         var report = try report()
         report.totals.thinned = 12_345
-        #expect(report.text(timeZone: .gmt).contains("! 12,345 detail rows were thinned out"))
+        #expect(report.text(timeZone: .gmt).contains("12,345 rows of the log found no room in a flood"))
         #expect(try report.json().contains("\"thinned\" : 12345"))
     }
 }

@@ -30,8 +30,7 @@ struct ReportCommand: ParsableCommand {
     var top = 10
     @Flag(help: "Hide the local parts of all addresses.")
     var redact = false
-    @Option(help: "text or json.")
-    var format = OutputFormat.text
+    @OptionGroup var output: ReportOutput
 
     func validate() throws {
         guard (1...10_000).contains(top) else { throw ValidationError("--top \(top): accepted: 1 to 10000.") }
@@ -48,10 +47,7 @@ struct ReportCommand: ParsableCommand {
             let report = try reader.report(
                 ReportQuery(
                     since: since, until: until, top: top, domain: log.domainLabel, reason: log.reason, redact: redact))
-            switch format {
-            case .text: try Results.write(report.text(width: Terminal.width), terminator: "")
-            case .json: try Results.write(try report.json(), terminator: "")
-            }
+            try output.write(redact ? report.redacted : report)
         } catch let error as LogError {
             throw Messages.fail(error, error.readingExitStatus)
         }

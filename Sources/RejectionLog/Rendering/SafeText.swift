@@ -20,6 +20,20 @@ enum SafeText {
         return result
     }
 
+    /// JSON with everything in its strings that isn't plainly visible written as `\u202e`: the same values, harmless to see.
+    static func jsonEscaped(_ json: String) -> String {
+        json.unicodeScalars.reduce(into: "") { result, scalar in
+            if scalar.value < 0x7F || isVisible(scalar) {
+                result.unicodeScalars.append(scalar)
+            } else {
+                for unit in UTF16.encode(scalar) ?? UTF16.EncodedScalar() {
+                    let digits = String(unit, radix: 16)
+                    result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+                }
+            }
+        }
+    }
+
     /// How many columns of a terminal the escaped text takes.
     static func width(_ text: String) -> Int {
         text.unicodeScalars.reduce(0) { $0 + width($1) }
@@ -46,12 +60,20 @@ enum SafeText {
         return text + String(repeating: " ", count: max(0, columns - width(text)))
     }
 
+    /// The escaped text in ASCII: all else is spelled out too.
+    static func ascii(_ text: String) -> String {
+        text.unicodeScalars.reduce(into: "") { result, scalar in
+            if scalar.isASCII { result.unicodeScalars.append(scalar) } else { result += code(scalar) }
+        }
+    }
+
     private static func code(_ scalar: Unicode.Scalar) -> String {
         if scalar.value < 0x100 { return "\\x" + StoredText.hex(UInt8(truncatingIfNeeded: scalar.value)) }
         return "\\u{" + String(scalar.value, radix: 16) + "}"
     }
 
-    private static func isVisible(_ scalar: Unicode.Scalar) -> Bool {
+    /// False for what a terminal could act on, or a reader overlook.
+    static func isVisible(_ scalar: Unicode.Scalar) -> Bool {
         if scalar.value < 0x80 { return scalar.value >= 0x20 && scalar.value != 0x7F }
         // Hangul fillers are letters to Unicode, and blank.
         if [0x115F, 0x1160, 0x3164, 0xFFA0].contains(scalar.value) { return false }

@@ -1,0 +1,87 @@
+import Foundation
+
+/// The sections' titles and what they mean.
+enum ReportSection: String, CaseIterable {
+    case findings, totals, reasons, trend, nearMisses, listedNow, harvests, correspondents, observed, mta, sync
+
+    var title: String {
+        switch self {
+        case .findings: "What to do"
+        case .totals: "Recipients"
+        case .reasons: "By reason"
+        case .trend: "Refused"
+        case .nearMisses: "Near misses"
+        case .listedNow: "Refused, and listed now"
+        case .harvests: "Harvest attacks"
+        case .correspondents: "Regular correspondents"
+        case .observed: "Observe mode"
+        case .mta: "Refused by the MTA"
+        case .sync: "List of recipients"
+        }
+    }
+
+    /// One sentence for a reader who sees it the first time.
+    var note: String {
+        switch self {
+        case .nearMisses: "One or two slips away from a listed recipient: a typo, or a renamed mailbox."
+        case .listedNow: "The list came late: senders were told that these don't exist."
+        case .harvests: "Client networks that guessed recipients."
+        case .correspondents: "They keep writing to somebody who isn't there: one who left?"
+        case .observed: "Let pass, and would have been refused or put off if Postern enforced."
+        case .mta: "By its own restrictions, before Postern was asked."
+        case .findings, .totals, .reasons, .trend, .sync: ""
+        }
+    }
+}
+
+extension RejectionReport.NearMiss {
+    /// `1 letter left out; 12 senders; 2026-11-17 09:12 to 2026-11-22 16:40`.
+    func prose(_ zone: TimeZone) -> String {
+        "\(SafeText.escaped(difference)); \(ReportWords.count(senders, "sender")); \(ReportWords.span(first, last, zone))"
+    }
+}
+
+extension RejectionReport.ListedNow {
+    /// When it was refused, and since when it is listed.
+    func prose(_ zone: TimeZone) -> String {
+        let late = ReportWords.duration(late)
+        let listed =
+            listed.map { "listed \(Timestamp.local($0, zone)), \(late) after the first refusal" }
+            ?? "at least \(late) late"
+        return "\(listed); refused \(ReportWords.span(first, last, zone))"
+    }
+}
+
+extension RejectionReport.Harvest {
+    /// How many of what, when, and what stopped it.
+    func prose(_ zone: TimeZone) -> String {
+        "\(ReportWords.count(recipients, "recipient")) tried by \(ReportWords.count(clients, "client")); "
+            + (stopped > 0 ? "\(ReportWords.grouped(stopped)) stopped by the limit" : "nothing stopped it")
+            + "; \(ReportWords.span(first, last, zone))"
+    }
+}
+
+extension RejectionReport.Correspondent {
+    /// On how many days, and when.
+    func prose(_ zone: TimeZone) -> String {
+        "on \(ReportWords.count(days, "day")); \(ReportWords.span(first, last, zone))"
+    }
+}
+
+extension RejectionReport.Trend.Step {
+    /// What was not in the recipient's favour.
+    var refusals: Int { refused &+ tempfailed &+ observed }
+}
+
+extension RejectionReport.Trend {
+    /// The step's beginning as a label: a time, a day, or both.
+    func label(_ step: Step, _ zone: TimeZone) -> String {
+        let text = Timestamp.local(step.start, zone)
+        switch unit {
+        case .minute: return String(text.suffix(5))
+        case .hour: return text
+        case .day, .week:
+            return "\(ReportWords.weekday(step.start, zone)) \(text.prefix(text.hasSuffix("00:00") ? 10 : 16))"
+        }
+    }
+}
