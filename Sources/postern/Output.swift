@@ -84,3 +84,14 @@ extension Terminal {
         .init(width: width, isColored: isColored, isUnicode: isUnicode)
     }
 }
+
+/// This machine.
+enum Machine {
+    /// Its name as it knows it; `localhost` where it has none.
+    static var hostName: String {
+        var name = [CChar](repeating: 0, count: 256)
+        guard gethostname(&name, name.count - 1) == 0 else { return "localhost" }
+        let text = String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return text.isEmpty ? "localhost" : text
+    }
+}

@@ -18,6 +18,9 @@ import Testing
         try write("report.csv", report.csv())
         try write("report.json", report.json())
         try write("report.html", report.html(host: "mx1.example.com", timeZone: .gmt))
+        let mail = try ReportMail(
+            from: "postern@mx1.example.com", to: ["postmaster@example.com"], host: "mx1.example.com")
+        try write("report.eml", mail.message(report, timeZone: .gmt))
         try write("hours.html", RejectionReport.hourly.html(host: "mx1.example.com", timeZone: .gmt))
     }
 }

@@ -13,6 +13,7 @@ extension RejectionReport {
             .map { Sender(sender: $0, count: $1) }
         report.top.helos = Self.merged(top.helos.map { (hiding.text($0.helo), $0.count) })
             .map { Helo(helo: $0, count: $1) }
+        report.top.domains = top.domains.map { Domain(domain: hiding.text($0.domain), count: $0.count) }
         for place in report.top.clients.indices {
             report.top.clients[place].name = hiding.text(top.clients[place].name)
         }

@@ -99,14 +99,20 @@ struct ReportText {
         let most = rows.map(\.count).max() ?? 0
         let column = min(16, max(7, rows.map { SafeText.width(layout.safe($0.reason)) }.max() ?? 0))
         let compares = report.previous != nil && layout.width >= 66
-        // The number, the share, the name, the change; what is left is for the bar and the meaning.
-        let room = layout.width - 11 - 8 - 2 - column - (compares ? 11 : 0) - 2
-        let meaning = room >= 32 ? 22 : 0
+        // The number, the share, the period before, the name; what is left is for the meaning and the bar.
+        let room = layout.width - 11 - 8 - (compares ? 19 : 0) - 2 - column - 2
+        let meaning = room >= 30 ? 22 : 0
         let bar = max(0, min(40, room - (meaning > 0 ? meaning + 2 : 0)))
-        return [layout.title(ReportSection.reasons.title)]
+        let title = ReportSection.reasons.title
+        let headings =
+            layout.right("share", 19 - title.count) + layout.right("before", 10) + layout.right("change", 9)
+        return [layout.tone(title, .title) + (compares ? headings : "")]
             + rows.map { name, count, before in
                 var line = layout.number(count) + layout.right(ReportWords.share(count, of: report.refusals), 8)
-                if compares { line += layout.right(before.map { ReportWords.change(count, from: $0) } ?? "", 11) }
+                if compares, let before {
+                    line += layout.right(ReportWords.grouped(before), 10)
+                    line += layout.right(ReportWords.change(count, from: before), 9)
+                }
                 line += "  " + layout.padded(layout.safe(name), column)
                 if meaning > 0 { line += "  " + layout.padded(ReportWords.meaning(of: name), meaning) }
                 return layout.trimmed(line + "  " + layout.bar(count, of: most, bar))

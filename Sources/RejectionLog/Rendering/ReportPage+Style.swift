@@ -30,21 +30,24 @@ extension ReportPage {
         .action::before{content:"\\2192";position:absolute;left:0;color:var(--soft)}
         .quiet{padding:.75rem 1rem;border-left:4px solid var(--good);border-radius:0 .4rem .4rem 0;background:var(--good-paper);color:var(--good);font-weight:500}
         .thinned{padding:.75rem 1rem;border-left:4px solid var(--notice);background:var(--notice-paper)}
-        .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.75rem}
+        .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11.5rem,1fr));gap:.75rem}
         .tiles div,.card{border:1px solid var(--line);border-radius:.6rem;background:var(--card)}
         .tiles div{padding:.8rem 1rem}
         .tiles div.main{border-top:4px solid var(--refused);padding-top:calc(.8rem - 3px)}
         .tiles dt{color:var(--soft);font-size:.9rem}
-        .tiles dd b{font-size:1.7rem;line-height:1.25;font-weight:650;font-variant-numeric:tabular-nums;letter-spacing:-.01em}
-        .tiles dd span{color:var(--soft)}
-        .tiles small{display:block}
+        .tiles dd b{font-size:1.6rem;line-height:1.25;font-weight:650;font-variant-numeric:tabular-nums;letter-spacing:-.01em}
+        .tiles dd span{color:var(--soft);white-space:nowrap}
+        .tiles dd{display:flex;flex-wrap:wrap;align-items:baseline;gap:0 .5rem}
+        .tiles small{flex-basis:100%}
         .card{padding:1.1rem 1.25rem}
         .note{margin:-.35rem 0 .7rem;color:var(--soft)}
-        table{width:100%;border-collapse:collapse;font-size:.94rem}
+        table{width:100%;border-collapse:collapse;font-size:.92rem}
         th,td{padding:.38rem .8rem .38rem 0;text-align:left;vertical-align:top;border-top:1px solid var(--line);font-weight:400}
         thead th,thead td{border-top:0;padding-top:0;font-size:.82rem;color:var(--soft);white-space:nowrap}
         th:last-child,td:last-child{padding-right:0}
         .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+        @media(min-width:40.01rem){.wide .n{width:1%}.wide .s:nth-child(2),.wide .s:nth-child(3){min-width:13.5em}}
+        .d span{white-space:nowrap}
         .reasons th bdi{font-weight:550}
         .reasons th small{white-space:nowrap}
         .bar{width:26%;min-width:6rem;vertical-align:middle}
@@ -56,7 +59,6 @@ extension ReportPage {
         .top tbody tr:first-child td{border-top:0}
         .top svg{display:block;width:100%;height:.2rem;margin-top:.15rem}
         .r{fill:var(--refused)}.t{fill:var(--off)}.o{fill:var(--observed)}
-        td.t,th.t{fill:none}
         .legend{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;margin:-.35rem 0 .5rem;font-size:.88rem;color:var(--soft)}
         .legend span::before{content:"";display:inline-block;width:.7rem;height:.7rem;margin-right:.4rem;border-radius:2px;background:var(--refused)}
         .legend .t::before{background:var(--off)}.legend .o::before{background:var(--observed)}
@@ -86,7 +88,7 @@ extension ReportPage {
         table.wide thead,table.wide .bar{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
         table.wide tr{padding:.5rem 0;border-top:1px solid var(--line)}
         table.wide tbody tr:first-child{border-top:0;padding-top:0}
-        table.wide td{display:grid;grid-template-columns:6.5rem 1fr;padding:.08rem 0;border:0;text-align:left;white-space:normal}
+        table.wide td{display:grid;width:auto;grid-template-columns:6.5rem 1fr;padding:.08rem 0;border:0;text-align:left;white-space:normal}
         table.wide td::before{content:attr(data-title);color:var(--soft);font-size:.85rem}
         }
         @media print{
@@ -95,7 +97,8 @@ extension ReportPage {
         body{max-width:none;padding:0;font-size:10.5pt}
         *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
         section,.quiet,.thinned,.lists{margin-top:1.1rem}
-        .findings li,.tiles div,tr,svg,.top{break-inside:avoid}
+        .findings li,.tiles div,.card,tr,svg{break-inside:avoid}
+        table{font-size:9pt}
         h2,.note,thead{break-after:avoid}
         .lists{grid-template-columns:1fr 1fr}
         details::details-content{content-visibility:visible;height:auto}

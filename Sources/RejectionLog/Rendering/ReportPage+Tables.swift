@@ -1,20 +1,27 @@
 import Foundation
 
 extension ReportPage {
-    /// A column of a table: its title, and whether figures are in it.
-    private typealias Column = (title: String, isNumber: Bool)
+    /// What is in a column; the raw values are the style sheet's classes.
+    private enum Kind: String {
+        case number = "n"
+        case text = "s"
+        case time = "d"
+    }
+
+    /// A column of a table.
+    private typealias Column = (title: String, kind: Kind)
 
     /// The sections that are tables, those that have rows.
     var tables: [Content] {
         var tables = [
             nearMisses, listedNow, harvests, correspondents,
             table(
-                .observed, [("Refusals", true), ("Reason", false), ("Meaning", false)],
+                .observed, [("Refusals", .number), ("Reason", .text), ("Meaning", .text)],
                 report.observed.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map {
                     [grouped($0.value), safe($0.key), ReportWords.meaning(of: $0.key)]
                 }),
             table(
-                .mta, [("Refusals", true), ("Reply", false)],
+                .mta, [("Refusals", .number), ("Reply", .text)],
                 report.mtaReplies.map { [grouped($0.count), safe($0.reply)] }),
         ]
         tables += sync
@@ -26,9 +33,9 @@ extension ReportPage {
         table(
             .nearMisses,
             [
-                ("Refusals", true), ("Refused", false), ("Did you mean", false), ("Difference", false),
-                ("Senders", true),
-                ("When", false),
+                ("Refusals", .number), ("Refused", .text), ("Did you mean", .text), ("Difference", .text),
+                ("Senders", .number),
+                ("When", .time),
             ],
             report.nearMisses.map {
                 [
@@ -41,7 +48,7 @@ extension ReportPage {
     private var listedNow: Content {
         table(
             .listedNow,
-            [("Refusals", true), ("Recipient", false), ("Refused", false), ("Listed", false), ("Late", false)],
+            [("Refusals", .number), ("Recipient", .text), ("Refused", .time), ("Listed", .time), ("Late", .text)],
             report.listedNow.map {
                 [
                     grouped($0.count), safe($0.recipient), span($0.first, $0.last), $0.listed.map(time) ?? "not known",
@@ -54,8 +61,9 @@ extension ReportPage {
         table(
             .harvests,
             [
-                ("Attempts", true), ("Network", false), ("Name", false), ("Clients", true), ("Recipients", true),
-                ("Stopped", true), ("When", false),
+                ("Attempts", .number), ("Network", .text), ("Name", .text), ("Clients", .number),
+                ("Recipients", .number),
+                ("Stopped", .number), ("When", .time),
             ],
             report.harvests.map {
                 [
@@ -69,7 +77,7 @@ extension ReportPage {
     private var correspondents: Content {
         table(
             .correspondents,
-            [("Refusals", true), ("Sender", false), ("Recipient", false), ("Days", true), ("When", false)],
+            [("Refusals", .number), ("Sender", .text), ("Recipient", .text), ("Days", .number), ("When", .time)],
             report.correspondents.map {
                 [
                     grouped($0.count), $0.sender.isEmpty ? "<>" : safe($0.sender), safe($0.recipient),
@@ -100,7 +108,7 @@ extension ReportPage {
             ["Generation \($0.generation)", grouped($0.recipients), time($0.time), "came into force"]
         }
         return [
-            table(.sync, [("What", false), ("Recipients", true), ("As of", false), ("State", false)], facts)
+            table(.sync, [("What", .text), ("Recipients", .number), ("As of", .time), ("State", .text)], facts)
         ]
     }
 
@@ -116,7 +124,7 @@ extension ReportPage {
         }
         let title = name.prefix(1).uppercased() + name.dropFirst()
         return table(
-            id: "by", "By \(name)", "", [(title, false), ("Refusals", true), ("Share", true)], rows,
+            id: "by", "By \(name)", "", [(title, .text), ("Refusals", .number), ("Share", .number)], rows,
             bars: chosen.rows.map(\.count))
     }
 
@@ -157,17 +165,26 @@ extension ReportPage {
         [
             "id": id, "title": title, "note": note, "hasNote": !note.isEmpty, "isEmpty": rows.isEmpty,
             "hasBars": !bars.isEmpty,
-            "columns": columns.map { ["title": $0.title, "kind": $0.isNumber ? "n" : "t"] },
+            "columns": columns.map { ["title": $0.title, "kind": $0.kind.rawValue] },
             "rows": rows.enumerated().map { place, cells -> Content in
                 [
                     "cells": zip(columns, cells).map { column, text -> Content in
-                        ["title": column.title, "kind": column.isNumber ? "n" : "t", "text": text]
+                        [
+                            "title": column.title, "kind": column.kind.rawValue,
+                            // A span of time is broken before its end, if anywhere.
+                            "parts": column.kind == .time ? Self.parts(text) : [text],
+                        ]
                     },
                     "width": place < bars.count ? Self.width(bars[place], of: bars.max() ?? 0) : "0",
                     "hasBars": !bars.isEmpty,
                 ]
             },
         ]
+    }
+
+    private static func parts(_ span: String) -> [String] {
+        guard let gap = span.range(of: " to ") else { return [span] }
+        return [String(span[..<gap.lowerBound]), "to " + span[gap.upperBound...]]
     }
 
     private func grouped(_ value: Int) -> String { ReportWords.grouped(value) }

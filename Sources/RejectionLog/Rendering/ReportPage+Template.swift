@@ -100,7 +100,7 @@ extension ReportPage {
         <thead><tr>{{#columns}}<th scope="col" class="{{kind}}">{{title}}</th>{{/columns}}{{#hasBars}}<td class="bar"></td>{{/hasBars}}</tr></thead>
         <tbody>
         {{#rows}}
-        <tr>{{#cells}}<td class="{{kind}}" data-title="{{title}}"><bdi>{{text}}</bdi></td>{{/cells}}{{#hasBars}}<td class="bar"><svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect class="r" width="{{width}}" height="10"/></svg></td>{{/hasBars}}</tr>
+        <tr>{{#cells}}<td class="{{kind}}" data-title="{{title}}"><bdi>{{#parts}}<span>{{.}}</span> {{/parts}}</bdi></td>{{/cells}}{{#hasBars}}<td class="bar"><svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect class="r" width="{{width}}" height="10"/></svg></td>{{/hasBars}}</tr>
         {{/rows}}
         </tbody>
         </table>

@@ -40,9 +40,8 @@ struct ReportPage {
             [
                 "label": label, "count": ReportWords.grouped(count),
                 "share": ReportWords.share(count, of: report.asked),
-                "before": before.map {
-                    "\(ReportWords.change(count, from: $0)) (before: \(ReportWords.grouped($0)))"
-                } ?? "",
+                "before": before.map { "\(ReportWords.change(count, from: $0)), before: \(ReportWords.grouped($0))" }
+                    ?? "",
                 "isCompared": before != nil, "isMain": label == "refused",
             ]
         }

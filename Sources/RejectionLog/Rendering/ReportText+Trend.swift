@@ -44,7 +44,9 @@ extension ReportText {
         let first = steps.first.map { report.trend.label($0, zone) } ?? ""
         let last = steps.last.map { report.trend.label($0, zone) } ?? ""
         let gap = max(2, values.count * wide - first.count - last.count)
-        lines.append(String(repeating: " ", count: 13) + first + String(repeating: " ", count: gap) + last)
+        let fits = first.count + gap + last.count <= room
+        let ends = fits ? first + String(repeating: " ", count: gap) + last : first
+        lines.append(String(repeating: " ", count: 13) + ends)
         if group > 1 {
             lines.append(String(repeating: " ", count: 13) + "a column is \(group) \(report.trend.unit.rawValue)s")
         }

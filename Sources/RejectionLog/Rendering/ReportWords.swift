@@ -29,12 +29,12 @@ enum ReportWords {
         return tenths == 0 && percent > 0 ? "<0.1%" : "\(tenths / 10).\(abs(tenths % 10))%"
     }
 
-    /// `+34%`, `-12%`, `same`, `new`; ten times as many and more is `40 times`.
+    /// `+34%`, `-12%`, `same`, `new`; ten times as many and more is `40x`.
     static func change(_ now: Int, from before: Int) -> String {
         if now == before { return "same" }
         guard before > 0 else { return "new" }
         let ratio = Double(now) / Double(before)
-        if ratio >= 10 { return "\(grouped(integer(ratio))) times" }
+        if ratio >= 10 { return ratio > 9_999 ? ">9,999x" : "\(grouped(integer(ratio)))x" }
         let percent = integer((ratio - 1) * 100)
         if percent == 0 { return now > before ? "+<1%" : "-<1%" }
         return (percent > 0 ? "+" : "") + "\(percent)%"
@@ -141,7 +141,7 @@ enum ReportWords {
 
     /// The nearest integer, clamped to what one can be.
     static func integer(_ value: Double) -> Int {
-        Int(exactly: value.rounded()) ?? (value > 0 ? Int.max : value < 0 ? Int.min : 0)
+        Int(exactly: value.rounded()) ?? (value > 0 ? Int.max : value < 0 ? -Int.max : 0)
     }
 
     private static func times(_ ratio: Double) -> String {

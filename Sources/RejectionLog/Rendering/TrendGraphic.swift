@@ -82,6 +82,8 @@ struct TrendGraphic {
 
     /// A scale that ends at a round number, with three to six ticks from 0.
     static func scale(_ most: Int) -> (most: Int, ticks: [Int]) {
+        // What is beyond all bounds leaves the graphic, nothing else.
+        let most = min(max(most, 0), Int.max / 100)
         var step = 1
         let steps = sequence(first: (1, 1)) { power, digit in
             let next =

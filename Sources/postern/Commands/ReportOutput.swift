@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import MailAddress
 import RejectionLog
 
 /// The formats of `postern report`.
@@ -11,25 +12,70 @@ enum ReportFormat: String, ExpressibleByArgument, CaseIterable {
 struct ReportOutput: ParsableArguments {
     @Option(help: "text, json, csv or html; all hold the same figures.")
     var format: ReportFormat?
+    @Option(
+        help: ArgumentHelp(
+            "Write it as a mail with a text and an HTML part, ready for sendmail -t.", valueName: "address,…"))
+    var mail: [String] = []
+    @Option(help: ArgumentHelp("The mail's sender; default: postern at this host.", valueName: "address"))
+    var from: String?
+    @Flag(help: "Hand the mail to sendmail; its exit status becomes this command's.")
+    var send = false
+    @Option(help: ArgumentHelp("The sendmail for --send; default: \(Sendmail.defaultPath).", valueName: "path"))
+    var sendmail: String?
 
-    /// Writes the report to standard output.
+    /// What the options say of a mail; nil where none is wanted.
+    private var delivery: ReportMail? {
+        get throws {
+            guard !mail.isEmpty else { return nil }
+            let recipients = mail.flatMap { $0.split(separator: ",", omittingEmptySubsequences: false) }
+                .map { Self.plain($0.trimmingCharacters(in: .whitespaces)) }
+            let host = Machine.hostName
+            do {
+                return try ReportMail(from: Self.plain(from ?? "postern@\(host)"), to: recipients, host: host)
+            } catch {
+                throw ValidationError("--mail, --from: \(error).")
+            }
+        }
+    }
+
+    func validate() throws {
+        if mail.isEmpty {
+            for (name, isGiven) in [("--from", from != nil), ("--send", send)] where isGiven {
+                throw ValidationError("\(name) belongs to a mail: give --mail, too.")
+            }
+        } else if format != nil {
+            throw ValidationError("--mail has a text and an HTML part: leave out --format.")
+        }
+        if let sendmail {
+            guard send else { throw ValidationError("--sendmail belongs to --send.") }
+            guard sendmail.hasPrefix("/") else {
+                throw ValidationError(
+                    "--sendmail \(sendmail): the whole path is needed, such as \(Sendmail.defaultPath).")
+            }
+        }
+        _ = try delivery
+    }
+
+    /// Writes the report to standard output, or hands it to sendmail.
     func write(_ report: RejectionReport) throws {
+        if let delivery = try delivery {
+            let message = try delivery.message(report)
+            guard send else { return try Results.write(message, terminator: "") }
+            return try Sendmail.send(message, path: sendmail ?? Sendmail.defaultPath, sender: from.map(Self.plain))
+        }
         switch format ?? .text {
         case .text: try Results.write(report.text(Terminal.reportStyle), terminator: "")
         case .json: try Results.write(try report.json(), terminator: "")
         case .csv: try Results.write(report.csv(), terminator: "")
-        case .html: try Results.write(try report.html(host: Host.name), terminator: "")
+        case .html: try Results.write(try report.html(host: Machine.hostName), terminator: "")
         }
     }
-}
 
-/// This machine.
-enum Host {
-    /// Its name as it knows it; `localhost` where it has none.
-    static var name: String {
-        var name = [CChar](repeating: 0, count: 256)
-        guard gethostname(&name, name.count - 1) == 0 else { return "localhost" }
-        let text = String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        return text.isEmpty ? "localhost" : text
+    /// The address with its domain as A-labels, which a header takes.
+    private static func plain(_ address: String) -> String {
+        guard let at = address.lastIndex(of: "@") else { return address }
+        let domain = String(address[address.index(after: at)...])
+        guard !domain.utf8.allSatisfy({ $0 < 0x80 }), let name = try? DomainName(domain) else { return address }
+        return address[...at] + name.aLabel
     }
 }
