@@ -211,7 +211,9 @@ import Testing
             for style in [RejectionReport.TextStyle(), .init(width: 40), .init(isUnicode: false)] {
                 let text = report.text(style, timeZone: .gmt)
                 Self.expectHarmless(text, value)
-                for line in text.split(separator: "\n") { #expect(SafeText.width(String(line)) <= style.width, "\(line)") }
+                for line in text.split(separator: "\n") {
+                    #expect(SafeText.width(String(line)) <= style.width, "\(line)")
+                }
             }
             let colored = report.text(.init(isColored: true), timeZone: .gmt)
             Self.expectHarmless(colored.replacing(/\x1B\[[0-9;]+m/, with: ""), value)
@@ -262,7 +264,7 @@ import Testing
             }
         }
         for address in [
-            "", "@", "a", "a@", "@b", "a@b@c", "-oQ/tmp@example.com", "a..b@example.com", ".a@example.com", "a@b..c",
+            "", "@", "-a", "a@", "@b", "a@b@c", "-oQ/tmp@example.com", "a..b@example.com", ".a@example.com", "a@b..c",
             "a b@example.com", "a@example.com\n", "a@example.com,b@example.com", "\"a\"@example.com", "a@[192.0.2.1]",
             "müller@example.com", String(repeating: "a", count: 65) + "@example.com",
         ] {
@@ -271,6 +273,7 @@ import Testing
             }
         }
         #expect(throws: ReportMail.AddressError.self) { _ = try ReportMail(from: "postern@mx1", to: [], host: "mx1") }
+        #expect(try ReportMail(from: "postern", to: ["root"], host: "mx1").recipients == ["root"])
     }
 
     @Test func longHeadersAreFolded() throws {

@@ -11,7 +11,7 @@ public struct ReportMail: Sendable {
         /// The sentence, with what is accepted.
         public var description: String {
             "\"\(SafeText.fitted(SafeText.escaped(address), 80))\" is not an address that a report can be sent to or from; "
-                + "accepted are plain ones like postmaster@example.com, in ASCII"
+                + "accepted are plain ones like postmaster@example.com or root, in ASCII"
         }
     }
 
@@ -48,7 +48,7 @@ public struct ReportMail: Sendable {
         let identifier = String(identifier.filter { $0.isASCII && ($0.isLetter || $0.isNumber) }.prefix(40))
         // `=_` can't occur in quoted-printable text (RFC 2045, section 6.7).
         let boundary = "=_postern_\(identifier)"
-        let domain = from.split(separator: "@").last.map(String.init) ?? "localhost"
+        let domain = from.firstIndex(of: "@").map { String(from[from.index(after: $0)...]) } ?? "localhost"
         let headers = [
             "From: Postern <\(from)>",
             "To: " + recipients.joined(separator: ",\n "),
@@ -101,10 +101,10 @@ public struct ReportMail: Sendable {
         return formatter.string(from: date)
     }
 
-    /// True for a dot-atom at a domain name (RFC 5322), which no header takes for anything else.
+    /// True for a dot-atom, alone or at a domain name (RFC 5322), which no header takes for anything else.
     private static func isPlain(_ address: String) -> Bool {
         let parts = address.utf8.split(separator: UInt8(ascii: "@"), omittingEmptySubsequences: false)
-        guard parts.count == 2, address.utf8.count <= 254, parts[0].count <= 64 else { return false }
+        guard parts.count <= 2, address.utf8.count <= 254, parts[0].count <= 64 else { return false }
         func isLetterOrDigit(_ byte: UInt8) -> Bool {
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
@@ -120,6 +120,6 @@ public struct ReportMail: Sendable {
         }
         // A sendmail would take it for an option.
         guard parts[0].first != UInt8(ascii: "-") else { return false }
-        return isDotted(parts[0], "!#$%&'*+-/=?^_`{|}~") && isDotted(parts[1], "-_")
+        return isDotted(parts[0], "!#$%&'*+-/=?^_`{|}~") && (parts.count == 1 || isDotted(parts[1], "-_"))
     }
 }

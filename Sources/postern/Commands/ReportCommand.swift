@@ -14,11 +14,24 @@ struct ReportCommand: ParsableCommand {
             be missing after a flood; the report says how many.
 
             It may be run while the filter writes, by any user who may read the database. Exit status 0; 66 when there is no \
-            log yet.
+            log yet; with --send that of sendmail.
+
+            The text form begins with what to do. It is as wide as the terminal, in colour on a terminal unless NO_COLOR is \
+            set, and in ASCII where the locale isn't UTF-8. Its trend sums a step up; beyond 48 steps it is a chart alone. HTML \
+            is one file without scripts or outside resources. JSON holds every value as it is; the other forms spell out what \
+            isn't plainly visible in it, such as \\x1b.
+
+            CSV (RFC 4180, UTF-8, times in UTC) is one long table: section says what a line is about, key what it stands for, \
+            and the other columns have the names of the JSON form. With --by it is that table alone: the key, count and share in \
+            percent; its last line, (others), is what is in none of the rows. A value that a spreadsheet would take for a \
+            formula, because it begins with = + - or @, has an apostrophe in front.
+
+            --mail writes a message with the text and the HTML form to standard output; with --send it goes to sendmail instead.
 
               postern report --since today
               postern report --since yesterday --until today --domain example.com
-              postern report --since 7d --format json
+              postern report --since 7d --format html > report.html
+              postern report --since yesterday --until today --mail postmaster@example.com --send
             """)
 
     @OptionGroup var log: LogOptions
