@@ -25,6 +25,7 @@ let package = Package(
         .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/swift-mustache", from: "2.1.1"),
+        .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
     ],
     targets: [
         .systemLibrary(name: "CMilter", pkgConfig: "milter", providers: [.apt(["libmilter-dev"])]),
@@ -53,6 +54,7 @@ let package = Package(
             dependencies: [
                 "DirectorySync", "MailAddress", "Milter", "RecipientFilter", "RecipientIndex", "RejectionLog",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "FlyingFox", package: "FlyingFox"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ], swiftSettings: settings),
@@ -87,7 +89,10 @@ let package = Package(
             exclude: ["verdicts.cases", "replies.cases", "patterns.cases"], swiftSettings: settings),
         .testTarget(
             name: "PosternTests",
-            dependencies: ["DirectorySync", "MailAddress", "Milter", "RecipientFilter", "TestSupport", "postern"],
+            dependencies: [
+                "DirectorySync", "MailAddress", "Milter", "RecipientFilter", "RejectionLog", "TestSupport", "postern",
+                .product(name: "Logging", package: "swift-log"),
+            ],
             exclude: ["configuration.cases"], swiftSettings: settings),
         .testTarget(
             name: "IntegrationTests",

@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 
 extension LogAddress: CustomStringConvertible {
@@ -21,6 +22,9 @@ extension LogAddress: CustomStringConvertible {
         return try withUnsafeBytes(of: (high.bigEndian, low.bigEndian), body)
     }
 
+    /// The same as a value of the database.
+    var stored: Data { withStored { Data($0) } }
+
     /// From the octets of the database.
     init(stored bytes: UnsafeRawBufferPointer) {
         switch bytes.count {
@@ -33,5 +37,12 @@ extension LogAddress: CustomStringConvertible {
         default:
             self = .unknown
         }
+    }
+}
+
+extension LogAddress: Comparable {
+    /// By the numbers that the addresses are.
+    public static func < (first: LogAddress, second: LogAddress) -> Bool {
+        (first.high, first.low) < (second.high, second.low)
     }
 }

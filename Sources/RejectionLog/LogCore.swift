@@ -36,6 +36,7 @@ final class LogCore: Sendable {
     let written = Atomic<Int>(0)
     let thinned = Atomic<Int>(0)
     let failing = Atomic<Bool>(false)
+    let tallies = TallyBook()
 
     /// Every stripe was found full: until the writer has come, callers don't look further than their own.
     private let saturated = Atomic<Bool>(false)

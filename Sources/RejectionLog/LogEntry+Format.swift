@@ -57,6 +57,34 @@ extension LogEntry: Encodable {
         return line
     }
 
+    /// One line of text for a mail log, without its line end, in the form of Postfix's own lines:
+    ///
+    ///     NOQUEUE: reject: RCPT from mail.example[192.0.2.1]: 550 5.1.1 <x@y>: …; from=<a@b> to=<x@y> helo=<h> reason=unknown
+    ///
+    /// The first word is the queue id, or NOQUEUE before the MTA has given one; `reject_warning:` in place of `reject:` says
+    /// that observe mode let the recipient pass. `auth=yes` and `mta=<…>` stand at the end where they are known. Unsafe
+    /// characters are written as in ``textLine()``.
+    public func mailLogLine() -> String {
+        var line = session.isEmpty ? "NOQUEUE" : word(session).replacing(":", with: "\\x3a")
+        line += observed ? ": reject_warning: " : ": reject: "
+        line += "RCPT from \(clientName.isEmpty ? "unknown" : word(clientName))"
+        line += "[\(client.isEmpty ? "unknown" : client)]: "
+        line += SafeText.escaped(reply)
+        line += "; from=<\(inside(sender))> to=<\(inside(recipient))> helo=<\(inside(helo))> reason=\(word(reason))"
+        if authenticated { line += " auth=yes" }
+        if !mta.isEmpty { line += " mta=<\(inside(mta))>" }
+        return line
+    }
+
+    /// The entry with the local parts of all addresses hidden, in its reply too.
+    public func redacted() -> LogEntry {
+        var entry = self
+        entry.recipient = Redaction.redacted(recipient)
+        entry.sender = Redaction.redacted(sender)
+        entry.reply = Redaction.redacted(text: reply, holding: recipient)
+        return entry
+    }
+
     private func inside(_ text: String) -> String {
         SafeText.escaped(text, delimiters: " <>")
     }

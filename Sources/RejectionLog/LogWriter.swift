@@ -99,7 +99,10 @@ final class LogWriter {
                 core.relieve()
             }
             if left { complete = false }
-            counters.forEach { add($0, $1) }
+            var counts: [(CounterKey, Int64)] = []
+            counters.forEach { counts.append(($0, $1)) }
+            for (key, count) in counts { add(key, count) }
+            if !counts.isEmpty { core.tallies.add(counts) }
             counters.removeAll()
         }
         return complete
@@ -137,6 +140,12 @@ final class LogWriter {
             books.forget()
             failed(error)
             return false
+        }
+        if let stored = options.stored {
+            let thinned = pending.reduce(0) { $1.key.reason == ReasonSlot.thinned.index ? $0 &+ Int($1.value) : $0 }
+            if thinned > 0 || !full.isEmpty {
+                stored(StoredRows(buffers: full, domains: domains, reasons: reasons, thinned: thinned))
+            }
         }
         pending.removeAll(keepingCapacity: pending.count < 4096)
         coarse = false

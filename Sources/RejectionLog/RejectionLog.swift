@@ -23,6 +23,9 @@ public final class RejectionLog: Sendable {
         /// Gets a line for the operator's log when writing fails, at most one a minute while it lasts, and when it goes on.
         /// Called on the writer's thread.
         public var report: @Sendable (String) -> Void
+        /// Gets the detail rows once they are in the database, on the writer's thread: it should take what it wants and be
+        /// gone.
+        public var stored: (@Sendable (StoredRows) -> Void)?
 
         /// Wall-clock milliseconds since 1970, for retention.
         var clock: @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1000) }
@@ -127,6 +130,9 @@ public final class RejectionLog: Sendable {
         /// True while the database can't be written.
         public var failing: Bool
     }
+
+    /// What was recorded since the log was opened, as far as the writer has taken it over, which it does four times a second.
+    public var tallies: [Tally] { core.tallies.tallies(domains: core.domains.names, reasons: core.reasons.names) }
 
     /// How the log is doing at this moment.
     public var statistics: Statistics {

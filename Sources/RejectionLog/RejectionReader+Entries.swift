@@ -12,6 +12,14 @@ extension RejectionReader {
         public var domain: String?
         /// Only this reason's.
         public var reason: String?
+        /// Only those of clients in this range of addresses, both ends included and of one family.
+        public var clients: ClosedRange<LogAddress>?
+        /// Only those to this recipient, without regard to case; `*` stands for any text.
+        public var recipient: String?
+        /// Only those from this sender, in the same way; the empty one is `<>`.
+        public var sender: String?
+        /// Only those with this queue or session id.
+        public var session: String?
 
         /// All rows, unless told otherwise.
         public init(since: Date? = nil, until: Date? = nil, domain: String? = nil, reason: String? = nil) {
@@ -42,6 +50,14 @@ extension RejectionReader {
             try Self.fetch(
                 db, query, condition: "d.id > ?", arguments: [id], order: "d.id", limit: limit)
         }
+    }
+
+    /// The newest rows, at most so many, in the order of time.
+    public func newestEntries(_ limit: Int, _ query: EntryQuery = EntryQuery()) throws(LogError) -> [LogEntry] {
+        try read { db in
+            try Self.fetch(
+                db, query, condition: "d.id > ?", arguments: [0], order: "d.time DESC, d.id DESC", limit: limit)
+        }.reversed()
     }
 
     /// Rows page by page, so that a year of them takes no memory and holds up no checkpoint.
@@ -114,9 +130,37 @@ extension RejectionReader {
             sql += " AND d.reason = (SELECT id FROM reason WHERE name = ?)"
             arguments += [reason]
         }
+        if let clients = query.clients {
+            let (first, last) = (clients.lowerBound.stored, clients.upperBound.stored)
+            sql += " AND d.client BETWEEN ? AND ? AND length(d.client) = ?"
+            arguments += [first, last, first.count]
+        }
+        if let recipient = query.recipient {
+            sql += " AND d.recipient LIKE ? ESCAPE '\\'"
+            arguments += [pattern(recipient)]
+        }
+        if let sender = query.sender {
+            sql += " AND d.sender LIKE ? ESCAPE '\\'"
+            arguments += [pattern(sender)]
+        }
+        if let session = query.session {
+            sql += " AND d.session = ?"
+            arguments += [session]
+        }
         sql += " ORDER BY \(order) LIMIT ?"
         arguments += [limit]
         return try Row.fetchAll(db, sql: sql, arguments: arguments).map { try entry($0) }
+    }
+
+    /// SQL's pattern for a text in which `*` stands for any other.
+    private static func pattern(_ text: String) -> String {
+        text.reduce(into: "") { pattern, character in
+            switch character {
+            case "*": pattern += "%"
+            case "%", "_", "\\": pattern += "\\\(character)"
+            default: pattern.append(character)
+            }
+        }
     }
 
     private static func entry(_ row: Row) throws -> LogEntry {

@@ -20,6 +20,7 @@ final class FilterService {
     private let reloader: Reloader
     private let tarpit: Tarpit
     private let offenders: OffenderLog
+    private let lines: LineLog?
 
     init(_ configuration: Configuration, configurationFile: String) throws {
         let logger = StandardErrorLog.logger
@@ -27,7 +28,8 @@ final class FilterService {
         self.configuration = configuration
         for notice in configuration.notices { logger.notice("\(configurationFile): \(notice)") }
 
-        log = try Self.openLog(configuration, logger)
+        lines = configuration.log.lines ? LineLog(redact: configuration.log.redact, logger) : nil
+        log = try Self.openLog(configuration, lines, logger)
         let policy = HotSwap<Policy>(Reloader.policy(configuration, log))
         let context = FilterContext(policy: policy, index: index, harvest: HarvestTable(), sink: LogSink(log))
         tarpit = context.tarpit
@@ -64,6 +66,7 @@ final class FilterService {
             sync?.start()
             reloader.start(sync: sync)
             offenders.start()
+            lines?.start()
         } catch {
             log.close()
             throw error
@@ -97,12 +100,16 @@ final class FilterService {
         offenders.stop()
         watcher.stop()
         log.close()
+        lines?.stop()
         logger.notice("stopped")
     }
 
-    private static func openLog(_ configuration: Configuration, _ logger: Logger) throws -> RejectionLog {
+    private static func openLog(
+        _ configuration: Configuration, _ lines: LineLog?, _ logger: Logger
+    ) throws -> RejectionLog {
         var options = RejectionLog.Options(path: configuration.log.database) { logger.error("\($0)") }
         options.retention = TimeInterval(configuration.log.retention)
+        if let lines { options.stored = { lines.take($0) } }
         do {
             return try RejectionLog(options)
         } catch {

@@ -190,6 +190,9 @@ extension Configuration {
         keep(\.index.path, "index.path")
         keep(\.log.database, "log.database")
         keep(\.log.retention, "log.retention")
+        keep(\.log.lines, "log.lines")
+        keep(\.log.redact, "log.redact")
+        keep(\.http.listen, "http.listen")
         return (kept, differing)
     }
 }

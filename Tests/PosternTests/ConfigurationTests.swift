@@ -71,6 +71,8 @@ import Testing
         #expect(given.sync.minimum == plain.sync.minimum)
         #expect(given.log.database == plain.log.database)
         #expect(given.log.retention == plain.log.retention)
+        #expect(given.log.lines == plain.log.lines)
+        #expect(given.log.redact == plain.log.redact)
         // The examples that aren't defaults are known keys too; only the table of domains isn't there.
         let error = #expect(throws: ConfigurationError.self) {
             try Configuration.load(folder.write(all.joined(separator: "\n"), as: "all.toml"))

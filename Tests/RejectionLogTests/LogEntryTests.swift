@@ -39,6 +39,76 @@ import Testing
                 + #""sender":"sender@example.net","session":"4AbC12","time":"2026-11-23T00:00:00.000Z"}"#)
     }
 
+    @Test func theMailLogLineIsTheDocumentedOne() throws {
+        var bare = Sample(outcome: .tempfailed, observed: true, reason: "no-index")
+        bare.sender = []
+        bare.client = .unknown
+        bare.clientName = []
+        bare.helo = Array("a> to=<b\n[c]".utf8)
+        bare.session = []
+        bare.mta = []
+        bare.reply = Array("451 4.3.0 <x\u{1b}[31m>: No\r\nInjected: yes".utf8)
+        let entries = try logged([Sample(authenticated: true), bare])
+        #expect(
+            entries.map { $0.mailLogLine() } == [
+                "4AbC12: reject: RCPT from mail.example.net[192.0.2.1]: 550 5.1.1 User unknown; from=<sender@example.net> "
+                    + "to=<user@example.com> helo=<helo.example.net> reason=unknown auth=yes mta=<mx.example.com>",
+                "NOQUEUE: reject_warning: RCPT from unknown[unknown]: 451 4.3.0 <x\\x1b[31m>: No\\x0d\\x0aInjected: yes; "
+                    + "from=<> to=<user@example.com> helo=<a\\x3e\\x20to=\\x3cb\\x0a[c]> reason=no-index",
+            ])
+    }
+
+    @Test func redactionHidesEveryLocalPart() throws {
+        var sample = Sample()
+        sample.recipient = Array("\"john q. doe\"@example.com".utf8)
+        sample.sender = Array("a@b@example.net".utf8)
+        sample.reply = Array("550 5.1.1 <\"john q. doe\"@example.com>: unknown, ask help@example.com (or sales@x)".utf8)
+        let entry = try #require(try logged([sample]).first).redacted()
+        #expect(entry.recipient == "*@example.com")
+        #expect(entry.sender == "*@example.net")
+        #expect(entry.reply == "550 5.1.1 <*@example.com>: unknown, ask *@example.com (or *@x)")
+    }
+
+    @Test func entriesAreFoundByClientAddressAndSession() throws {
+        let folder = try TemporaryFolder()
+        let log = try RejectionLog(.init(path: folder.database))
+        func add(_ recipient: String, _ sender: String, _ client: LogAddress, _ session: String) {
+            var sample = Sample(recipient: Array(recipient.utf8), sender: Array(sender.utf8))
+            sample.client = client
+            sample.session = Array(session.utf8)
+            sample.record(in: log)
+        }
+        add("Anna@example.com", "news-1@lists.example", LogAddress(ipv4: 0xC000_0201), "A1")
+        add("bob_1@example.com", "news-2@lists.example", LogAddress(ipv4: 0xC000_02FF), "A2")
+        add("bobx1@example.com", "", LogAddress(ipv4: 0xC000_0300), "A3")
+        add("carl@example.com", "x@example.net", LogAddress(high: 0x2001_0db8_0000_0000, low: 7), "A4")
+        add("carl%@example.com", "x@example.net", .unknown, "A5")
+        log.close()
+        let reader = try RejectionReader(path: folder.database)
+        func sessions(_ adjust: (inout RejectionReader.EntryQuery) -> Void) throws -> [String] {
+            var query = RejectionReader.EntryQuery()
+            adjust(&query)
+            return try reader.entries(query).map { try $0.get().session }.sorted()
+        }
+        #expect(
+            try sessions { $0.clients = LogAddress(ipv4: 0xC000_0200)...LogAddress(ipv4: 0xC000_02FF) } == ["A1", "A2"])
+        #expect(try sessions { $0.clients = LogAddress(ipv4: 0)...LogAddress(ipv4: .max) } == ["A1", "A2", "A3"])
+        #expect(
+            try sessions {
+                $0.clients =
+                    LogAddress(high: 0x2001_0db8_0000_0000, low: 0)...LogAddress(high: 0x2001_0db8_0000_0000, low: .max)
+            } == ["A4"])
+        #expect(try sessions { $0.recipient = "anna@EXAMPLE.com" } == ["A1"])
+        #expect(try sessions { $0.recipient = "bob_1@example.com" } == ["A2"])
+        #expect(try sessions { $0.recipient = "bob*@example.com" } == ["A2", "A3"])
+        #expect(try sessions { $0.recipient = "carl%@example.com" } == ["A5"])
+        #expect(try sessions { $0.sender = "news-*" } == ["A1", "A2"])
+        #expect(try sessions { $0.sender = "" } == ["A3"])
+        #expect(try sessions { $0.session = "A4" } == ["A4"])
+        #expect(try sessions { $0.session = "a4" } == [])
+        #expect(try reader.newestEntries(2).map(\.session) == ["A4", "A5"])
+    }
+
     @Test func hostileValuesAreShownHarmless() throws {
         for line in try cases("hostile.cases") {
             var bytes: [UInt8] = []
@@ -95,6 +165,7 @@ import Testing
         #expect(entries.count == samples.count)
         for entry in entries {
             #expect(!entry.textLine().contains("\n"))
+            #expect(entry.mailLogLine().unicodeScalars.allSatisfy { $0.value >= 0x20 && $0.value != 0x7f })
             #expect(entry.jsonLine().hasPrefix("{\"auth"))
         }
         for width in [40, 80, 132] {

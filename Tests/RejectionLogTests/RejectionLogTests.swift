@@ -36,6 +36,58 @@ import Testing
         log.close()
     }
 
+    @Test func talliesAndMinutesAgreeWithWhatWasRecorded() throws {
+        let log = try RejectionLog(.init(path: folder.database))
+        for minute in 0..<3 {
+            let time = Sample.base + Int64(minute) * 60_000
+            Sample(time: time).record(in: log)
+            Sample(time: time, outcome: .accepted, reason: "listed").record(in: log)
+            Sample(time: time, observed: true).record(in: log)
+            Sample(time: time, outcome: .tempfailed, reason: "no-index").record(in: log)
+            Sample(time: time, reason: "mta").record(in: log)
+            Sample(time: time, reason: "relay", domain: nil, domainName: Array("x\(minute).example".utf8)).record(
+                in: log)
+        }
+        log.flush()
+        let tallies = log.tallies
+        #expect(tallies.allSatisfy { $0.count == 3 })
+        #expect(
+            Set(tallies.map { "\($0.domain) \($0.reason) \($0.outcome) \($0.observed)" }) == [
+                "example.com unknown refused false", "example.com listed accepted false",
+                "example.com unknown refused true", "example.com no-index tempfailed false",
+                "example.com mta refused false", " relay refused false",
+            ])
+        let reader = try RejectionReader(path: folder.database)
+        var each = RejectionReader.Verdicts()
+        (each.accepted, each.refused, each.tempfailed, each.observed) = (1, 2, 1, 1)
+        let now = Date(timeIntervalSince1970: Double(Sample.base / 1000 + 150))
+        #expect(try reader.verdictsByMinute(4, now: now) == [.init(), each, each, each])
+        #expect(try reader.verdicts(since: now.addingTimeInterval(-60), until: now).refused == 4)
+        #expect(try reader.verdicts(since: .distantPast, until: now).refused == 6)
+        log.close()
+    }
+
+    @Test func whatIsStoredIsTold() throws {
+        let told = Lines()
+        var options = RejectionLog.Options(path: folder.database)
+        options.stored = { rows in
+            let (entries, left) = rows.entries(limit: 2, without: ["mta"])
+            for entry in entries { told.add("\(entry.reason) \(entry.domain) \(entry.recipient)") }
+            told.add("and \(left), thinned \(rows.thinned)")
+        }
+        let log = try RejectionLog(options)
+        Sample(reason: "mta").record(in: log)
+        Sample(time: Sample.base + 1, outcome: .accepted, reason: "listed").record(in: log)
+        Sample(time: Sample.base + 2).record(in: log)
+        Sample(time: Sample.base + 3, reason: "relay", domain: nil, domainName: Array("x.example".utf8)).record(in: log)
+        Sample(time: Sample.base + 4).record(in: log)
+        log.close()
+        // The writer may have come in between.
+        #expect(told.all.filter { $0.hasPrefix("unknown example.com user@") }.count >= 1)
+        #expect(told.all.contains { $0.hasPrefix("and ") })
+        #expect(!told.all.contains { $0.hasPrefix("mta") || $0.hasPrefix("listed") })
+    }
+
     @Test func aRowHoldsWhatWasRecorded() throws {
         let log = try RejectionLog(.init(path: folder.database))
         var sample = Sample(time: Sample.base + 1_234, authenticated: true)

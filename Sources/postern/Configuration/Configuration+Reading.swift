@@ -393,18 +393,22 @@ struct ConfigurationReader {
     private func readLog(_ table: ConfigurationTable, _ configuration: inout Configuration) {
         if let path = filePath(table, "database") { configuration.log.database = path }
         if let retention = table.duration("retention", minimum: 3600) { configuration.log.retention = retention }
+        if let lines = table.bool("lines") { configuration.log.lines = lines }
+        if let redact = table.bool("redact") { configuration.log.redact = redact }
         table.finish()
     }
 
     private func readHTTP(_ table: ConfigurationTable, _ configuration: inout Configuration) {
         if let listen = table.string("listen"), !listen.isEmpty {
-            if HostAndPort(listen) == nil {
+            configuration.http.listen = HostAndPort(listen)
+            if configuration.http.listen == nil {
                 table.fault(
                     "listen",
                     "\"\(listen)\" is not an address; accepted: host:port, such as \"127.0.0.1:8892\", or \"\"")
-            } else {
+            } else if configuration.http.listen?.isLoopback == false {
                 configuration.notices.append(
-                    "http.listen: metrics and the live page are not part of this version: nothing listens on \(listen)")
+                    "http.listen: \(listen) is no loopback address: whoever can reach it sees the addresses of refused "
+                        + "mail\(configuration.log.redact ? " without their local parts" : "")")
             }
         }
         table.finish()

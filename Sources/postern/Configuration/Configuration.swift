@@ -36,6 +36,7 @@ struct Configuration: Sendable {
     var index = Index()
     var sync = Sync()
     var log = Log()
+    var http = HTTP()
     /// Sources whose files can't be read now: faults to `config check`, a failed pull to the sync thread.
     var sourceFaults: [ConfigurationFault] = []
     /// What is accepted and not yet acted on, a line each.
@@ -67,6 +68,15 @@ struct Configuration: Sendable {
     struct Log: Sendable {
         var database = "/var/lib/postern/rejections.sqlite"
         var retention = 90 * 86_400
+        /// Whether each refusal has a line in the messages.
+        var lines = true
+        /// Whether these lines and the live page hide local parts.
+        var redact = false
+    }
+
+    struct HTTP: Sendable {
+        /// Where metrics and the live page are served; nil: nowhere.
+        var listen: HostAndPort?
     }
 
     private static let defaultSocket: MilterSocket = {

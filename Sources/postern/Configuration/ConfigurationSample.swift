@@ -121,6 +121,12 @@ enum ConfigurationSample {
         [log]
         # database = "/var/lib/postern/rejections.sqlite"
         # retention = "90d"
+        # lines = true                    # a line for each refusal in the messages of postern serve, as in Postfix's log
+        # redact = false                  # true: hides local parts in these lines and on the live page
+
+        [http]
+        # Metrics for Prometheus, and a live page: http://127.0.0.1:8892/ shows this machine's users the newest refusals.
+        listen = "127.0.0.1:8892"         # "", the default: nowhere
 
         """##
 }

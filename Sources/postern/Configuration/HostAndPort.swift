@@ -1,5 +1,5 @@
 /// A TCP endpoint as the configuration writes it: `127.0.0.1:8892`, `[::1]:8892`, `localhost:8892`.
-struct HostAndPort: Sendable, Equatable {
+struct HostAndPort: Sendable, Equatable, CustomStringConvertible {
     let host: String
     let port: UInt16
 
@@ -17,5 +17,16 @@ struct HostAndPort: Sendable, Equatable {
         }
         guard !self.host.isEmpty, !self.host.contains(where: \.isWhitespace) else { return nil }
         self.port = port
+    }
+
+    /// As it is written.
+    var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+
+    /// Whether only this machine can reach it.
+    var isLoopback: Bool {
+        if host.lowercased() == "localhost" || host == "::1" { return true }
+        // Names that begin so may lead anywhere.
+        let parts = host.split(separator: ".", omittingEmptySubsequences: false)
+        return parts.count == 4 && parts[0] == "127" && parts.allSatisfy { UInt8($0) != nil }
     }
 }
