@@ -49,12 +49,15 @@ let package = Package(
             ], swiftSettings: settings),
         .target(
             name: "RecipientFilter", dependencies: ["MailAddress", "Milter", "RecipientIndex"], swiftSettings: settings),
+        .target(
+            name: "Monitoring", dependencies: [.product(name: "FlyingFox", package: "FlyingFox")],
+            swiftSettings: settings),
         .executableTarget(
             name: "postern",
             dependencies: [
-                "DirectorySync", "MailAddress", "Milter", "RecipientFilter", "RecipientIndex", "RejectionLog",
+                "DirectorySync", "MailAddress", "Milter", "Monitoring", "RecipientFilter", "RecipientIndex",
+                "RejectionLog",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "FlyingFox", package: "FlyingFox"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ], swiftSettings: settings),
@@ -87,6 +90,8 @@ let package = Package(
             name: "RecipientFilterTests",
             dependencies: ["MailAddress", "Milter", "RecipientFilter", "RecipientIndex", "TestSupport"],
             exclude: ["verdicts.cases", "replies.cases", "patterns.cases"], swiftSettings: settings),
+        .testTarget(
+            name: "MonitoringTests", dependencies: ["Monitoring", "TestSupport"], swiftSettings: settings),
         .testTarget(
             name: "PosternTests",
             dependencies: [

@@ -26,8 +26,14 @@ public struct SyncError: Error, Sendable, CustomStringConvertible {
     public let source: String?
     /// What a refused sync found, for `guardRefused`.
     public let report: SyncReport?
+    /// How reading each source went, as far as that was begun.
+    public let sources: [SourceReport]
 
-    init(_ kind: Kind, _ description: String, source: String? = nil, report: SyncReport? = nil) {
+    init(
+        _ kind: Kind, _ description: String, source: String? = nil, report: SyncReport? = nil,
+        sources: [SourceReport] = []
+    ) {
+        self.sources = report?.sources ?? sources
         self.kind = kind
         self.description = description
         self.source = source

@@ -13,6 +13,16 @@ public enum SyncEvent: Sendable {
     case recovered(SyncReport)
 }
 
+/// One sync of a sync thread.
+public struct SyncRun: Sendable {
+    /// What came of it.
+    public var result: Result<SyncReport, SyncError>
+    /// The names of the sources that were due.
+    public var attempted: Set<String>
+    /// How long it took.
+    public var seconds: Double
+}
+
 /// Keeps the index up to date: syncs once at its start, then within about a second of a change that a directory tells or a file
 /// shows, and otherwise at the configured interval; after a failure sooner, with a growing pause.
 public final class SyncThread: Sendable {
@@ -26,6 +36,7 @@ public final class SyncThread: Sendable {
 
     private let synchronizer: Synchronizer
     private let report: @Sendable (SyncEvent) -> Void
+    private let ran: @Sendable (SyncRun) -> Void
     private let phase = Mutex(Phase.new)
     private let wake = WakeUp()
     private let ended = DispatchSemaphore(value: 0)
@@ -33,9 +44,15 @@ public final class SyncThread: Sendable {
 
     /// A thread that runs this synchronizer, not started yet.
     ///
-    /// - Parameter report: called on the thread, one event at a time.
-    public init(_ synchronizer: Synchronizer, report: @escaping @Sendable (SyncEvent) -> Void) {
+    /// - Parameters:
+    ///   - ran: called on the thread after every sync, for metrics.
+    ///   - report: called on the thread, one event at a time.
+    public init(
+        _ synchronizer: Synchronizer, ran: @escaping @Sendable (SyncRun) -> Void = { _ in },
+        report: @escaping @Sendable (SyncEvent) -> Void
+    ) {
         self.synchronizer = synchronizer
+        self.ran = ran
         self.report = report
     }
 
@@ -76,8 +93,12 @@ public final class SyncThread: Sendable {
             let stamps = synchronizer.configuration.sources.map(\.stamp)
             if let due = schedule.due(stamps, now: .now) {
                 schedule.began(stamps, now: .now)
+                let began = ContinuousClock.now
                 let result = sync(due)
                 if isStopping.load(ordering: .acquiring) { return }
+                let names = synchronizer.configuration.sources.enumerated()
+                    .filter { due.places?.contains($0.offset) ?? true }.map(\.element.name)
+                ran(SyncRun(result: result, attempted: Set(names), seconds: (.now - began) / .seconds(1)))
                 schedule.ended(result, due, now: .now)
                 failures.events(after: result).forEach(report)
                 returnFreeMemory()

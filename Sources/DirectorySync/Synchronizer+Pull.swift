@@ -217,6 +217,7 @@ extension Synchronizer {
             return
         }
         throw SyncError(
-            (grave ?? first).kind, errors.map(\.description).joined(separator: "\n"), source: (grave ?? first).source)
+            (grave ?? first).kind, errors.map(\.description).joined(separator: "\n"), source: (grave ?? first).source,
+            sources: report.sources)
     }
 }

@@ -13,6 +13,8 @@ public final class FilterContext: Sendable {
     public let harvest: HarvestTable
     /// Where refusals wait that are held back.
     public let tarpit = Tarpit()
+    /// How long judging and recording took, without the time in the tarpit.
+    public let latency = LatencyHistogram()
     let sink: any VerdictSink
 
     /// The macros that a session reads, by stage; an MTA that can be told sends no others.
@@ -107,6 +109,7 @@ final class FilterSession: MilterSession {
     private func judge(
         _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>, _ policy: Policy, _ index: IndexSnapshot?
     ) -> MilterResponse {
+        let began = LatencyHistogram.now()
         let now = WallClock.milliseconds()
         let seconds = now / 1000
         let recipient = parse(path, milter)
@@ -121,7 +124,7 @@ final class FilterSession: MilterSession {
         if verdict.revealsUnknown && !isTrusted, let client {
             context.harvest.count(client, limit: policy.harvest, now: SteadyClock.milliseconds())
         }
-        return answer(verdict, recipient, policy, now, milter, path)
+        return answer(verdict, recipient, policy, now, began, milter, path)
     }
 
     /// The recipient of the path; where that has no domain, of the MTA's own idea of it.
@@ -139,7 +142,7 @@ final class FilterSession: MilterSession {
 
     private func answer(
         _ verdict: Verdict, _ recipient: Result<RecipientAddress, AddressError>, _ policy: Policy, _ now: Int64,
-        _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>
+        _ began: UInt64, _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>
     ) -> MilterResponse {
         let observed = verdict.action != .accept && policy.observes(verdict)
         let start = verdict.reply.map {
@@ -153,6 +156,7 @@ final class FilterSession: MilterSession {
         } else {
             record(subject, now, tag, .none, reply, milter, path)
         }
+        context.latency.record(since: began)
         guard let kind = verdict.reply, let start, !observed else { return .continue }
         if verdict.isHeldBack && !isTrusted { context.tarpit.hold(policy.harvest) }
         let template = policy.template(kind, domain: verdict.domain)

@@ -104,7 +104,8 @@ public final class Policy: Sendable {
     let subdomains: [Bool]
     let trustedNetworks: [Network]
     let trustAuthenticated: Bool
-    let indexExpected: Bool
+    /// Whether an index is expected, without which recipients are put off.
+    public let indexExpected: Bool
     let domainsFromIndex: Bool
     let maximumIndexAge: Int64?
     /// Observe mode for recipients that belong to no relay domain.

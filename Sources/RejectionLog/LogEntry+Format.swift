@@ -96,7 +96,7 @@ extension LogEntry: Encodable {
 
 extension Outcome {
     /// The word for it in every output.
-    var name: String {
+    public var name: String {
         switch self {
         case .accepted: "accepted"
         case .refused: "refused"

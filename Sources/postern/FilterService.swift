@@ -2,6 +2,7 @@ import DirectorySync
 import Foundation
 import Logging
 import Milter
+import Monitoring
 import RecipientFilter
 import RecipientIndex
 import RejectionLog
@@ -21,6 +22,9 @@ final class FilterService {
     private let tarpit: Tarpit
     private let offenders: OffenderLog
     private let lines: LineLog?
+    private let sync: SyncTally
+    private let status: StatusSocket.Holder?
+    private let monitoring: MonitoringServer?
 
     init(_ configuration: Configuration, configurationFile: String) throws {
         let logger = StandardErrorLog.logger
@@ -33,16 +37,20 @@ final class FilterService {
         let policy = HotSwap<Policy>(Reloader.policy(configuration, log))
         let context = FilterContext(policy: policy, index: index, harvest: HarvestTable(), sink: LogSink(log))
         tarpit = context.tarpit
+        let sync = SyncTally(configuration)
+        self.sync = sync
         offenders = OffenderLog(context.harvest, logger)
         do {
             reloader = Reloader(
                 configuration, policy: policy, log: log,
-                file: try ServiceFile.Holder(database: configuration.log.database), logger: logger)
+                file: try ServiceFile.Holder(database: configuration.log.database), tally: sync, logger: logger)
         } catch {
             log.close()
             throw Messages.fail(error, error.exitStatus)
         }
+        let indexes = IndexTally()
         watcher = IndexWatcher(path: configuration.index.path, into: index) { [reloader] event in
+            indexes.take(event)
             if case .loaded(let info) = event { reloader.take(info) }
             Self.report(event, logger)
         }
@@ -53,6 +61,21 @@ final class FilterService {
         ) { connection, milter in
             context.session(connection, milter)
         }
+        let monitor = FilterMonitor(
+            configuration, context: context, server: server, log: log, offenders: offenders, lines: lines,
+            indexes: indexes, sync: sync)
+        status = StatusSocket.Holder(database: configuration.log.database) { monitor.figures }
+        monitoring = configuration.http.listen.map { Self.monitoringServer(at: $0, monitor, logger) }
+    }
+
+    private static func monitoringServer(
+        at place: HostAndPort, _ monitor: FilterMonitor, _ logger: Logger
+    ) -> MonitoringServer {
+        MonitoringServer(
+            host: place.host, port: place.port, isLoopback: place.isLoopback,
+            documents: .init(
+                metrics: { monitor.metrics($0) }, live: { monitor.live() }, obstacle: { monitor.obstacle })
+        ) { logger.error("\($0)") }
     }
 
     /// Makes the socket and starts the threads; returns when MTAs are served.
@@ -62,12 +85,15 @@ final class FilterService {
             try checkSources()
             let sync = try makeSync()
             try openSocket()
+            try openMonitoring()
             watcher.start()
             sync?.start()
             reloader.start(sync: sync)
             offenders.start()
             lines?.start()
+            status?.start()
         } catch {
+            status?.stop()
             log.close()
             throw error
         }
@@ -84,6 +110,10 @@ final class FilterService {
         thread.name = "milter"
         thread.start()
         let recipients = index.current.map { Words.count($0.info.recipients, "recipient") } ?? "no index yet"
+        if let listen = configuration.http.listen {
+            logger.notice("http: metrics and the live page on http://\(listen)/")
+        }
+        if status == nil { logger.warning("the status socket beside the log can't be made: postern status knows less") }
         logger.notice(
             "serving \(configuration.socket): \(Words.count(configuration.domains.count, "relay domain")), \(recipients)"
         )
@@ -95,6 +125,8 @@ final class FilterService {
     /// Answers the recipients in judgement, writes out the log, ends the threads.
     func stop() {
         tarpit.letGo()
+        monitoring?.stop()
+        status?.stop()
         if !server.drain(timeout: .seconds(5)) { logger.warning("a recipient was still in judgement after 5 seconds") }
         reloader.stop()
         offenders.stop()
@@ -131,7 +163,9 @@ final class FilterService {
         do {
             let synchronizer = try Synchronizer(configuration.syncConfiguration)
             try synchronizer.prepare()
-            return SyncThread(synchronizer) { [logger] in SyncReportText.log($0, logger) }
+            return SyncThread(synchronizer, ran: { [sync] in sync.take($0) }) { [logger] in
+                SyncReportText.log($0, logger)
+            }
         } catch {
             throw Messages.fail(error, error.kind == .state ? ExitStatus.cannotCreate : error.exitStatus)
         }
@@ -142,6 +176,15 @@ final class FilterService {
             try server.open()
         } catch {
             throw Messages.fail(error, Self.exitStatus(error))
+        }
+    }
+
+    private func openMonitoring() throws {
+        do {
+            try monitoring?.start()
+        } catch {
+            throw Messages.fail(
+                error, error.kind == .notPermitted ? ExitStatus.notPermitted : ExitStatus.unavailable)
         }
     }
 

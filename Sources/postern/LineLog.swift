@@ -17,8 +17,9 @@ final class LineLog: Sendable {
 
     private struct State {
         var waiting: [LogEntry] = []
-        /// Refusals that got no line.
+        /// Refusals that got no line, and of which none tells yet; and all of them.
         var omitted = 0
+        var omittedInAll = 0
         /// How many lines may be written now, and the time of that in milliseconds.
         var allowance = LineLog.burst
         var lastRefill: Int64 = 0
@@ -47,6 +48,9 @@ final class LineLog: Sendable {
         state.withLock { $0.lastRefill = clock() }
     }
 
+    /// How many refusals got no line.
+    var omitted: Int { state.withLock { $0.omittedInAll } }
+
     /// Takes what is to have a line; for ``RejectionLog/Options/stored``. Never waits.
     func take(_ rows: StoredRows) {
         let now = clock()
@@ -61,6 +65,7 @@ final class LineLog: Sendable {
             state.allowance -= entries.count
             state.waiting += entries
             state.omitted += left + rows.thinned
+            state.omittedInAll += left + rows.thinned
             return !state.waiting.isEmpty || state.omitted > 0
         }
         if hasWork { bell.signal() }

@@ -3,6 +3,7 @@ import Foundation
 import Logging
 import Milter
 import RecipientFilter
+import Synchronization
 
 /// Writes a line for each client network that has reached its harvest limit, on a thread of its own: the sessions that
 /// find out must not wait for whoever reads the messages.
@@ -11,6 +12,10 @@ final class OffenderLog: Sendable {
     private let logger: Logger
     private let stopping = DispatchSemaphore(value: 0)
     private let ended = DispatchSemaphore(value: 0)
+    private let seen = Atomic<Int>(0)
+
+    /// How many offenders there were.
+    var count: Int { seen.load(ordering: .relaxed) }
 
     /// A log of this table's offenders, which starts with ``start()``.
     init(_ table: HarvestTable, _ logger: Logger) {
@@ -37,6 +42,7 @@ final class OffenderLog: Sendable {
 
     private func write() {
         let (offenders, untold) = table.takeOffenders()
+        seen.add(offenders.count + untold, ordering: .relaxed)
         for offender in offenders { logger.warning("\(Self.line(offender))") }
         if untold > 0 { logger.warning("harvest: so have \(Words.count(untold, "other network"))") }
     }

@@ -3,6 +3,8 @@ import ArgumentParser
 /// The command `postern`.
 @main
 struct Postern: ParsableCommand {
+    static let version = "0.1.0"
+
     static let configuration = CommandConfiguration(
         commandName: "postern",
         abstract: "Refuses unknown recipients and foreign domains at RCPT TO, on Postfix and Sendmail.",
@@ -22,7 +24,7 @@ struct Postern: ParsableCommand {
             64 usage, 65 unsound data, 66 no log yet, 69 unavailable, 70 a fault of Postern itself, 73 can't create a file, \
             74 can't read or write, 75 try again later, 77 not permitted, 78 faulty configuration.
             """,
-        version: "0.1.0",
+        version: version,
         subcommands: [
             Serve.self, Status.self, Reload.self, SyncCommand.self, Check.self, ReportCommand.self, LogCommand.self,
             IndexCommand.self,

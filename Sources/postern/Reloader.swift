@@ -19,6 +19,7 @@ final class Reloader: Sendable {
     private let policy: HotSwap<Policy>
     private let log: RejectionLog
     private let file: ServiceFile.Holder
+    private let tally: SyncTally
     private let logger: Logger
     private let state: Mutex<State>
     private let wake = DispatchSemaphore(value: 0)
@@ -41,12 +42,13 @@ final class Reloader: Sendable {
     /// A reloader for a filter with this configuration, not started yet.
     init(
         _ configuration: Configuration, policy: HotSwap<Policy>, log: RejectionLog, file: ServiceFile.Holder,
-        logger: Logger
+        tally: SyncTally, logger: Logger
     ) {
         initial = configuration
         self.policy = policy
         self.log = log
         self.file = file
+        self.tally = tally
         self.logger = logger
         state = Mutex(State(configuration: configuration, watch: ConfigurationWatch(configuration.stamps)))
     }
@@ -154,8 +156,9 @@ final class Reloader: Sendable {
         for notice in configuration.notices { logger.notice("\(notice)") }
         // Always anew: what the sources' own files say, such as passwords, is read again so.
         state.sync?.stop()
+        tally.expect(configuration)
         state.sync = synchronizer.map { synchronizer in
-            SyncThread(synchronizer) { [logger] in SyncReportText.log($0, logger) }
+            SyncThread(synchronizer, ran: { [tally] in tally.take($0) }) { [logger] in SyncReportText.log($0, logger) }
         }
         state.sync?.start()
 

@@ -1,0 +1,250 @@
+import DirectorySync
+import Foundation
+import RecipientFilter
+import RecipientIndex
+import RejectionLog
+
+/// What `postern status` shows.
+struct StatusDocument: Encodable {
+    /// The running filter.
+    struct Filter: Encodable {
+        /// nil while none is running; 0 where it is in a container out of sight.
+        var process: Int?
+        /// What it says of itself; nil where it can't be asked.
+        var live: FilterFigures?
+        /// As configured.
+        var socket: String
+        var mode: String
+        var http: String?
+    }
+
+    /// The rejection log.
+    struct Log: Encodable {
+        var path: String
+        /// In octets; 0 where there is none.
+        var size: Int
+        /// nil where it can't be read.
+        var lastHour: RejectionReader.Verdicts?
+        var today: RejectionReader.Verdicts?
+    }
+
+    /// What needs a look, gravest first.
+    private(set) var troubles: [Trouble] = []
+    private(set) var filter: Filter
+    private(set) var index: IndexFigures?
+    private(set) var sync: SyncStatus?
+    private(set) var log: Log
+    private let interval: Int
+
+    private enum CodingKeys: String, CodingKey {
+        case troubles, filter, index, sync, log
+    }
+
+    init(_ configuration: Configuration) {
+        let observing = configuration.domains.filter(\.rules.observe).count
+        filter = Filter(
+            socket: "\(configuration.socket)",
+            mode: configuration.policy.observe || observing > 0 && observing == configuration.domains.count
+                ? "observe" : "enforce", http: configuration.http.listen.map { "http://\($0)/" })
+        log = Log(
+            path: configuration.log.database, size: FilterMonitor.logSize(configuration.log.database))
+        interval = configuration.sync.interval
+        readFilter(configuration)
+        readIndex(configuration)
+        if !configuration.sync.sources.isEmpty { sync = syncStatus(state: configuration.sync.state) }
+        troubles += Trouble.all(
+            configuration, index: index,
+            // What is wrong with the file is told already.
+            isIndexExpected: false, sync: sync, log: filter.live?.log)
+        readLog(configuration)
+    }
+
+    private mutating func readFilter(_ configuration: Configuration) {
+        do {
+            filter.process = try ServiceFile.Visitor(database: configuration.log.database)?.process.map { Int($0) }
+            if filter.process == nil {
+                troubles.append(
+                    Trouble(
+                        text: "no filter is running: the MTA does by default as it is configured",
+                        advice: "start it: systemctl start postern, or postern serve"))
+            } else {
+                filter.live = StatusSocket.figures(database: configuration.log.database)
+            }
+        } catch {
+            troubles.append(
+                Trouble(text: "whether a filter is running can't be told: \(error)", advice: "ask as root"))
+        }
+    }
+
+    private mutating func readIndex(_ configuration: Configuration) {
+        do {
+            index = IndexFigures(try IndexSnapshot(path: configuration.index.path).info, path: configuration.index.path)
+        } catch {
+            let goesOn = filter.live?.index != nil
+            troubles.append(
+                Trouble(
+                    text: "the index can't be used: \(error)",
+                    advice: (goesOn ? "the filter goes on with the one that it has; " : "")
+                        + (configuration.sync.sources.isEmpty
+                            ? "bring it here from where postern sync makes it"
+                            : "make it anew: postern sync --once")))
+        }
+    }
+
+    private mutating func readLog(_ configuration: Configuration) {
+        do {
+            let reader = try RejectionReader(path: configuration.log.database)
+            let now = Date()
+            log.lastHour = try reader.verdicts(since: now.addingTimeInterval(-3600), until: now)
+            log.today = try reader.verdicts(since: Calendar.current.startOfDay(for: now), until: now)
+        } catch {
+            // The filter makes it at its first start.
+            if error.code == .notFound { return }
+            troubles.append(
+                Trouble(text: "\(error)", advice: "see who owns it: ls -l \(configuration.log.database)*"))
+        }
+    }
+
+    // MARK: Text
+
+    /// For a terminal, troubles first; 24 lines at most with a few sources and troubles.
+    func text(width: Int) -> String {
+        var lines: [String] = []
+        if troubles.isEmpty {
+            lines.append("all is well")
+        } else {
+            for trouble in troubles.prefix(4) {
+                lines += Self.folded("! \(trouble.text.escapedForMessage)", width, "  ", lines: 3)
+                lines += Self.folded("  -> \(trouble.advice.escapedForMessage)", width, "     ", lines: 2)
+            }
+            if troubles.count > 4 { lines.append("! and \(troubles.count - 4) more: postern status --format json") }
+        }
+        lines.append("")
+        lines += filterRows + verdictRows + indexRows + sourceRows + logRows
+        return lines.map { String($0.prefix(max(width, 40))) }.joined(separator: "\n")
+    }
+
+    private static func row(_ title: String, _ text: String) -> String {
+        title.padding(toLength: 11, withPad: " ", startingAt: 0) + text
+    }
+
+    private static func age(_ date: Date) -> String {
+        Words.duration(seconds: max(0, Int(Date().timeIntervalSince(date))))
+    }
+
+    private var filterRows: [String] {
+        guard let process = filter.process else { return [Self.row("filter", "not running; \(filter.socket)")] }
+        guard let live = filter.live else {
+            return [Self.row("filter", "process \(process) on \(filter.socket); ask as root for more")]
+        }
+        var rows = [
+            Self.row("filter", "process \(live.process), up \(Self.age(live.started)), on \(live.socket)"),
+            Self.row("", "\(live.mode), \(Words.count(live.domains, "relay domain"))"),
+            Self.row("sessions", "\(live.sessions.open) open, \(live.sessions.total) since the start"),
+        ]
+        if live.harvest.offenders > 0 || live.harvest.held > 0 {
+            rows.append(
+                Self.row(
+                    "harvest",
+                    "\(Words.count(live.harvest.offenders, "network")) over the limit, \(live.harvest.held) held now"))
+        }
+        return rows
+    }
+
+    private var verdictRows: [String] {
+        guard let hour = log.lastHour, let today = log.today else { return [] }
+        func cells(_ cells: [String]) -> String {
+            cells.map { String(repeating: " ", count: max(1, 12 - $0.count)) + $0 }.joined()
+        }
+        func row(_ title: String, _ verdicts: RejectionReader.Verdicts) -> String {
+            Self.row(
+                title,
+                cells([verdicts.accepted, verdicts.refused, verdicts.tempfailed, verdicts.observed].map { "\($0)" }))
+        }
+        return [
+            Self.row("verdicts", cells(["accepted", "refused", "put off", "observed"])), row("last hour", hour),
+            row("today", today),
+        ]
+    }
+
+    private var indexRows: [String] {
+        guard let index else { return [] }
+        var text = Words.count(index.recipients, "recipient")
+        if index.catchAllDomains > 0 { text += ", " + Words.count(index.catchAllDomains, "catch-all domain") }
+        if index.relayDomains > 0 { text += ", \(Words.count(index.relayDomains, "relay domain")) of its own" }
+        var rows = [
+            Self.row("index", text),
+            Self.row("", "made \(Self.age(index.created)) ago, generation \(index.generation)"),
+        ]
+        if let live = filter.live?.index, live.generation != index.generation {
+            rows.append(Self.row("", "the filter still answers from generation \(live.generation)"))
+        }
+        return rows
+    }
+
+    private var sourceRows: [String] {
+        guard let sync else { return [] }
+        var rows: [String] = []
+        for (place, source) in sync.sources.prefix(4).enumerated() {
+            let method = source.method.map { ", \($0)" } ?? ""
+            rows.append(
+                Self.row(
+                    place == 0 ? "sync" : "",
+                    "\(source.name.escapedForMessage) (\(source.type)\(method)): \(source.recipients) listed, right "
+                        + "\(Self.age(source.asOf)) ago"))
+        }
+        if sync.sources.count > 4 { rows.append(Self.row("", "and \(sync.sources.count - 4) sources more")) }
+        if let refusal = sync.refusal {
+            rows.append(
+                Self.row(
+                    "refused",
+                    "\(refusal.removed) would go: \(refusal.first.joined(separator: ", ").escapedForMessage)"))
+        }
+        return rows
+    }
+
+    private var logRows: [String] {
+        var text = "\(log.path.escapedForMessage), \(Self.size(log.size))"
+        if let live = filter.live?.log {
+            let full = live.queueCapacity > 0 ? live.queued * 100 / live.queueCapacity : 0
+            text += ", queue \(full) % full"
+            if live.thinned > 0 { text += ", \(live.thinned) rows thinned out" }
+        }
+        var rows = [Self.row("log", text)]
+        if let http = filter.live.map(\.http) ?? filter.http { rows.append(Self.row("http", http)) }
+        return rows
+    }
+
+    static func size(_ octets: Int) -> String {
+        let units = ["B", "KiB", "MiB", "GiB", "TiB"]
+        var (value, unit) = (Double(octets), 0)
+        while value >= 1024, unit < units.count - 1 { (value, unit) = (value / 1024, unit + 1) }
+        let tenths = (value * 10).rounded() / 10
+        return (unit == 0 || value >= 10 ? "\(Int(value.rounded()))" : "\(tenths)") + " \(units[unit])"
+    }
+
+    /// The text in lines of at most so many columns, at its spaces where it has any; the last one cut.
+    private static func folded(_ text: String, _ width: Int, _ indent: String, lines limit: Int) -> [String] {
+        var lines: [String] = []
+        var rest = text[...]
+        while !rest.isEmpty, lines.count < limit {
+            let front = lines.isEmpty ? "" : indent
+            let room = max(20, width - front.count)
+            guard rest.count > room else {
+                lines.append(front + rest)
+                return lines
+            }
+            let piece = rest.prefix(room)
+            if lines.count == limit - 1 {
+                lines.append(front + piece.dropLast() + "…")
+                return lines
+            }
+            let end =
+                piece.lastIndex(of: " ").flatMap { $0 > rest.index(rest.startIndex, offsetBy: 10) ? $0 : nil }
+                ?? piece.endIndex
+            lines.append(front + rest[..<end])
+            rest = rest[end...].drop { $0 == " " }
+        }
+        return lines
+    }
+}

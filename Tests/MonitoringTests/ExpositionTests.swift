@@ -1,0 +1,83 @@
+import TestSupport
+import Testing
+
+@testable import Monitoring
+
+@Suite struct ExpositionTests {
+    private func sample(_ dialect: Exposition.Dialect) -> String {
+        var text = Exposition(dialect)
+        text.counter("x_things", "Things.", [(["kind": "a\"b\\c\nd\u{1b}[31me"], 3)])
+        text.gauge("x_age_seconds", "Age.", 1.5)
+        text.gauge("x_absent", "Not there.", nil)
+        text.summary("x_reading_seconds", "Readings.", [(["source": "s"], 2, 0.25)])
+        text.histogram("x_span_seconds", "Spans.", bounds: [0.001, 1], counts: [1, 2, 3], sum: 9)
+        return text.text
+    }
+
+    @Test func everyDialectIsTheDocumentedOne() {
+        let rest = #"""
+            x_things_total{kind="a\"b\\c\nd?[31me"} 3
+            # HELP x_age_seconds Age.
+            # TYPE x_age_seconds gauge
+            x_age_seconds 1.5
+            # HELP x_reading_seconds Readings.
+            # TYPE x_reading_seconds summary
+            x_reading_seconds_sum{source="s"} 0.25
+            x_reading_seconds_count{source="s"} 2
+            # HELP x_span_seconds Spans.
+            # TYPE x_span_seconds histogram
+            x_span_seconds_bucket{le="0.001"} 1
+            x_span_seconds_bucket{le="1"} 3
+            x_span_seconds_bucket{le="+Inf"} 6
+            x_span_seconds_sum 9
+            x_span_seconds_count 6
+            # EOF
+
+            """#
+        #expect(sample(.openMetrics) == "# HELP x_things Things.\n# TYPE x_things counter\n" + rest)
+        #expect(sample(.plain) == "# HELP x_things_total Things.\n# TYPE x_things_total counter\n" + rest)
+        #expect(sample(.neutral) == "# HELP x_things_total Things.\n" + rest)
+    }
+
+    @Test func theDialectIsWhatTheReaderAsksFor() {
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+        #expect(Exposition.Dialect(accepting: prometheus) == .openMetrics)
+        #expect(Exposition.Dialect(accepting: "text/plain;version=0.0.4;q=1,*/*;q=0.1") == .plain)
+        #expect(Exposition.Dialect(accepting: "*/*") == .neutral)
+        #expect(Exposition.Dialect(accepting: nil) == .neutral)
+    }
+
+    @Test func numbersAreReadable() {
+        #expect(Exposition.number(0) == "0")
+        #expect(Exposition.number(-3) == "-3")
+        #expect(Exposition.number(.infinity) == "+Inf")
+        #expect(Exposition.number(.nan) == "NaN")
+        #expect(Exposition.number(1e300) == "1e+300")
+    }
+
+    @Test(arguments: [
+        ("GET", "/metrics", "127.0.0.1:8892", 200), ("HEAD", "/", "localhost", 200), ("GET", "/", "LOCALHOST:1", 200),
+        ("GET", "/healthz", "[::1]:8892", 200), ("GET", "/", "gateway.example:8892", 421),
+        ("GET", "/", "127.0.0.1.evil.example", 421), ("GET", "/", "", 421), ("GET", "/../etc/passwd", "localhost", 404),
+        ("POST", "/", "localhost", 405), ("DELETE", "/nothing", "localhost", 405),
+        ("GET", "/Metrics", "localhost", 404),
+    ])
+    func requestsAreChecked(method: String, path: String, host: String, status: Int) {
+        let request = Result { () throws(MonitoringRequest.Refusal) in
+            try MonitoringRequest(
+                method: method, path: path, host: host, hosts: ["localhost", "127.0.0.1", "::1"])
+        }
+        switch request {
+        case .success: #expect(status == 200)
+        case .failure(let refusal): #expect(refusal.status == status)
+        }
+    }
+
+    @Test func withoutNamesEveryHostWill() throws {
+        _ = try MonitoringRequest(method: "GET", path: "/", host: nil, hosts: nil)
+        #expect(throws: MonitoringRequest.Refusal.self) {
+            try MonitoringRequest(method: "GET", path: "/", host: nil, hosts: ["localhost"])
+        }
+    }
+}
