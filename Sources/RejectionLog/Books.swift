@@ -12,6 +12,8 @@ struct Books {
     }
 
     private var nextDetail: Int64
+    /// The id of the newest detail row.
+    var lastDetail: Int64 { nextDetail &- 1 }
     /// Ids by slot; -1 for those not looked up yet.
     private var domainIDs: [Int64] = [0]
     private var reasonIDs: [Int64] = []

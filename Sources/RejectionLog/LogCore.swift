@@ -5,7 +5,7 @@ import Synchronization
 final class LogCore: Sendable {
     /// A wish of a caller who waits for its fulfilment.
     final class Ticket: Sendable {
-        enum Wish { case store, prune }
+        enum Wish { case store, prune, tally }
         let wish: Wish
         let done = DispatchSemaphore(value: 0)
         let fulfilled = Atomic<Bool>(false)
@@ -22,6 +22,8 @@ final class LogCore: Sendable {
 
     private struct Requests {
         var tickets: [Ticket] = []
+        /// Indexes that came into force; the newest ones where the database is long out of reach.
+        var indexes: [IndexNote] = []
         /// Asked to end.
         var stopping = false
         /// Has ended: nobody answers tickets any more.
@@ -105,6 +107,23 @@ final class LogCore: Sendable {
             let tickets = requests.tickets
             requests.tickets = []
             return (tickets, requests.stopping)
+        }
+    }
+
+    /// Keeps an index's note for the writer's next round.
+    func note(_ index: IndexNote) {
+        requests.withLock { requests in
+            if requests.indexes.count >= 1_000 { requests.indexes.removeFirst() }
+            requests.indexes.append(index)
+        }
+        ring()
+    }
+
+    /// The indexes noted since the last call.
+    func takeIndexes() -> [IndexNote] {
+        requests.withLock { requests in
+            defer { requests.indexes = [] }
+            return requests.indexes
         }
     }
 

@@ -40,6 +40,7 @@ final class LogDatabase {
         configuration.prepareDatabase { db in
             var keep: CInt = 1
             sqlite3_file_control(db.sqliteConnection, nil, SQLITE_FCNTL_PERSIST_WAL, &keep)
+            db.add(function: TallyWriter.function)
             // Only a database without tables still takes this one.
             try db.execute(sql: "PRAGMA auto_vacuum = INCREMENTAL")
             try db.execute(sql: "PRAGMA wal_autocheckpoint = 4000")

@@ -9,7 +9,13 @@ import GRDB
 /// - `thinned`: detail rows that found no room, by the same units.
 /// - `detail`: one row a refusal or tempfail. `id` grows in the order of writing and is never reused; `time` is in
 ///   milliseconds since 1970; `client` is a blob of 4 or 16 octets.
-/// - `state`: `next_detail`, the id of the next row.
+/// - `tally`: what refusals have in common by day (days since 1970, UTC), in the kinds of ``TallyKind``: `first` and `last` are
+///   times as in `detail`, `peers` and `networks` sketches of what is different (``DistinctSketch``). A day that is over keeps
+///   its most frequent values; `folded` is how many refusals are in none of them. `open_tally`: the same of days that aren't
+///   over, with all values; rows of days up to `closed_<kind>` in it are remains.
+/// - `generation`: the indexes that came into force, `time` and `created` in milliseconds since 1970.
+/// - `state`: `next_detail`, the id of the next row; `tallied`, the id of the last row in the tallies; `closed_<kind>`, the last
+///   day in `tally`; `details_from`, the time before which detail rows were pruned.
 enum LogSchema {
     /// Marks the file as a rejection log (`PRAGMA application_id`): "PsRL".
     static let applicationID: Int32 = 0x5073_524C
@@ -39,7 +45,27 @@ enum LogSchema {
         CREATE INDEX detail_time ON detail (time);
         CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
         INSERT INTO state VALUES ('next_detail', 1);
+        """,
         """
+        CREATE TABLE tally (
+            kind INTEGER NOT NULL, day INTEGER NOT NULL, value BLOB NOT NULL, reason INTEGER NOT NULL,
+            domain INTEGER NOT NULL, count INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+            name TEXT NOT NULL, peers BLOB, networks BLOB,
+            PRIMARY KEY (kind, day, value, reason, domain)) WITHOUT ROWID;
+        CREATE TABLE open_tally (
+            kind INTEGER NOT NULL, day INTEGER NOT NULL, value BLOB NOT NULL, reason INTEGER NOT NULL,
+            domain INTEGER NOT NULL, count INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+            name TEXT NOT NULL, peers BLOB, networks BLOB,
+            PRIMARY KEY (kind, day, value, reason, domain)) WITHOUT ROWID;
+        CREATE TABLE folded (
+            kind INTEGER NOT NULL, day INTEGER NOT NULL, count INTEGER NOT NULL,
+            PRIMARY KEY (kind, day)) WITHOUT ROWID;
+        CREATE TABLE generation (
+            id INTEGER PRIMARY KEY, time INTEGER NOT NULL, generation INTEGER NOT NULL, recipients INTEGER NOT NULL,
+            created INTEGER NOT NULL);
+        CREATE INDEX generation_time ON generation (time);
+        INSERT INTO state VALUES ('tallied', 0);
+        """,
     ]
 
     /// Looks at an open database and says which version it is; 0 for an empty file.

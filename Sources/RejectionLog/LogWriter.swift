@@ -1,3 +1,4 @@
+import Dispatch
 import Foundation
 import GRDB
 import Synchronization
@@ -13,6 +14,7 @@ final class LogWriter {
     let database: LogDatabase
     var books: Books
     var pruner: Pruner
+    var tallier: Tallier
 
     /// Counts that aren't in the database yet.
     private var pending: [CounterKey: Int64] = [:]
@@ -22,6 +24,10 @@ final class LogWriter {
     private var full: [DetailBuffer] = []
     private var free: [DetailBuffer]
     private var counters = CounterTable(places: 256)
+    /// Indexes that came into force and aren't in the database yet.
+    private var indexes: [IndexNote] = []
+    /// Detail rows of the last round.
+    private var arrived = 0
     /// The writer's view of a trouble with the database: when it began and was last reported (milliseconds), nil if none.
     private var trouble: (since: Int64, reported: Int64)?
 
@@ -30,13 +36,13 @@ final class LogWriter {
         self.options = options
         let database = try LogDatabase(path: options.path, busyTimeout: options.busyTimeout)
         do {
-            books = try database.queue.inDatabase { try Books($0) }
+            (books, tallier) = try database.queue.inDatabase { (try Books($0), try Tallier($0)) }
         } catch {
             database.close()
             throw LogError(error, path: database.path, doing: "read")
         }
         self.database = database
-        pruner = Pruner(retention: options.retention)
+        pruner = Pruner(options)
         free = (0..<LogCore.stripeCount).map { _ in DetailBuffer(capacity: detailCapacity) }
     }
 
@@ -53,7 +59,10 @@ final class LogWriter {
             let requests = core.takeTickets()
             stopping = requests.stopping
             let stored = round(everything: stopping || !requests.tickets.isEmpty)
-            if stored { prune(requests.tickets.contains { $0.wish == .prune }) }
+            if stored, !stopping {
+                tally(everything: requests.tickets.contains { $0.wish != .store })
+                prune(requests.tickets.contains { $0.wish == .prune })
+            }
             for ticket in requests.tickets { ticket.answer(stored) }
         }
         let lost = pendingRecipients
@@ -72,6 +81,8 @@ final class LogWriter {
 
     /// Takes and stores; `everything`: until nothing is left of what was there at the beginning.
     private func round(everything: Bool) -> Bool {
+        arrived = 0
+        indexes += core.takeIndexes()
         while true {
             let complete = collect(details: everything || trouble == nil)
             guard store() else { return false }
@@ -123,7 +134,7 @@ final class LogWriter {
 
     /// One transaction with all that is pending; false if it failed, and then all of it is still pending.
     private func store() -> Bool {
-        guard !pending.isEmpty || !full.isEmpty else { return trouble == nil || probe() }
+        guard !pending.isEmpty || !full.isEmpty || !indexes.isEmpty else { return trouble == nil || probe() }
         let domains = core.domains.names
         let reasons = core.reasons.names
         do {
@@ -132,10 +143,12 @@ final class LogWriter {
                 try db.inTransaction(.immediate) {
                     rows = try books.enter(
                         db, counts: pending, details: full, domains: domains, reasons: reasons, nameForeign: !coarse)
+                    for index in indexes { try index.enter(db) }
                     return .commit
                 }
             }
             core.written.add(rows, ordering: .relaxed)
+            arrived += rows
         } catch {
             books.forget()
             failed(error)
@@ -147,6 +160,7 @@ final class LogWriter {
                 stored(StoredRows(buffers: full, domains: domains, reasons: reasons, thinned: thinned))
             }
         }
+        indexes = []
         pending.removeAll(keepingCapacity: pending.count < 4096)
         coarse = false
         for var buffer in full {
@@ -175,12 +189,28 @@ final class LogWriter {
         return true
     }
 
+    /// Adds to the tallies for a tenth of a second at most, or until all is done.
+    private func tally(everything: Bool) {
+        let now = options.clock()
+        guard everything || tallier.isDue(now, last: books.lastDetail, arriving: arrived) else { return }
+        let start = DispatchTime.now().uptimeNanoseconds
+        do {
+            try database.queue.inDatabase { db in
+                while try tallier.step(db, now: now) {
+                    if !everything, DispatchTime.now().uptimeNanoseconds &- start > 100_000_000 { break }
+                }
+            }
+        } catch {
+            failed(error)
+        }
+    }
+
     private func prune(_ wanted: Bool) {
         guard wanted || pruner.isDue(options.clock()) else { return }
         do {
             try database.queue.inDatabase { db in
                 repeat {
-                    try pruner.step(db, now: options.clock())
+                    try pruner.step(db, now: options.clock(), tallied: tallier.tallied)
                 } while wanted && pruner.isBusy
             }
         } catch {

@@ -1,23 +1,36 @@
 import GRDB
 
-/// Removes what is past its retention, a little at a time between the writer's rounds, and gives the room back to the disk.
+/// Removes what is past its retention or over the size, a little at a time between the writer's rounds, and gives the room
+/// back to the disk.
 struct Pruner {
     private static let batch = 1_000
     private static let hour: Int64 = 3_600_000
+    /// Milliseconds between looks at the size.
+    private static let lookInterval: Int64 = 5_000
 
     private let retention: Int64?
+    private let detailRetention: Int64?
+    private let maximumSize: Int64?
     private var next: Int64 = 0
+    private var nextLook: Int64 = 0
     /// True while a round of pruning has more to do.
     private(set) var isBusy = false
 
-    /// - Parameter retention: in seconds; nil keeps all.
-    init(retention: Double?) {
-        self.retention = retention.flatMap { Int64(exactly: ($0 * 1000).rounded()) }
+    /// What is to go by the options.
+    init(_ options: RejectionLog.Options) {
+        func milliseconds(_ seconds: Double?) -> Int64? { seconds.flatMap { Int64(exactly: ($0 * 1000).rounded()) } }
+        retention = milliseconds(options.retention)
+        let details = milliseconds(options.detailRetention)
+        detailRetention = [retention, details].compactMap(\.self).min()
+        maximumSize = options.maximumSize.map(Int64.init)
     }
 
-    /// Once an hour, and then at each call until the work is done. `now` in milliseconds since 1970.
+    /// Once an hour, every few seconds where there is a limit of size, and at each call until the work is done. `now` in
+    /// milliseconds since 1970.
     func isDue(_ now: Int64) -> Bool {
-        retention != nil && (isBusy || now >= next || now < next &- Self.hour)
+        if isBusy { return true }
+        if detailRetention != nil, now >= next || now < next &- Self.hour { return true }
+        return maximumSize != nil && (now >= nextLook || now < nextLook &- Self.lookInterval)
     }
 
     /// After a failure: not again before the next hour.
@@ -25,42 +38,100 @@ struct Pruner {
         isBusy = false
     }
 
-    /// One small batch of work.
-    mutating func step(_ db: Database, now: Int64) throws {
-        guard let retention else { return }
-        next = now &+ Self.hour
+    /// One small batch of work. Detail rows that aren't in the tallies yet, those after `tallied`, stay.
+    mutating func step(_ db: Database, now: Int64, tallied: Int64) throws {
+        nextLook = now &+ Self.lookInterval
+        let isAged = isBusy || now >= next || now < next &- Self.hour
         isBusy = true
-        let cutoff = now &- retention
-        // Counters of all units go by whole days, so that the units still agree with each other.
-        let minute = TimeUnit.day.start(of: CounterKey.minute(ofMilliseconds: cutoff))
-
-        var removed = 0
-        try db.inTransaction(.immediate) {
-            try db.execute(
-                sql: "DELETE FROM detail WHERE id IN (SELECT id FROM detail WHERE time < ? ORDER BY time LIMIT ?)",
-                arguments: [cutoff, Self.batch])
-            removed = db.changesCount
-            for unit in TimeUnit.allCases where removed < Self.batch {
-                removed += try Self.remove(db, "counter", unit, before: minute, limit: Self.batch - removed)
-                removed += try Self.remove(db, "thinned", unit, before: minute, limit: Self.batch - removed)
-            }
-            if removed < Self.batch {
-                try db.execute(
-                    sql: """
-                        DELETE FROM domain WHERE id IN (
-                            SELECT id FROM domain WHERE last_day > 0 AND last_day < ? LIMIT ?)
-                        """, arguments: [minute / 1440, Self.batch - removed])
-                removed += db.changesCount
-            }
-            return .commit
-        }
-        if removed >= Self.batch { return }
+        if isAged { next = now &+ Self.hour }
+        if isAged, try removeOld(db, now, tallied) >= Self.batch { return }
+        if try removeLarge(db, tallied) { return }
         let free = try Int.fetchOne(db, sql: "PRAGMA freelist_count") ?? 0
-        if free > 256 {
+        let pages = try Int.fetchOne(db, sql: "PRAGMA page_count") ?? 0
+        // Some room is used again every day: to give all of it back would only be work.
+        if isAged, free > max(256, pages / 16) {
             try db.execute(sql: "PRAGMA incremental_vacuum(512)")
             return
         }
         isBusy = false
+    }
+
+    private func removeOld(_ db: Database, _ now: Int64, _ tallied: Int64) throws -> Int {
+        var removed = 0
+        try db.inTransaction(.immediate) {
+            if let detailRetention { removed = try Self.removeDetails(db, before: now &- detailRetention, tallied) }
+            guard let retention else { return .commit }
+            // Counters of all units go by whole days, so that the units still agree with each other, and tallies with them.
+            let minute = TimeUnit.day.start(of: CounterKey.minute(ofMilliseconds: now &- retention))
+            for unit in TimeUnit.allCases where removed < Self.batch {
+                removed += try Self.remove(db, "counter", unit, before: minute, limit: Self.batch - removed)
+                removed += try Self.remove(db, "thinned", unit, before: minute, limit: Self.batch - removed)
+            }
+            for kind in TallyKind.allCases where removed < Self.batch {
+                removed += try Self.removeTally(db, kind, before: minute / 1440, limit: Self.batch - removed)
+            }
+            guard removed < Self.batch else { return .commit }
+            try db.execute(sql: "DELETE FROM folded WHERE day < ?", arguments: [minute / 1440])
+            // The one in force at the beginning of what is kept stays.
+            try db.execute(
+                sql: """
+                    DELETE FROM generation WHERE time < ?1
+                    AND id < (SELECT max(id) FROM generation WHERE time < ?1)
+                    """, arguments: [minute * 60_000])
+            try db.execute(
+                sql: """
+                    DELETE FROM domain WHERE id IN (
+                        SELECT id FROM domain WHERE last_day > 0 AND last_day < ? LIMIT ?)
+                    """, arguments: [minute / 1440, Self.batch - removed])
+            removed += db.changesCount
+            return .commit
+        }
+        return removed
+    }
+
+    /// Removes a batch if the database is too large; false if it isn't, or if nothing can go.
+    private func removeLarge(_ db: Database, _ tallied: Int64) throws -> Bool {
+        guard let maximumSize else { return false }
+        let size = try Int64.fetchOne(db, sql: "PRAGMA page_size") ?? 0
+        let pages = try Int64.fetchOne(db, sql: "PRAGMA page_count") ?? 0
+        let free = try Int64.fetchOne(db, sql: "PRAGMA freelist_count") ?? 0
+        guard pages &* size > maximumSize else { return false }
+        guard (pages &- free) &* size > maximumSize &- maximumSize / 64 else {
+            try db.execute(sql: "PRAGMA incremental_vacuum(512)")
+            return true
+        }
+        var removed = 0
+        try db.inTransaction(.immediate) {
+            removed = try Self.removeDetails(db, before: .max, tallied)
+            if removed == 0 {
+                let oldest = try Int64.fetchOne(
+                    db, sql: "SELECT min(day) FROM (SELECT day FROM tally GROUP BY kind, day)")
+                for kind in TallyKind.allCases where removed < Self.batch {
+                    guard let oldest else { break }
+                    removed += try Self.removeTally(db, kind, before: oldest + 1, limit: Self.batch - removed)
+                }
+            }
+            return .commit
+        }
+        return removed > 0
+    }
+
+    /// Removes a batch of the oldest ones, and notes since when all are there.
+    private static func removeDetails(_ db: Database, before time: Int64, _ tallied: Int64) throws -> Int {
+        let selection =
+            "SELECT id, time FROM detail WHERE time < ? AND id <= ? ORDER BY time LIMIT \(batch)"
+        let newest = try Int64.fetchOne(
+            db, sql: "SELECT max(time) FROM (\(selection))", arguments: [time, tallied])
+        guard let newest else { return 0 }
+        try db.execute(
+            sql: "DELETE FROM detail WHERE id IN (SELECT id FROM (\(selection)))", arguments: [time, tallied])
+        let removed = db.changesCount
+        try db.execute(
+            sql: """
+                INSERT INTO state VALUES ('details_from', ?)
+                ON CONFLICT DO UPDATE SET value = max(value, excluded.value)
+                """, arguments: [newest == .max ? newest : newest + 1])
+        return removed
     }
 
     private static func remove(
@@ -74,6 +145,19 @@ struct Pruner {
             guard let first else { break }
             try db.execute(
                 sql: "DELETE FROM \(table) WHERE unit = ? AND start = ?", arguments: [unit.rawValue, first])
+            removed += db.changesCount
+        }
+        return removed
+    }
+
+    private static func removeTally(_ db: Database, _ kind: TallyKind, before day: Int64, limit: Int) throws -> Int {
+        var removed = 0
+        for table in ["tally", "open_tally"] where removed < limit {
+            try db.execute(
+                sql: """
+                    DELETE FROM \(table) WHERE (kind, day, value, reason, domain) IN (
+                        SELECT kind, day, value, reason, domain FROM \(table) WHERE kind = ? AND day < ? LIMIT ?)
+                    """, arguments: [kind.rawValue, day, limit - removed])
             removed += db.changesCount
         }
         return removed

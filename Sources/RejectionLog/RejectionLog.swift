@@ -16,8 +16,13 @@ public final class RejectionLog: Sendable {
         /// The database; created with mode 0600 if missing. An existing file's mode is kept: 0640 and a group lets others
         /// read. Beside it lie `-wal`, `-shm` and `-lock`.
         public var path: String
-        /// Seconds until rows go: detail rows to the second, counters by whole days (UTC). Nil keeps all.
+        /// Seconds until counters and tallies go, by whole days (UTC), and with them detail rows. Nil keeps all.
         public var retention: TimeInterval?
+        /// Seconds until detail rows go, to the second; not longer than the retention. Nil keeps them as long as that.
+        public var detailRetention: TimeInterval?
+        /// Octets that the database may take on disk: over it the oldest detail rows go, then the oldest tallies; counters
+        /// stay. Nil: no limit.
+        public var maximumSize: Int?
         /// Octets for detail records that wait to be written; as much again is used while writing. At least 64 KiB.
         public var queueCapacity: Int
         /// Gets a line for the operator's log when writing fails, at most one a minute while it lasts, and when it goes on.
@@ -105,6 +110,26 @@ public final class RejectionLog: Sendable {
     @discardableResult
     func prune() -> Bool {
         core.request(.prune)
+    }
+
+    /// Adds everything written so far to the tallies and closes the days that are over; for tests.
+    @discardableResult
+    func tally() -> Bool {
+        core.request(.tally)
+    }
+
+    /// Notes that an index came into force: reports tell from it when a recipient was listed. The same one again is noted once.
+    ///
+    /// - Parameters:
+    ///   - generation: the publisher's number for it.
+    ///   - recipients: how many it lists.
+    ///   - created: when it was made.
+    ///   - time: when it came into force.
+    public func recordIndex(generation: UInt64, recipients: Int, created: Date, time: Date = Date()) {
+        core.note(
+            IndexNote(
+                time: Timestamp.milliseconds(since1970: time), generation: Int64(clamping: generation),
+                recipients: Int64(recipients), created: Timestamp.milliseconds(since1970: created)))
     }
 
     /// Writes what is left and ends the writer. What is recorded later is lost. Calling it again does nothing.

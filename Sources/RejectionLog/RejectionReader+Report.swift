@@ -2,156 +2,195 @@ import Foundation
 import GRDB
 
 extension RejectionReader {
-    /// The report's figures, all from one moment of the database.
-    public func report(_ query: ReportQuery) throws(LogError) -> RejectionReport {
-        try read { try ReportBuilder(db: $0, query: query).build() }
+    /// The report with all its sections, all from one moment of the database.
+    public func report(
+        _ query: ReportQuery, _ context: ReportContext = ReportContext()
+    ) throws(LogError) -> RejectionReport {
+        try read { try ReportBuilder(source: ReportSource($0, query), query: query, context: context).build() }
     }
 }
 
-/// Asks the database for a report's figures.
+/// Makes a report of what the database holds.
 private struct ReportBuilder {
-    let db: Database
+    let source: ReportSource
     let query: ReportQuery
+    let context: ReportContext
 
     private var minutes: (from: Int64, to: Int64) { query.minutes }
 
     func build() throws -> RejectionReport {
-        let period = RejectionReport.Period(
-            since: Date(timeIntervalSince1970: Double(minutes.from * 60)),
-            until: Date(timeIntervalSince1970: Double(minutes.to * 60)))
-        var report = RejectionReport(period: period, totals: .init(), byReason: [:], top: .init())
-        try count(&report)
-        report.top.domains = try domains()
-        report.top.recipients = try details(hidden("d.recipient")).map { .init(recipient: $0.0, count: $0.1) }
-        report.top.senders = try details(hidden("d.sender")).map { .init(sender: $0.0, count: $0.1) }
-        report.top.helos = try details("d.helo").map { .init(helo: $0.0, count: $0.1) }
-        report.top.clients = try clients()
+        let counts = try source.counts(from: minutes.from, to: minutes.to)
+        var tallies = try PeriodTallies(source, from: minutes.from * 60_000, to: minutes.to * 60_000)
+        var report = RejectionReport(
+            period: period(minutes.from, minutes.to), totals: counts.totals, byReason: counts.byReason, top: .init())
+        report.cut = .init(
+            domain: query.domain, reason: query.reason, client: query.client?.description, redacted: query.redact,
+            foldsVERP: query.foldVERP)
+        report.previous = try previous()
+        report.trend = try ReportTrend(source: source, query: query).trend()
+        let shown = ShownTallies(tallies, query)
+        report.top = try top(counts, shown)
+        report.table = try table(counts, shown)
+        report.observed = try observed()
+        report.mtaReplies = shown[.reply].top(query.top).map {
+            .init(reply: shown[.reply].text($0), count: Int(shown[.reply].entries[$0].count))
+        }
+        var generations = try Generations(source.db)
+        var analysis = ReportAnalysis(tallies: tallies, query: query, context: context)
+        report.harvests = analysis.harvests()
+        report.nearMisses = analysis.nearMisses()
+        report.listedNow = analysis.listedNow(generations)
+        report.correspondents = analysis.correspondents()
+        tallies.coverage.lookupsExhausted = analysis.isExhausted
+        report.coverage = tallies.coverage
+        report.sync = sync(&generations)
+        report.findings = ReportFindings(report: report, analysis: analysis.sums).findings()
         return report
     }
 
-    private func count(_ report: inout RejectionReport) throws {
-        for span in TimeUnit.spans(from: minutes.from, to: minutes.to) {
-            let (filter, arguments) = counterFilter(span)
-            let rows = try Row.fetchCursor(
-                db,
-                sql: """
-                    SELECT r.name, c.outcome, c.observed, sum(c.count)
-                    FROM counter c JOIN reason r ON r.id = c.reason
-                    WHERE \(filter) GROUP BY c.reason, c.outcome, c.observed
-                    """, arguments: arguments)
-            while let row = try rows.next() {
-                enter(
-                    reason: try row.value(0), outcome: Outcome(rawValue: try row.value(1)) ?? .refused,
-                    observed: try row.value(2), try row.value(3), &report)
-            }
-            report.totals.thinned &+=
-                try Int.fetchOne(
-                    db, sql: "SELECT sum(count) FROM thinned WHERE unit = ? AND start >= ? AND start < ?",
-                    arguments: [span.unit.rawValue, span.from, span.to]) ?? 0
-        }
+    private func period(_ from: Int64, _ to: Int64) -> RejectionReport.Period {
+        .init(
+            since: Date(timeIntervalSince1970: Double(from * 60)), until: Date(timeIntervalSince1970: Double(to * 60)))
     }
 
-    private func enter(
-        reason: String, outcome: Outcome, observed: Bool, _ count: Int, _ report: inout RejectionReport
-    ) {
-        switch outcome {
-        case .accepted:
-            report.totals.accepted &+= count
-            return
-        case .refused, .tempfailed:
-            if reason == RejectionLog.mtaReason { report.totals.mtaRefused &+= count }
-            if observed {
-                report.totals.observed &+= count
-            } else if outcome == .refused {
-                report.totals.refused &+= count
-            } else {
-                report.totals.tempfailed &+= count
-            }
+    private func previous() throws -> RejectionReport.Previous? {
+        let length = minutes.to - minutes.from
+        let from = minutes.from - length
+        guard length > 0, let begin = try source.begin(), begin <= from else { return nil }
+        if query.client != nil {
+            let details = try Int64.fetchOne(source.db, sql: "SELECT value FROM state WHERE name = 'details_from'")
+            guard details ?? 0 <= from * 60_000 else { return nil }
         }
-        if count > 0 { report.byReason[reason, default: 0] &+= count }
+        let counts = try source.counts(from: from, to: minutes.from)
+        return .init(period: period(from, minutes.from), totals: counts.totals, byReason: counts.byReason)
     }
 
-    private func counterFilter(_ span: TimeUnit.Span) -> (String, StatementArguments) {
-        var filter = "c.unit = ? AND c.start >= ? AND c.start < ?"
-        var arguments: StatementArguments = [span.unit.rawValue, span.from, span.to]
-        if let domain = query.domain {
-            filter += " AND c.domain = (SELECT id FROM domain WHERE name = ?)"
-            arguments += [domain]
+    private func top(_ counts: PeriodCounts, _ tallies: ShownTallies) throws -> RejectionReport.Top {
+        var top = RejectionReport.Top()
+        top.recipients = tallies.rows(.recipient, query.top).map { .init(recipient: $0.value, count: $0.count) }
+        top.senders = tallies.rows(.sender, query.top).map { .init(sender: $0.value, count: $0.count) }
+        top.helos = tallies.rows(.helo, query.top).map { .init(helo: $0.value, count: $0.count) }
+        top.clients = tallies.rows(.client, query.top).map {
+            .init(client: $0.value, name: $0.name, count: $0.count)
         }
-        if let reason = query.reason {
-            filter += " AND c.reason = (SELECT id FROM reason WHERE name = ?)"
-            arguments += [reason]
-        }
-        return (filter, arguments)
+        top.networks = tallies.rows(.network, query.top).filter { !$0.value.isEmpty }
+            .map { .init(network: $0.value, count: $0.count) }
+        top.domains = try domains(counts).map { .init(domain: $0.0, count: $0.1) }
+        return top
     }
 
-    private func domains() throws -> [RejectionReport.Domain] {
-        var counts: [Int64: Int] = [:]
-        for span in TimeUnit.spans(from: minutes.from, to: minutes.to) {
-            let (filter, arguments) = counterFilter(span)
-            let rows = try Row.fetchCursor(
-                db,
-                sql: """
-                    SELECT c.domain, sum(c.count) FROM counter c
-                    WHERE \(filter) AND c.outcome <> 0 AND c.domain <> 0 GROUP BY c.domain
-                    """, arguments: arguments)
-            while let row = try rows.next() { counts[try row.value(0), default: 0] &+= try row.value(1) }
-        }
+    private func domains(_ counts: PeriodCounts) throws -> [(String, Int)] {
         // Names are looked up for those that can be on the list: the equals of its last place are among them.
-        let sorted = counts.sorted { $0.value > $1.value }
+        let sorted = counts.domains.sorted { $0.value > $1.value }
         guard query.top > 0, let least = sorted.prefix(query.top).last?.value else { return [] }
-        var list: [RejectionReport.Domain] = []
+        var list: [(String, Int)] = []
         for (id, count) in sorted.prefix(while: { $0.value >= least }) where count > 0 {
-            let name = try String.fetchOne(db, sql: "SELECT name FROM domain WHERE id = ?", arguments: [id])
-            list.append(.init(domain: name ?? "", count: count))
+            list.append((try source.domainName(id), count))
         }
-        return Array(list.sorted { ($1.count, $0.domain) < ($0.count, $1.domain) }.prefix(query.top))
+        return Array(list.sorted { ($1.1, $0.0) < ($0.1, $1.0) }.prefix(query.top))
     }
 
-    private func detailFilter() -> (String, StatementArguments) {
-        var filter = "d.time >= ? AND d.time < ? AND d.outcome <> 0"
-        var arguments: StatementArguments = [minutes.from * 60_000, minutes.to * 60_000]
-        if let domain = query.domain {
-            filter += " AND d.domain = (SELECT id FROM domain WHERE name = ?)"
-            arguments += [domain]
-        }
-        if let reason = query.reason {
-            filter += " AND d.reason = (SELECT id FROM reason WHERE name = ?)"
-            arguments += [reason]
-        }
-        return (filter, arguments)
+    private func table(_ counts: PeriodCounts, _ tallies: ShownTallies) throws -> RejectionReport.Table? {
+        guard let key = query.key else { return nil }
+        let rows: [(String, Int)] =
+            switch key {
+            case .recipient: tallies.rows(.recipient, query.top).map { ($0.value, $0.count) }
+            case .client: tallies.rows(.client, query.top).map { ($0.value, $0.count) }
+            case .network: tallies.rows(.network, query.top).map { ($0.value, $0.count) }
+            case .sender: tallies.rows(.sender, query.top).map { ($0.value, $0.count) }
+            case .host: tallies.rows(.host, query.top).map { ($0.value, $0.count) }
+            case .domain: try domains(counts)
+            case .reason:
+                counts.byReason.map { ($0.key, $0.value) }.sorted { ($1.1, $0.0) < ($0.1, $1.0) }
+            case .hour, .day:
+                try ReportTrend(source: source, query: query).steps(key == .hour ? .hour : .day)
+                    .map { (Timestamp.seconds($0.start), $0.refused + $0.tempfailed + $0.observed) }
+            }
+        let all = counts.refusals
+        let shown = rows.reduce(0) { $0 &+ $1.1 }
+        return .init(
+            key: key,
+            rows: rows.map {
+                .init(
+                    value: $0.0, count: $0.1,
+                    share: all > 0 ? (Double($0.1) / Double(all) * 100_000).rounded() / 1_000 : 0)
+            }, others: max(0, all &- shown))
     }
 
-    private func details(_ column: String) throws -> [(String, Int)] {
-        let (filter, arguments) = detailFilter()
-        let rows = try Row.fetchAll(
-            db,
-            sql: """
-                SELECT \(column) AS value, count(*) AS n FROM detail d
-                WHERE \(filter) GROUP BY value ORDER BY n DESC, value LIMIT ?
-                """, arguments: arguments + [max(query.top, 0)])
-        return try rows.map { (try $0.value(0), try $0.value(1)) }
+    private func observed() throws -> [String: Int] {
+        try source.observed(from: minutes.from, to: minutes.to)
     }
 
-    private func clients() throws -> [RejectionReport.Client] {
-        let (filter, arguments) = detailFilter()
-        // max(id) makes SQLite take the other columns of the group from the newest row.
-        let rows = try Row.fetchAll(
-            db,
-            sql: """
-                SELECT d.client AS value, count(*) AS n, d.client_name, max(d.id) FROM detail d
-                WHERE \(filter) GROUP BY value ORDER BY n DESC, value LIMIT ?
-                """, arguments: arguments + [max(query.top, 0)])
-        return try rows.map { row in
-            let client: Data = try row.optional(0) ?? Data()
-            return .init(
-                client: client.withUnsafeBytes { LogAddress(stored: $0).description }, name: try row.value(2),
-                count: try row.value(1))
+    private func sync(_ generations: inout Generations) -> RejectionReport.SyncHealth? {
+        guard var sync = context.sync else { return nil }
+        let (from, to) = (minutes.from * 60_000, minutes.to * 60_000)
+        sync.changes = generations.all.filter { $0.time >= from && $0.time < to }.suffix(20).map {
+            .init(
+                time: Timestamp.date(milliseconds: $0.time), generation: Int($0.generation),
+                recipients: Int($0.recipients))
+        }
+        return sync
+    }
+}
+
+/// The indexes that came into force, oldest first.
+struct Generations {
+    let all: [IndexNote]
+
+    init(_ db: Database) throws {
+        all = try Row.fetchAll(
+            db, sql: "SELECT time, generation, recipients, created FROM generation ORDER BY time, id"
+        )
+        .map {
+            IndexNote(
+                time: try $0.value(0), generation: try $0.value(1), recipients: try $0.value(2),
+                created: try $0.value(3))
         }
     }
 
-    /// The SQL for an address, its local part hidden if that is wanted.
-    private func hidden(_ column: String) -> String {
-        query.redact ? "redacted(\(column))" : column
+    /// When the first index after the time came into force; nil if there was none.
+    func first(after time: Int64) -> Date? {
+        all.first { $0.time > time }.map { Timestamp.date(milliseconds: $0.time) }
+    }
+}
+
+/// Tallies as a report shows them: folded and redacted as it was asked for.
+struct ShownTallies {
+    /// A value as text.
+    struct Row {
+        var value: String
+        var name: String
+        var count: Int
+    }
+
+    private let tallies: PeriodTallies
+    private var changed: [TallyKind: TallyTable] = [:]
+
+    init(_ tallies: PeriodTallies, _ query: ReportQuery) {
+        self.tallies = tallies
+        if query.foldVERP || query.redact {
+            changed[.sender] = tallies[.sender].folded { address in
+                let folded = query.foldVERP ? SenderForm.folded(address) : address
+                return query.redact ? Redaction.redacted(folded) : folded
+            }
+        }
+        if query.redact { changed[.recipient] = tallies[.recipient].folded(Redaction.redacted) }
+    }
+
+    subscript(_ kind: TallyKind) -> TallyTable { changed[kind] ?? tallies[kind] }
+
+    /// The most frequent values.
+    func rows(_ kind: TallyKind, _ limit: Int) -> [Row] {
+        let table = self[kind]
+        return table.top(limit).map { position in
+            let entry = table.entries[position]
+            let value =
+                switch kind {
+                case .client: table.withValue(position) { LogAddress(stored: $0).description }
+                case .network: table.withValue(position) { LogAddress(stored: $0).networkText }
+                case .recipient, .sender, .helo, .host, .reply, .pair: table.text(position)
+                }
+            return Row(value: value, name: entry.name, count: Int(entry.count))
+        }
     }
 }

@@ -191,6 +191,14 @@ extension RejectionReport {
                 case asOf = "as_of"
                 case failure
             }
+
+            /// A source; `failure` is nil where it could be read.
+            public init(name: String, recipients: Int, asOf: Date?, failure: String?) {
+                self.name = name
+                self.recipients = recipients
+                self.asOf = asOf
+                self.failure = failure
+            }
         }
 
         /// A list that the guards refused, and that no other has replaced.
@@ -201,6 +209,16 @@ extension RejectionReport {
             public var text: String
             /// How many recipients would have gone.
             public var removed: Int
+            /// True where `postern sync --accept-shrink` lets it pass.
+            public var acceptable: Bool
+
+            /// A refused list.
+            public init(time: Date, text: String, removed: Int, acceptable: Bool) {
+                self.time = time
+                self.text = text
+                self.removed = removed
+                self.acceptable = acceptable
+            }
         }
 
         /// An index that came into force in the period.
@@ -228,10 +246,34 @@ extension RejectionReport {
         /// The newest indexes of the period, oldest first.
         public var changes: [Change] = []
 
+        /// Of no index and no sources.
+        public init() {}
+
         enum CodingKeys: String, CodingKey {
             case created, recipients, age
             case isStale = "stale"
             case sources, refused, changes
+        }
+    }
+
+    /// How far the lists go, which aren't made from the exact counters.
+    public struct Coverage: Codable, Sendable, Equatable {
+        /// Since when all detail rows are there; nil where none was pruned yet. Before it lists go by whole days (UTC), and a cut
+        /// to a client has nothing.
+        public var detailsSince: Date?
+        /// True where the period begins or ends within a day whose detail rows are gone: lists hold the days that are in it for
+        /// the most part.
+        public var wholeDays = false
+        /// Refusals of the period's days whose recipients weren't among the most frequent of their day: in no list.
+        public var folded = 0
+        /// True where the index was not asked for every near miss that there may be.
+        public var lookupsExhausted = false
+
+        enum CodingKeys: String, CodingKey {
+            case detailsSince = "details_since"
+            case wholeDays = "whole_days"
+            case folded
+            case lookupsExhausted = "lookups_exhausted"
         }
     }
 

@@ -5,8 +5,9 @@ public import Foundation
 /// Each recipient that was asked for is in exactly one of the totals `refused`, `tempfailed`, `observed` and `accepted`;
 /// `mta_refused` says how many of the first two the MTA refused by itself, before Postern was asked: their reason is `mta`.
 /// `by_reason` counts what was not in the recipient's favour, enforced or observed, so its sum is `refused` + `tempfailed` +
-/// `observed`. Totals, `by_reason` and the domains come from the exact counters, the other lists from detail rows: where
-/// some were thinned out, these lists are too low, and `thinned` says by how many rows (of all domains and reasons) at most.
+/// `observed`. Totals, `by_reason`, the trend and the domains come from the exact counters, the other lists from detail rows
+/// and from what stayed of them when their day was over: these may be too low, never too high. `thinned` says by how many
+/// rows (of all domains and reasons) at most a flood has made them so, `coverage` what else is missing.
 public struct RejectionReport: Codable, Sendable, Equatable {
     /// From `since` up to, not including, `until`; in JSON ISO 8601, UTC.
     public struct Period: Codable, Sendable, Equatable {
@@ -136,6 +137,8 @@ public struct RejectionReport: Codable, Sendable, Equatable {
     public var mtaReplies: [MTAReply] = []
     /// How the list of recipients did; nil where there is neither an index nor a sync.
     public var sync: SyncHealth?
+    /// How far the lists go.
+    public var coverage = Coverage()
     /// What a postmaster should look at, most pressing first: made from all the rest.
     public var findings: [Finding] = []
 
@@ -147,7 +150,7 @@ public struct RejectionReport: Codable, Sendable, Equatable {
         case listedNow = "listed_now"
         case harvests, correspondents, observed
         case mtaReplies = "mta_replies"
-        case sync
+        case sync, coverage
     }
 
     /// By reason, most frequent first, equals in alphabetical order.

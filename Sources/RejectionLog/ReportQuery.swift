@@ -6,25 +6,40 @@ public struct ReportQuery: Sendable, Equatable {
     public var since: Date
     /// The end, not included; rounded up to the minute.
     public var until: Date
-    /// How long the top lists are at most.
+    /// How long the lists are at most.
     public var top: Int
     /// Only this domain (an A-label).
     public var domain: String?
     /// Only this reason.
     public var reason: String?
+    /// Only this client, or those of this network. Detail rows alone know which client was refused what: such a report
+    /// goes back as far as they do, and holds no accepted recipients.
+    public var client: ClientNetwork?
+    /// The key of the table; nil for none.
+    public var key: RejectionReport.Table.Key?
+    /// Folds VERP, SRS and BATV senders into one each.
+    public var foldVERP: Bool
     /// Hides local parts: `*@example.com`.
     public var redact: Bool
+    /// Where days begin in the trend and in tables.
+    public var timeZone: TimeZone
 
-    /// A report on everything within the period, with top lists of ten.
+    /// A report on everything within the period, with lists of ten.
     public init(
-        since: Date, until: Date, top: Int = 10, domain: String? = nil, reason: String? = nil, redact: Bool = false
+        since: Date, until: Date, top: Int = 10, domain: String? = nil, reason: String? = nil,
+        client: ClientNetwork? = nil, key: RejectionReport.Table.Key? = nil, foldVERP: Bool = false,
+        redact: Bool = false, timeZone: TimeZone = .current
     ) {
         self.since = since
         self.until = until
         self.top = top
         self.domain = domain
         self.reason = reason
+        self.client = client
+        self.key = key
+        self.foldVERP = foldVERP
         self.redact = redact
+        self.timeZone = timeZone
     }
 
     /// The period in minutes since 1970, the second not included.
@@ -33,4 +48,43 @@ public struct ReportQuery: Sendable, Equatable {
         let to = (Timestamp.milliseconds(since1970: until) + 59_999) / 60_000
         return (from, max(from, to))
     }
+}
+
+/// An address, or all addresses with the same leading bits.
+public struct ClientNetwork: Sendable, Hashable, CustomStringConvertible {
+    /// Its first and last address.
+    let first: LogAddress
+    let last: LogAddress
+    /// As it is shown: `192.0.2.1`, `192.0.2.0/24`.
+    public let description: String
+
+    /// A network of so many leading bits: of 32 for an IPv4 address, else of 128.
+    ///
+    /// - Parameter text: what a report shows for it.
+    public init(_ address: LogAddress, prefix: Int, text: String) {
+        let bits = min(max(0, address.isIPv4 ? prefix + 96 : prefix), 128)
+        let high: UInt64 = bits >= 64 ? .max : ~(UInt64.max >> UInt64(bits))
+        let low: UInt64 = bits <= 64 ? 0 : bits >= 128 ? .max : ~(UInt64.max >> UInt64(bits - 64))
+        first = LogAddress(high: address.high & high, low: address.low & low)
+        last = LogAddress(high: address.high | ~high, low: address.low | ~low)
+        description = text
+    }
+}
+
+/// What a report needs beside the log: what is listed now, and how the sync did.
+public struct ReportContext: Sendable {
+    /// True for the octets of an address that the index lists, and that a stranger may write to, by itself: not for what only a
+    /// catch-all domain takes. Nil where there is no index: then there are no near misses.
+    public var isListed: (@Sendable (UnsafeBufferPointer<UInt8>) -> Bool)?
+    /// The relay domains (A-labels).
+    public var relayDomains: [String] = []
+    /// How the list of recipients did; its `changes` are filled in from the log.
+    public var sync: RejectionReport.SyncHealth?
+    /// How often the index may be asked.
+    public var lookups = 1_000_000
+    /// The time of the report.
+    public var now = Date()
+
+    /// Nothing is known.
+    public init() {}
 }

@@ -24,18 +24,15 @@ enum TimeUnit: Int64, CaseIterable {
         var to: Int64
     }
 
-    /// The rows that make up the minutes `from ..< to`: whole days inside, hours and minutes at the edges.
-    static func spans(from: Int64, to: Int64) -> [Span] {
-        spans(from: max(from, 0), to: to, by: .day)
-    }
-
-    private static func spans(from: Int64, to: Int64, by unit: TimeUnit) -> [Span] {
+    /// The rows that make up the minutes `from ..< to`: whole units of the largest kind inside, smaller ones at the edges.
+    static func spans(from: Int64, to: Int64, largest unit: TimeUnit = .day) -> [Span] {
+        let from = max(from, 0)
         guard from < to else { return [] }
         guard let smaller = TimeUnit(rawValue: unit.rawValue - 1) else { return [Span(unit: unit, from: from, to: to)] }
         let first = unit.start(of: from + unit.minutes - 1)
         let last = unit.start(of: to)
-        guard first < last else { return spans(from: from, to: to, by: smaller) }
-        return spans(from: from, to: first, by: smaller) + [Span(unit: unit, from: first, to: last)]
-            + spans(from: last, to: to, by: smaller)
+        guard first < last else { return spans(from: from, to: to, largest: smaller) }
+        return spans(from: from, to: first, largest: smaller) + [Span(unit: unit, from: first, to: last)]
+            + spans(from: last, to: to, largest: smaller)
     }
 }

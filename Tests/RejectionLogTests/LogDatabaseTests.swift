@@ -107,7 +107,7 @@ import Testing
         let before = try Data(contentsOf: URL(fileURLWithPath: folder.database))
         let error = try #require(refusal(folder.database))
         #expect(error.code == .newerVersion)
-        #expect(error.description.contains("was written by a newer Postern (schema 9; this one knows 1)"))
+        #expect(error.description.contains("was written by a newer Postern (schema 9; this one knows 2)"))
         #expect(throws: error) { try RejectionReader(path: folder.database) }
         #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == before)
     }

@@ -1,0 +1,79 @@
+/// How many different values were seen, in little room: the smallest of their 32-bit hashes. Exact up to the limit,
+/// an estimate (within about 1/√limit) above it; two sketches can be merged, so that days add up to a period.
+struct DistinctSketch: Equatable, Sendable {
+    /// Rising.
+    private(set) var hashes: [UInt32] = []
+
+    init() {}
+
+    /// From the octets of the database; what isn't a sketch becomes an empty one.
+    init(stored bytes: UnsafeRawBufferPointer) {
+        guard !bytes.isEmpty, bytes.count % 4 == 0 else { return }
+        hashes.reserveCapacity(bytes.count / 4)
+        for offset in stride(from: 0, to: bytes.count, by: 4) {
+            let hash = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+            if let last = hashes.last, last >= hash { continue }
+            hashes.append(hash)
+        }
+    }
+
+    /// The octets as the database holds them.
+    func withStored<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+        if hashes.isEmpty { return try body(UnsafeRawBufferPointer(start: nil, count: 0)) }
+        return try hashes.map(\.littleEndian).withUnsafeBytes(body)
+    }
+
+    mutating func insert(_ hash: UInt32, limit: Int) {
+        if hashes.count >= limit, let last = hashes.last, hash >= last { return }
+        var (low, high) = (0, hashes.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if hashes[middle] < hash { low = middle + 1 } else { high = middle }
+        }
+        if low < hashes.count, hashes[low] == hash { return }
+        hashes.insert(hash, at: low)
+        if hashes.count > limit { hashes.removeLast() }
+    }
+
+    mutating func merge(_ other: DistinctSketch, limit: Int) {
+        if hashes.isEmpty, other.hashes.count <= limit {
+            hashes = other.hashes
+            return
+        }
+        for hash in other.hashes { insert(hash, limit: limit) }
+    }
+
+    /// How many different values, as far as the limit lets it know.
+    func count(limit: Int) -> Int {
+        guard hashes.count >= limit, limit > 1, let last = hashes.last, last > 0 else { return hashes.count }
+        let estimate = Double(limit - 1) * 4_294_967_296 / Double(last)
+        return max(limit, Int(exactly: estimate.rounded()) ?? limit)
+    }
+
+    func contains(_ hash: UInt32) -> Bool { hashes.contains(hash) }
+}
+
+/// A hash of octets that is the same in every process, for sketches; with a seed of its own, for tables.
+enum ByteHash {
+    static func hash(_ bytes: UnsafeRawBufferPointer, seed: UInt64 = 0) -> UInt64 {
+        var state = seed ^ 0x9E37_79B9_7F4A_7C15 ^ UInt64(truncatingIfNeeded: bytes.count)
+        var offset = 0
+        while offset &+ 8 <= bytes.count {
+            state = mix(state ^ UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self)))
+            offset &+= 8
+        }
+        var rest: UInt64 = 0
+        while offset < bytes.count {
+            rest = rest << 8 | UInt64(bytes[offset])
+            offset &+= 1
+        }
+        return mix(mix(state ^ rest))
+    }
+
+    static func short(_ bytes: UnsafeRawBufferPointer) -> UInt32 { UInt32(truncatingIfNeeded: hash(bytes) >> 32) }
+
+    private static func mix(_ value: UInt64) -> UInt64 {
+        let product = value.multipliedFullWidth(by: 0xD6E8_FEB8_6659_FD93)
+        return product.high ^ product.low
+    }
+}

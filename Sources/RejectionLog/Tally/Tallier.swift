@@ -1,0 +1,334 @@
+import Foundation
+import GRDB
+import GRDBSQLite
+
+/// Adds detail rows to the tallies of their days, in the order of their ids and a few at a time, so that a report needn't
+/// read a year of rows; closes the days that are over. All in the writer's thread, when it has time.
+///
+/// `state` holds how far it has come (`tallied`, the last id), changed in the transaction that adds the rows: each row is in
+/// the tallies or behind that mark, never both, whatever ends the process. A database of an older Postern starts at the
+/// mark 0 and is caught up with in the background; reports read what is behind the mark from the rows themselves.
+struct Tallier {
+    /// Rows at a time: some 30 ms of work.
+    static let chunk = 2_000
+    /// While rows come faster than a chunk a round, they wait, but not more of them than this.
+    static let backlogLimit: Int64 = 500_000
+
+    private static let day: Int64 = 86_400_000
+    /// After midnight, for the rows that are still on their way.
+    private static let grace: Int64 = 600_000
+    /// Milliseconds after which fewer rows than a chunk are worth a transaction.
+    private static let patience: Int64 = 30_000
+
+    /// The last row in the tallies.
+    private(set) var tallied: Int64
+    /// By kind: the last day that is closed; 0: none.
+    private var closed: [TallyKind: Int64]
+    /// When rows were added last.
+    private var last: Int64 = 0
+    private var chunksUntilCheck = 0
+    private var scratch: [UInt8] = []
+
+    init(_ db: Database) throws {
+        tallied = try Self.mark(db)
+        closed = try Self.closedDays(db)
+    }
+
+    /// The id of the last row in the tallies. Without its note nothing is counted twice: rows up to now are left out.
+    static func mark(_ db: Database) throws -> Int64 {
+        if let noted = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'tallied'") { return noted }
+        return try Int64.fetchOne(db, sql: "SELECT max(id) FROM detail") ?? 0
+    }
+
+    /// By kind, the last day whose tallies are in their final form.
+    static func closedDays(_ db: Database) throws -> [TallyKind: Int64] {
+        var days: [TallyKind: Int64] = [:]
+        for kind in TallyKind.allCases {
+            days[kind] = try Int64.fetchOne(
+                db, sql: "SELECT value FROM state WHERE name = ?", arguments: ["closed_\(kind.rawValue)"])
+        }
+        return days
+    }
+
+    /// True if there may be something to do at the time: `last` is the newest row's id, `arriving` how many rows came just now.
+    func isDue(_ now: Int64, last: Int64, arriving: Int) -> Bool {
+        let waiting = last &- tallied
+        if arriving > Self.chunk { return waiting > Self.backlogLimit }
+        return waiting >= Int64(Self.chunk) || now >= self.last &+ Self.patience || now < self.last
+    }
+
+    /// One piece of work; false if there was none.
+    mutating func step(_ db: Database, now: Int64) throws -> Bool {
+        if try addRows(db) {
+            last = now
+            return true
+        }
+        last = now
+        return try closeDay(db, now: now)
+    }
+
+    // MARK: Rows
+
+    private mutating func addRows(_ db: Database) throws -> Bool {
+        var table = TallyTable()
+        var mark = tallied
+        let reasons = try TallyReasons(db)
+        var key: [UInt8] = []
+        var scratch: [UInt8] = []
+        swap(&scratch, &self.scratch)
+        defer { swap(&scratch, &self.scratch) }
+        var added = 0
+        try db.inTransaction(.immediate) {
+            try DetailRow.forEach(db, where: "d.id > ? ORDER BY d.id LIMIT ?", [tallied, Self.chunk]) { row in
+                mark = max(mark, row.id)
+                added += 1
+                guard row.outcome != 0 else { return }
+                let time = row.time
+                TallyKind.forEachItem(row, reasons, &scratch) { item in
+                    Self.pack(item, day: row.day, reason: row.reason, domain: row.domain, &key)
+                    let position = key.withUnsafeBytes { table.position(of: $0) }
+                    table.update(position) { entry in
+                        entry.count &+= 1
+                        entry.first = min(entry.first, time)
+                        entry.last = max(entry.last, time)
+                        entry.take(item)
+                    }
+                }
+            }
+            guard added > 0 else { return .rollback }
+            try enter(db, table)
+            try Self.note(db, "tallied", mark)
+            return .commit
+        }
+        guard added > 0 else { return false }
+        tallied = mark
+        chunksUntilCheck -= 1
+        if chunksUntilCheck <= 0 {
+            try keepOpenDaysSmall(db)
+            chunksUntilCheck = TallyKind.openLimit / Self.chunk / 4
+        }
+        return true
+    }
+
+    /// In the order of the tables' keys: kind and day, the value, then reason and domain.
+    private static func pack(
+        _ item: TallyKind.Item, day: Int64, reason: Int64, domain: Int64, _ key: inout [UInt8]
+    ) {
+        key.removeAll(keepingCapacity: true)
+        key.append(UInt8(truncatingIfNeeded: item.kind.rawValue))
+        withUnsafeBytes(of: UInt32(clamping: day).bigEndian) { key.append(contentsOf: $0) }
+        key.append(contentsOf: item.value)
+        withUnsafeBytes(of: reason.bigEndian) { key.append(contentsOf: $0) }
+        withUnsafeBytes(of: domain.bigEndian) { key.append(contentsOf: $0) }
+    }
+
+    private func enter(_ db: Database, _ table: TallyTable) throws {
+        let writers = try (open: TallyWriter(db, table: "open_tally"), closed: TallyWriter(db, table: "tally"))
+        let sorted = (0..<table.count).sorted { left, right in
+            table.withValue(left) { left in table.withValue(right) { left.lexicographicallyPrecedes($0) } }
+        }
+        for position in sorted {
+            try table.withValue(position) { key in
+                guard key.count >= 21, let kind = TallyKind(rawValue: Int64(key[0])) else { return }
+                let day = Int64(UInt32(bigEndian: key.loadUnaligned(fromByteOffset: 1, as: UInt32.self)))
+                let end = key.count - 16
+                let row = TallyWriter.Row(
+                    kind: kind, day: day, value: UnsafeRawBufferPointer(rebasing: key[5..<end]),
+                    reason: Int64(bigEndian: key.loadUnaligned(fromByteOffset: end, as: Int64.self)),
+                    domain: Int64(bigEndian: key.loadUnaligned(fromByteOffset: end + 8, as: Int64.self)))
+                // A day that was closed is read from the other table only.
+                let writer = day <= closed[kind] ?? 0 ? writers.closed : writers.open
+                try writer.add(row, table.entries[position])
+            }
+        }
+    }
+
+    /// Lets the rarest values of a day go that has more than it may: made-up recipients can't grow it without bound.
+    private func keepOpenDaysSmall(_ db: Database) throws {
+        let days = try Row.fetchAll(db, sql: "SELECT kind, day, count(*) FROM open_tally GROUP BY kind, day")
+        for row in days {
+            let (kind, day, count): (Int64, Int64, Int) = (try row.value(0), try row.value(1), try row.value(2))
+            guard count > TallyKind.openLimit else { continue }
+            try db.inTransaction(.immediate) {
+                var left = count
+                var least: Int64 = 1
+                while left > TallyKind.openLimit / 2, least < 1 << 40 {
+                    let gone =
+                        try Int64.fetchOne(
+                            db,
+                            sql: "SELECT sum(count) FROM open_tally WHERE kind = ? AND day = ? AND count <= ?",
+                            arguments: [kind, day, least]) ?? 0
+                    try db.execute(
+                        sql: "DELETE FROM open_tally WHERE kind = ? AND day = ? AND count <= ?",
+                        arguments: [kind, day, least])
+                    left -= db.changesCount
+                    try Self.noteFolded(db, kind, day, gone)
+                    least *= 2
+                }
+                return .commit
+            }
+        }
+    }
+
+    // MARK: Days
+
+    /// Closes one day of one kind, or removes a part of what closed days left behind; false if there was nothing.
+    private mutating func closeDay(_ db: Database, now: Int64) throws -> Bool {
+        let today = max(0, now &- Self.grace) / Self.day
+        for kind in TallyKind.allCases {
+            let done = closed[kind] ?? 0
+            let oldest = try Int64.fetchOne(
+                db, sql: "SELECT min(day) FROM open_tally WHERE kind = ?", arguments: [kind.rawValue])
+            guard let oldest, oldest < today else { continue }
+            if oldest <= done {
+                try db.inTransaction(.immediate) {
+                    try db.execute(
+                        sql: """
+                            DELETE FROM open_tally WHERE (kind, day, value, reason, domain) IN (
+                                SELECT kind, day, value, reason, domain FROM open_tally WHERE kind = ? AND day = ?
+                                LIMIT 5000)
+                            """, arguments: [kind.rawValue, oldest])
+                    return .commit
+                }
+                return true
+            }
+            try db.inTransaction(.immediate) {
+                if kind == .pair {
+                    try closePairs(db, oldest)
+                } else {
+                    try close(db, kind, oldest)
+                }
+                try Self.note(db, "closed_\(kind.rawValue)", oldest)
+                return .commit
+            }
+            closed[kind] = oldest
+            return true
+        }
+        return false
+    }
+
+    private func close(_ db: Database, _ kind: TallyKind, _ day: Int64) throws {
+        let counts: (String) throws -> Int64 = { table in
+            try Int64.fetchOne(
+                db, sql: "SELECT sum(count) FROM \(table) WHERE kind = ? AND day = ?",
+                arguments: [kind.rawValue, day]) ?? 0
+        }
+        try db.execute(
+            sql: """
+                INSERT OR REPLACE INTO tally SELECT * FROM open_tally WHERE kind = ?1 AND day = ?2 AND value IN (
+                    SELECT value FROM open_tally WHERE kind = ?1 AND day = ?2
+                    GROUP BY value ORDER BY sum(count) DESC, value LIMIT ?3)
+                """, arguments: [kind.rawValue, day, kind.kept])
+        try Self.noteFolded(db, kind.rawValue, day, try counts("open_tally") &- (try counts("tally")))
+        let crowded = try Data.fetchAll(
+            db, sql: "SELECT value FROM tally WHERE kind = ? AND day = ? GROUP BY value HAVING count(*) > ?",
+            arguments: [kind.rawValue, day, 2 * TallyKind.domainLimit])
+        for value in crowded { try foldDomains(db, kind, day, value) }
+    }
+
+    /// Leaves a value its most frequent domains; by reason it stays exact.
+    private func foldDomains(_ db: Database, _ kind: TallyKind, _ day: Int64, _ value: Data) throws {
+        let key: StatementArguments = [kind.rawValue, day, value]
+        let rows = try Row.fetchAll(
+            db,
+            sql: """
+                SELECT reason, domain, count, first, last, name, peers, networks FROM tally
+                WHERE kind = ? AND day = ? AND value = ? ORDER BY count DESC, domain
+                """, arguments: key)
+        let writer = try TallyWriter(db, table: "tally")
+        for row in rows.dropFirst(TallyKind.domainLimit) {
+            let (reason, domain): (Int64, Int64) = (try row.value(0), try row.value(1))
+            guard domain != TallyKind.variousDomains else { continue }
+            var entry = TallyTable.Entry()
+            entry.count = try row.value(2)
+            entry.first = try row.value(3)
+            entry.last = try row.value(4)
+            entry.name = try row.value(5)
+            entry.peers = (try row.optional(6) as Data?)?.withUnsafeBytes(DistinctSketch.init(stored:)) ?? .init()
+            entry.networks = (try row.optional(7) as Data?)?.withUnsafeBytes(DistinctSketch.init(stored:)) ?? .init()
+            try db.execute(
+                sql: "DELETE FROM tally WHERE kind = ? AND day = ? AND value = ? AND reason = ? AND domain = ?",
+                arguments: key + [reason, domain])
+            try value.withUnsafeBytes { value in
+                try writer.add(
+                    .init(
+                        kind: kind, day: day, value: value, reason: reason, domain: TallyKind.variousDomains), entry)
+            }
+        }
+    }
+
+    /// Pairs matter when they come again on another day: of those that have come lately all that fit stay, of the others the
+    /// same part of all pairs every day, so that one that comes again is found again. After a fortnight those go that came once.
+    private func closePairs(_ db: Database, _ day: Int64) throws {
+        let kind = TallyKind.pair
+        var known: Set<UInt64> = []
+        let recent = try db.makeStatement(
+            sql: "SELECT DISTINCT value FROM tally WHERE kind = ? AND day >= ? AND day < ?")
+        try recent.setArguments([kind.rawValue, day - 14, day])
+        try RawRows.forEach(recent) { known.insert(ByteHash.hash(RawRows.octets($0, 0))) }
+        var ranked: [(rank: UInt64, hash: UInt64)] = []
+        let fresh = try db.makeStatement(sql: "SELECT DISTINCT value FROM open_tally WHERE kind = ? AND day = ?")
+        try fresh.setArguments([kind.rawValue, day])
+        try RawRows.forEach(fresh) {
+            let hash = ByteHash.hash(RawRows.octets($0, 0))
+            ranked.append((known.contains(hash) ? hash >> 1 : hash >> 1 | 1 << 63, hash))
+        }
+        var limit = UInt64.max
+        if ranked.count > kind.kept {
+            ranked.sort { $0.rank < $1.rank }
+            limit = ranked[kind.kept - 1].rank
+        }
+        let ranks = Set(ranked.lazy.filter { $0.rank <= limit }.map(\.hash))
+        db.add(
+            function: DatabaseFunction("kept_pair", argumentCount: 1, pure: true) { values in
+                guard let data = Data.fromDatabaseValue(values[0]) else { return false }
+                return ranks.contains(data.withUnsafeBytes { ByteHash.hash($0) })
+            })
+        try db.execute(
+            sql:
+                "INSERT OR REPLACE INTO tally SELECT * FROM open_tally WHERE kind = ? AND day = ? AND kept_pair(value)",
+            arguments: [kind.rawValue, day])
+        try db.execute(
+            sql: """
+                DELETE FROM tally WHERE kind = ?1 AND day = ?2 AND value NOT IN (
+                    SELECT value FROM tally WHERE kind = ?1 AND day BETWEEN ?2 - 13 AND ?2 + 14 AND day <> ?2)
+                """, arguments: [kind.rawValue, day - 14])
+    }
+
+    // MARK: Notes
+
+    static func note(_ db: Database, _ name: String, _ value: Int64) throws {
+        try db.cachedStatement(sql: "INSERT OR REPLACE INTO state VALUES (?, ?)").execute(arguments: [name, value])
+    }
+
+    private static func noteFolded(_ db: Database, _ kind: Int64, _ day: Int64, _ count: Int64) throws {
+        guard count > 0 else { return }
+        try db.execute(
+            sql: "INSERT INTO folded VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            arguments: [kind, day, count])
+    }
+}
+
+extension TallyReasons {
+    /// As the database names them now.
+    init(_ db: Database) throws {
+        var names: [String: Int64] = [:]
+        for row in try Row.fetchAll(db, sql: "SELECT name, id FROM reason") {
+            names[try row.value(0)] = try row.value(1) as Int64
+        }
+        self.init(names: names)
+    }
+}
+
+extension TallyTable.Entry {
+    /// Takes over what an item says beside its count.
+    mutating func take(_ item: TallyKind.Item) {
+        if let peer = item.peer { peers.insert(peer, limit: item.kind.peerLimit) }
+        if let network = item.network { networks.insert(network, limit: item.kind.networkLimit) }
+        takeName(item.name)
+    }
+
+    mutating func takeName(_ bytes: UnsafeRawBufferPointer) {
+        if !bytes.isEmpty, !name.utf8.elementsEqual(bytes) { name = String(decoding: bytes, as: UTF8.self) }
+    }
+}

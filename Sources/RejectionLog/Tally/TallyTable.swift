@@ -1,0 +1,119 @@
+/// Counts by a value of octets: open addressing over one arena, so that a million values take no million allocations.
+struct TallyTable {
+    /// What is known of a value.
+    struct Entry {
+        /// Refused, put off or observed.
+        var count: Int64 = 0
+        /// Those of the reason `unknown`.
+        var unknown: Int64 = 0
+        /// Those of the reason `relay`.
+        var relay: Int64 = 0
+        /// Those of the reason `harvest`.
+        var harvest: Int64 = 0
+        /// The first and the last time in milliseconds since 1970, of the reasons above; first > last: none.
+        var first = Int64.max
+        var last = Int64.min
+        var peers = DistinctSketch()
+        var networks = DistinctSketch()
+        /// The client's newest name that isn't empty.
+        var name = ""
+    }
+
+    private(set) var entries: [Entry] = []
+    private var arena: [UInt8] = []
+    private var ends: [Int] = []
+    private var hashes: [UInt64] = []
+    /// Positions in `entries` plus one; 0 is free.
+    private var places = [UInt32](repeating: 0, count: 1 << 10)
+    private let seed = UInt64.random(in: 0 ... .max)
+
+    var count: Int { entries.count }
+
+    /// The position of a value, new or known.
+    mutating func position(of value: UnsafeRawBufferPointer) -> Int {
+        let hash = ByteHash.hash(value, seed: seed)
+        var place = Int(truncatingIfNeeded: hash) & (places.count &- 1)
+        while places[place] != 0 {
+            let position = Int(places[place]) &- 1
+            if hashes[position] == hash, isEqual(position, value) { return position }
+            place = (place &+ 1) & (places.count &- 1)
+        }
+        entries.append(Entry())
+        arena.append(contentsOf: value)
+        ends.append(arena.count)
+        hashes.append(hash)
+        places[place] = UInt32(truncatingIfNeeded: entries.count)
+        if entries.count &* 4 > places.count &* 3 { grow() }
+        return entries.count &- 1
+    }
+
+    /// Changes an entry in place.
+    mutating func update(_ position: Int, _ body: (inout Entry) -> Void) { body(&entries[position]) }
+
+    /// The octets of a value; valid for the call.
+    func withValue<R>(_ position: Int, _ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+        let start = position == 0 ? 0 : ends[position &- 1]
+        let end = ends[position]
+        return try arena.withUnsafeBytes { try body(UnsafeRawBufferPointer(rebasing: $0[start..<end])) }
+    }
+
+    /// The value as text.
+    func text(_ position: Int) -> String { withValue(position) { String(decoding: $0, as: UTF8.self) } }
+
+    /// The positions with the highest counts, highest first, equals in the order of their octets.
+    func top(_ limit: Int, by count: (Entry) -> Int64 = \.count) -> [Int] {
+        guard limit > 0 else { return [] }
+        var candidates: [(position: Int, count: Int64)] = []
+        for (position, entry) in entries.enumerated() {
+            let count = count(entry)
+            if count > 0 { candidates.append((position, count)) }
+        }
+        if candidates.count > 4 * limit {
+            // The equals of the last place are among them: the order of octets decides between them.
+            let least = candidates.map(\.count).sorted(by: >)[limit - 1]
+            candidates = candidates.filter { $0.count >= least }
+        }
+        candidates.sort {
+            if $0.count != $1.count { return $0.count > $1.count }
+            return precedes($0.position, $1.position)
+        }
+        return candidates.prefix(limit).map(\.position)
+    }
+
+    /// A table in which values that `change` makes equal are one.
+    func folded(_ change: (String) -> String) -> TallyTable {
+        var result = TallyTable()
+        for (position, entry) in entries.enumerated() {
+            var value = change(text(position))
+            let target = value.withUTF8 { result.position(of: UnsafeRawBufferPointer($0)) }
+            result.update(target) {
+                $0.count &+= entry.count
+                $0.unknown &+= entry.unknown
+                $0.relay &+= entry.relay
+                $0.harvest &+= entry.harvest
+                $0.first = min($0.first, entry.first)
+                $0.last = max($0.last, entry.last)
+                if !entry.name.isEmpty { $0.name = entry.name }
+            }
+        }
+        return result
+    }
+
+    private func precedes(_ left: Int, _ right: Int) -> Bool {
+        withValue(left) { left in withValue(right) { right in left.lexicographicallyPrecedes(right) } }
+    }
+
+    private func isEqual(_ position: Int, _ value: UnsafeRawBufferPointer) -> Bool {
+        withValue(position) { $0.count == value.count && $0.elementsEqual(value) }
+    }
+
+    private mutating func grow() {
+        var larger = [UInt32](repeating: 0, count: places.count &* 2)
+        for (position, hash) in hashes.enumerated() {
+            var place = Int(truncatingIfNeeded: hash) & (larger.count &- 1)
+            while larger[place] != 0 { place = (place &+ 1) & (larger.count &- 1) }
+            larger[place] = UInt32(truncatingIfNeeded: position &+ 1)
+        }
+        places = larger
+    }
+}
