@@ -49,9 +49,12 @@ final class FilterService {
             throw Messages.fail(error, error.exitStatus)
         }
         let indexes = IndexTally()
-        watcher = IndexWatcher(path: configuration.index.path, into: index) { [reloader] event in
+        watcher = IndexWatcher(path: configuration.index.path, into: index) { [reloader, log] event in
             indexes.take(event)
-            if case .loaded(let info) = event { reloader.take(info) }
+            if case .loaded(let info) = event {
+                reloader.take(info)
+                log.recordIndex(generation: info.generation, recipients: info.recipients, created: info.created)
+            }
             Self.report(event, logger)
         }
         server = MilterServer(
@@ -142,6 +145,8 @@ final class FilterService {
         var options = RejectionLog.Options(path: configuration.log.database) { logger.error("\($0)") }
         options.retention = TimeInterval(configuration.log.retention)
         if let lines { options.stored = { lines.take($0) } }
+        options.detailRetention = TimeInterval(configuration.log.detailRetention)
+        options.maximumSize = configuration.log.maximumSize > 0 ? configuration.log.maximumSize : nil
         do {
             return try RejectionLog(options)
         } catch {

@@ -196,6 +196,8 @@ extension Configuration {
         keep(\.log.lines, "log.lines")
         keep(\.log.redact, "log.redact")
         keep(\.http.listen, "http.listen")
+        keep(\.log.detailRetention, "log.detail_retention")
+        keep(\.log.maximumSize, "log.max_size")
         return (kept, differing)
     }
 }

@@ -17,6 +17,9 @@ struct LogOptions: ParsableArguments {
         if let reason, !known.contains(reason) {
             throw ValidationError("--reason \(reason): no such reason; accepted: \(known.joined(separator: ", ")).")
         }
+        if let domain, (try? DomainName(domain)) == nil {
+            throw ValidationError("--domain \(domain): no domain name; accepted: a name such as example.com.")
+        }
     }
 
     /// The domain as an A-label, as the log has it.

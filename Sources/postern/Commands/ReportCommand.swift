@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Milter
 import RejectionLog
 
 /// `postern report`: who was refused, and why.
@@ -10,8 +11,12 @@ struct ReportCommand: ParsableCommand {
             Times are now, today, yesterday, an age (30m, 12h, 7d, 2w), a date (2026-11-24) or a date with a time, with or \
             without a zone; without one in local time. The period goes by whole minutes.
 
-            Totals, reasons and domains come from exact counters. The other lists come from the log's rows, of which some may \
-            be missing after a flood; the report says how many.
+            Totals, reasons, domains and the trend come from exact counters. The other lists come from the log's rows, of \
+            which some may be missing after a flood, and for longer ago from the most frequent values of each day; the report \
+            says what is missing.
+
+            --by adds a table of one key: recipient, domain, client, network, sender, reason, hour, day or host (the MTA that \
+            asked). --client goes back as far as the rows do (log.detail_retention).
 
             It may be run while the filter writes, by any user who may read the database. Exit status 0; 66 when there is no \
             log yet; with --send that of sendmail.
@@ -30,6 +35,8 @@ struct ReportCommand: ParsableCommand {
 
               postern report --since today
               postern report --since yesterday --until today --domain example.com
+              postern report --since 7d --by network --top 50
+              postern report --since 7d --client 203.0.113.0/24 --format json
               postern report --since 7d --format html > report.html
               postern report --since yesterday --until today --mail postmaster@example.com --send
             """)
@@ -41,12 +48,42 @@ struct ReportCommand: ParsableCommand {
     var until = "now"
     @Option(help: ArgumentHelp("How long the lists are at most.", valueName: "n"))
     var top = 10
+    @Option(
+        name: .customLong("by"),
+        help: ArgumentHelp(
+            "A table by recipient, domain, client, network, sender, reason, hour, day or host.", valueName: "key"),
+        transform: Self.key)
+    var key: RejectionReport.Table.Key?
+    @Option(help: ArgumentHelp("Only this client, or the clients of this network.", valueName: "address"))
+    var client: String?
+    @Flag(name: .customLong("fold-verp"), help: "Make one of senders that differ by a VERP, SRS or BATV tag only.")
+    var foldVERP = false
     @Flag(help: "Hide the local parts of all addresses.")
     var redact = false
     @OptionGroup var output: ReportOutput
 
     func validate() throws {
         guard (1...10_000).contains(top) else { throw ValidationError("--top \(top): accepted: 1 to 10000.") }
+        _ = try network
+    }
+
+    private static func key(_ text: String) throws -> RejectionReport.Table.Key {
+        guard let key = RejectionReport.Table.Key(rawValue: text) else {
+            let accepted = RejectionReport.Table.Key.allCases.map(\.rawValue).joined(separator: ", ")
+            throw ValidationError("--by \(text): no such key; accepted: \(accepted).")
+        }
+        return key
+    }
+
+    private var network: ClientNetwork? {
+        get throws {
+            guard let client else { return nil }
+            do {
+                return try ClientNetwork(client)
+            } catch {
+                throw ValidationError("--client: \(error)")
+            }
+        }
     }
 
     func run() throws {
@@ -59,7 +96,9 @@ struct ReportCommand: ParsableCommand {
         do {
             let report = try reader.report(
                 ReportQuery(
-                    since: since, until: until, top: top, domain: log.domainLabel, reason: log.reason, redact: redact))
+                    since: since, until: until, top: top, domain: log.domainLabel, reason: log.reason,
+                    client: try network, key: key, foldVERP: foldVERP, redact: redact),
+                ReportContext(try log.option.load()))
             try output.write(redact ? report.redacted : report)
         } catch let error as LogError {
             throw Messages.fail(error, error.readingExitStatus)

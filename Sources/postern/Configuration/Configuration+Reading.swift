@@ -395,6 +395,10 @@ struct ConfigurationReader {
         if let retention = table.duration("retention", minimum: 3600) { configuration.log.retention = retention }
         if let lines = table.bool("lines") { configuration.log.lines = lines }
         if let redact = table.bool("redact") { configuration.log.redact = redact }
+        if let retention = table.duration("detail_retention", minimum: 3600) {
+            configuration.log.detailRetention = retention
+        }
+        if let size = table.size("max_size", minimum: 1 << 20) { configuration.log.maximumSize = size }
         table.finish()
     }
 

@@ -72,6 +72,10 @@ struct Configuration: Sendable {
         var lines = true
         /// Whether these lines and the live page hide local parts.
         var redact = false
+        /// Not longer than the retention counts.
+        var detailRetention = 30 * 86_400
+        /// Octets; 0: no limit.
+        var maximumSize = 4 << 30
     }
 
     struct HTTP: Sendable {

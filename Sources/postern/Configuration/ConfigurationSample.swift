@@ -123,6 +123,10 @@ enum ConfigurationSample {
         # retention = "90d"
         # lines = true                    # a line for each refusal in the messages of postern serve, as in Postfix's log
         # redact = false                  # true: hides local parts in these lines and on the live page
+        # Refusals one by one; older ones are in the report's figures and lists only. The oldest go sooner where the database
+        # would grow over max_size ("0": no limit).
+        # detail_retention = "30d"
+        # max_size = "4GiB"
 
         [http]
         # Metrics for Prometheus, and a live page: http://127.0.0.1:8892/ shows this machine's users the newest refusals.

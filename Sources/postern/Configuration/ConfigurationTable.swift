@@ -168,6 +168,32 @@ struct ConfigurationTable {
         return nil
     }
 
+    /// Octets, given as a number with a unit; 0 for "0" and an empty string, which stand for no limit.
+    func size(_ key: String, minimum: Int) -> Int? {
+        guard let string = string(key) else { return nil }
+        if string.isEmpty || string == "0" { return 0 }
+        let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)]
+        let digits = string.prefix { $0.isASCII && $0.isNumber }
+        let unit = string.dropFirst(digits.count)
+        guard let shift = units.first(where: { $0.0 == unit })?.1, let count = Int(digits) else {
+            fault(
+                key,
+                "\"\(string)\" is not a size; accepted: a number with a unit, such as \"512MiB\" or \"4GiB\", or \"0\" for no limit"
+            )
+            return nil
+        }
+        let (size, overflow) = count.multipliedReportingOverflow(by: 1 << shift)
+        guard !overflow, size <= 1 << 50 else {
+            fault(key, "\"\(string)\" is too large; accepted: at most 1024TiB")
+            return nil
+        }
+        guard size >= minimum else {
+            fault(key, "\"\(string)\" is too small; accepted: at least \(minimum >> 20)MiB, or \"0\" for no limit")
+            return nil
+        }
+        return size
+    }
+
     /// A length of time in seconds: `30s`, `5m`, `12h`, `7d`, `2w`.
     func duration(_ key: String, minimum: Int = 0, maximum: Int = .max) -> Int? {
         guard let string = string(key) else { return nil }

@@ -1,0 +1,67 @@
+import DirectorySync
+import Foundation
+import MailAddress
+import Milter
+import RecipientFilter
+import RecipientIndex
+import RejectionLog
+
+extension ReportContext {
+    /// What a report needs beside the log, as the files of the configuration have it now.
+    init(_ read: Configuration, now: Date = Date()) {
+        self.init()
+        self.now = now
+        let index = try? IndexSnapshot(path: read.index.path)
+        let configuration = read.naming(index?.info.sources ?? [])
+        relayDomains = configuration.domains.map(\.name).filter { !$0.hasPrefix(".") }
+        if let index {
+            isListed = { path in
+                guard let address = try? RecipientAddress(path: path), address.hasDomain else { return false }
+                let flags = address.withKey { $0.first == UInt8(ascii: "@") ? nil : index.lookup($0) }
+                return flags?.isDisjoint(with: [.disabled, .internalOnly]) ?? false
+            }
+        }
+        let status = read.sync.sources.isEmpty ? nil : syncStatus(state: read.sync.state)
+        if index != nil || status != nil {
+            sync = .init(index?.info, status, maximumAge: read.index.maximumAge, now: now)
+        }
+    }
+}
+
+extension RejectionReport.SyncHealth {
+    fileprivate init(_ index: IndexInfo?, _ status: SyncStatus?, maximumAge: Int, now: Date) {
+        self.init()
+        if let index {
+            created = index.created
+            recipients = index.recipients
+            age = Int(exactly: max(0, now.timeIntervalSince(index.created)).rounded()) ?? 0
+            isStale = maximumAge > 0 && age > maximumAge
+        }
+        guard let status else { return }
+        sources = status.sources.map {
+            .init(name: $0.name, recipients: $0.recipients, asOf: $0.asOf, failure: status.failures[$0.name]?.text)
+        }
+        // One that was never read is in no list.
+        for (name, failure) in status.failures.sorted(by: { $0.key < $1.key })
+        where !sources.contains(where: { $0.name == name }) {
+            sources.append(.init(name: name, recipients: 0, asOf: nil, failure: failure.text))
+        }
+        refused = status.refusal.map { refusal in
+            .init(
+                time: refusal.time, text: refusal.violations.map(\.text).joined(separator: "; "),
+                removed: refusal.removed,
+                acceptable: refusal.acceptable)
+        }
+    }
+}
+
+extension ClientNetwork {
+    /// Reads an address or a network in CIDR notation.
+    init(_ text: String) throws(AddressTextError) {
+        let network = try Network(text)
+        let octets = network.address.octets ?? (0, 0)
+        self.init(
+            LogAddress(high: octets.high, low: octets.low), prefix: network.prefixLength,
+            text: network.isSingleAddress ? "\(network.address)" : "\(network)")
+    }
+}
