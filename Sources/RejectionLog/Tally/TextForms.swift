@@ -72,33 +72,25 @@ enum ReplyForm {
     /// The text with everything in angle brackets, in square brackets and everything that holds an `@` or is an IP address
     /// replaced by `…`, at most 200 characters.
     static func normalised(_ text: String) -> String {
-        var words: [String] = []
+        var kept = ""
         var closing: Character?
-        for word in text.split(separator: " ", omittingEmptySubsequences: true) {
-            var kept = ""
-            for character in word {
-                if let awaited = closing {
-                    if character == awaited {
-                        closing = nil
-                        kept.append(character)
-                    }
-                } else if character == "<" || character == "[" {
-                    closing = character == "<" ? ">" : "]"
-                    kept.append(character)
-                    kept.append("…")
-                } else {
-                    kept.append(character)
-                }
+        for character in text {
+            if let awaited = closing {
+                guard character == awaited else { continue }
+                closing = nil
             }
-            if kept.contains("@") || isNumeric(kept) { kept = "…" }
-            // A bracket that goes over several words leaves nothing of those between.
-            if !kept.isEmpty { words.append(kept) }
+            kept.append(character)
+            if character == "<" || character == "[" {
+                closing = character == "<" ? ">" : "]"
+                kept.append("…")
+            }
         }
+        let words = kept.split(separator: " ").map { $0.contains("@") || isNumeric($0) ? "…" : $0 }
         return String(words.joined(separator: " ").prefix(200))
     }
 
     /// An address as it stands in texts: three dots and digits, or colons; also at the end of a URL.
-    private static func isNumeric(_ word: String) -> Bool {
+    private static func isNumeric(_ word: Substring) -> Bool {
         var run = 0
         var dots = 0
         for byte in word.utf8 {
