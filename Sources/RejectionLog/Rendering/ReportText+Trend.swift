@@ -53,17 +53,17 @@ extension ReportText {
         return lines
     }
 
-    /// The figures of up to two days of hours, a few on a line.
+    /// The figures of up to two days of hours, a few on a line; those of nothing are left out.
     private func figures(_ steps: [RejectionReport.Trend.Step]) -> [String] {
         guard steps.count <= 48 else { return [] }
-        let cells = steps.map { step in
+        let isDay = report.trend.unit == .day || report.trend.unit == .week
+        let cells = steps.filter { $0.refusals != 0 }.map { step in
             let label = Timestamp.local(step.start, zone)
-            let short =
-                report.trend.unit == .hour || report.trend.unit == .minute
-                ? label.suffix(5) : label.prefix(10).suffix(5)
-            return "\(short)" + layout.right(ReportWords.grouped(step.refusals), 8)
+            // The day is needed where the hours come twice.
+            let short = isDay ? label.dropFirst(5).prefix(5) : label.suffix(steps.count > 24 ? 11 : 5)
+            return short + layout.right(ReportWords.grouped(step.refusals), 8)
         }
-        let across = max(1, (layout.width + 1) / 16)
+        let across = max(1, (layout.width + 1) / ((cells.first?.count ?? 0) + 3))
         let down = (cells.count + across - 1) / across
         return (0..<down).map { line in
             "  " + stride(from: line, to: cells.count, by: down).map { cells[$0] }.joined(separator: "   ")
