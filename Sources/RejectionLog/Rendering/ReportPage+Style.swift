@@ -46,7 +46,7 @@ extension ReportPage {
         thead th,thead td{border-top:0;padding-top:0;font-size:.82rem;color:var(--soft);white-space:nowrap}
         th:last-child,td:last-child{padding-right:0}
         .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-        @media(min-width:40.01rem){.wide .n{width:1%}.wide .s:nth-child(2),.wide .s:nth-child(3){min-width:13.5em}}
+        @media(min-width:40.01rem){.wide .n,.wide .d{width:1%}.wide .s:nth-child(2),.wide .s:nth-child(3){min-width:14.5em}}
         .d span{white-space:nowrap}
         .reasons th bdi{font-weight:550}
         .reasons th small{white-space:nowrap}
