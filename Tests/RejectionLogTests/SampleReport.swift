@@ -122,22 +122,26 @@ extension RejectionReport {
             .init(reply: "554 5.7.1 Service unavailable; Client host blocked using zen.spamhaus.example", count: 1_702),
             .init(reply: "450 4.1.8 Sender address rejected: Domain not found", count: 175),
         ]
-        report.sync = SyncHealth(
-            created: time(-1, 23, 55), recipients: 9_812, age: 300, isStale: false,
-            sources: [
-                .init(name: "headquarters", recipients: 9_700, asOf: time(-1, 23, 55)),
-                .init(
-                    name: "branch", recipients: 112, asOf: time(-3, 4, 0),
-                    failure: "ldaps://dc9.branch.example: Can't contact LDAP server"),
-            ],
-            refused: .init(
-                time: time(-3, 10, 0),
-                text: "headquarters would shrink from 9,700 to 8,490, more than max_shrink = 10%",
-                removed: 1_210),
-            changes: [
-                .init(time: time(-4, 10, 5), generation: 811, recipients: 9_806),
-                .init(time: time(-1, 23, 55), generation: 812, recipients: 9_812),
-            ])
+        var sync = SyncHealth()
+        sync.created = time(-1, 23, 55)
+        sync.recipients = 9_812
+        sync.age = 300
+        sync.sources = [
+            .init(name: "headquarters", recipients: 9_700, asOf: time(-1, 23, 55), failure: nil),
+            .init(
+                name: "branch", recipients: 112, asOf: time(-3, 4, 0),
+                failure: "ldaps://dc9.branch.example: Can't contact LDAP server"),
+        ]
+        sync.refused = .init(
+            time: time(-3, 10, 0), text: "headquarters would shrink from 9,700 to 8,490, more than max_shrink = 10%",
+            removed: 1_210, acceptable: true)
+        sync.changes = [
+            .init(time: time(-4, 10, 5), generation: 811, recipients: 9_806),
+            .init(time: time(-1, 23, 55), generation: 812, recipients: 9_812),
+        ]
+        report.sync = sync
+        report.coverage.detailsSince = time(-5)
+        report.coverage.folded = 640
         return report
     }()
 

@@ -112,7 +112,7 @@ extension RejectionReport {
                 .accepted: "\($0.accepted)",
             ]
         }
-        return records + sectionRecords + syncRecords + topRecords
+        return records + sectionRecords + syncRecords + coverageRecords + topRecords
     }
 
     private var cutRecords: [Record] {
@@ -188,6 +188,7 @@ extension RejectionReport {
             records.append([
                 .section: "sync_refused", .asOf: Timestamp.seconds(refused.time), .recipients: "\(refused.removed)",
                 .text: CSV.safe(refused.text),
+                .key: refused.acceptable ? "acceptable" : "not_acceptable",
             ])
         }
         records += sync.sources.map {
@@ -205,6 +206,18 @@ extension RejectionReport {
                     .recipients: "\($0.recipients)",
                 ]
             }
+    }
+
+    private var coverageRecords: [Record] {
+        var records: [Record] = [record("coverage", "folded", coverage.folded)]
+        if let since = coverage.detailsSince {
+            records.append([.section: "coverage", .key: "details_since", .first: Timestamp.seconds(since)])
+        }
+        for (key, isSet) in [("whole_days", coverage.wholeDays), ("lookups_exhausted", coverage.lookupsExhausted)]
+        where isSet {
+            records.append([.section: "coverage", .key: key, .text: "true"])
+        }
+        return records
     }
 
     private var topRecords: [Record] {

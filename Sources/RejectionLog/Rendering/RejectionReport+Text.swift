@@ -192,11 +192,7 @@ struct ReportText {
             list("Top senders", top.senders.map { ($0.count, $0.sender.isEmpty ? "<>" : $0.sender, "") }),
             list("Top HELO names", top.helos.map { ($0.count, $0.helo.isEmpty ? "-" : $0.helo, "") }),
         ]
-        guard report.totals.thinned > 0 else { return lists }
-        let note =
-            "\(ReportWords.count(report.totals.thinned, "row")) of the log found no room in a flood: the sums above and the "
-            + "domains are exact, the lists below are too low."
-        return [layout.wrapped(note, tone: .notice)] + lists
+        return [report.limits(zone).flatMap { layout.wrapped($0, rest: "  ", tone: .notice) }] + lists
     }
 
     private func list(_ title: String, _ rows: [(Int, String, String)]) -> [String] {

@@ -19,7 +19,7 @@ extension ReportPage {
         .period span::before{content:"\\00b7";margin:0 .35rem}
         .cut{margin-top:.5rem;padding:.15rem .7rem;display:inline-block;border:1px solid var(--line);border-radius:1rem;font-size:.9rem;overflow-wrap:anywhere}
         .summary{margin-top:.9rem;font-size:1.15rem;max-width:46rem}
-        section,.quiet,.thinned{margin-top:1.75rem}
+        section,.quiet,.limit{margin-top:1.75rem}
         .findings{list-style:none;display:grid;gap:.6rem}
         .findings li{padding:.75rem 1rem;border-left:4px solid var(--notice);border-radius:0 .4rem .4rem 0;background:var(--notice-paper)}
         .findings li.problem{border-color:var(--problem);background:var(--problem-paper)}
@@ -29,7 +29,8 @@ extension ReportPage {
         .action{margin-top:.15rem;padding-left:1.3rem;position:relative}
         .action::before{content:"\\2192";position:absolute;left:0;color:var(--soft)}
         .quiet{padding:.75rem 1rem;border-left:4px solid var(--good);border-radius:0 .4rem .4rem 0;background:var(--good-paper);color:var(--good);font-weight:500}
-        .thinned{padding:.75rem 1rem;border-left:4px solid var(--notice);background:var(--notice-paper)}
+        .limit{padding:.75rem 1rem;border-left:4px solid var(--notice);background:var(--notice-paper)}
+        .limit+.limit{margin-top:.5rem}
         .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11.5rem,1fr));gap:.75rem}
         .tiles div,.card{border:1px solid var(--line);border-radius:.6rem;background:var(--card)}
         .tiles div{padding:.8rem 1rem}
@@ -96,7 +97,7 @@ extension ReportPage {
         :root{color-scheme:light;--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--refused:#3f5f9e;--off:#c98500;--observed:#7ba59a;--problem:#a8231b;--problem-paper:#fff;--notice:#7d5200;--notice-paper:#fff;--good:#1f6b3b;--good-paper:#fff}
         body{max-width:none;padding:0;font-size:10.5pt}
         *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
-        section,.quiet,.thinned,.lists{margin-top:1.1rem}
+        section,.quiet,.limit,.lists{margin-top:1.1rem}
         .findings li,.tiles div,.card,tr,svg{break-inside:avoid}
         table{font-size:9pt}
         h2,.note,thead{break-after:avoid}

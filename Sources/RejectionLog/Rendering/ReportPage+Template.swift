@@ -106,9 +106,9 @@ extension ReportPage {
         </table>
         </section>
         {{/tables}}
-        {{#isThinned}}
-        <p class="thinned">{{thinned}} of the log found no room in a flood: the sums above and the domains are exact, the lists below are too low.</p>
-        {{/isThinned}}
+        {{#limits}}
+        <p class="limit">{{.}}</p>
+        {{/limits}}
         {{#hasLists}}
         <div class="lists">
         {{#lists}}

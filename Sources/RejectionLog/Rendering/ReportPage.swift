@@ -28,8 +28,7 @@ struct ReportPage {
             "tables": tables,
             "lists": lists,
             "hasLists": !lists.isEmpty,
-            "thinned": report.totals.thinned > 0 ? ReportWords.count(report.totals.thinned, "row") : "",
-            "isThinned": report.totals.thinned > 0,
+            "limits": report.limits(zone),
             "made": Timestamp.local(now, zone) + " " + Timestamp.offset(now, zone),
         ]
     }

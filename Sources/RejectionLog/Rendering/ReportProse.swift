@@ -34,6 +34,35 @@ enum ReportSection: String, CaseIterable {
     }
 }
 
+extension RejectionReport {
+    /// What the lists lack, a sentence each.
+    func limits(_ zone: TimeZone) -> [String] {
+        var limits: [String] = []
+        if totals.thinned > 0 {
+            limits.append(
+                "\(ReportWords.count(totals.thinned, "row")) of the log found no room in a flood: the sums and the domains are "
+                    + "exact, the other lists are too low.")
+        }
+        if let since = coverage.detailsSince, since > period.since {
+            limits.append(
+                "The log's rows are there since \(Timestamp.local(since, zone)); for before, the lists go by whole days (UTC)."
+            )
+        }
+        if coverage.wholeDays {
+            limits.append(
+                "The period begins or ends within a day whose rows are gone: the lists hold the days that are in it for the "
+                    + "most part.")
+        }
+        if coverage.folded > 0 {
+            limits.append(
+                "\(ReportWords.count(coverage.folded, "refusal")) went to recipients that weren't among the most frequent of "
+                    + "their day: they are in no list.")
+        }
+        if coverage.lookupsExhausted { limits.append("There may be more near misses than were looked for.") }
+        return limits
+    }
+}
+
 extension RejectionReport.NearMiss {
     /// `1 letter left out; 12 senders; 2026-11-17 09:12 to 2026-11-22 16:40`.
     func prose(_ zone: TimeZone) -> String {
