@@ -10,13 +10,23 @@ public struct DelimiterSet: Sendable {
     /// Whether no character begins a detail.
     public var isEmpty: Bool { characters.isEmpty }
 
+    /// The place of the first delimiter, but for one at the beginning.
+    func firstDelimiter(in localPart: UnsafeBufferPointer<UInt8>) -> Int? {
+        var place = 0
+        while place < localPart.count {
+            if characters.contains(localPart[place]) { return place > 0 ? place : nil }
+            place &+= 1
+        }
+        return nil
+    }
+
     /// Where the detail of a canonical local part begins: the place of its delimiter.
     ///
     /// - Returns: nil where there is none, for what would leave no local part, and for the addresses that Postfix never
     ///   splits (`split_addr`): `postmaster`, `mailer-daemon`, `double-bounce`, and with a hyphen in the set `owner-…`
     ///   and `…-request`.
     func detailStart(in localPart: UnsafeBufferPointer<UInt8>) -> Int? {
-        guard let start = localPart.firstIndex(where: { characters.contains($0) }), start > 0 else { return nil }
+        guard let start = firstDelimiter(in: localPart) else { return nil }
         func isWhole(_ name: StaticString) -> Bool {
             name.withUTF8Buffer { localPart.elementsEqual($0) }
         }
@@ -52,6 +62,11 @@ extension RecipientAddress {
         bare.localCount = UInt8(truncatingIfNeeded: start)
         bare.isRouted = bare.hasRoutingOperator
         return bare
+    }
+
+    /// Whether ``withoutDetail(delimiters:)`` may have something to take away.
+    public func mayHaveDetail(delimiters: DelimiterSet) -> Bool {
+        withLocalPart { delimiters.firstDelimiter(in: $0) != nil }
     }
 
     /// Whether the local part holds one of `@`, `%`, `!`.

@@ -11,10 +11,10 @@ public struct RecipientAddress: Sendable {
     static let maximumLocalCount = 64
 
     /// Bytes past `keyCount` mean nothing.
-    var bytes: InlineArray<254, UInt8>
-    var keyCount: UInt8
+    @usableFromInline var bytes: InlineArray<254, UInt8>
+    @usableFromInline var keyCount: UInt8
     /// As many as `keyCount` where there is no domain.
-    var localCount: UInt8
+    @usableFromInline var localCount: UInt8
 
     /// Whether the local part would be routed on: it holds `%`, `!` or `@`, quoted or not (`user%other@example.com`,
     /// `host!user@example.com`, `user@other@example.com`).
@@ -48,21 +48,24 @@ public struct RecipientAddress: Sendable {
     }
 
     /// Whether there is a domain. Without one a recipient is valid only as `<postmaster>`, or where the MTA completes it.
-    public var hasDomain: Bool { localCount < keyCount }
+    @inlinable public var hasDomain: Bool { localCount < keyCount }
 
     /// Gives `local@domain` in canonical form, without `@` where there is no domain; the last `@` ends the local part.
     ///
     /// The buffer lives as long as the call and has no terminating NUL.
+    @inlinable
     public func withKey<R>(_ body: (UnsafeBufferPointer<UInt8>) throws -> R) rethrows -> R {
         try withBytes(body)
     }
 
     /// Gives the canonical local part: 0 to 64 octets, unquoted; empty only for `""@example.com`.
+    @inlinable
     public func withLocalPart<R>(_ body: (UnsafeBufferPointer<UInt8>) throws -> R) rethrows -> R {
         try withBytes { try body(UnsafeBufferPointer(rebasing: $0[..<min(Int(localCount), $0.count)])) }
     }
 
     /// Gives the canonical domain, empty where there is none.
+    @inlinable
     public func withDomain<R>(_ body: (UnsafeBufferPointer<UInt8>) throws -> R) rethrows -> R {
         try withBytes { try body(UnsafeBufferPointer(rebasing: $0[min(Int(localCount) &+ 1, $0.count)...])) }
     }
@@ -76,7 +79,8 @@ public struct RecipientAddress: Sendable {
     /// The canonical domain, empty where there is none.
     public var domain: String { withDomain { String(decoding: $0, as: UTF8.self) } }
 
-    private func withBytes<R>(_ body: (UnsafeBufferPointer<UInt8>) throws -> R) rethrows -> R {
+    @inlinable
+    func withBytes<R>(_ body: (UnsafeBufferPointer<UInt8>) throws -> R) rethrows -> R {
         try bytes.span.withUnsafeBufferPointer {
             try body(UnsafeBufferPointer(rebasing: $0[..<min(Int(keyCount), $0.count)]))
         }

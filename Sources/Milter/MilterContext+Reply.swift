@@ -1,4 +1,5 @@
 import CMilter
+import Glibc
 
 extension MilterContext {
     /// The longest text of a reply that libmilter takes, in octets, each `%` counted twice.
@@ -18,20 +19,18 @@ extension MilterContext {
     ///   it from the callback, for libmilter drops a reply whose class disagrees. A code that is none gives a tempfail
     ///   with the MTA's own text.
     public func refuse(code: String, enhancedCode: String?, text: UnsafeBufferPointer<UInt8>) -> MilterResponse {
-        guard let kind = Self.replyClass(code) else { return .tempfail }
-        let response: MilterResponse = kind == UInt8(ascii: "4") ? .tempfail : .reject
-        let capacity = 4 + 12 + Self.maximumReplyLength + 1
-        withUnsafeTemporaryAllocation(of: CChar.self, capacity: capacity) { buffer in
+        refuse(ReplyCodes(code: code, enhancedCode: enhancedCode), text: text)
+    }
+
+    /// The same with codes that were checked before.
+    public func refuse(_ codes: ReplyCodes, text: UnsafeBufferPointer<UInt8>) -> MilterResponse {
+        guard codes.isValid else { return .tempfail }
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: Self.maximumReplyLength + 1) { buffer in
             guard let start = buffer.baseAddress else { return }
-            let enhancedStart = start + 4
-            let textStart = start + 16
-            Self.copy(code, to: start)
-            let isEnhanced = enhancedCode.map { Self.isEnhancedCode($0, ofClass: kind) } ?? false
-            if isEnhanced, let enhancedCode { Self.copy(enhancedCode, to: enhancedStart) }
-            Self.copyText(text, to: textStart)
-            _ = cmilter_setreply(handle, start, isEnhanced ? enhancedStart : nil, textStart)
+            Self.copyText(text, to: start)
+            codes.withStrings { _ = cmilter_setreply(handle, $0, $1, start) }
         }
-        return response
+        return codes.response
     }
 
     /// The first digit of a reply code of class 4 or 5; nil for anything else.
@@ -62,17 +61,13 @@ extension MilterContext {
 
     private static func isDigit(_ byte: UInt8) -> Bool { byte >= 0x30 && byte <= 0x39 }
 
-    private static func copy(_ text: String, to target: UnsafeMutablePointer<CChar>) {
-        var end = target
-        for byte in text.utf8 {
-            end.pointee = CChar(bitPattern: byte)
-            end += 1
-        }
-        end.pointee = 0
-    }
-
     /// Copies a reply text with its NUL; the target has room for ``maximumReplyLength`` octets and one.
     static func copyText(_ text: UnsafeBufferPointer<UInt8>, to target: UnsafeMutablePointer<CChar>) {
+        if let start = text.baseAddress, text.count <= maximumReplyLength, isAsItIs(text) {
+            memcpy(target, start, text.count)
+            target[text.count] = 0
+            return
+        }
         var length = 0
         var taken = 0
         for byte in text {
@@ -94,6 +89,14 @@ extension MilterContext {
             if length > 0 && UInt8(bitPattern: target[length - 1]) >= 0xc0 { length -= 1 }
         }
         target[length] = 0
+    }
+
+    /// Whether nothing of the text has to be doubled or replaced.
+    private static func isAsItIs(_ text: UnsafeBufferPointer<UInt8>) -> Bool {
+        // Without a way out, so that the compiler takes many octets at once.
+        var odd: UInt8 = 0
+        for byte in text { odd |= (byte < 0x20 ? 1 : 0) | (byte == 0x7f ? 1 : 0) | (byte == 0x25 ? 1 : 0) }
+        return odd == 0
     }
 
     private static func isContinuation(_ byte: UInt8) -> Bool { byte & 0xc0 == 0x80 }

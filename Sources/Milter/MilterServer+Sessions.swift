@@ -35,8 +35,8 @@ extension MilterServer {
         let isLayoutKnown = cmilter_knows(context, marker, cmilter_in_connect) != 0
         let milter = MilterContext(context, isLayoutKnown: isLayoutKnown)
         if isLayoutKnown, let acknowledger, !Self.isSendmail(milter) { acknowledger.remove(cmilter_socket(context)) }
-        let box = SessionBox(server: self, activity: activity, isLayoutKnown: isLayoutKnown)
-        box.session = makeSession(connection, milter)
+        let box = SessionBox(
+            server: self, activity: activity, isLayoutKnown: isLayoutKnown, session: makeSession(connection, milter))
         smfi_setpriv(context, Unmanaged.passRetained(box).toOpaque())
     }
 
@@ -48,7 +48,7 @@ extension MilterServer {
         activity.enter(thread: cmilter_thread())
         if isGateShut { parkForever(activity) }
         smfi_setpriv(context, nil)
-        box._withUnsafeGuaranteedRef { $0.session?.close() }
+        box._withUnsafeGuaranteedRef { $0.session.close() }
         box.release()
         activity.leave(answering: nil)
         activities.withLock { $0[ObjectIdentifier(activity)] = nil }

@@ -8,13 +8,13 @@ final class SessionBox {
     let activity: SessionActivity
     /// Whether the macros of this connection's context may be read directly.
     let isLayoutKnown: Bool
-    /// Set once, right after the box is known to libmilter: the session may want macros as it is made.
-    var session: (any MilterSession)?
+    let session: any MilterSession
 
-    init(server: MilterServer, activity: SessionActivity, isLayoutKnown: Bool) {
+    init(server: MilterServer, activity: SessionActivity, isLayoutKnown: Bool, session: any MilterSession) {
         self.server = server
         self.activity = activity
         self.isLayoutKnown = isLayoutKnown
+        self.session = session
     }
 }
 
@@ -27,12 +27,11 @@ func withSession<Result>(
 ) -> Result? {
     guard let handle, let pointer = smfi_getpriv(handle) else { return nil }
     return Unmanaged<SessionBox>.fromOpaque(pointer)._withUnsafeGuaranteedRef { box in
-        guard let session = box.session else { return nil }
         let thread = cmilter_thread()
         box.activity.enter(thread: thread)
         if box.server.isGateShut { parkForever(box.activity) }
         defer { box.activity.leave(answering: answers ? thread : nil) }
-        return body(session, MilterContext(handle, isLayoutKnown: box.isLayoutKnown))
+        return body(box.session, MilterContext(handle, isLayoutKnown: box.isLayoutKnown))
     }
 }
 
