@@ -1,3 +1,4 @@
+import Glibc
 import MailAddress
 
 /// The position of a byte string in a fixed list, found without making a `String` of the bytes that are looked up.
@@ -30,16 +31,33 @@ struct ByteTable: Sendable {
         self.slots = slots
     }
 
+    /// Whether the list is empty.
+    var isEmpty: Bool { slices.isEmpty }
+
     /// The position of the string in the list that the table was made of; nil when it isn't there.
     func position(of key: UnsafeBufferPointer<UInt8>) -> Int? {
-        let mask = slots.count - 1
-        var slot = Int(truncatingIfNeeded: Self.hash(key)) & mask
-        while slots[slot] != 0 {
-            let position = Int(slots[slot]) - 1
-            if slices[position].count == key.count, bytes[slices[position]].elementsEqual(key) { return position }
-            slot = (slot + 1) & mask
+        if isEmpty { return nil }
+        let hash = Int(truncatingIfNeeded: Self.hash(key))
+        return slots.withUnsafeBufferPointer { slots in
+            let mask = slots.count &- 1
+            var slot = hash & mask
+            while slots[slot] != 0 {
+                let position = Int(slots[slot]) &- 1
+                if isEqual(key, at: position) { return position }
+                slot = (slot &+ 1) & mask
+            }
+            return nil
         }
-        return nil
+    }
+
+    private func isEqual(_ key: UnsafeBufferPointer<UInt8>, at position: Int) -> Bool {
+        let slice = slices[position]
+        guard slice.count == key.count else { return false }
+        guard let start = key.baseAddress else { return true }
+        return bytes.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress else { return slice.isEmpty }
+            return memcmp(base + slice.lowerBound, start, slice.count) == 0
+        }
     }
 
     func contains(_ key: UnsafeBufferPointer<UInt8>) -> Bool { position(of: key) != nil }

@@ -44,65 +44,78 @@ public final class FilterContext: Sendable {
 
 /// One SMTP session as the filter sees it: it keeps what the MTA tells and judges each recipient.
 final class FilterSession: MilterSession {
+    /// What changes in the course of the session, and the readers. In memory of its own: a variable of the object would be
+    /// checked for exclusive access each time.
+    private struct State {
+        var policies: HotSwap<Policy>.Reader
+        var indexes: HotSwap<IndexSnapshot>.Reader
+        var heloName = HeldText()
+        var sender = HeldText()
+        var login = HeldText()
+        /// Set at MAIL; a recipient before any MAIL comes from a stranger, and is of no bounce.
+        var isTrusted = false
+        var isBounce = false
+        /// Whether the client has said SMTPUTF8 at MAIL, so that replies may be in UTF-8.
+        var takesUTF8 = false
+    }
+
     private let context: FilterContext
-    private var policies: HotSwap<Policy>.Reader
-    private var indexes: HotSwap<IndexSnapshot>.Reader
+    private let state: UnsafeMutablePointer<State>
     private let client: ClientAddress?
-    private let clientName: [UInt8]
-    private let clientText: [UInt8]
-    private let mta: [UInt8]
-    private var heloName: [UInt8] = []
-    private var sender: [UInt8] = []
-    private var login: [UInt8] = []
-    /// Set at MAIL; a recipient before any MAIL comes from a stranger, and is of no bounce.
-    private var isTrusted = false
-    private var isBounce = false
-    /// Whether the client has said SMTPUTF8 at MAIL, so that replies may be in UTF-8.
-    private var takesUTF8 = false
+    private let clientName: HeldText
+    private let clientText: HeldText
+    private let mta: HeldText
     /// The reply in the making, codes and all.
     private let reply = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 16 + MilterContext.maximumReplyLength)
 
     init(_ connection: MilterConnection, _ milter: borrowing MilterContext, context: FilterContext) {
         self.context = context
-        policies = context.policy.makeReader()
-        indexes = context.index.makeReader()
+        state = .allocate(capacity: 1)
+        state.initialize(to: State(policies: context.policy.makeReader(), indexes: context.index.makeReader()))
         client = connection.address
         // A client without a name comes as its address in brackets.
-        clientName = connection.hostname.hasPrefix("[") ? [] : Array(connection.hostname.utf8.prefix(255))
-        clientText = Array((connection.address?.description ?? "unknown").utf8)
-        mta = Array((milter.macro("j") ?? .none).prefix(255))
+        clientName = HeldText(connection.hostname.hasPrefix("[") ? "" : connection.hostname, limit: 255)
+        clientText = HeldText(connection.address?.description ?? "unknown", limit: 255)
+        mta = HeldText(milter.macro("j"), limit: 255)
     }
 
-    deinit { reply.deallocate() }
+    deinit {
+        for text in [clientName, clientText, mta, state.pointee.heloName, state.pointee.sender, state.pointee.login] {
+            text.deallocate()
+        }
+        state.deinitialize(count: 1)
+        state.deallocate()
+        reply.deallocate()
+    }
 
     func helo(_ milter: borrowing MilterContext, name: UnsafeBufferPointer<UInt8>) {
-        heloName.replace(with: name.prefix(255))
+        state.pointee.heloName.replace(with: name, limit: 255)
     }
 
     func mail(_ milter: borrowing MilterContext, arguments: borrowing MilterArguments) {
-        sender.replace(with: arguments.path.withoutAngleBrackets.prefix(512))
-        isBounce = sender.isEmpty
-        login.replace(with: (milter.macro("{auth_authen}") ?? .none).prefix(255))
-        takesUTF8 = (1..<max(1, arguments.count)).contains { arguments[$0]?.isSMTPUTF8 == true }
-        let isAuthenticated = !login.isEmpty
+        state.pointee.sender.replace(with: arguments.path.withoutAngleBrackets, limit: 512)
+        state.pointee.isBounce = state.pointee.sender.bytes.isEmpty
+        state.pointee.login.replace(with: milter.macro("{auth_authen}"), limit: 255)
+        state.pointee.takesUTF8 = (1..<max(1, arguments.count)).contains { arguments[$0]?.isSMTPUTF8 == true }
+        let isAuthenticated = !state.pointee.login.bytes.isEmpty
         let client = client
-        isTrusted = policies.withCurrent { policy in
+        state.pointee.isTrusted = state.pointee.policies.withCurrent { policy in
             guard let policy else { return false }
             return isAuthenticated && policy.trustAuthenticated || policy.trusts(client)
         }
     }
 
     func recipient(_ milter: borrowing MilterContext, arguments: borrowing MilterArguments) -> MilterResponse {
-        if let mailer = milter.macro("{rcpt_mailer}"), mailer.elementsEqual("error".utf8),
+        if let mailer = milter.macro("{rcpt_mailer}"), mailer.equals("error"),
             milter.macro("{rcpt_host}")?.isEnhancedStatusCode == true
         {
             recordRefusalOfMTA(milter, arguments.path)
             return .continue
         }
-        return policies.withCurrent { policy in
+        return state.pointee.policies.withCurrent { policy in
             // Without a policy there is nothing to judge by; the context is made with one.
             guard let policy else { return .tempfail }
-            return indexes.withCurrent { judge(milter, arguments.path, policy, $0) }
+            return state.pointee.indexes.withCurrent { judge(milter, arguments.path, policy, $0) }
         }
     }
 
@@ -111,87 +124,77 @@ final class FilterSession: MilterSession {
     ) -> MilterResponse {
         let began = LatencyHistogram.now()
         let now = WallClock.milliseconds()
-        let seconds = now / 1000
-        let recipient = parse(path, milter)
-        let isOver =
-            if !isTrusted, let client {
-                context.harvest.isOver(client, limit: policy.harvest, now: SteadyClock.milliseconds())
-            } else { false }
-        let verdict = policy.verdict(
-            for: recipient,
-            client: ClientStanding(isTrusted: isTrusted, isOverHarvestLimit: isOver, isBounce: isBounce), index: index,
-            now: seconds)
-        if verdict.revealsUnknown && !isTrusted, let client {
-            context.harvest.count(client, limit: policy.harvest, now: SteadyClock.milliseconds())
+        do throws(AddressError) {
+            let recipient = try parse(path, milter)
+            let isTrusted = state.pointee.isTrusted
+            let isOver =
+                if !isTrusted, policy.harvest.limit > 0, let client {
+                    context.harvest.isOver(client, limit: policy.harvest, now: SteadyClock.milliseconds())
+                } else { false }
+            let verdict = policy.verdict(
+                for: recipient,
+                client: ClientStanding(
+                    isTrusted: isTrusted, isOverHarvestLimit: isOver, isBounce: state.pointee.isBounce),
+                index: index, now: now / 1000)
+            if verdict.revealsUnknown && !isTrusted, policy.harvest.limit > 0, let client {
+                context.harvest.count(client, limit: policy.harvest, now: SteadyClock.milliseconds())
+            }
+            return recipient.withDomain { answer(verdict, $0, policy, now, began, milter, path) }
+        } catch {
+            return answer(.invalidPath, nil, policy, now, began, milter, path)
         }
-        return answer(verdict, recipient, policy, now, began, milter, path)
     }
 
     /// The recipient of the path; where that has no domain, of the MTA's own idea of it.
+    @inline(__always)
     private func parse(
         _ path: UnsafeBufferPointer<UInt8>, _ milter: borrowing MilterContext
-    ) -> Result<RecipientAddress, AddressError> {
-        let recipient = Result { () throws(AddressError) in try RecipientAddress(path: path) }
-        guard case .success(let address) = recipient, !address.hasDomain,
-            !address.withLocalPart({ $0.elementsEqual("postmaster".utf8) }),
+    ) throws(AddressError) -> RecipientAddress {
+        let recipient = try RecipientAddress(path: path)
+        guard !recipient.hasDomain, !recipient.withLocalPart({ $0.elementsEqual("postmaster".utf8) }),
             let completed = milter.macro("{rcpt_addr}"),
             let other = try? RecipientAddress(path: completed), other.hasDomain
         else { return recipient }
-        return .success(other)
+        return other
     }
 
+    /// - Parameter domain: nil where the path is none.
     private func answer(
-        _ verdict: Verdict, _ recipient: Result<RecipientAddress, AddressError>, _ policy: Policy, _ now: Int64,
-        _ began: UInt64, _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>
+        _ verdict: Verdict, _ domain: UnsafeBufferPointer<UInt8>?, _ policy: Policy, _ now: Int64, _ began: UInt64,
+        _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>
     ) -> MilterResponse {
-        let observed = verdict.action != .accept && policy.observes(verdict)
-        let start = verdict.reply.map {
-            fillIn(policy.template($0, domain: verdict.domain), recipient, path.withoutAngleBrackets)
+        let tag = verdict.domain.map { policy.tables[$0].tag }
+        guard let kind = verdict.reply else {
+            record(.verdict(verdict, observed: false), now, tag, domain ?? .none, .none, milter, path)
+            context.latency.record(since: began)
+            return .continue
         }
-        let reply = UnsafeBufferPointer(rebasing: reply[..<(start?.end ?? 0)])
-        let subject = VerdictEvent.Subject.verdict(verdict, observed: observed)
-        let tag = verdict.domain.map { policy.domains[$0].tag }
-        if case .success(let address) = recipient {
-            address.withDomain { record(subject, now, tag, $0, reply, milter, path) }
-        } else {
-            record(subject, now, tag, .none, reply, milter, path)
-        }
+        let observed = policy.observes(verdict)
+        let template = policy.tables.reply(kind, domain: verdict.domain)
+        let whole = fillIn(template, domain, path.withoutAngleBrackets)
+        record(.verdict(verdict, observed: observed), now, tag, domain ?? .none, whole, milter, path)
         context.latency.record(since: began)
-        guard let kind = verdict.reply, let start, !observed else { return .continue }
-        if verdict.isHeldBack && !isTrusted { context.tarpit.hold(policy.harvest) }
-        let template = policy.template(kind, domain: verdict.domain)
+        if observed { return .continue }
+        if verdict.isHeldBack && !state.pointee.isTrusted { context.tarpit.hold(policy.harvest) }
         return milter.refuse(
-            code: template.code, enhancedCode: template.enhancedCode,
-            text: UnsafeBufferPointer(rebasing: reply[start.text...]))
+            template.pointee.codes, text: UnsafeBufferPointer(rebasing: whole[template.pointee.prefix.count...]))
     }
 
-    /// Writes the whole reply and tells where its text begins and where it ends.
+    /// The whole reply, codes and all; valid until the next one.
     private func fillIn(
-        _ template: ReplyTemplate, _ recipient: Result<RecipientAddress, AddressError>,
+        _ template: UnsafePointer<PreparedReply>, _ domain: UnsafeBufferPointer<UInt8>?,
         _ path: UnsafeBufferPointer<UInt8>
-    ) -> (text: Int, end: Int) {
-        var start = 0
-        for part in [template.code, template.enhancedCode] {
-            for byte in part.utf8 {
-                reply[start] = byte
-                start += 1
-            }
-            reply[start] = UInt8(ascii: " ")
-            start += 1
-        }
-        let rest = UnsafeMutableBufferPointer(rebasing: reply[start...])
-        let length = clientText.withUnsafeBufferPointer { client in
-            guard case .success(let address) = recipient else {
-                return template.render(into: rest, recipient: path, domain: .none, client: client)
-            }
-            // A comment in the path may hold what is no text though the address is.
-            let isUTF8 =
-                takesUTF8 && (path.allSatisfy { $0 < 0x80 } || String(validating: path, as: UTF8.self) != nil)
-            return address.withDomain {
-                template.render(into: rest, recipient: path, domain: $0, client: client, utf8: isUTF8)
-            }
-        }
-        return (start, start + length)
+    ) -> UnsafeBufferPointer<UInt8> {
+        let prefix = template.pointee.prefix
+        _ = reply.update(fromContentsOf: prefix)
+        // A comment in the path may hold what is no text though the address is.
+        let isUTF8 =
+            state.pointee.takesUTF8 && domain != nil
+            && (path.allSatisfy { $0 < 0x80 } || String(validating: path, as: UTF8.self) != nil)
+        let length = template.pointee.render(
+            into: UnsafeMutableBufferPointer(rebasing: reply[prefix.count...]), recipient: path,
+            domain: domain ?? .none, client: clientText.bytes, utf8: isUTF8)
+        return UnsafeBufferPointer(rebasing: reply[..<(prefix.count + length)])
     }
 
     /// Takes note of a recipient that the MTA itself has refused and only tells of.
@@ -209,7 +212,7 @@ final class FilterSession: MilterSession {
         }
         let told = UnsafeBufferPointer(rebasing: reply[..<max(0, length - 1)])
         let now = WallClock.milliseconds()
-        let policy = policies.current
+        let policy = state.pointee.policies.current
         guard let address = try? RecipientAddress(path: path) else {
             record(.refusedByMTA, now, nil, .none, told, milter, path)
             return
@@ -224,29 +227,23 @@ final class FilterSession: MilterSession {
         _ subject: VerdictEvent.Subject, _ now: Int64, _ tag: UInt32?, _ domain: UnsafeBufferPointer<UInt8>,
         _ reply: UnsafeBufferPointer<UInt8>, _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>
     ) {
-        let queueID = milter.macro("i") ?? .none
-        sender.withUnsafeBufferPointer { sender in
-            clientName.withUnsafeBufferPointer { clientName in
-                heloName.withUnsafeBufferPointer { helo in
-                    login.withUnsafeBufferPointer { login in
-                        mta.withUnsafeBufferPointer { mta in
-                            context.sink.record(
-                                VerdictEvent(
-                                    subject: subject, time: now, domainTag: tag, domain: domain,
-                                    recipient: path.withoutAngleBrackets, sender: sender, client: client,
-                                    clientName: clientName, helo: helo, mta: mta, queueID: queueID,
-                                    authenticated: login, reply: reply))
-                        }
-                    }
-                }
-            }
-        }
+        context.sink.record(
+            VerdictEvent(
+                subject: subject, time: now, domainTag: tag, domain: domain, recipient: path.withoutAngleBrackets,
+                sender: state.pointee.sender.bytes, client: client, clientName: clientName.bytes,
+                helo: state.pointee.heloName.bytes, mta: mta.bytes, queueID: milter.macro("i") ?? .none,
+                authenticated: state.pointee.login.bytes, reply: reply))
     }
 }
 
 extension UnsafeBufferPointer<UInt8> {
     /// No bytes.
     static var none: Self { Self(start: nil, count: 0) }
+
+    func equals(_ text: StaticString) -> Bool {
+        guard count == text.utf8CodeUnitCount, let baseAddress else { return false }
+        return memcmp(baseAddress, text.utf8Start, count) == 0
+    }
 
     /// Whether the bytes are a status code of a refusal and nothing else, such as `5.1.1` (RFC 3463 section 2). A transport
     /// `error:5.1.1 moved` would show as the mailer `error` too, with its text behind the code.
@@ -269,13 +266,5 @@ extension UnsafeBufferPointer<UInt8> {
     var withoutAngleBrackets: Self {
         guard first == UInt8(ascii: "<"), let end = lastIndex(of: UInt8(ascii: ">")) else { return self }
         return Self(rebasing: self[1..<end])
-    }
-}
-
-extension [UInt8] {
-    /// Takes over other bytes and keeps the storage.
-    fileprivate mutating func replace(with bytes: some Collection<UInt8>) {
-        removeAll(keepingCapacity: true)
-        append(contentsOf: bytes)
     }
 }

@@ -2,7 +2,7 @@ import Glibc
 import Synchronization
 
 /// How long recipients took to be judged: counted without a lock, on several places that the callers' threads spread to.
-public final class LatencyHistogram: Sendable {
+public final class LatencyHistogram: @unchecked Sendable {
     /// The upper ends of the buckets in nanoseconds; what takes longer is in one more.
     public static let bounds: [UInt64] = [
         1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
@@ -17,17 +17,22 @@ public final class LatencyHistogram: Sendable {
         public var sum = 0
     }
 
-    /// One thread's place, on cache lines of its own as nearly as not.
-    private final class Stripe: Sendable {
-        let counts: InlineArray<16, Atomic<Int>> = InlineArray { _ in Atomic(0) }
-        let sum = Atomic<Int>(0)
-        private let padding: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0, 0, 0, 0, 0)
-    }
-
-    private let stripes: InlineArray<16, Stripe> = InlineArray { _ in Stripe() }
+    /// So many places, each of so many numbers: those of the buckets and the sum, on cache lines of its own.
+    private static let places = 16
+    private static let size = 24
+    /// In memory of its own, since a reference to an object would be counted at each recipient.
+    private let numbers: UnsafeMutablePointer<Atomic<Int>>
 
     /// An empty one.
-    public init() {}
+    public init() {
+        numbers = .allocate(capacity: Self.places * Self.size)
+        for place in 0..<Self.places * Self.size { (numbers + place).initialize(to: Atomic(0)) }
+    }
+
+    deinit {
+        numbers.deinitialize(count: Self.places * Self.size)
+        numbers.deallocate()
+    }
 
     /// The moment to give to ``record(since:)``.
     @inline(__always)
@@ -45,19 +50,21 @@ public final class LatencyHistogram: Sendable {
         while bucket < Self.bounds.count, nanoseconds > Self.bounds[bucket] { bucket &+= 1 }
         // Only spreads the threads: any answer is right.
         let thread = UInt(bitPattern: Int(pthread_self()))
-        let place = Int(truncatingIfNeeded: (thread >> 12) &* 0x9E37_79B9_7F4A_7C15 >> 48) & 15
-        stripes[place].counts[bucket].wrappingAdd(1, ordering: .relaxed)
-        stripes[place].sum.wrappingAdd(Int(truncatingIfNeeded: nanoseconds), ordering: .relaxed)
+        let place = Int(truncatingIfNeeded: (thread >> 12) &* 0x9E37_79B9_7F4A_7C15 >> 48) & (Self.places - 1)
+        let start = numbers + place * Self.size
+        start[bucket].wrappingAdd(1, ordering: .relaxed)
+        start[Self.bounds.count + 1].wrappingAdd(Int(truncatingIfNeeded: nanoseconds), ordering: .relaxed)
     }
 
     /// What was counted so far.
     public var reading: Reading {
         var reading = Reading()
-        for place in 0..<16 {
-            for bucket in 0..<16 {
-                reading.counts[bucket] &+= stripes[place].counts[bucket].load(ordering: .relaxed)
+        for place in 0..<Self.places {
+            let start = numbers + place * Self.size
+            for bucket in reading.counts.indices {
+                reading.counts[bucket] &+= start[bucket].load(ordering: .relaxed)
             }
-            reading.sum &+= stripes[place].sum.load(ordering: .relaxed)
+            reading.sum &+= start[reading.counts.count].load(ordering: .relaxed)
         }
         return reading
     }

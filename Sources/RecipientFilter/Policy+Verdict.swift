@@ -31,10 +31,17 @@ extension Policy {
     public func verdict(
         for recipient: Result<RecipientAddress, AddressError>, client: ClientStanding, index: IndexSnapshot?, now: Int64
     ) -> Verdict {
-        guard case .success(let address) = recipient else { return .reject(1, .syntax, .syntax) }
+        guard case .success(let address) = recipient else { return .invalidPath }
+        return verdict(for: address, client: client, index: index, now: now)
+    }
+
+    /// The same for what is a path.
+    public func verdict(
+        for address: RecipientAddress, client: ClientStanding, index: IndexSnapshot?, now: Int64
+    ) -> Verdict {
         guard address.hasDomain else {
             let isPostmaster = address.withLocalPart { $0.elementsEqual("postmaster".utf8) }
-            return isPostmaster ? .accept(2, .postmaster) : .reject(1, .syntax, .syntax)
+            return isPostmaster ? .accept(2, .postmaster) : .invalidPath
         }
         let domain = address.withDomain { relayDomain($0) }
         if address.isRouted && !client.isTrusted { return .reject(3, .relay, .relay, domain) }
@@ -43,38 +50,49 @@ extension Policy {
             return index == nil && domainsFromIndex
                 ? .tempfail(9, .noIndex, .noIndex, nil) : .reject(5, .relay, .relay)
         }
-        if domains[domain].rules.batv, let inner = address.withoutBounceTag {
+        if tables[domain].batv, let inner = address.withoutBounceTag {
             return verdict(for: inner, domain, client, index, now)
         }
         return verdict(for: address, domain, client, index, now)
     }
 
-    /// Rows 6 to 18.
     private func verdict(
         for address: RecipientAddress, _ domain: Int, _ client: ClientStanding, _ index: IndexSnapshot?, _ now: Int64
     ) -> Verdict {
+        // Most have no detail, and an address is long to pass on, even one that isn't there.
+        guard address.mayHaveDetail(delimiters: tables[domain].delimiters),
+            let bare = address.withoutDetail(delimiters: tables[domain].delimiters)
+        else { return verdict(for: address, without: nil, domain, client, index, now) }
+        return withUnsafePointer(to: bare) { verdict(for: address, without: $0, domain, client, index, now) }
+    }
+
+    /// Rows 6 to 18.
+    ///
+    /// - Parameter bare: the address without its detail, if it has one.
+    private func verdict(
+        for address: RecipientAddress, without bare: UnsafePointer<RecipientAddress>?, _ domain: Int,
+        _ client: ClientStanding, _ index: IndexSnapshot?, _ now: Int64
+    ) -> Verdict {
         if address.withLocalPart({ always.contains($0) }) { return .accept(6, .always, domain) }
-        let bare = address.withoutDetail(delimiters: delimiters[domain])
-        if isBlocked(address, domain) || bare.map({ isBlocked($0, domain) }) == true {
-            return .reject(7, .blocked, .blocked, domain)
-        }
+        let traits = tables[domain]
+        if isBlocked(address, domain) { return .reject(7, .blocked, .blocked, domain) }
+        if let bare, isBlocked(bare.pointee, domain) { return .reject(7, .blocked, .blocked, domain) }
         let match = patterns.isEmpty ? nil : address.withKey { patterns.firstMatch($0) }
         if let match, match.action == .block {
             return .reject(7, .pattern, .blocked, domain, pattern: match.position)
         }
         if client.isOverHarvestLimit && !client.isTrusted { return .tempfail(8, .harvest, .harvest, domain) }
         if let match { return .accept(17, .pattern, domain, pattern: match.position) }
-        if client.isBounce, domains[domain].rules.srs, address.isForwardersOwn { return .accept(18, .srs, domain) }
-        if index == nil && indexExpected {
-            return domains[domain].rules.indexMissing == .accept
-                ? .accept(9, .noIndex, domain) : .tempfail(9, .noIndex, .noIndex, domain)
-        }
+        if client.isBounce, traits.srs, address.isForwardersOwn { return .accept(18, .srs, domain) }
+        if index?.isDamaged ?? indexExpected { return withoutIndex(domain) }
         if let flags = index?.flags(of: address) { return listed(flags, client, domain, withoutDetail: false) }
-        if let bare, let flags = index?.flags(of: bare) { return listed(flags, client, domain, withoutDetail: true) }
-        if domains[domain].rules.catchAll || index?.takesAll(address) == true {
-            return .accept(14, .catchAll, domain)
-        }
-        if let index, let stale = domains[domain].rules.indexStale, isStale(index, now: now) {
+        let bareFlags = bare.flatMap { index?.flags(of: $0.pointee) }
+        let takesAll = traits.catchAll || bareFlags == nil && index?.takesAll(address) == true
+        // One of the searches may have come upon the damage, and then nothing is known of what it has not found.
+        if index?.isDamaged == true { return withoutIndex(domain) }
+        if let bareFlags { return listed(bareFlags, client, domain, withoutDetail: true) }
+        if takesAll { return .accept(14, .catchAll, domain) }
+        if let index, let stale = traits.indexStale, isStale(index, now: now) {
             switch stale {
             case .accept: return .accept(15, .staleIndex, domain)
             case .tempfail: return .tempfail(15, .staleIndex, .staleIndex, domain)
@@ -84,10 +102,16 @@ extension Policy {
         return .reject(16, .unknown, .unknown, domain)
     }
 
+    /// Row 9.
+    private func withoutIndex(_ domain: Int) -> Verdict {
+        tables[domain].acceptsWithoutIndex
+            ? .accept(9, .noIndex, domain) : .tempfail(9, .noIndex, .noIndex, domain)
+    }
+
     /// Whether the configuration blocks the recipient, for all domains or for its own.
     private func isBlocked(_ address: RecipientAddress, _ domain: Int) -> Bool {
-        if blocked.contains(address) { return true }
-        guard let own = ownBlocked[domain] else { return false }
+        if !blocked.isEmpty, blocked.contains(address) { return true }
+        guard tables[domain].hasOwnBlocked, let own = ownBlocked[domain] else { return false }
         return address.withLocalPart { own.contains($0) }
     }
 
@@ -97,12 +121,12 @@ extension Policy {
     ) -> Verdict {
         if flags.contains(.internalOnly) && !client.isTrusted {
             return .reject(
-                11, .internalOnly, domains[domain].rules.hideInternalOnly ? .unknown : .internalOnly, domain,
+                11, .internalOnly, tables[domain].hidesInternalOnly ? .unknown : .internalOnly, domain,
                 withoutDetail: withoutDetail)
         }
         if flags.contains(.disabled) {
             return .reject(
-                12, .disabled, domains[domain].rules.hideDisabled ? .unknown : .disabled, domain,
+                12, .disabled, tables[domain].hidesDisabled ? .unknown : .disabled, domain,
                 withoutDetail: withoutDetail)
         }
         return .accept(withoutDetail ? 13 : 10, .listed, domain, withoutDetail: withoutDetail)

@@ -1,4 +1,3 @@
-import MailAddress
 public import Milter
 
 /// The configuration as the verdict needs it: immutable, looked up by bytes, replaced whole.
@@ -110,13 +109,14 @@ public final class Policy: Sendable {
     let maximumIndexAge: Int64?
     /// Observe mode for recipients that belong to no relay domain.
     let observe: Bool
-    let delimiters: [DelimiterSet]
     let replies: [ReplyTemplate]
     /// By domain: all replies where it has some of its own.
     let ownReplies: [[ReplyTemplate]?]
     /// By domain: its own blocked local parts, where it has some.
     let ownBlocked: [ByteTable?]
     let patterns: PatternSet
+    /// What the judgement reads of all this.
+    let tables: PolicyTables
     let domainTable: ByteTable
     let always: ByteTable
     let blocked: ByteTable
@@ -124,7 +124,6 @@ public final class Policy: Sendable {
     /// Compiles the settings.
     public init(_ settings: Settings) {
         domains = settings.domains.map { Domain(name: $0.name, rules: $0.rules, tag: $0.tag) }
-        delimiters = settings.domains.map { DelimiterSet($0.rules.delimiter) }
         domainTable = ByteTable(settings.domains.map(\.name))
         subdomains = settings.domains.map { $0.rules.subdomains ?? settings.subdomains }
         trustedNetworks = settings.trustedNetworks
@@ -138,10 +137,12 @@ public final class Policy: Sendable {
         harvest = settings.harvest
         let replies = ReplyKind.allCases.map { settings.replies[$0] ?? $0.defaultTemplate }
         self.replies = replies
-        ownReplies = settings.domains.map { domain in
+        let ownReplies = settings.domains.map { domain in
             domain.rules.replies.isEmpty
                 ? nil : ReplyKind.allCases.map { domain.rules.replies[$0] ?? replies[$0.rawValue] }
         }
+        self.ownReplies = ownReplies
+        tables = PolicyTables(domains, replies: replies, ownReplies: ownReplies)
         ownBlocked = settings.domains.map { $0.rules.blocked.isEmpty ? nil : ByteTable($0.rules.blocked) }
         patterns = PatternSet(settings.patterns)
     }
@@ -178,7 +179,7 @@ public final class Policy: Sendable {
 
     /// Whether a verdict is only logged, and the MTA told to continue.
     public func observes(_ verdict: Verdict) -> Bool {
-        verdict.domain.map { domains[$0].rules.observe } ?? observe
+        verdict.domain.map { tables[$0].observe } ?? observe
     }
 
     /// The reply text of a kind, in the words of the domain where it has its own.

@@ -26,6 +26,9 @@ public struct Verdict: Sendable, Equatable {
     /// Whether the refusal is one that a harvester is to wait for.
     var isHeldBack: Bool { revealsUnknown || reply == .harvest }
 
+    /// The verdict on what is no recipient path.
+    public static var invalidPath: Verdict { .reject(1, .syntax, .syntax) }
+
     static func accept(
         _ rule: Int, _ reason: Reason, _ domain: Int? = nil, withoutDetail: Bool = false, pattern: Int? = nil
     ) -> Verdict {
@@ -88,13 +91,22 @@ public enum Reason: UInt8, Sendable, CaseIterable {
     /// The word for it, at most 15 octets, as it stands in the log, the report and `postern check --batch`.
     public var name: String {
         switch self {
+        case .syntax: "syntax"
+        case .postmaster: "postmaster"
+        case .relay: "relay"
+        case .trusted: "trusted"
+        case .always: "always"
+        case .blocked: "blocked"
+        case .harvest: "harvest"
         case .noIndex: "no-index"
+        case .listed: "listed"
         case .internalOnly: "internal"
+        case .disabled: "disabled"
         case .catchAll: "catch-all"
         case .staleIndex: "stale-index"
-        case .syntax, .postmaster, .relay, .trusted, .always, .blocked, .harvest, .listed, .disabled, .unknown,
-            .pattern, .srs:
-            "\(self)"
+        case .unknown: "unknown"
+        case .pattern: "pattern"
+        case .srs: "srs"
         }
     }
 }

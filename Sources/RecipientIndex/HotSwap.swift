@@ -1,13 +1,23 @@
 public import Synchronization
 
 /// A value that is replaced as a whole while readers go on: each keeps what it took until it asks again.
-public final class HotSwap<Value: AnyObject & Sendable>: Sendable {
-    /// Counts the values that have been published; changes while `held` is locked.
-    @usableFromInline let generation = Atomic<UInt64>(0)
+public final class HotSwap<Value: AnyObject & Sendable> {
+    /// Counts the values that have been published; changes while `held` is locked. In memory of its own: a reader that went
+    /// by way of the object would count a reference to it, which all sessions share.
+    @usableFromInline let generation: UnsafeMutablePointer<Atomic<UInt64>>
     private let held: Mutex<Value?>
 
     /// Begins with this value, or with none.
-    public init(_ value: Value?) { held = Mutex(value) }
+    public init(_ value: Value?) {
+        held = Mutex(value)
+        generation = .allocate(capacity: 1)
+        generation.initialize(to: Atomic(0))
+    }
+
+    deinit {
+        generation.deinitialize(count: 1)
+        generation.deallocate()
+    }
 
     /// Replaces the value: who asks from now on gets this one.
     ///
@@ -17,7 +27,7 @@ public final class HotSwap<Value: AnyObject & Sendable>: Sendable {
         let old = held.withLock { held in
             let old = held
             held = value
-            generation.wrappingAdd(1, ordering: .releasing)
+            generation.pointee.wrappingAdd(1, ordering: .releasing)
             return old
         }
         withExtendedLifetime(old) {}
@@ -31,13 +41,15 @@ public final class HotSwap<Value: AnyObject & Sendable>: Sendable {
 
     @usableFromInline
     func take() -> (value: Value?, generation: UInt64) {
-        held.withLock { ($0, generation.load(ordering: .relaxed)) }
+        held.withLock { ($0, generation.pointee.load(ordering: .relaxed)) }
     }
 
     /// A session's own reference to the value. To use it costs one atomic load as long as nothing has been published, and
     /// neither lock nor reference count. One thread at a time may use it.
-    public struct Reader: Sendable {
+    public struct Reader {
         @usableFromInline let source: HotSwap
+        /// The source's.
+        @usableFromInline let newest: UnsafeMutablePointer<Atomic<UInt64>>
         /// Keeps the value alive.
         @usableFromInline var held: Value?
         /// The same without a count.
@@ -47,6 +59,7 @@ public final class HotSwap<Value: AnyObject & Sendable>: Sendable {
         @usableFromInline
         init(_ source: HotSwap) {
             self.source = source
+            newest = source.generation
             (held, generation) = source.take()
             borrowed = held.map { Unmanaged.passUnretained($0) }
         }
@@ -70,7 +83,7 @@ public final class HotSwap<Value: AnyObject & Sendable>: Sendable {
 
         @inlinable
         mutating func refresh() {
-            if source.generation.load(ordering: .acquiring) != generation { replace() }
+            if newest.pointee.load(ordering: .acquiring) != generation { replace() }
         }
 
         @usableFromInline
@@ -81,3 +94,9 @@ public final class HotSwap<Value: AnyObject & Sendable>: Sendable {
         }
     }
 }
+
+// The count is atomic, the value locked.
+extension HotSwap: @unchecked Sendable {}
+
+// The count lives as long as its source.
+extension HotSwap.Reader: @unchecked Sendable {}

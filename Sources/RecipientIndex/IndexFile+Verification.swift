@@ -20,44 +20,29 @@ extension IndexFile {
         }
     }
 
-    /// Reads the whole file and throws unless every checksum is right and the table holds what the header says.
-    func verify(_ header: IndexHeader) throws(IndexFault) {
-        let checksums = try bytes(header.blockCount * 8, at: header.checksumsOffset)
-        let sum = checksums.withUnsafeBytes { XXHash64.hash($0) }
+    /// The list of checksums, one for each block.
+    func checksums(_ header: IndexHeader) throws(IndexFault) -> [UInt64] {
+        let list = try bytes(header.blockCount * 8, at: header.checksumsOffset)
+        let sum = list.withUnsafeBytes { XXHash64.hash($0) }
         guard sum == header.checksumOfChecksums else {
             throw .damaged("the checksum over its checksums is wrong: the file is damaged")
         }
-        var census = TableCensus(header)
-        let chunk = UnsafeMutableRawBufferPointer.allocate(
-            byteCount: 16 * IndexFormat.blockSize, alignment: IndexFormat.bucketSize)
-        defer { chunk.deallocate() }
-        var block = 0
-        while block < header.blockCount {
-            let offset = header.length + block * IndexFormat.blockSize
-            let part = UnsafeMutableRawBufferPointer(
-                rebasing: chunk[..<min(chunk.count, header.checksumsOffset - offset)])
-            try read(into: part, at: offset)
-            for start in stride(from: 0, to: part.count, by: IndexFormat.blockSize) {
-                let end = min(start + IndexFormat.blockSize, part.count)
-                let piece = UnsafeRawBufferPointer(rebasing: part[start..<end])
-                guard XXHash64.hash(piece) == checksums.withUnsafeBytes({ $0.load(UInt64.self, block * 8) }) else {
-                    throw .damaged("the bytes from \(offset + start) on have a wrong checksum: the file is damaged")
-                }
-                try census.take(piece, at: offset + start)
-                block += 1
-            }
-        }
-        try census.check()
+        return list.withUnsafeBytes { list in (0..<header.blockCount).map { list.load(UInt64.self, $0 * 8) } }
     }
 
-    /// The sources of a file with a sound header.
-    func sources(_ header: IndexHeader) throws(IndexFault) -> [IndexSource] {
+    /// Where the sources of a file with a sound header are, their length included.
+    func sourcesPlace(_ header: IndexHeader) throws(IndexFault) -> Range<Int> {
         let prefix = try bytes(8, at: header.sourcesOffset).withUnsafeBytes { $0.load(UInt64.self, 0) }
         let room = min(header.checksumsOffset - header.sourcesOffset - 8, IndexFormat.maximumSourcesLength)
         guard let length = Int(exactly: prefix), length <= room else {
             throw .damaged("claims \(prefix) bytes of sources where at most \(room) can be")
         }
-        return try StoredSource.decode(bytes(length, at: header.sourcesOffset + 8))
+        return header.sourcesOffset..<header.sourcesOffset + 8 + length
+    }
+
+    /// The sources in their place, which is sound.
+    func sources(in place: Range<Int>) throws(IndexFault) -> [IndexSource] {
+        try StoredSource.decode(bytes(place.count - 8, at: place.lowerBound + 8))
     }
 
     /// So many bytes; the caller has checked that the file has them.
@@ -90,7 +75,7 @@ extension [UInt8] {
 }
 
 /// Counts what the buckets really hold, block by block.
-private struct TableCensus {
+struct TableCensus {
     private let header: IndexHeader
     private let table: Range<Int>
     private var entries = 0

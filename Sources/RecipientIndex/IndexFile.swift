@@ -69,8 +69,11 @@ struct IndexFile: ~Copyable {
     }
 
     /// Maps the whole file for reading; mmap(2). The caller unmaps it.
-    func map() throws(IndexFault) -> UnsafeRawBufferPointer {
-        let start = mmap(nil, state.size, PROT_READ, MAP_PRIVATE | Int32(MAP_POPULATE), descriptor, 0)
+    ///
+    /// - Parameter populated: whether all of it gets its place in the page table now.
+    func map(populated: Bool) throws(IndexFault) -> UnsafeRawBufferPointer {
+        let flags = MAP_PRIVATE | (populated ? Int32(MAP_POPULATE) : 0)
+        let start = mmap(nil, state.size, PROT_READ, flags, descriptor, 0)
         guard let start, start != UnsafeMutableRawPointer(bitPattern: -1) else {
             let code = errno
             throw IndexFault(.unreadable(code), "can't be mapped into memory: \(systemMessage(code))")

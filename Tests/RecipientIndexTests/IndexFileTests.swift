@@ -17,8 +17,9 @@ import Testing
                 let file = try IndexFile(path: path)
                 let header = try file.header()
                 try? disturb()
-                try file.verify(header)
-                try file.checkUnchanged()
+                let ledger = try BlockLedger(file, header)
+                try ledger.checkAll()
+                try ledger.checkUnchanged()
                 return nil
             } catch {
                 return error.kind

@@ -14,6 +14,7 @@ final class WatcherEvents: Sendable {
         switch event {
         case .loaded(let info): list.withLock { $0.append("loaded \(info.generation)") }
         case .failed(let error): list.withLock { $0.append("failed: \(error.reason)") }
+        case .withdrawn(let error): list.withLock { $0.append("withdrawn: \(error.reason)") }
         }
     }
 }
@@ -101,5 +102,27 @@ final class WatcherEvents: Sendable {
         try #require(fcntl(lease, setLease, Int32(F_UNLCK)) == 0)
         #expect((0..<60).contains { _ in poller.look(atOnce: false) })
         #expect(events.all.count == 2 && events.all[1] == "loaded 1")
+    }
+
+    @Test func `the first snapshot serves at once, and is withdrawn when its table is damaged`() throws {
+        let sound = try SnapshotBytes((0..<60_000).map { ("\($0)@example.com", []) }, generation: 1)
+        try sound.damaged().write(to: path)
+        #expect(poller.look(atOnce: true) && events.all == ["loaded 1"])
+        #expect(!poller.look(atOnce: false) && swap.current == nil)
+        #expect(events.all.count == 2 && events.all[1].hasPrefix("withdrawn: the bytes from"))
+        for _ in 0..<5 { #expect(!poller.look(atOnce: false)) }
+        #expect(events.all.count == 2)
+        try publish(2)
+        for _ in 0..<5 { #expect(poller.look(atOnce: false)) }
+        #expect(events.all.count == 3 && events.all[2] == "loaded 2" && swap.current != nil)
+    }
+
+    @Test func `one that replaces another is read as a whole before`() throws {
+        try publish(1)
+        #expect(poller.look(atOnce: true) && poller.look(atOnce: true))
+        try SnapshotBytes((0..<60_000).map { ("\($0)@example.com", []) }, generation: 2).damaged().write(to: path)
+        for _ in 0..<5 { #expect(poller.look(atOnce: false)) }
+        #expect(events.all.count == 2 && events.all[1].hasPrefix("failed: the bytes from"))
+        #expect(swap.current?.info.generation == 1)
     }
 }

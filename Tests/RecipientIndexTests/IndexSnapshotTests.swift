@@ -207,4 +207,46 @@ import Testing
             if case .success(let snapshot) = try file.opened(in: folder) { _ = snapshot.lookup("user1@example.com") }
         }
     }
+
+    @Test func `when verification is put off, nothing is answered from a damaged block`() throws {
+        let folder = try TemporaryFolder()
+        let keys = (0..<60_000).map { "\($0)@example.com" }
+        let sound = try SnapshotBytes(keys.map { ($0, []) })
+        try sound.damaged().write(to: folder.file())
+        let snapshot = try IndexSnapshot(path: folder.file(), verification: .onDemand)
+        #expect(!snapshot.isDamaged && snapshot.damage == nil)
+        let unanswered = keys.count { snapshot.lookup($0) == nil }
+        // A block is one of eleven.
+        #expect((4_000..<7_000).contains(unanswered))
+        #expect(snapshot.isDamaged && snapshot.damage?.kind == .damaged)
+        let error = #expect(throws: IndexError.self) { try snapshot.verify() }
+        #expect(error?.path == folder.file())
+    }
+
+    @Test func `when verification is put off, header and sources are verified all the same`() throws {
+        let folder = try TemporaryFolder()
+        let sound = try SnapshotBytes((0..<60_000).map { ("\($0)@example.com", []) })
+        let sources = Int(sound.number(104))
+        for offset in [100, 4000, sources, sources + 8, Int(sound.number(112)), sound.bytes.count - 1] {
+            var file = sound
+            file.bytes[offset] ^= 1
+            try file.write(to: folder.file())
+            #expect(throws: IndexError.self, "byte \(offset)") {
+                try IndexSnapshot(path: folder.file(), verification: .onDemand)
+            }
+        }
+    }
+
+    @Test func `searches find all while others verify`() async throws {
+        let folder = try TemporaryFolder()
+        let keys = (0..<60_000).map { "\($0)@example.com" }
+        try SnapshotBytes(keys.map { ($0, []) }).write(to: folder.file())
+        let snapshot = try IndexSnapshot(path: folder.file(), verification: .onDemand)
+        await withTaskGroup(of: Int.self) { group in
+            for _ in 0..<3 { group.addTask { keys.count { snapshot.lookup($0) == nil } } }
+            group.addTask { (try? snapshot.verify()) == nil ? 1 : 0 }
+            for await missed in group { #expect(missed == 0) }
+        }
+        #expect(!snapshot.isDamaged)
+    }
 }

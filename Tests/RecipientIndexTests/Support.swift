@@ -75,6 +75,13 @@ struct SnapshotBytes {
         bytes.withUnsafeBytes { XXHash64.hash(UnsafeRawBufferPointer(rebasing: $0[range])) }
     }
 
+    /// The same with a bit of the third block of its table changed.
+    func damaged() -> SnapshotBytes {
+        var other = self
+        other.bytes[4096 + 2 * 65536 + 100] ^= 1
+        return other
+    }
+
     /// What opening a file of these bytes comes to.
     func opened(in folder: TemporaryFolder) throws -> Result<IndexSnapshot, IndexError> {
         let path = folder.file()
