@@ -112,13 +112,14 @@ final class FilterSession: MilterSession {
             recordRefusalOfMTA(milter, arguments.path)
             return .continue
         }
-        return state.pointee.policies.withCurrent { policy in
-            // Without a policy there is nothing to judge by; the context is made with one.
-            guard let policy else { return .tempfail }
-            return state.pointee.indexes.withCurrent { judge(milter, arguments.path, policy, $0) }
-        }
+        let path = arguments.path
+        // Without a policy there is nothing to judge by; the context is made with one.
+        return state.pointee.policies.withSome { policy in
+            state.pointee.indexes.withSome { judge(milter, path, policy, $0) } ?? judge(milter, path, policy, nil)
+        } ?? .tempfail
     }
 
+    @inline(never)
     private func judge(
         _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>, _ policy: Policy, _ index: IndexSnapshot?
     ) -> MilterResponse {

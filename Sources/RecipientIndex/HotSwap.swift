@@ -72,6 +72,14 @@ public final class HotSwap<Value: AnyObject & Sendable> {
             return try borrowed._withUnsafeGuaranteedRef { try body($0) }
         }
 
+        /// The same where there is a value; nil where there is none. No reference is counted: an optional would be.
+        @inlinable
+        public mutating func withSome<Result>(_ body: (Value) throws -> Result) rethrows -> Result? {
+            refresh()
+            guard let borrowed else { return nil }
+            return try borrowed._withUnsafeGuaranteedRef { try body($0) }
+        }
+
         /// The value of now with a reference of its own, for slow paths; see ``withCurrent(_:)``.
         @inlinable
         public var current: Value? {

@@ -10,9 +10,8 @@ struct BatchCheck {
     private let standing: ClientStanding
     private let index: IndexSnapshot?
     private let now = Int64(Date().timeIntervalSince1970)
-    /// By the position of a verdict and a reason in their `allCases`: the word with a tab behind it.
-    private let actions: [[UInt8]]
-    private let reasons: [[UInt8]]
+    /// How a line begins, by verdict and reason: both words with a tab behind each. They live as long as the process.
+    private let beginnings: UnsafeBufferPointer<UnsafeBufferPointer<UInt8>>
 
     /// How many addresses are parsed, and their places in the index asked for, before the first of them is judged: the
     /// processor then waits for the memory of all at once.
@@ -24,14 +23,23 @@ struct BatchCheck {
         self.policy = policy
         self.standing = standing
         self.index = index
-        actions = Verdict.Action.allCases.map { Array("\($0.rawValue)\t".utf8) }
-        reasons = Reason.allCases.map { Array("\($0.name)\t".utf8) }
+        let texts = Self.actions.flatMap { action in Reason.allCases.map { "\(action.rawValue)\t\($0.name)\t" } }
+        let beginnings = UnsafeMutableBufferPointer<UnsafeBufferPointer<UInt8>>.allocate(capacity: texts.count)
+        for (place, text) in texts.enumerated() {
+            let copy = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: text.utf8.count)
+            _ = copy.initialize(from: text.utf8)
+            beginnings.initializeElement(at: place, to: UnsafeBufferPointer(copy))
+        }
+        self.beginnings = UnsafeBufferPointer(beginnings)
     }
+
+    private let reasonCount = Reason.allCases.count
+    private static let actions: [Verdict.Action] = [.accept, .reject, .tempfail]
 
     func run() throws {
         var input = [UInt8](repeating: 0, count: Self.chunkSize)
-        var output: [UInt8] = []
-        output.reserveCapacity(2 * Self.chunkSize)
+        var output = Output()
+        defer { output.deallocate() }
         // The beginning of a line whose end hasn't been read yet.
         var left = 0
         while true {
@@ -44,10 +52,10 @@ struct BatchCheck {
                 throw Messages.fail("standard input: \(String(cString: strerror(errno)))", ExitStatus.software)
             }
             let filled = left + count
-            let used = input.withUnsafeBufferPointer {
-                judge(UnsafeBufferPointer(rebasing: $0[..<filled]), isLast: count == 0, &output)
+            let used = try input.withUnsafeBufferPointer {
+                try judge(UnsafeBufferPointer(rebasing: $0[..<filled]), isLast: count == 0, &output)
             }
-            try write(&output)
+            try output.flush()
             if count == 0 { return }
             left = filled - used
             input.withUnsafeMutableBytes { input in
@@ -58,11 +66,10 @@ struct BatchCheck {
     }
 
     /// Judges the lines and returns how many octets they had; a last one without an end is one only at the end of the input.
-    private func judge(_ text: UnsafeBufferPointer<UInt8>, isLast: Bool, _ output: inout [UInt8]) -> Int {
+    private func judge(_ text: UnsafeBufferPointer<UInt8>, isLast: Bool, _ output: inout Output) throws -> Int {
         guard let start = text.baseAddress else { return 0 }
         var place = 0
-        withUnsafeTemporaryAllocation(of: RecipientAddress?.self, capacity: Self.group) { addresses in
-            addresses.initialize(repeating: nil)
+        try withUnsafeTemporaryAllocation(of: RecipientAddress.self, capacity: Self.group) { addresses in
             var lines = Lines(repeating: UnsafeBufferPointer(start: nil, count: 0))
             var count = 0
             while place < text.count {
@@ -74,60 +81,93 @@ struct BatchCheck {
                 if line.last == 0x0d { line = UnsafeBufferPointer(rebasing: line.dropLast()) }
                 if line.isEmpty { continue }
                 lines[count] = line
-                addresses[count] = try? RecipientAddress(path: line)
-                count += 1
+                do throws(AddressError) {
+                    addresses.initializeElement(at: count, to: try RecipientAddress(path: line))
+                    count += 1
+                } catch {
+                    // In the order of the lines.
+                    try answer(lines, addresses[..<count], &output)
+                    count = 0
+                    try answer(line, .invalidPath, &output)
+                }
                 if count == Self.group {
-                    answer(lines, UnsafeBufferPointer(addresses), &output)
+                    try answer(lines, addresses[..<count], &output)
                     count = 0
                 }
             }
-            answer(lines, UnsafeBufferPointer(rebasing: addresses[..<count]), &output)
+            try answer(lines, addresses[..<count], &output)
         }
         return place
     }
 
     private func answer(
-        _ lines: Lines, _ addresses: UnsafeBufferPointer<RecipientAddress?>, _ output: inout [UInt8]
-    ) {
+        _ lines: Lines, _ addresses: Slice<UnsafeMutableBufferPointer<RecipientAddress>>, _ output: inout Output
+    ) throws {
+        let addresses = UnsafeMutableBufferPointer(rebasing: addresses)
+        guard let first = addresses.baseAddress else { return }
         var fetched: UInt64 = 0
         if let index {
-            for place in addresses.indices { fetched ^= addresses[place]?.withKey { index.fetch($0) } ?? 0 }
+            for place in 0..<addresses.count { fetched ^= first[place].withKey { index.fetch($0) } }
         }
         withExtendedLifetime(fetched) {}
-        for place in addresses.indices {
-            let verdict =
-                switch addresses[place] {
-                case .some(let address): policy.verdict(for: address, client: standing, index: index, now: now)
-                case nil: Verdict.invalidPath
-                }
-            let action =
-                switch verdict.action {
-                case .accept: 0
-                case .reject: 1
-                case .tempfail: 2
-                }
-            output.append(contentsOf: actions[action])
-            output.append(contentsOf: reasons[Int(verdict.reason.rawValue)])
-            output.append(contentsOf: lines[place])
-            output.append(0x0a)
+        for place in 0..<addresses.count {
+            let verdict = policy.verdict(for: first[place], client: standing, index: index, now: now)
+            try answer(lines[place], verdict, &output)
         }
     }
 
-    private func write(_ output: inout [UInt8]) throws {
-        try output.withUnsafeBytes { bytes in
-            var done = 0
-            while done < bytes.count {
-                let count = Glibc.write(STDOUT_FILENO, bytes.baseAddress?.advanced(by: done), bytes.count - done)
-                if count < 0 && errno == EINTR { continue }
-                // A reader that has seen enough, such as head, is no fault.
-                guard count >= 0 else {
-                    if errno == EPIPE { throw ExitCode(0) }
-                    throw Messages.fail(
-                        "standard output can't be written: \(String(cString: strerror(errno)))", ExitStatus.inputOutput)
-                }
-                done += count
+    private func answer(_ line: UnsafeBufferPointer<UInt8>, _ verdict: Verdict, _ output: inout Output) throws {
+        let action =
+            switch verdict.action {
+            case .accept: 0
+            case .reject: 1
+            case .tempfail: 2
             }
+        try output.append(beginnings[action * reasonCount + Int(verdict.reason.rawValue)])
+        try output.append(line)
+        try output.appendLineEnd()
+    }
+}
+
+/// What is to be written to standard output, in memory of its own: a handle, whose owner calls ``deallocate()``.
+private struct Output {
+    private static let capacity = 1 << 18
+    private let start = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 16)
+    private var count = 0
+
+    func deallocate() { start.deallocate() }
+
+    mutating func append(_ bytes: UnsafeBufferPointer<UInt8>) throws {
+        guard let source = bytes.baseAddress else { return }
+        var done = 0
+        while done < bytes.count {
+            if count == Self.capacity { try flush() }
+            let taken = min(bytes.count - done, Self.capacity - count)
+            memcpy(start + count, source + done, taken)
+            count += taken
+            done += taken
         }
-        output.removeAll(keepingCapacity: true)
+    }
+
+    mutating func appendLineEnd() throws {
+        if count == Self.capacity { try flush() }
+        start.storeBytes(of: 0x0a, toByteOffset: count, as: UInt8.self)
+        count += 1
+    }
+
+    mutating func flush() throws {
+        var done = 0
+        while done < count {
+            let written = Glibc.write(STDOUT_FILENO, start + done, count - done)
+            if written < 0 && errno == EINTR { continue }
+            // A reader that has seen enough, such as head, is no fault.
+            guard written >= 0 else {
+                if errno == EPIPE { throw ExitCode(0) }
+                throw Messages.fail(
+                    "standard output can't be written: \(String(cString: strerror(errno)))", ExitStatus.inputOutput)
+            }
+            done += written
+        }
+        count = 0
     }
 }
