@@ -80,6 +80,13 @@ build_packages_missing() {
     return 0
 }
 
+# hot_path_packages_missing: the packages that counting instructions needs and the system lacks, a line each.
+hot_path_packages_missing() {
+    command -v valgrind >/dev/null || echo valgrind
+    command -v perl >/dev/null || echo perl
+    command -v objcopy >/dev/null || echo binutils
+}
+
 # library_missing NAME HEADER: true where neither pkg-config nor the compiler would find it.
 library_missing() {
     ! pkg-config --exists "$1" 2>/dev/null && [[ ! -e /usr/include/$2 ]]
