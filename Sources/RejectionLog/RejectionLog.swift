@@ -69,11 +69,6 @@ public final class RejectionLog: Sendable {
         core = LogCore(detailCapacity: capacity)
         writer = try LogWriter(core: core, options: options, detailCapacity: capacity)
         let thread = Thread { [writer, finished] in
-            // Its turn comes all the same, but it interrupts nobody who answers an MTA when it awakes. The number is that of
-            // linux/sched.h, which Swift doesn't import everywhere.
-            let batch: Int32 = 3
-            var parameters = sched_param()
-            sched_setscheduler(0, batch, &parameters)
             writer.run()
             finished.signal()
         }
