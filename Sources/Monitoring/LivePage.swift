@@ -30,16 +30,8 @@ enum LivePage {
             <dl id="sums" class="sums"></dl>
             <figure>
               <svg id="chart" role="img" aria-label="Verdicts by minute" preserveAspectRatio="none"></svg>
-              <div class="axis quiet" aria-hidden="true"><span>60 minutes ago</span><span id="peak"></span><span>now</span></div>
+              <div class="axis quiet" aria-hidden="true"><span>60 min ago</span><span id="peak"></span><span>now</span></div>
             </figure>
-          </section>
-          <section aria-labelledby="refusals">
-            <h2 id="refusals">The newest refusals</h2>
-            <table>
-              <thead><tr><th>Time</th><th>Reason</th><th>Recipient</th><th>Sender</th><th>Client</th></tr></thead>
-              <tbody id="newest"></tbody>
-            </table>
-            <p id="none" class="quiet" hidden>None yet.</p>
           </section>
           <section aria-labelledby="recipients">
             <h2 id="recipients">The list of recipients</h2>
@@ -48,6 +40,14 @@ enum LivePage {
           <section aria-labelledby="works">
             <h2 id="works">The filter</h2>
             <dl id="filter" class="facts"></dl>
+          </section>
+          <section aria-labelledby="refusals">
+            <h2 id="refusals">The newest refusals</h2>
+            <table>
+              <thead><tr><th>Time</th><th>Reason</th><th>Recipient</th><th>Sender</th><th>Client</th></tr></thead>
+              <tbody id="newest"></tbody>
+            </table>
+            <p id="none" class="quiet" hidden>None yet.</p>
           </section>
         </main>
         <noscript><p>This page needs JavaScript; without it: <code>postern status</code>, or <a href="/metrics">the metrics</a>.</p></noscript>
@@ -84,10 +84,10 @@ enum LivePage {
         #about { margin-left: auto; }
         main { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1rem; }
         section, .troubles { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1.1rem 1.25rem; }
-        section:nth-of-type(-n+2), .troubles { grid-column: 1 / -1; }
+        section:nth-of-type(1), section:nth-of-type(4), .troubles { grid-column: 1 / -1; }
         .troubles { list-style: none; margin: 0; background: var(--bad-ground); border-color: transparent; }
         .troubles li + li { margin-top: .7rem; }
-        .troubles strong { color: var(--bad); display: block; overflow-wrap: anywhere; }
+        .troubles strong { color: var(--bad); font-weight: 600; display: block; overflow-wrap: anywhere; }
         .sums { display: grid; grid-template-columns: repeat(4, auto); justify-content: start; gap: 0 2.5rem; margin-bottom: 1rem; }
         .sums dt { color: var(--quiet); }
         .sums dt::before { content: ""; display: inline-block; width: .6rem; height: .6rem; border-radius: .15rem; margin-right: .4rem; background: var(--line); }
@@ -104,7 +104,8 @@ enum LivePage {
         th { text-align: left; font-weight: 500; color: var(--quiet); font-size: .85rem; }
         th, td { padding: .4rem .9rem .4rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
         tbody tr:last-child td { border-bottom: 0; padding-bottom: 0; }
-        th:nth-child(1) { width: 6rem; } th:nth-child(2) { width: 8.5rem; } th:nth-child(5) { width: 24%; }
+        th:nth-child(1) { width: 6rem; } th:nth-child(2) { width: 7.5rem; } th:nth-child(3) { width: 34%; } th:nth-child(5) { width: 20%; }
+        td { unicode-bidi: plaintext; }
         .reason { font-weight: 600; color: var(--refused); }
         .tempfailed .reason { color: var(--tempfailed); }
         .observed .reason { color: var(--observed); }
@@ -118,7 +119,7 @@ enum LivePage {
           body { padding: 1rem; }
           main { grid-template-columns: minmax(0, 1fr); }
           #about { margin-left: 0; width: 100%; }
-          .sums { grid-template-columns: repeat(2, 1fr); gap: .6rem 1rem; }
+          .sums { grid-template-columns: repeat(auto-fit, minmax(5.5rem, 1fr)); gap: .6rem 1rem; }
           svg { height: 7rem; }
           thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
           table, tbody { display: block; }
@@ -197,7 +198,7 @@ enum LivePage {
             }
           });
           chart.replaceChildren(...bars);
-          at("peak").textContent = bars.length ? `at most ${count(peak, "recipient")} a minute` : "";
+          at("peak").textContent = bars.length ? `peak: ${number(peak)} a minute` : "";
         }
 
         function showNewest(entries) {

@@ -9,7 +9,7 @@ import Synchronization
 ///
 /// All of its work is done on other threads than those that judge recipients. Documents are made one at a time on a queue of
 /// their own, and at most one a second of the dear ones, so that many who look cost what one does. Each connection serves one
-/// request, and ends after 15 s, 64 KiB or as the oldest of more than 64; see ``ConnectionWatch``.
+/// request, and ends after 15 s, 16 KiB or as the oldest of more than 64; see ``ConnectionWatch``.
 public final class MonitoringServer: Sendable {
     /// What is shown. All are called on one queue, one at a time.
     public struct Documents: Sendable {

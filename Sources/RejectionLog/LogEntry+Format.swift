@@ -85,6 +85,16 @@ extension LogEntry: Encodable {
         return entry
     }
 
+    /// The entry with all that isn't plainly visible in its texts spelled out, such as `\\x1b` and `\\u{202e}`.
+    public func visible() -> LogEntry {
+        var entry = self
+        let texts: [WritableKeyPath<LogEntry, String>] = [
+            \.recipient, \.domain, \.sender, \.clientName, \.helo, \.session, \.mta, \.reply,
+        ]
+        for text in texts { entry[keyPath: text] = SafeText.escaped(entry[keyPath: text]) }
+        return entry
+    }
+
     private func inside(_ text: String) -> String {
         SafeText.escaped(text, delimiters: " <>")
     }

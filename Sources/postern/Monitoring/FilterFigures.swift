@@ -103,10 +103,14 @@ struct Trouble: Codable, Sendable, Equatable {
                     advice: "see the filter's messages; is the disk full? \(configuration.log.database)"))
         }
         if let refusal = sync?.refusal {
+            // What nobody may overrule comes first.
+            let violations =
+                refusal.violations.filter { $0.rule != .maxShrink }
+                + refusal.violations.filter { $0.rule == .maxShrink }
             troubles.append(
                 Trouble(
                     text: "the list of \(Words.time(refusal.time)) was refused: "
-                        + refusal.violations.prefix(3).map(\.text).joined(separator: "; "),
+                        + violations.prefix(3).map(\.text).joined(separator: "; "),
                     advice: refusal.acceptable
                         ? "if that is meant: postern sync --accept-shrink"
                         : "mend the source; --accept-shrink doesn't overrule minimum and canaries"))

@@ -81,7 +81,7 @@ final class FilterMonitor: Sendable {
             let reader = try openReader()
             document.minutes = try reader.verdictsByMinute(60)
             document.newest = try reader.newestEntries(25).reversed().map {
-                configuration.log.redact ? $0.redacted() : $0
+                (configuration.log.redact ? $0.redacted() : $0).visible()
             }
         } catch {
             reader.withLock { $0 = nil }

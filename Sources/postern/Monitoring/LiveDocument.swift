@@ -34,7 +34,7 @@ struct LiveDocument: Encodable {
     var sync: Sync?
     /// The verdicts of the last sixty minutes, the oldest first; the last minute isn't over.
     var minutes: [RejectionReader.Verdicts] = []
-    /// The newest refusals, the newest first, as `postern log` has them.
+    /// The newest refusals, the newest first, as `postern log` has them, with what isn't plainly visible spelled out.
     var newest: [LogEntry] = []
 
     /// The document; no character of it means anything to HTML.
