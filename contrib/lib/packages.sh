@@ -171,6 +171,24 @@ directory_packages_missing() {
     compgen -G '/usr/lib/*/sasl2/libgssapiv2.so' >/dev/null || echo libsasl2-modules-gssapi-mit
 }
 
+# monitoring_packages_missing: the packages that the tests of metrics and of the live page need and the system lacks, a line
+# each. Prometheus is for its promtool; nothing of it is started.
+monitoring_packages_missing() {
+    command -v curl >/dev/null || echo curl
+    command -v promtool >/dev/null || echo prometheus
+    command -v chromium >/dev/null || echo chromium
+}
+
+# have_monitoring_packages: true where these are there, or apt has them to give: Ubuntu, for one, has no package of Chromium.
+have_monitoring_packages() {
+    local package
+    while read -r package; do
+        [[ -n $(candidate "$package") && $(candidate "$package") != '(none)' ]] || return 1
+        # A snap in a package's clothes, which needs snapd to run.
+        [[ $package != chromium || $(candidate chromium) != *snap* ]] || return 1
+    done < <(monitoring_packages_missing)
+}
+
 # candidate PACKAGE: the version that apt would install.
 candidate() { LC_ALL=C apt-cache policy "$1" 2>/dev/null | sed -nE 's/^ *Candidate: (.+)/\1/p'; }
 
@@ -220,8 +238,8 @@ install_packages() {
     ((status == 0)) || die 69 "apt-get could not install: $*"
 }
 
-# What the directories' packages would start with the machine.
-readonly directory_services=(slapd smbd nmbd samba-ad-dc winbind)
+# What the packages of the tests would start with the machine.
+readonly directory_services=(slapd smbd nmbd samba-ad-dc winbind prometheus prometheus-node-exporter)
 
 # While it is there, a package's installation starts no service (Debian's policy-rc.d). One of the machine's own stays.
 readonly guard=/usr/sbin/policy-rc.d
