@@ -64,12 +64,18 @@ struct ReportAnalysis {
             sums.harvestStopped &+= Int(networks.entries[position].harvest)
         }
         let limit = TallyKind.network.peerLimit
-        func rank(_ position: Int) -> (Int, Int64) {
+        let ranks = found.map { position in
             let entry = networks.entries[position]
-            return (entry.peers.count(limit: limit), entry.unknown &+ entry.harvest)
+            return (
+                position: position, recipients: entry.peers.count(limit: limit),
+                attempts: entry.unknown &+ entry.harvest
+            )
+        }.sorted { left, right in
+            if left.recipients != right.recipients { return left.recipients > right.recipients }
+            if left.attempts != right.attempts { return left.attempts > right.attempts }
+            return networks.precedes(left.position, right.position)
         }
-        found.sort { rank($0) == rank($1) ? networks.text($0) < networks.text($1) : rank($0) > rank($1) }
-        found = Array(found.prefix(query.top))
+        found = ranks.prefix(query.top).map(\.position)
         var members: [UInt32: Int] = [:]
         for position in clients.entries.indices {
             let hash = clients.withValue(position) { TallyKind.withNetwork(of: $0) { ByteHash.short($0) } }
@@ -175,22 +181,25 @@ struct ReportAnalysis {
         let table = tallies[.pair]
         let length = query.minutes.to - query.minutes.from
         let leastDays = length > 8 * 1440 ? 3 : 2
-        var bySender: [Substring: Int] = [:]
-        var pairs: [(position: Int, sender: Substring, recipient: Substring, days: Int)] = []
+        var bySender: [UInt64: Int] = [:]
+        var pairs: [(position: Int, sender: String, recipient: String, days: Int)] = []
         for position in table.entries.indices {
-            let parts = table.text(position).split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
-            guard parts.count == 2 else { continue }
-            bySender[parts[0], default: 0] += 1
+            bySender[senderHash(position), default: 0] += 1
+        }
+        for position in table.entries.indices {
             let entry = table.entries[position]
             let days = entry.peers.hashes.count
-            guard days >= leastDays, entry.count <= Int64(days) * 5, !isGuessed(entry) else { continue }
-            pairs.append((position, parts[0], parts[1], days))
+            guard days >= leastDays, entry.count <= Int64(days) * 5, !isGuessed(entry),
+                // Who writes to many that don't exist is no acquaintance of theirs.
+                bySender[senderHash(position)] ?? 0 <= 3
+            else { continue }
+            let parts = table.text(position).split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
+            guard parts.count == 2 else { continue }
+            pairs.append((position, String(parts[0]), String(parts[1]), days))
         }
-        // Who writes to many that don't exist is no acquaintance of theirs.
-        pairs.removeAll { (bySender[$0.sender] ?? 0) > 3 }
         if let isListed = context.isListed {
             pairs.removeAll { pair in
-                var recipient = String(pair.recipient)
+                var recipient = pair.recipient
                 return recipient.withUTF8 { isListed($0) }
             }
         }
@@ -204,8 +213,15 @@ struct ReportAnalysis {
         return pairs.prefix(query.top).map { position, sender, recipient, days in
             let entry = table.entries[position]
             return .init(
-                sender: shown(String(sender)), recipient: shown(String(recipient)), days: days, count: Int(entry.count),
+                sender: shown(sender), recipient: shown(recipient), days: days, count: Int(entry.count),
                 first: Self.date(entry.first), last: Self.date(entry.last))
+        }
+    }
+
+    /// A hash of a pair's sender.
+    private func senderHash(_ position: Int) -> UInt64 {
+        tallies[.pair].withValue(position) { pair in
+            ByteHash.hash(UnsafeRawBufferPointer(rebasing: pair.prefix { $0 != 0x0a }))
         }
     }
 

@@ -329,6 +329,8 @@ extension TallyTable.Entry {
     }
 
     mutating func takeName(_ bytes: UnsafeRawBufferPointer) {
-        if !bytes.isEmpty, !name.utf8.elementsEqual(bytes) { name = String(decoding: bytes, as: UTF8.self) }
+        if bytes.isEmpty { return }
+        let known = name.utf8.withContiguousStorageIfAvailable { UnsafeRawBufferPointer($0).isSame(as: bytes) } ?? false
+        if !known { name = String(decoding: bytes, as: UTF8.self) }
     }
 }

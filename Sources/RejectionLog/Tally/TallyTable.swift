@@ -1,3 +1,5 @@
+import Glibc
+
 /// Counts by a value of octets: open addressing over one arena, so that a million values take no million allocations.
 struct TallyTable {
     /// What is known of a value.
@@ -63,15 +65,12 @@ struct TallyTable {
     /// The positions with the highest counts, highest first, equals in the order of their octets.
     func top(_ limit: Int, by count: (Entry) -> Int64 = \.count) -> [Int] {
         guard limit > 0 else { return [] }
+        // The equals of the last place are among the candidates: the order of octets decides between them.
+        let least = leastOfTop(limit, count)
         var candidates: [(position: Int, count: Int64)] = []
         for (position, entry) in entries.enumerated() {
             let count = count(entry)
-            if count > 0 { candidates.append((position, count)) }
-        }
-        if candidates.count > 4 * limit {
-            // The equals of the last place are among them: the order of octets decides between them.
-            let least = candidates.map(\.count).sorted(by: >)[limit - 1]
-            candidates = candidates.filter { $0.count >= least }
+            if count >= least { candidates.append((position, count)) }
         }
         candidates.sort {
             if $0.count != $1.count { return $0.count > $1.count }
@@ -99,12 +98,41 @@ struct TallyTable {
         return result
     }
 
-    private func precedes(_ left: Int, _ right: Int) -> Bool {
+    /// The lowest of so many highest counts, at least 1.
+    private func leastOfTop(_ limit: Int, _ count: (Entry) -> Int64) -> Int64 {
+        guard entries.count > limit else { return 1 }
+        // A heap of the highest counts so far, the lowest of them first.
+        var heap: [Int64] = []
+        heap.reserveCapacity(limit)
+        for entry in entries {
+            let count = count(entry)
+            if heap.count < limit {
+                heap.append(count)
+                if heap.count == limit { heap.sort() }
+                continue
+            }
+            if count <= heap[0] { continue }
+            var place = 0
+            while true {
+                var child = 2 &* place &+ 1
+                guard child < limit else { break }
+                if child &+ 1 < limit, heap[child &+ 1] < heap[child] { child &+= 1 }
+                guard heap[child] < count else { break }
+                heap[place] = heap[child]
+                place = child
+            }
+            heap[place] = count
+        }
+        return max(1, heap.first ?? 1)
+    }
+
+    /// True if the one value's octets come before the other's.
+    func precedes(_ left: Int, _ right: Int) -> Bool {
         withValue(left) { left in withValue(right) { right in left.lexicographicallyPrecedes(right) } }
     }
 
     private func isEqual(_ position: Int, _ value: UnsafeRawBufferPointer) -> Bool {
-        withValue(position) { $0.count == value.count && $0.elementsEqual(value) }
+        withValue(position) { $0.isSame(as: value) }
     }
 
     private mutating func grow() {
@@ -115,5 +143,14 @@ struct TallyTable {
             larger[place] = UInt32(truncatingIfNeeded: position &+ 1)
         }
         places = larger
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    /// True for the same octets.
+    func isSame(as other: UnsafeRawBufferPointer) -> Bool {
+        guard count == other.count else { return false }
+        guard let base = baseAddress, let otherBase = other.baseAddress else { return true }
+        return memcmp(base, otherBase, count) == 0
     }
 }
