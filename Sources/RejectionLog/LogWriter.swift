@@ -59,11 +59,12 @@ final class LogWriter {
             let requests = core.takeTickets()
             stopping = requests.stopping
             let stored = round(everything: stopping || !requests.tickets.isEmpty)
+            for ticket in requests.tickets where ticket.wish == .store { ticket.answer(stored) }
             if stored, !stopping {
                 tally(everything: requests.tickets.contains { $0.wish != .store })
                 prune(requests.tickets.contains { $0.wish == .prune })
             }
-            for ticket in requests.tickets { ticket.answer(stored) }
+            for ticket in requests.tickets where ticket.wish != .store { ticket.answer(stored) }
         }
         let lost = pendingRecipients
         if lost > 0 {
@@ -189,7 +190,8 @@ final class LogWriter {
         return true
     }
 
-    /// Adds to the tallies for a tenth of a second at most, or until all is done.
+    /// Adds to the tallies for a tenth of a second at most, or until all is done; in a flood no more than keeps the rows that
+    /// wait from growing without bound.
     private func tally(everything: Bool) {
         let now = options.clock()
         guard everything || tallier.isDue(now, last: books.lastDetail, arriving: arrived) else { return }
@@ -197,7 +199,8 @@ final class LogWriter {
         do {
             try database.queue.inDatabase { db in
                 while try tallier.step(db, now: now) {
-                    if !everything, DispatchTime.now().uptimeNanoseconds &- start > 100_000_000 { break }
+                    if everything { continue }
+                    if arrived > Tallier.chunk || DispatchTime.now().uptimeNanoseconds &- start > 100_000_000 { break }
                 }
             }
         } catch {

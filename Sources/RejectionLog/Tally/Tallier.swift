@@ -12,7 +12,7 @@ struct Tallier {
     /// Rows at a time: some 30 ms of work.
     static let chunk = 2_000
     /// While rows come faster than a chunk a round, they wait, but not more of them than this.
-    static let backlogLimit: Int64 = 500_000
+    static let backlogLimit: Int64 = 2_000_000
 
     private static let day: Int64 = 86_400_000
     /// After midnight, for the rows that are still on their way.
