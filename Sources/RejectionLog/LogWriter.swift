@@ -60,7 +60,8 @@ final class LogWriter {
             stopping = requests.stopping
             let stored = round(everything: stopping || !requests.tickets.isEmpty)
             for ticket in requests.tickets where ticket.wish == .store { ticket.answer(stored) }
-            if stored, !stopping {
+            // Whoever has waited for the rows finds the database at rest.
+            if stored, !stopping, requests.tickets.allSatisfy({ $0.wish != .store }) {
                 tally(everything: requests.tickets.contains { $0.wish != .store })
                 prune(requests.tickets.contains { $0.wish == .prune })
             }
@@ -204,6 +205,7 @@ final class LogWriter {
                 }
             }
         } catch {
+            tallier.postpone(now)
             failed(error)
         }
     }

@@ -20,7 +20,8 @@ private struct ReportBuilder {
 
     func build() throws -> RejectionReport {
         let counts = try source.counts(from: minutes.from, to: minutes.to)
-        var tallies = try PeriodTallies(source, from: minutes.from * 60_000, to: minutes.to * 60_000)
+        var tallies = try PeriodTallies(
+            source, from: minutes.from * 60_000, to: minutes.to * 60_000, largeEdge: context.largeEdge)
         var report = RejectionReport(
             period: period(minutes.from, minutes.to), totals: counts.totals, byReason: counts.byReason, top: .init())
         report.cut = .init(

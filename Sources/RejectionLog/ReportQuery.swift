@@ -85,6 +85,9 @@ public struct ReportContext: Sendable {
     /// The time of the report.
     public var now = Date()
 
+    /// From how many refusals on a part of a day is told from the day less the rest of it, where that is quicker.
+    var largeEdge = 100_000
+
     /// Nothing is known.
     public init() {}
 }

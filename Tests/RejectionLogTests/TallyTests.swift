@@ -76,8 +76,10 @@ import Testing
         }
     }
 
-    private func check(_ events: [Sample], _ query: ReportQuery, _ comment: Comment) throws {
-        let report = try RejectionReader(path: folder.database).report(query)
+    private func check(_ events: [Sample], _ query: ReportQuery, largeEdge: Int, _ comment: Comment) throws {
+        var context = ReportContext()
+        context.largeEdge = largeEdge
+        let report = try RejectionReader(path: folder.database).report(query, context)
         let recount = Recount(events, query)
         #expect(report.totals.refused == recount.refused, comment)
         #expect(report.byReason == recount.byReason, comment)
@@ -131,7 +133,8 @@ import Testing
                         timeZone: TimeZone(secondsFromGMT: [0, 3_600, -18_000].randomElement(using: &random) ?? 0)
                             ?? .gmt)
                     let known = parts[...number].flatMap { $0 }
-                    try check(known, query, "seed \(seed), part \(number), \(query)")
+                    try check(
+                        known, query, largeEdge: turn % 2 == 0 ? 0 : 100_000, "seed \(seed), part \(number), \(query)")
                 }
             }
             log.close()

@@ -127,6 +127,13 @@ struct ReportSource {
         return counts
     }
 
+    /// How many refusals there are about, whatever the cut: what reading their rows will cost.
+    func rowEstimate(from: Int64, to: Int64) throws -> Int {
+        try Int.fetchOne(
+            db, sql: "SELECT sum(count) FROM counter WHERE unit = 1 AND start >= ? AND start < ? AND outcome <> 0",
+            arguments: [from / 60_000, to / 60_000]) ?? 0
+    }
+
     /// Counts by the minute at which their unit starts; units not larger than `largest`.
     func forEachStart(
         from: Int64, to: Int64, largest: TimeUnit,

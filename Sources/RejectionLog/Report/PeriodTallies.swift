@@ -9,8 +9,8 @@ struct PeriodTallies {
 
     subscript(_ kind: TallyKind) -> TallyTable { tables[Int(kind.rawValue)] }
 
-    /// The tallies of the milliseconds `from ..< to`.
-    init(_ source: ReportSource, from: Int64, to: Int64) throws {
+    /// The tallies of the milliseconds `from ..< to`; `largeEdge` as in ``ReportContext``.
+    init(_ source: ReportSource, from: Int64, to: Int64, largeEdge: Int) throws {
         let db = source.db
         tables = TallyKind.allCases.map { _ in TallyTable() }
         reasons = try TallyReasons(db)
@@ -38,7 +38,12 @@ struct PeriodTallies {
             if last * day < to { edges.append((last * day, to)) }
         }
         for edge in edges {
-            if edge.from >= detailsFrom {
+            let start = edge.from / day * day
+            if start >= detailsFrom, (edge.to - edge.from) * 2 > day,
+                try source.rowEstimate(from: edge.from, to: edge.to) >= largeEdge
+            {
+                try addDay(source, start, less: [(start, edge.from), (edge.to, start + day)], through: mark)
+            } else if edge.from >= detailsFrom {
                 try addDetails(source, from: edge.from, to: edge.to, through: mark)
             } else {
                 // The rows are gone: the day belongs to the period if most of it does.
@@ -53,6 +58,48 @@ struct PeriodTallies {
             try Int.fetchOne(
                 db, sql: "SELECT sum(count) FROM folded WHERE kind = ? AND day >= ? AND day < ?",
                 arguments: [TallyKind.recipient.rawValue, from / day, (to + day - 1) / day]) ?? 0
+    }
+
+    /// A day's tallies without the rows of some parts of it. Of what is left, the sketches and times are those of the day.
+    private mutating func addDay(
+        _ source: ReportSource, _ start: Int64, less parts: [(from: Int64, to: Int64)], through: Int64
+    ) throws {
+        var whole = PeriodTallies(reasons: reasons)
+        try whole.addTallies(source, from: start / 86_400_000, to: start / 86_400_000 + 1)
+        var scratch: [UInt8] = []
+        for part in parts where part.from < part.to {
+            try source.forEachDetail(from: part.from, to: part.to, through: through) { row in
+                let (reason, time) = (row.reason, row.time)
+                TallyKind.forEachItem(row, reasons, &scratch) { item in
+                    let kind = Int(item.kind.rawValue)
+                    guard let position = whole.tables[kind].known(item.value) else { return }
+                    whole.tables[kind].update(position) { reasons.enter(reason, -1, time, time, &$0) }
+                }
+            }
+        }
+        let (from, to) = (parts.first?.to ?? start, parts.last?.from ?? start)
+        for kind in TallyKind.allCases {
+            let part = whole[kind]
+            for (position, entry) in part.entries.enumerated() where entry.count > 0 {
+                part.withValue(position) { value in
+                    let place = tables[Int(kind.rawValue)].position(of: value)
+                    tables[Int(kind.rawValue)].update(place) {
+                        var entry = entry
+                        // One that was only at other times of the day has no time of its own.
+                        if entry.first <= entry.last {
+                            entry.first = min(max(entry.first, from), to)
+                            entry.last = min(max(entry.last, from), to)
+                        }
+                        $0.merge(entry, kind)
+                    }
+                }
+            }
+        }
+    }
+
+    private init(reasons: TallyReasons) {
+        tables = TallyKind.allCases.map { _ in TallyTable() }
+        self.reasons = reasons
     }
 
     private mutating func addTallies(_ source: ReportSource, from: Int64, to: Int64) throws {

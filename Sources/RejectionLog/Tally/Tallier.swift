@@ -19,13 +19,16 @@ struct Tallier {
     private static let grace: Int64 = 600_000
     /// Milliseconds after which fewer rows than a chunk are worth a transaction.
     private static let patience: Int64 = 30_000
+    private static let rest: Int64 = 60_000
 
     /// The last row in the tallies.
     private(set) var tallied: Int64
     /// By kind: the last day that is closed; 0: none.
     private var closed: [TallyKind: Int64]
-    /// When rows were added last.
-    private var last: Int64 = 0
+    /// When rows were looked for last; nil before the first time.
+    private var last: Int64?
+    /// Not before this time, after a failure.
+    private var pause: Int64 = 0
     private var chunksUntilCheck = 0
     private var scratch: [UInt8] = []
 
@@ -51,11 +54,19 @@ struct Tallier {
     }
 
     /// True if there may be something to do at the time: `last` is the newest row's id, `arriving` how many rows came just now.
-    func isDue(_ now: Int64, last: Int64, arriving: Int) -> Bool {
-        let waiting = last &- tallied
+    mutating func isDue(_ now: Int64, last newest: Int64, arriving: Int) -> Bool {
+        let waiting = newest &- tallied
+        if now < pause, now > pause &- Self.rest { return false }
         if arriving > Self.chunk { return waiting > Self.backlogLimit }
-        return waiting >= Int64(Self.chunk) || now >= self.last &+ Self.patience || now < self.last
+        guard let last, now >= last else {
+            self.last = now
+            return waiting >= Int64(Self.chunk)
+        }
+        return waiting >= Int64(Self.chunk) || now >= last &+ Self.patience
     }
+
+    /// After a failure: not again for a minute.
+    mutating func postpone(_ now: Int64) { pause = now &+ Self.rest }
 
     /// One piece of work; false if there was none.
     mutating func step(_ db: Database, now: Int64) throws -> Bool {

@@ -49,6 +49,18 @@ struct TallyTable {
         return entries.count &- 1
     }
 
+    /// The position of a value that is there; nil if it isn't.
+    func known(_ value: UnsafeRawBufferPointer) -> Int? {
+        let hash = ByteHash.hash(value, seed: seed)
+        var place = Int(truncatingIfNeeded: hash) & (places.count &- 1)
+        while places[place] != 0 {
+            let position = Int(places[place]) &- 1
+            if hashes[position] == hash, isEqual(position, value) { return position }
+            place = (place &+ 1) & (places.count &- 1)
+        }
+        return nil
+    }
+
     /// Changes an entry in place.
     mutating func update(_ position: Int, _ body: (inout Entry) -> Void) { body(&entries[position]) }
 
@@ -85,15 +97,7 @@ struct TallyTable {
         for (position, entry) in entries.enumerated() {
             var value = change(text(position))
             let target = value.withUTF8 { result.position(of: UnsafeRawBufferPointer($0)) }
-            result.update(target) {
-                $0.count &+= entry.count
-                $0.unknown &+= entry.unknown
-                $0.relay &+= entry.relay
-                $0.harvest &+= entry.harvest
-                $0.first = min($0.first, entry.first)
-                $0.last = max($0.last, entry.last)
-                if !entry.name.isEmpty { $0.name = entry.name }
-            }
+            result.update(target) { $0.merge(entry, nil) }
         }
         return result
     }
@@ -143,6 +147,22 @@ struct TallyTable {
             larger[place] = UInt32(truncatingIfNeeded: position &+ 1)
         }
         places = larger
+    }
+}
+
+extension TallyTable.Entry {
+    /// Adds what another one knows of the same value; the sketches only where the kind is given.
+    mutating func merge(_ other: Self, _ kind: TallyKind?) {
+        count &+= max(0, other.count)
+        unknown &+= max(0, other.unknown)
+        relay &+= max(0, other.relay)
+        harvest &+= max(0, other.harvest)
+        first = min(first, other.first)
+        last = max(last, other.last)
+        if !other.name.isEmpty { name = other.name }
+        guard let kind else { return }
+        peers.merge(other.peers, limit: kind.peerLimit)
+        networks.merge(other.networks, limit: kind.networkLimit)
     }
 }
 
