@@ -87,8 +87,9 @@ final class FilterService {
         do {
             try checkSources()
             let sync = try makeSync()
-            try openSocket()
+            // First: what fails here leaves no socket behind for an MTA to try.
             try openMonitoring()
+            try openSocket()
             watcher.start()
             sync?.start()
             reloader.start(sync: sync)
