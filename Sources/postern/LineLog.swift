@@ -74,7 +74,8 @@ final class LineLog: Sendable {
     /// Starts the thread.
     func start() {
         let thread = Thread { [self] in
-            while write() { bell.wait() }
+            // Also without news: the count of those without a line may be due.
+            while write() { _ = bell.wait(timeout: .now() + 10) }
             ended.signal()
         }
         thread.name = "line log"

@@ -47,6 +47,8 @@ extension FilterAlone {
                 return result.output.split(separator: "\n").compactMap { line in
                     line.firstMatch(of: /to=<([^>]*)>/).map { String($0.1) }
                 }
+                // Those of one millisecond may be in any order.
+                .sorted()
             }
             let (nobody, someone, stranger) = ("nobody@example.com", "someone@example.com", "stranger@example.info")
             #expect(try recipients() == [nobody, someone, stranger])
@@ -54,10 +56,12 @@ extension FilterAlone {
             #expect(try recipients("--client", "192.0.2.0/24") == [nobody, someone])
             #expect(try recipients("--client", "198.51.100.0/24") == [stranger])
             #expect(try recipients("--recipient", "<SOMEONE@example.com>") == [someone])
-            #expect(try recipients("--recipient", "*@example.com", "--limit", "1") == [someone])
+            #expect(try recipients("--recipient", "*@example.com") == [nobody, someone])
+            #expect(try recipients("--recipient", "*@example.com", "--limit", "1").count == 1)
             #expect(try recipients("--sender", "sender@example.org") == [nobody, someone, stranger])
             #expect(try recipients("--session", "none") == [])
-            #expect(try recipients("--limit", "2", "--redact") == ["*@example.com", "*@example.info"])
+            #expect(
+                try recipients("--limit", "3", "--redact") == ["*@example.com", "*@example.com", "*@example.info"])
             let faulty = try filter.configuration.run(["log", "--client", "192.0.2.7/24"])
             #expect(faulty.ending == .exited(64))
             #expect(!filter.postern.messages.contains("reject:"))
