@@ -29,8 +29,14 @@ struct RecipientGenerator {
     mutating func next() -> String {
         var address = address()
         // Without a domain, such local parts are for the MTA alone to make sense of: it puts its own name behind them.
-        while !address.contains("@"), address.contains(where: { ",;".contains($0) }) { address = self.address() }
+        while Self.isLocalList(address) { address = self.address() }
         return address
+    }
+
+    private static func isLocalList(_ address: String) -> Bool {
+        let route = address.hasPrefix("@") ? address.prefix { $0 != ":" }.count + 1 : 0
+        let rest = address.dropFirst(route)
+        return !rest.contains("@") && rest.contains { ",;".contains($0) }
     }
 
     private mutating func address() -> String {
