@@ -7,8 +7,9 @@ import Synchronization
 /// SQLite database by a thread of its own.
 ///
 /// Counters (by minute, reason, domain, outcome and observe mode) are exact: nothing that was recorded is missing from
-/// them, whatever happens to detail rows. Detail rows are thinned out when they come faster than the disk takes them, and
-/// the thinned ones are counted by minute. While the database can't be written, counts stay in memory and are tried again.
+/// them, whatever happens to detail rows. Detail rows are thinned out when they come faster than the disk takes them, or
+/// for long faster than 1,000 a second (250,000 at once are kept), and the thinned ones are counted by minute. While the
+/// database can't be written, counts stay in memory and are tried again.
 /// A process that is killed loses what it recorded since the last write, at most a second.
 public final class RejectionLog: Sendable {
     /// Where and how the log is kept.
@@ -34,6 +35,10 @@ public final class RejectionLog: Sendable {
 
         /// Wall-clock milliseconds since 1970, for retention.
         var clock: @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1000) }
+        /// How many detail rows are kept in a second on the average, and how many at once. A gateway that is asked that fast
+        /// for long is flooded: more of the same rows would tell nothing, and cost the answers time and the disk room.
+        var detailRate = 1_000
+        var detailBurst = 250_000
         /// Milliseconds between writes, and between attempts while they fail.
         var interval = 250
         var retryInterval = 1000
@@ -157,7 +162,9 @@ public final class RejectionLog: Sendable {
     }
 
     /// What was recorded since the log was opened, as far as the writer has taken it over, which it does four times a second.
-    public var tallies: [Tally] { core.tallies.tallies(domains: core.domains.names, reasons: core.reasons.names) }
+    public var verdictTotals: [VerdictTotal] {
+        core.totals.list(domains: core.domains.names, reasons: core.reasons.names)
+    }
 
     /// How the log is doing at this moment.
     public var statistics: Statistics {

@@ -49,7 +49,7 @@ import Testing
                 in: log)
         }
         log.flush()
-        let tallies = log.tallies
+        let tallies = log.verdictTotals
         #expect(tallies.allSatisfy { $0.count == 3 })
         #expect(
             Set(tallies.map { "\($0.domain) \($0.reason) \($0.outcome) \($0.observed)" }) == [
@@ -64,6 +64,35 @@ import Testing
         #expect(try reader.verdictsByMinute(4, now: now) == [.init(), each, each, each])
         #expect(try reader.verdicts(since: now.addingTimeInterval(-60), until: now).refused == 4)
         #expect(try reader.verdicts(since: .distantPast, until: now).refused == 6)
+        log.close()
+    }
+
+    @Test func whatComesTooFastForLongIsCountedOnly() throws {
+        var options = RejectionLog.Options(path: folder.database)
+        options.detailRate = 1
+        options.detailBurst = 100
+        let log = try RejectionLog(options)
+        // The allowance is looked at as rows are written.
+        for _ in 0..<101 { Sample().record(in: log) }
+        log.flush()
+        for _ in 0..<500 { Sample().record(in: log) }
+        for _ in 0..<7 { Sample(outcome: .accepted, reason: "listed").record(in: log) }
+        log.flush()
+        let report = try wholeReport(folder.database)
+        #expect(report.totals.refused == 601)
+        #expect(report.totals.accepted == 7)
+        #expect(report.totals.thinned > 0)
+        #expect(try allEntries(folder.database).count + report.totals.thinned == 601)
+        // What has been saved up meanwhile is had again.
+        var isKept = false
+        for _ in 0..<300 where !isKept {
+            Thread.sleep(forTimeInterval: 0.1)
+            let before = try allEntries(folder.database).count
+            Sample().record(in: log)
+            log.flush()
+            isKept = try allEntries(folder.database).count > before
+        }
+        #expect(isKept)
         log.close()
     }
 

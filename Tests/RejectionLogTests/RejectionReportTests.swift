@@ -41,11 +41,13 @@ import Testing
         from: Int64 = 0, to: Int64 = 2_880, top: Int = 10, domain: String? = nil, reason: String? = nil,
         redact: Bool = false
     ) throws -> RejectionReport {
-        try RejectionReader(path: folder.database).report(
+        var context = ReportContext()
+        context.now = Date(timeIntervalSince1970: Double(Sample.base / 1000 + 2_880 * 60))
+        return try RejectionReader(path: folder.database).report(
             ReportQuery(
                 since: Date(timeIntervalSince1970: Double(Sample.base / 1000 + from * 60)),
                 until: Date(timeIntervalSince1970: Double(Sample.base / 1000 + to * 60)), top: top, domain: domain,
-                reason: reason, redact: redact))
+                reason: reason, redact: redact), context)
     }
 
     @Test func theFiguresAreThoseOfTheTable() throws {

@@ -149,7 +149,7 @@ struct ReportFindings {
         guard report.totals.thinned > 0 else { return nil }
         return notice(
             "thinned",
-            "A flood came faster than the disk: \(count(report.totals.thinned, "refusal")) \(report.totals.thinned == 1 ? "is" : "are") "
+            "A flood came: \(count(report.totals.thinned, "refusal")) \(report.totals.thinned == 1 ? "is" : "are") "
                 + "counted but not in the lists.",
             "Nothing to do; the totals are exact.")
     }

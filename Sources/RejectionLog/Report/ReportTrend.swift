@@ -4,6 +4,7 @@ import Foundation
 struct ReportTrend {
     let source: ReportSource
     let query: ReportQuery
+    let now: Date
 
     typealias Unit = RejectionReport.Trend.Unit
     typealias Step = RejectionReport.Trend.Step
@@ -60,7 +61,7 @@ struct ReportTrend {
 
     /// Not after the newest count's minute or now, whichever is later: years to come have no steps.
     private func end(_ to: Int64) -> Int64 {
-        let now = Timestamp.milliseconds(since1970: Date()) / 60_000 + 1
+        let now = Timestamp.milliseconds(since1970: now) / 60_000 + 1
         return min(to, max(now, (try? source.newestMinute()) ?? now))
     }
 

@@ -134,7 +134,7 @@ final class FilterMonitor: Sendable {
         var byReason: [VerdictKey: Int] = [:]
         var byDomain: [DomainKey: Int] = [:]
         let named = Set(context.policy.current?.domains.prefix(Self.domainLimit).map(\.name) ?? [])
-        for tally in log.tallies {
+        for tally in log.verdictTotals {
             let mode = tally.observed ? "observe" : "enforce"
             byReason[VerdictKey(outcome: tally.outcome.name, reason: tally.reason, mode: mode), default: 0] +=
                 tally.count

@@ -57,7 +57,10 @@ struct FilterRows {
         }
         let rates = try plan.alternate(
             { try measure(postern.port, &sides.postern, postern.processorSeconds) },
-            { try measure(noop.port, &sides.noop, noop.child.processorSeconds) })
+            {
+                try postern.settle()
+                return try measure(noop.port, &sides.noop, noop.child.processorSeconds)
+            })
         let section = "At the milter socket, 16 connections, \(grouped(recipients)); reference: no-op in C"
         // The first round has warmed up.
         func values(_ path: KeyPath<Side, [Double]>) -> (postern: [Double], noop: [Double]) {
@@ -115,6 +118,7 @@ struct FilterRows {
             for place in sides.indices {
                 let side = (place + round) % sides.count
                 let port = sides[side].postfix.port
+                try postern.settle()
                 let rate = try Self.refusals(load, port)
                 if round > 0 { rates[side].append(rate) }
             }
@@ -148,7 +152,12 @@ struct FilterRows {
         let theirs = try Sendmail(plan, socket: "\(folder)/noop", name: "sendmail1")
         defer { theirs.stop() }
         let load = Load(connections: 8, seconds: seconds)
-        let rates = try plan.alternate({ try Self.refusals(load, ours.port) }, { try Self.refusals(load, theirs.port) })
+        let rates = try plan.alternate(
+            { try Self.refusals(load, ours.port) },
+            {
+                try postern.settle()
+                return try Self.refusals(load, theirs.port)
+            })
         return [
             try Row(
                 "Refused RCPT a second through Sendmail, 8 sessions, \(grouped(recipients)) recipients",

@@ -31,7 +31,11 @@ struct FloodRows {
                 refused += outcome.count
                 grown.append(try postern.peakAnonymous() - before)
                 return outcome.rate
-            }, { try flood(port).rate })
+            },
+            {
+                try postern.settle()
+                return try flood(port).rate
+            })
         postern.stop()
         let totals = try postern.report().totals
         guard totals.refused == refused else {

@@ -141,6 +141,15 @@ final class PosternInstance {
     /// Seconds of the processor that `postern serve` has taken so far.
     func processorSeconds() throws -> Double { try child?.processorSeconds() ?? 0 }
 
+    /// Waits until the log has caught up, so that what is measured next doesn't pay for it.
+    func settle() throws {
+        _ = try eventually(within: 120) {
+            let before = try processorSeconds()
+            usleep(500_000)
+            return try processorSeconds() - before <= 0.02
+        }
+    }
+
     /// Octets that `postern serve` has resident: its own, and of files.
     func resident() throws -> (anonymous: Double, fileBacked: Double) {
         let text = try String(contentsOfFile: "/proc/\(child?.pid ?? 0)/smaps_rollup", encoding: .utf8)

@@ -51,7 +51,12 @@ struct ScalingRows {
                 }
             }.rate
         }
-        let rates = try plan.alternate({ try measure(postern.port) }, { try measure(noop.port) })
+        let rates = try plan.alternate(
+            { try measure(postern.port) },
+            {
+                try postern.settle()
+                return try measure(noop.port)
+            })
         return try Row(section, name, .perSecond, rates.postern, reference: rates.reference)
     }
 }

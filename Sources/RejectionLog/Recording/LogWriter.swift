@@ -28,6 +28,11 @@ final class LogWriter {
     private var indexes: [IndexNote] = []
     /// Detail rows of the last round.
     private var arrived = 0
+    /// How many detail rows may come before they are thinned out, as of a moment on the steady clock (nanoseconds).
+    private var allowance: (rows: Double, at: UInt64)
+    private var isThinning = false
+    /// How many of the rows that have arrived in this round are off the allowance.
+    private var rationed = 0
     /// The writer's view of a trouble with the database: when it began and was last reported (milliseconds), nil if none.
     private var trouble: (since: Int64, reported: Int64)?
 
@@ -43,6 +48,7 @@ final class LogWriter {
         }
         self.database = database
         pruner = Pruner(options)
+        allowance = (Double(options.detailBurst), DispatchTime.now().uptimeNanoseconds)
         free = (0..<LogCore.stripeCount).map { _ in DetailBuffer(capacity: detailCapacity) }
     }
 
@@ -84,12 +90,27 @@ final class LogWriter {
     /// Takes and stores; `everything`: until nothing is left of what was there at the beginning.
     private func round(everything: Bool) -> Bool {
         arrived = 0
+        rationed = 0
         indexes += core.takeIndexes()
         while true {
             let complete = collect(details: everything || trouble == nil)
             guard store() else { return false }
+            ration()
             if complete || !everything { return true }
         }
+    }
+
+    /// Has the stripes thin out detail rows once more have come than are to be kept, until half a second's worth is saved again.
+    private func ration() {
+        let now = DispatchTime.now().uptimeNanoseconds
+        let rate = Double(options.detailRate)
+        let saved = Double(now &- allowance.at) / 1e9 * rate
+        allowance = (min(Double(options.detailBurst), allowance.rows + saved) - Double(arrived - rationed), now)
+        rationed = arrived
+        let thins = allowance.rows < (isThinning ? rate / 2 : 0)
+        guard thins != isThinning else { return }
+        isThinning = thins
+        for place in 0..<LogCore.stripeCount { core.stripes[place].state.withLock { $0.thins = thins } }
     }
 
     /// Takes the counters of all stripes, and their details as far as there are buffers to exchange; true if all were taken.
@@ -115,7 +136,7 @@ final class LogWriter {
             var counts: [(CounterKey, Int64)] = []
             counters.forEach { counts.append(($0, $1)) }
             for (key, count) in counts { add(key, count) }
-            if !counts.isEmpty { core.tallies.add(counts) }
+            if !counts.isEmpty { core.totals.add(counts) }
             counters.removeAll()
         }
         return complete
@@ -195,13 +216,19 @@ final class LogWriter {
     /// wait from growing without bound.
     private func tally(everything: Bool) {
         let now = options.clock()
-        guard everything || tallier.isDue(now, last: books.lastDetail, arriving: arrived) else { return }
+        guard everything || tallier.isDue(now, last: books.lastDetail, arriving: isThinning ? .max : arrived) else {
+            return
+        }
         let start = DispatchTime.now().uptimeNanoseconds
         do {
             try database.queue.inDatabase { db in
                 while try tallier.step(db, now: now) {
                     if everything { continue }
-                    if arrived > Tallier.chunk || DispatchTime.now().uptimeNanoseconds &- start > 100_000_000 { break }
+                    if isThinning || arrived > Tallier.chunk
+                        || DispatchTime.now().uptimeNanoseconds &- start > 100_000_000
+                    {
+                        break
+                    }
                 }
             }
         } catch {

@@ -28,7 +28,7 @@ private struct ReportBuilder {
             domain: query.domain, reason: query.reason, client: query.client?.description, redacted: query.redact,
             foldsVERP: query.foldVERP)
         report.previous = try previous()
-        report.trend = try ReportTrend(source: source, query: query).trend()
+        report.trend = try ReportTrend(source: source, query: query, now: context.now).trend()
         let shown = ShownTallies(tallies, query)
         report.top = try top(counts, shown)
         report.table = try table(counts, shown)
@@ -104,7 +104,7 @@ private struct ReportBuilder {
             case .reason:
                 counts.byReason.map { ($0.key, $0.value) }.sorted { ($1.1, $0.0) < ($0.1, $1.0) }
             case .hour, .day:
-                try ReportTrend(source: source, query: query).steps(key == .hour ? .hour : .day)
+                try ReportTrend(source: source, query: query, now: context.now).steps(key == .hour ? .hour : .day)
                     .map { (Timestamp.seconds($0.start), $0.refused + $0.tempfailed + $0.observed) }
             }
         let all = counts.refusals

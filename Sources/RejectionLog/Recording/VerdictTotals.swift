@@ -1,7 +1,7 @@
 import Synchronization
 
 /// What was recorded since the log was opened, of one kind.
-public struct Tally: Sendable, Hashable {
+public struct VerdictTotal: Sendable, Hashable {
     /// The name given to ``RejectionLog/slot(forDomain:)``; empty for foreign domains, all of them as one.
     public var domain: String
     /// The name given to ``RejectionLog/slot(forReason:)``.
@@ -15,7 +15,7 @@ public struct Tally: Sendable, Hashable {
 }
 
 /// Sums over the log's life, kept by its writer from what it takes from the stripes: they cost the callers nothing.
-final class TallyBook: Sendable {
+final class VerdictTotals: Sendable {
     /// By the key of the counters with its minute at 0.
     private let sums = Mutex<[CounterKey: Int]>([:])
 
@@ -30,9 +30,9 @@ final class TallyBook: Sendable {
         }
     }
 
-    func tallies(domains: [String], reasons: [String]) -> [Tally] {
+    func list(domains: [String], reasons: [String]) -> [VerdictTotal] {
         sums.withLock { $0 }.map { key, count in
-            Tally(
+            VerdictTotal(
                 domain: Int(key.slot) < domains.count ? domains[Int(key.slot)] : "",
                 reason: Int(key.reason) < reasons.count ? reasons[Int(key.reason)] : "other",
                 outcome: Outcome(rawValue: key.outcome) ?? .refused, observed: key.observed, count: count)

@@ -38,7 +38,7 @@ final class LogCore: Sendable {
     let written = Atomic<Int>(0)
     let thinned = Atomic<Int>(0)
     let failing = Atomic<Bool>(false)
-    let tallies = TallyBook()
+    let totals = VerdictTotals()
 
     /// Every stripe was found full: until the writer has come, callers don't look further than their own.
     private let saturated = Atomic<Bool>(false)

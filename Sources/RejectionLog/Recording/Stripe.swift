@@ -6,6 +6,8 @@ struct Stripe: ~Copyable {
     struct State: Sendable {
         var details: DetailBuffer
         var counters: CounterTable
+        /// Set by the writer while more detail rows come than it is to keep.
+        var thins = false
 
         /// What became of a record.
         enum Admission {
@@ -17,10 +19,14 @@ struct Stripe: ~Copyable {
             case full
         }
 
-        /// Counts and queues, or neither.
+        /// Counts and queues, or neither; counts alone while details are thinned out.
         mutating func add(_ event: borrowing LogEvent, _ key: CounterKey) -> Admission {
             if event.outcome == .accepted {
                 counters.add(key)
+                return .done
+            }
+            if thins {
+                addThinned(key)
                 return .done
             }
             guard details.append(event) else { return .full }
