@@ -224,7 +224,7 @@ final class LogWriter {
             try database.queue.inDatabase { db in
                 while try tallier.step(db, now: now) {
                     if everything { continue }
-                    if isThinning || arrived > Tallier.chunk
+                    if isThinning || arrived > Tallier.busy
                         || DispatchTime.now().uptimeNanoseconds &- start > 100_000_000
                     {
                         break

@@ -11,7 +11,9 @@ import GRDBSQLite
 struct Tallier {
     /// Rows at a time: some 30 ms of work.
     static let chunk = 2_000
-    /// While rows come faster than a chunk a round, they wait, but not more of them than this.
+    /// While more rows than this come in a round, they wait, so that no processor is taken from the answers; but not more of
+    /// them than the limit.
+    static let busy = 250
     static let backlogLimit: Int64 = 2_000_000
 
     private static let day: Int64 = 86_400_000
@@ -57,7 +59,7 @@ struct Tallier {
     mutating func isDue(_ now: Int64, last newest: Int64, arriving: Int) -> Bool {
         let waiting = newest &- tallied
         if now < pause, now > pause &- Self.rest { return false }
-        if arriving > Self.chunk { return waiting > Self.backlogLimit }
+        if arriving > Self.busy { return waiting > Self.backlogLimit }
         guard let last, now >= last else {
             self.last = now
             return waiting >= Int64(Self.chunk)
