@@ -50,22 +50,18 @@ struct MemoryRows {
 
     /// Half of those asked for are listed.
     private func ask(_ port: UInt16, _ count: Int) throws {
-        let (connections, depth, recipients) = (16, 20, recipients)
+        let (connections, recipients) = (16, recipients)
         try Load.each(connections) { number in
             let connection = try MilterConnection(port: port)
             var seed = UInt64(number) &* 0x9E37_79B9_7F4A_7C15 | 1
-            for _ in 0..<count / connections / depth {
-                var listed: [UInt8] = []
-                var others: [UInt8] = []
-                for _ in 0..<depth / 2 {
-                    seed ^= seed << 13
-                    seed ^= seed >> 7
-                    seed ^= seed << 17
-                    listed += MilterConnection.question(Addresses.address(Int(seed % UInt64(recipients))))
-                    others += MilterConnection.question("nobody\(seed)@example.com")
-                }
-                try connection.ask(listed, answers: depth / 2, each: UInt8(ascii: "c"))
-                try connection.ask(others, answers: depth / 2, each: UInt8(ascii: "y"))
+            for _ in 0..<count / connections / 2 {
+                seed ^= seed << 13
+                seed ^= seed >> 7
+                seed ^= seed << 17
+                let listed = MilterConnection.question(Addresses.address(Int(seed % UInt64(recipients))))
+                try connection.ask(listed, answers: 1, each: UInt8(ascii: "c"))
+                let other = MilterConnection.question("nobody\(seed)@example.com")
+                try connection.ask(other, answers: 1, each: UInt8(ascii: "y"))
             }
         }
     }
