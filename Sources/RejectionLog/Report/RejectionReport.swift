@@ -6,8 +6,9 @@ public import Foundation
 /// `mta_refused` says how many of the first two the MTA refused by itself, before Postern was asked: their reason is `mta`.
 /// `by_reason` counts what was not in the recipient's favour, enforced or observed, so its sum is `refused` + `tempfailed` +
 /// `observed`. Totals, `by_reason`, the trend and the domains come from the exact counters, the other lists from detail rows
-/// and from what stayed of them when their day was over: these may be too low, never too high. `thinned` says by how many
-/// rows (of all domains and reasons) at most a flood has made them so, `coverage` what else is missing.
+/// and from what stayed of them when their day was over: these may be too low, and where only whole days (UTC) are left, hold
+/// what is outside the period on its first and last day. `thinned` says by how many rows (of all domains and reasons) at most a
+/// flood has made them too low, `coverage` what else is missing.
 public struct RejectionReport: Codable, Sendable, Equatable {
     /// From `since` up to, not including, `until`; in JSON ISO 8601, UTC.
     public struct Period: Codable, Sendable, Equatable {

@@ -28,7 +28,7 @@ struct ReportFindings {
         guard let refused = report.sync?.refused else { return nil }
         return problem(
             "sync-refused",
-            "The newest list of recipients was held back, because \(count(refused.removed, "recipient")) would have "
+            "The newest list of recipients was held back, because \(ReportWords.count(refused.removed, "recipient")) would have "
                 + "vanished from it; the list before it stays in use, and changes since don't take effect.",
             refused.acceptable
                 ? "See what would go with \"postern sync --dry-run\"; if it is meant, run \"postern sync --accept-shrink\"."
@@ -50,7 +50,7 @@ struct ReportFindings {
         guard let sync = report.sync, sync.isStale else { return nil }
         return problem(
             "index-stale",
-            "The list of recipients is \(duration(sync.age)) old, older than it may be (index.max_age): "
+            "The list of recipients is \(ReportWords.duration(sync.age)) old, older than it may be (index.max_age): "
                 + "mailboxes made since then are refused.",
             "Run \"postern status\" to see whether the sync runs, and \"postern sync --once\" to try it now.")
     }
@@ -60,7 +60,7 @@ struct ReportFindings {
         guard count > 0 else { return nil }
         return problem(
             "tempfailed",
-            "\(self.count(count, "recipient")) could not be judged, because there was no usable list of recipients; "
+            "\(ReportWords.count(count, "recipient")) could not be judged, because there was no usable list of recipients; "
                 + "their senders were put off and try again.",
             "Run \"postern status\"; a list is made by \"postern sync --once\".")
     }
@@ -69,9 +69,9 @@ struct ReportFindings {
         guard analysis.listedNow > 0 else { return nil }
         return problem(
             "late-sync",
-            "\(count(analysis.listedNow, "recipient")) \(analysis.listedNow == 1 ? "was" : "were") refused "
-                + "(\(count(analysis.listedNowAttempts, "time"))) and \(analysis.listedNow == 1 ? "is" : "are") in the list "
-                + "now: the list came up to \(duration(analysis.latest)) late.",
+            "\(ReportWords.count(analysis.listedNow, "recipient")) \(analysis.listedNow == 1 ? "was" : "were") refused "
+                + "(\(ReportWords.count(analysis.listedNowAttempts, "time"))) and \(analysis.listedNow == 1 ? "is" : "are") in the list "
+                + "now: the list came up to \(ReportWords.duration(analysis.latest)) late.",
             "Have the senders try again, and shorten sync.interval if this goes on; \"postern check ADDRESS\" shows how an "
                 + "address is judged now.")
     }
@@ -82,9 +82,9 @@ struct ReportFindings {
         guard analysis.nearMisses > 0 else { return nil }
         return notice(
             "near-misses",
-            "\(count(analysis.nearMisses, "refused address", "refused addresses")) "
+            "\(ReportWords.count(analysis.nearMisses, "refused address", plural: "refused addresses")) "
                 + "\(analysis.nearMisses == 1 ? "looks" : "look") like a misspelling of an existing one "
-                + "(\(count(analysis.nearMissAttempts, "attempt"))).",
+                + "(\(ReportWords.count(analysis.nearMissAttempts, "attempt"))).",
             "Look through the near misses: tell the senders, or give a renamed mailbox its old address as an alias.")
     }
 
@@ -93,11 +93,11 @@ struct ReportFindings {
         let open = analysis.harvestStopped == 0
         return notice(
             "harvest",
-            "\(count(analysis.harvestNetworks, "client network")) guessed recipients, with "
-                + "\(count(analysis.harvestAttempts, "attempt")); "
+            "\(ReportWords.count(analysis.harvestNetworks, "client network")) guessed recipients, with "
+                + "\(ReportWords.count(analysis.harvestAttempts, "attempt")); "
                 + (open
                     ? "nothing slowed them down."
-                    : "\(grouped(analysis.harvestStopped)) of these met the harvest limit."),
+                    : "\(ReportWords.grouped(analysis.harvestStopped)) of these met the harvest limit."),
             open
                 ? "Nothing got through; set harvest.limit lower, or block the networks in the firewall."
                 : "Nothing to do; networks that come every day can be blocked in the firewall.")
@@ -107,7 +107,7 @@ struct ReportFindings {
         guard analysis.correspondents > 0 else { return nil }
         return notice(
             "correspondents",
-            "\(count(analysis.correspondents, "sender")) \(analysis.correspondents == 1 ? "keeps" : "keep") writing to a "
+            "\(ReportWords.count(analysis.correspondents, "sender")) \(analysis.correspondents == 1 ? "keeps" : "keep") writing to a "
                 + "recipient that doesn't exist, a little on several days, as people do who don't know that somebody left.",
             "Ask whether the recipient should be forwarded to a successor: \"postern check ADDRESS\" shows the address's state."
         )
@@ -119,7 +119,7 @@ struct ReportFindings {
         guard report.totals.observed > 0 else { return nil }
         return notice(
             "observed",
-            "\(count(report.totals.observed, "recipient")) \(report.totals.observed == 1 ? "was" : "were") let through that "
+            "\(ReportWords.count(report.totals.observed, "recipient")) \(report.totals.observed == 1 ? "was" : "were") let through that "
                 + "Postern would have refused: observe mode is on.",
             "If the near misses and lists below hold nobody who should get mail, set mode = \"enforce\" in [policy].")
     }
@@ -130,7 +130,7 @@ struct ReportFindings {
         guard now >= 1_000, now / 3 >= max(before, 1) else { return nil }
         return notice(
             "surge",
-            "\(grouped(now)) recipients were refused, against \(grouped(before)) in the period before.",
+            "\(ReportWords.grouped(now)) recipients were refused, against \(ReportWords.grouped(before)) in the period before.",
             "See who they were with \"postern report --by network\" and \"postern report --by reason\".")
     }
 
@@ -140,7 +140,7 @@ struct ReportFindings {
         guard count > 0, count * 10 >= all else { return nil }
         return notice(
             "mta",
-            "\(self.count(count, "recipient")) \(count == 1 ? "was" : "were") refused by the MTA itself, before Postern was "
+            "\(ReportWords.count(count, "recipient")) \(count == 1 ? "was" : "were") refused by the MTA itself, before Postern was "
                 + "asked.",
             "See its replies below: blocklists and sender checks are meant; anything else is in the MTA's own log.")
     }
@@ -149,27 +149,8 @@ struct ReportFindings {
         guard report.totals.thinned > 0 else { return nil }
         return notice(
             "thinned",
-            "A flood came: \(count(report.totals.thinned, "refusal")) \(report.totals.thinned == 1 ? "is" : "are") "
+            "A flood came: \(ReportWords.count(report.totals.thinned, "refusal")) \(report.totals.thinned == 1 ? "is" : "are") "
                 + "counted but not in the lists.",
             "Nothing to do; the totals are exact.")
-    }
-
-    // MARK: Words
-
-    private func count(_ number: Int, _ one: String, _ many: String? = nil) -> String {
-        "\(grouped(number)) \(number == 1 ? one : many ?? one + "s")"
-    }
-
-    private func grouped(_ number: Int) -> String {
-        number.formatted(.number.locale(Locale(identifier: "en_US")).grouping(.automatic))
-    }
-
-    private func duration(_ seconds: Int) -> String {
-        switch seconds {
-        case ..<120: count(seconds, "second")
-        case ..<7_200: count(seconds / 60, "minute")
-        case ..<172_800: count(seconds / 3_600, "hour")
-        default: count(seconds / 86_400, "day")
-        }
     }
 }
