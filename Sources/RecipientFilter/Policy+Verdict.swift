@@ -150,7 +150,9 @@ extension IndexSnapshot {
 
     /// Whether the recipient's domain is listed as one that takes all (`@example.com`).
     func takesAll(_ address: RecipientAddress) -> Bool {
-        address.withKey { key in
+        // Few have any, and each unknown recipient would pay for the search.
+        guard info.catchAllDomains > 0 else { return false }
+        return address.withKey { key in
             guard let at = key.lastIndex(of: UInt8(ascii: "@")) else { return false }
             return lookup(UnsafeBufferPointer(rebasing: key[at...]))?.contains(.catchAll) == true
         }
