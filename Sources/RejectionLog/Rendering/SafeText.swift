@@ -5,6 +5,11 @@ enum SafeText {
     ///
     /// - Parameter delimiters: ASCII characters that are spelled out too, because they enclose the text.
     static func escaped(_ text: String, delimiters: String = "") -> String {
+        // Most of what is shown has nothing to spell out, and asking the properties of each scalar takes long.
+        let isPlain = text.utf8.allSatisfy {
+            $0 >= 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\\") && !delimiters.utf8.contains($0)
+        }
+        if isPlain { return text }
         var result = ""
         for scalar in text.unicodeScalars {
             if delimiters.unicodeScalars.contains(scalar) {

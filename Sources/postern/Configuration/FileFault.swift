@@ -31,7 +31,9 @@ enum FileFault {
 extension String {
     /// The text with control characters as escapes, fit for a one-line message.
     var escapedForMessage: String {
-        unicodeScalars.reduce(into: "") { text, scalar in
+        // Most texts have none, and asking the properties of each scalar takes long.
+        if utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7F }) { return self }
+        return unicodeScalars.reduce(into: "") { text, scalar in
             switch scalar {
             case "\n": text += "\\n"
             case "\r": text += "\\r"
