@@ -5,7 +5,9 @@ import Glibc
 struct FilterRows {
     let plan: Plan
     private var recipients: Int { plan.scaled(1_000_000, quick: 10_000) }
-    private var seconds: Double { plan.isQuick ? 0.5 : 4 }
+    private var seconds: Double { plan.isQuick ? 0.5 : 1 }
+    /// How often a rate is taken in a round.
+    private var times: Int { plan.isQuick ? 1 : 5 }
 
     init(plan: Plan) { self.plan = plan }
 
@@ -46,6 +48,7 @@ struct FilterRows {
         struct Side {
             var late: [Double] = []
             var processor: [Double] = []
+            var busy: [Double] = []
         }
         var sides: (postern: Side, noop: Side) = (Side(), Side())
         func measure(_ port: UInt16, _ side: inout Side, _ processor: () throws -> Double) throws -> Double {
@@ -53,20 +56,22 @@ struct FilterRows {
             let outcome = try measure(port)
             side.processor.append((try processor() - before) / Double(outcome.count))
             side.late.append(outcome.percentile99)
+            side.busy.append(outcome.busy)
             return outcome.rate
         }
         let rates = try plan.alternate(
+            times: times,
             { try measure(postern.port, &sides.postern, postern.processorSeconds) },
             {
                 try postern.settle()
                 return try measure(noop.port, &sides.noop, noop.child.processorSeconds)
             })
         let section = "At the milter socket, 16 connections, \(grouped(recipients)); reference: no-op in C"
-        // The first round has warmed up.
+        // The first has warmed up.
         func values(_ path: KeyPath<Side, [Double]>) -> (postern: [Double], noop: [Double]) {
             (Array(sides.postern[keyPath: path].dropFirst()), Array(sides.noop[keyPath: path].dropFirst()))
         }
-        let (late, processor) = (values(\.late), values(\.processor))
+        let (late, processor, busy) = (values(\.late), values(\.processor), values(\.busy))
         return [
             try Row(
                 section, "refused RCPT a second", .perSecond, rates.postern, reference: rates.reference,
@@ -74,7 +79,8 @@ struct FilterRows {
             try Row(
                 section, "99th percentile", .seconds, late.postern, reference: late.noop, goal: .ratioAtMost(1.15)),
             // What else the machine does matters least here.
-            try Row(section, "processor of the filter a RCPT", .seconds, processor.postern, reference: processor.noop),
+            try Row(section, "  processors for each", .seconds, busy.postern, reference: busy.noop),
+            try Row(section, "  the filter's part", .seconds, processor.postern, reference: processor.noop),
         ]
     }
 
@@ -84,16 +90,19 @@ struct FilterRows {
         defer { postern.stop() }
         let noop = try NoopFilter(plan)
         defer { noop.child.end() }
+        let unlogged = try UnloggedFilter(plan, index: "\(postern.folder)/recipients.index")
+        defer { unlogged.child.end() }
         let table = Scratch.path("relay_recipients")
         try Scratch.write(to: table, count: recipients) { "person\($0)@example.com OK\n" }
         try Scratch.write("compatibility_level = 3.6\nlmdb_map_size = 1073741824\n", to: Scratch.path("main.cf"))
         try Child.run("/usr/sbin/postmap", ["-c", Scratch.root, "lmdb:\(table)"])
-        var sides: [(name: String, goal: Double, postfix: Postfix)] = []
+        var sides: [(name: String, goal: Double?, postfix: Postfix)] = []
         defer { for side in sides { side.postfix.stop() } }
-        func add(_ name: String, _ goal: Double, _ settings: [String: String]) throws {
+        func add(_ name: String, _ goal: Double?, _ settings: [String: String]) throws {
             sides.append((name, goal, try Postfix(settings, name: "postfix\(sides.count)")))
         }
-        try add("Postern", 1, ["smtpd_milters": "inet:127.0.0.1:\(postern.port)"])
+        try add("Postern", nil, ["smtpd_milters": "inet:127.0.0.1:\(postern.port)"])
+        try add("Postern without its log", nil, ["smtpd_milters": "inet:127.0.0.1:\(unlogged.port)"])
         try add("no-op filter in C", 0.97, ["smtpd_milters": "inet:127.0.0.1:\(noop.port)"])
         try add("lmdb: relay_recipient_maps", 0.75, ["relay_recipient_maps": "lmdb:\(table)"])
         let slapd = try Slapd(people: recipients)
@@ -113,25 +122,34 @@ struct FilterRows {
         try add("ldap: relay_recipient_maps", 2, ["relay_recipient_maps": "ldap:\(map)"])
 
         var rates = [[Double]](repeating: [], count: sides.count)
+        var busy = rates
+        var switches = rates
         let load = Load(connections: 8, seconds: seconds)
-        for round in 0...plan.rounds {
+        for round in 0...plan.rounds * times {
             for place in sides.indices {
                 let side = (place + round) % sides.count
                 let port = sides[side].postfix.port
                 try postern.settle()
-                let rate = try Self.refusals(load, port)
-                if round > 0 { rates[side].append(rate) }
+                let outcome = try Self.refusals(load, port)
+                if round == 0 { continue }
+                rates[side].append(outcome.rate)
+                busy[side].append(outcome.busy)
+                switches[side].append(outcome.switches)
             }
             if round > 0 {
                 Progress.say(
-                    "  round \(round): " + rates.map { Table.number($0.last ?? 0) }.joined(separator: ", "))
+                    "  \(round): " + rates.map { Table.number($0.last ?? 0) }.joined(separator: ", "))
             }
         }
         let section = "Refused RCPT a second through Postfix, 8 sessions, \(grouped(recipients)) recipients"
-        return try sides.indices.dropFirst().map { side in
-            try Row(
-                section, sides[side].name, .perSecond, rates[0], reference: rates[side],
-                goal: .ratioAtLeast(sides[side].goal))
+        return try sides.indices.dropFirst().flatMap { side in
+            [
+                try Row(
+                    section, sides[side].name, .perSecond, rates[0], reference: rates[side],
+                    goal: sides[side].goal.map { .ratioAtLeast($0) }),
+                try Row(section, "  processors for each", .seconds, busy[0], reference: busy[side]),
+                try Row(section, "  context switches for each", .count, switches[0], reference: switches[side]),
+            ]
         }
     }
 
@@ -152,21 +170,32 @@ struct FilterRows {
         let theirs = try Sendmail(plan, socket: "\(folder)/noop", name: "sendmail1")
         defer { theirs.stop() }
         let load = Load(connections: 8, seconds: seconds)
+        var busy: (postern: [Double], noop: [Double]) = ([], [])
+        func rate(_ sendmail: Sendmail, _ busy: inout [Double]) throws -> Double {
+            let outcome = try Self.refusals(load, sendmail.port)
+            busy.append(outcome.busy)
+            return outcome.rate
+        }
         let rates = try plan.alternate(
-            { try Self.refusals(load, ours.port) },
+            times: times,
+            { try rate(ours, &busy.postern) },
             {
                 try postern.settle()
-                return try Self.refusals(load, theirs.port)
+                return try rate(theirs, &busy.noop)
             })
+        let section = "Refused RCPT a second through Sendmail, 8 sessions, \(grouped(recipients)) recipients"
         return [
             try Row(
-                "Refused RCPT a second through Sendmail, 8 sessions, \(grouped(recipients)) recipients",
-                "no-op filter in C", .perSecond, rates.postern, reference: rates.reference, goal: .ratioAtLeast(0.97))
+                section, "no-op filter in C", .perSecond, rates.postern, reference: rates.reference,
+                goal: .ratioAtLeast(0.97)),
+            try Row(
+                section, "  processors for each", .seconds, Array(busy.postern.dropFirst()),
+                reference: Array(busy.noop.dropFirst())),
         ]
     }
 
-    /// How many recipients an MTA refuses in a second.
-    private static func refusals(_ load: Load, _ port: UInt16) throws -> Double {
+    /// Recipients that an MTA refuses.
+    private static func refusals(_ load: Load, _ port: UInt16) throws -> Load.Outcome {
         try load.run { number in
             let session = try SMTPSession(port: port)
             var next = 0
@@ -175,7 +204,7 @@ struct FilterRows {
                 let code = try session.ask("nobody\(number).\(next % 10_000)@example.com")
                 guard code == 550 else { throw Failure("a recipient was answered with \(code)") }
             }
-        }.rate
+        }
     }
 
     /// Many addresses at once.

@@ -14,13 +14,8 @@ struct FloodRows {
         try Addresses.build("\(postern.folder)/recipients.index", recipients)
         try postern.serve()
         defer { postern.stop() }
-        let port = try Ports.unused()
-        let unlogged = try Child(
-            plan.unloggedFilter, ["inet:\(port)@127.0.0.1", "\(postern.folder)/recipients.index"], isDaemon: true)
-        defer { unlogged.end() }
-        guard eventually(within: 10, { Ports.answers(port) || !unlogged.isRunning }), unlogged.isRunning else {
-            throw Failure("the filter without a log doesn't listen")
-        }
+        let unlogged = try UnloggedFilter(plan, index: "\(postern.folder)/recipients.index")
+        defer { unlogged.child.end() }
 
         var refused = 0
         var grown: [Double] = []
@@ -34,7 +29,7 @@ struct FloodRows {
             },
             {
                 try postern.settle()
-                return try flood(port).rate
+                return try flood(unlogged.port).rate
             })
         postern.stop()
         let totals = try postern.report().totals

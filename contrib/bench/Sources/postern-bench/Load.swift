@@ -12,6 +12,11 @@ struct Load {
         let count: Int
         /// Of a hundred answers, 99 came within this, in seconds.
         let percentile99: Double
+        /// Seconds that the machine's processors, all together, were busy for each answer: what an answer costs, whatever the
+        /// host of a virtual machine leaves of them.
+        let busy: Double
+        /// How often they went from one thread to another for each answer.
+        let switches: Double
     }
 
     /// What the threads have in common.
@@ -45,6 +50,7 @@ struct Load {
         let shared = Shared()
         let group = DispatchGroup()
         let (connections, seconds) = (connections, seconds)
+        let before = try Processors()
         for number in 0..<connections {
             group.enter()
             Thread.detachNewThread {
@@ -67,13 +73,16 @@ struct Load {
             }
         }
         group.wait()
+        let after = try Processors()
         return try shared.sum.withLock { sum in
             if let failure = sum.failure { throw failure }
             let sorted = sum.times.sorted()
             guard !sorted.isEmpty else { throw Failure("nothing was answered") }
             return Outcome(
                 rate: sum.rate, count: sorted.count,
-                percentile99: Double(sorted[sorted.count * 99 / 100]) / 1e9)
+                percentile99: Double(sorted[sorted.count * 99 / 100]) / 1e9,
+                busy: (after.busy - before.busy) / Double(sorted.count),
+                switches: (after.switches - before.switches) / Double(sorted.count))
         }
     }
 
@@ -96,5 +105,27 @@ struct Load {
             last = time
         }
         return (times, Double(last - began) / 1e9)
+    }
+}
+
+/// What the machine's processors have done since its start (proc_stat(5)).
+private struct Processors {
+    /// Seconds, without being idle or taken away by the host of a virtual machine.
+    let busy: Double
+    /// Changes from one thread to another.
+    let switches: Double
+
+    init() throws {
+        var figures: [Substring: [Double]] = [:]
+        for line in try String(contentsOfFile: "/proc/stat", encoding: .utf8).split(separator: "\n") {
+            let words = line.split(separator: " ")
+            if let name = words.first { figures[name] = words.dropFirst().map { Double($0) ?? 0 } }
+        }
+        guard let ticks = figures["cpu"], ticks.count >= 7, let switches = figures["ctxt"]?.first else {
+            throw Failure("/proc/stat doesn't tell what the processors do")
+        }
+        // User, nice, system; idle and waiting; interrupts of both kinds.
+        busy = (ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) / Double(sysconf(Int32(_SC_CLK_TCK)))
+        self.switches = switches
     }
 }

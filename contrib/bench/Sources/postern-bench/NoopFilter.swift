@@ -21,3 +21,19 @@ struct NoopFilter {
         (self.child, self.port) = (child, port)
     }
 }
+
+/// A running filter that judges as Postern does and keeps no log.
+struct UnloggedFilter {
+    let child: Child
+    let port: UInt16
+
+    /// - Parameter index: of example.com.
+    init(_ plan: Plan, index: String) throws {
+        let port = try Ports.unused()
+        let child = try Child(plan.unloggedFilter, ["inet:\(port)@127.0.0.1", index], isDaemon: true)
+        guard eventually(within: 10, { Ports.answers(port) || !child.isRunning }), child.isRunning else {
+            throw Failure("the filter without a log doesn't listen")
+        }
+        (self.child, self.port) = (child, port)
+    }
+}

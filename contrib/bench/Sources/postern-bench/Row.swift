@@ -7,6 +7,7 @@ struct Row: Codable {
         case perSecond = "/s"
         case nanoseconds = "ns"
         case bytes = "B"
+        case count = ""
     }
 
     /// All that was measured for one side.
@@ -88,12 +89,15 @@ struct Plan {
     /// The number itself, or a small one when it is quick.
     func scaled(_ count: Int, quick: Int) -> Int { isQuick ? quick : count }
 
-    /// Measures two sides in turns, each being first every other time. The first round only warms up.
+    /// Measures two sides in turns, each being first every other time. The first time only warms up.
+    ///
+    /// - Parameter times: how often in a round: what the machine does by itself for some seconds at a time, as a virtual one
+    ///   does, decides over few long measurements and is lost among many short ones.
     func alternate(
-        _ postern: () throws -> Double, _ reference: () throws -> Double
+        times: Int = 1, _ postern: () throws -> Double, _ reference: () throws -> Double
     ) throws -> (postern: [Double], reference: [Double]) {
         var values: (postern: [Double], reference: [Double]) = ([], [])
-        for round in 0...rounds {
+        for round in 0...rounds * times {
             let ours: Double
             let theirs: Double
             if round.isMultiple(of: 2) {
@@ -104,7 +108,7 @@ struct Plan {
                 ours = try postern()
             }
             if round == 0 { continue }
-            Progress.say("  round \(round): \(Table.number(ours)), reference \(Table.number(theirs))")
+            Progress.say("  \(round): \(Table.number(ours)), reference \(Table.number(theirs))")
             values.postern.append(ours)
             values.reference.append(theirs)
         }

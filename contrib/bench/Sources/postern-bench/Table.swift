@@ -48,7 +48,7 @@ enum Table {
     private static func value(_ value: Double, _ unit: Row.Unit) -> String {
         if unit == .seconds, value < 1e-4 { return "\(number(value * 1_000_000)) us" }
         if unit == .seconds, value < 1 { return "\(number(value * 1_000)) ms" }
-        return "\(number(value)) \(unit.rawValue)"
+        return unit == .count ? number(value) : "\(number(value)) \(unit.rawValue)"
     }
 
     /// Three figures.
