@@ -24,7 +24,7 @@
 /// | 48 | 16 bytes | salt: the key of SipHash, random for each file |
 /// | 64 | 64 bit | entries: how many slots of the table are used |
 /// | 72 | 64 bit | recipients: how many entries are neither catch-all nor relay domain |
-/// | 80 | 64 bit | catch-all entries |
+/// | 80 | 64 bit | catch-all entries; where there are none, a reader needn't look for one |
 /// | 88 | 64 bit | bucketCount, at least 1 |
 /// | 96 | 64 bit | tableOffset, a multiple of 4,096 |
 /// | 104 | 64 bit | sourcesOffset, a multiple of 8 |

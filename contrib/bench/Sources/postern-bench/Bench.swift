@@ -32,14 +32,21 @@ import Glibc
             return
         }
         endOnSignals()
+        // For thousands of connections, here and in what is started.
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
         var status: Int32 = 0
         do {
             let options = try Options(CommandLine.arguments.dropFirst())
             try Scratch.make()
             var rows: [Row] = []
+            var leftOut: [String: String] = [:]
             for group in groups where options.plan.wants(group.name) {
                 if group.name == "change-ad", let obstacle = Samba.obstacle {
                     Progress.say("== \(group.name): left out: \(obstacle)")
+                    leftOut[group.name] = obstacle
                     continue
                 }
                 Progress.say("== \(group.name)")
@@ -47,6 +54,7 @@ import Glibc
                     rows += try group.measure(options.plan)
                 } catch {
                     Progress.say("\(group.name) can't be measured: \(error)")
+                    leftOut[group.name] = "\(error)"
                     status = 1
                 }
             }
@@ -54,7 +62,7 @@ import Glibc
             if let path = options.json {
                 let encoder = JSONEncoder()
                 encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-                try encoder.encode(Result(machine: .here, rounds: options.plan.rounds, rows: rows))
+                try encoder.encode(Result(machine: .here, rounds: options.plan.rounds, rows: rows, leftOut: leftOut))
                     .write(to: URL(fileURLWithPath: path))
             }
         } catch {
@@ -107,6 +115,8 @@ private struct Result: Encodable {
     let machine: Machine
     let rounds: Int
     let rows: [Row]
+    /// Groups that couldn't be measured, and why.
+    let leftOut: [String: String]
 }
 
 extension [Row] {

@@ -27,61 +27,111 @@ struct FilterRows {
         return path
     }
 
-    /// Straight at the socket, on 16 connections.
-    func socket() throws -> [Row] {
-        let postern = try postern()
-        defer { postern.stop() }
-        let noop = try NoopFilter(plan)
-        defer { noop.child.end() }
-        let load = Load(connections: 16, seconds: seconds)
-        func measure(_ port: UInt16) throws -> Load.Outcome {
-            try load.run { number in
-                let connection = try MilterConnection(port: port)
-                let questions = (0..<1_000).map { MilterConnection.question("nobody\(number).\($0)@example.com") }
-                var next = 0
-                return {
-                    next = (next + 1) % questions.count
-                    try connection.ask(questions[next], answers: 1, each: UInt8(ascii: "y"))
-                }
+    /// One side's values, in the order in which they were measured.
+    private struct Side {
+        var rates: [Double] = []
+        var late: [Double] = []
+        var busy: [Double] = []
+        var switches: [Double] = []
+        var part: [Double] = []
+
+        /// - Parameter part: seconds of the processor that the filter has taken, also after the last answer.
+        mutating func add(_ outcome: Load.Outcome, part: Double) {
+            rates.append(outcome.rate)
+            late.append(outcome.percentile99)
+            busy.append(outcome.busy)
+            switches.append(outcome.switches)
+            self.part.append(part / Double(outcome.count))
+        }
+
+        /// Without the first value, which has warmed up.
+        var warm: Side {
+            var side = self
+            for list in [\Side.rates, \.late, \.busy, \.switches, \.part] { side[keyPath: list].removeFirst() }
+            return side
+        }
+
+        static func += (side: inout Side, other: Side) {
+            for list in [\Side.rates, \.late, \.busy, \.switches, \.part] {
+                side[keyPath: list] += other[keyPath: list]
             }
         }
-        struct Side {
-            var late: [Double] = []
-            var processor: [Double] = []
-            var busy: [Double] = []
-        }
-        var sides: (postern: Side, noop: Side) = (Side(), Side())
-        func measure(_ port: UInt16, _ side: inout Side, _ processor: () throws -> Double) throws -> Double {
+    }
+
+    /// Straight at the socket, on 16 connections: while the log keeps a row of each refusal, and in a flood that lasts.
+    func socket() throws -> [Row] {
+        let noop = try NoopFilter(plan)
+        defer { noop.child.end() }
+        let index = Scratch.path("socket.index")
+        try Addresses.build(index, recipients)
+        let questions = Questions()
+        let load = Load(connections: 16, seconds: seconds)
+        func measure(_ port: UInt16, _ postern: PosternInstance, _ processor: () throws -> Double) throws -> (
+            Load.Outcome, Double
+        ) {
             let before = try processor()
-            let outcome = try measure(port)
-            side.processor.append((try processor() - before) / Double(outcome.count))
-            side.late.append(outcome.percentile99)
-            side.busy.append(outcome.busy)
-            return outcome.rate
+            let outcome = try load.run(questions.asked(at: port))
+            // What it has put off belongs to it, and not to what is measured next.
+            try postern.settle()
+            return (outcome, try processor() - before)
         }
-        let rates = try plan.alternate(
-            times: times,
-            { try measure(postern.port, &sides.postern, postern.processorSeconds) },
+        func sides(_ plan: Plan, times: Int, _ postern: PosternInstance) throws -> (postern: Side, noop: Side) {
+            var sides = (postern: Side(), noop: Side())
+            _ = try plan.alternate(
+                times: times,
+                {
+                    let (outcome, part) = try measure(postern.port, postern, postern.processorSeconds)
+                    sides.postern.add(outcome, part: part)
+                    return outcome.rate
+                },
+                {
+                    let (outcome, part) = try measure(noop.port, postern, noop.child.processorSeconds)
+                    sides.noop.add(outcome, part: part)
+                    return outcome.rate
+                })
+            return (sides.postern.warm, sides.noop.warm)
+        }
+        func serving() throws -> PosternInstance {
+            let postern = try PosternInstance(plan, sources: "", name: "socket")
+            try FileManager.default.copyItem(atPath: index, toPath: "\(postern.folder)/recipients.index")
+            try postern.serve()
+            return postern
+        }
+
+        // A log keeps 250,000 rows at once: a few seconds' worth.
+        var kept = (postern: Side(), noop: Side())
+        var once = plan
+        once.rounds = 1
+        for _ in 0..<plan.rounds {
+            let postern = try serving()
+            defer { postern.stop() }
+            let values = try sides(once, times: plan.isQuick ? 1 : 3, postern)
+            kept.postern += values.postern
+            kept.noop += values.noop
+        }
+        let postern = try serving()
+        defer { postern.stop() }
+        if !plan.isQuick { _ = try Load(connections: 16, seconds: 8).run(questions.asked(at: postern.port)) }
+        try postern.settle()
+        let flooded = try sides(plan, times: times, postern)
+
+        func rows(_ name: String, _ values: (postern: Side, noop: Side)) throws -> [Row] {
+            let section = "At the milter socket, 16 connections, \(grouped(recipients)), \(name); reference: no-op in C"
+            func row(_ name: String, _ unit: Row.Unit, _ list: KeyPath<Side, [Double]>, _ goal: Row.Goal? = nil) throws
+                -> Row
             {
-                try postern.settle()
-                return try measure(noop.port, &sides.noop, noop.child.processorSeconds)
-            })
-        let section = "At the milter socket, 16 connections, \(grouped(recipients)); reference: no-op in C"
-        // The first has warmed up.
-        func values(_ path: KeyPath<Side, [Double]>) -> (postern: [Double], noop: [Double]) {
-            (Array(sides.postern[keyPath: path].dropFirst()), Array(sides.noop[keyPath: path].dropFirst()))
+                try Row(
+                    section, name, unit, values.postern[keyPath: list], reference: values.noop[keyPath: list],
+                    goal: goal)
+            }
+            return [
+                try row("refused RCPT a second", .perSecond, \.rates, .ratioAtLeast(0.95)),
+                try row("99th percentile", .seconds, \.late, .ratioAtMost(1.15)),
+                try row("processors for each", .seconds, \.busy),
+                try row("the filter's part, log caught up", .seconds, \.part),
+            ]
         }
-        let (late, processor, busy) = (values(\.late), values(\.processor), values(\.busy))
-        return [
-            try Row(
-                section, "refused RCPT a second", .perSecond, rates.postern, reference: rates.reference,
-                goal: .ratioAtLeast(0.95)),
-            try Row(
-                section, "99th percentile", .seconds, late.postern, reference: late.noop, goal: .ratioAtMost(1.15)),
-            // What else the machine does matters least here.
-            try Row(section, "  processors for each", .seconds, busy.postern, reference: busy.noop),
-            try Row(section, "  the filter's part", .seconds, processor.postern, reference: processor.noop),
-        ]
+        return try rows("a row for each", kept) + rows("in a flood", flooded)
     }
 
     /// Through a Postfix, 8 sessions, beside the ways without Postern.
@@ -96,15 +146,15 @@ struct FilterRows {
         try Scratch.write(to: table, count: recipients) { "person\($0)@example.com OK\n" }
         try Scratch.write("compatibility_level = 3.6\nlmdb_map_size = 1073741824\n", to: Scratch.path("main.cf"))
         try Child.run("/usr/sbin/postmap", ["-c", Scratch.root, "lmdb:\(table)"])
-        var sides: [(name: String, goal: Double?, postfix: Postfix)] = []
+        var sides: [(name: String, short: String, goal: Double?, postfix: Postfix)] = []
         defer { for side in sides { side.postfix.stop() } }
-        func add(_ name: String, _ goal: Double?, _ settings: [String: String]) throws {
-            sides.append((name, goal, try Postfix(settings, name: "postfix\(sides.count)")))
+        func add(_ name: String, _ short: String, _ goal: Double?, _ settings: [String: String]) throws {
+            sides.append((name, short, goal, try Postfix(settings, name: "postfix\(sides.count)")))
         }
-        try add("Postern", nil, ["smtpd_milters": "inet:127.0.0.1:\(postern.port)"])
-        try add("Postern without its log", nil, ["smtpd_milters": "inet:127.0.0.1:\(unlogged.port)"])
-        try add("no-op filter in C", 0.97, ["smtpd_milters": "inet:127.0.0.1:\(noop.port)"])
-        try add("lmdb: relay_recipient_maps", 0.75, ["relay_recipient_maps": "lmdb:\(table)"])
+        try add("Postern", "", nil, ["smtpd_milters": "inet:127.0.0.1:\(postern.port)"])
+        try add("Postern without its log", "no log", nil, ["smtpd_milters": "inet:127.0.0.1:\(unlogged.port)"])
+        try add("no-op filter in C", "no-op", 0.97, ["smtpd_milters": "inet:127.0.0.1:\(noop.port)"])
+        try add("lmdb: relay_recipient_maps", "lmdb:", 0.75, ["relay_recipient_maps": "lmdb:\(table)"])
         let slapd = try Slapd(people: recipients)
         defer { slapd.stop() }
         let map = try Scratch.write(
@@ -119,36 +169,34 @@ struct FilterRows {
             bind_pw = \(Slapd.password)
 
             """, to: Scratch.path("recipients.ldap"))
-        try add("ldap: relay_recipient_maps", 2, ["relay_recipient_maps": "ldap:\(map)"])
+        try add("ldap: relay_recipient_maps", "ldap:", 2, ["relay_recipient_maps": "ldap:\(map)"])
 
-        var rates = [[Double]](repeating: [], count: sides.count)
-        var busy = rates
-        var switches = rates
+        var values = [Side](repeating: Side(), count: sides.count)
         let load = Load(connections: 8, seconds: seconds)
         for round in 0...plan.rounds * times {
             for place in sides.indices {
                 let side = (place + round) % sides.count
                 let port = sides[side].postfix.port
-                try postern.settle()
                 let outcome = try Self.refusals(load, port)
-                if round == 0 { continue }
-                rates[side].append(outcome.rate)
-                busy[side].append(outcome.busy)
-                switches[side].append(outcome.switches)
+                try postern.settle()
+                values[side].add(outcome, part: 0)
             }
             if round > 0 {
                 Progress.say(
-                    "  \(round): " + rates.map { Table.number($0.last ?? 0) }.joined(separator: ", "))
+                    "  \(round): " + values.map { Table.number($0.rates.last ?? 0) }.joined(separator: ", "))
             }
         }
+        values = values.map(\.warm)
         let section = "Refused RCPT a second through Postfix, 8 sessions, \(grouped(recipients)) recipients"
-        return try sides.indices.dropFirst().flatMap { side in
-            [
+        return try sides.indices.dropFirst().flatMap { place in
+            let (side, ours, theirs) = (sides[place], values[0], values[place])
+            return [
                 try Row(
-                    section, sides[side].name, .perSecond, rates[0], reference: rates[side],
-                    goal: sides[side].goal.map { .ratioAtLeast($0) }),
-                try Row(section, "  processors for each", .seconds, busy[0], reference: busy[side]),
-                try Row(section, "  context switches for each", .count, switches[0], reference: switches[side]),
+                    section, side.name, .perSecond, ours.rates, reference: theirs.rates,
+                    goal: side.goal.map { .ratioAtLeast($0) }),
+                try Row(section, "processors for each, \(side.short)", .seconds, ours.busy, reference: theirs.busy),
+                try Row(
+                    section, "switches for each, \(side.short)", .count, ours.switches, reference: theirs.switches),
             ]
         }
     }
@@ -156,7 +204,7 @@ struct FilterRows {
     /// Through a Sendmail, 8 sessions, over unix sockets: over TCP its small writes wait for acknowledgements.
     func sendmail() throws -> [Row] {
         // Sendmail takes no socket from below a folder like /tmp, that all may write to.
-        let folder = "/run/postern-bench.\(getpid())"
+        let folder = Scratch.sockets
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let postern = try PosternInstance(plan, sources: "", name: "behind-sendmail", socket: "\(folder)/postern")
@@ -170,27 +218,22 @@ struct FilterRows {
         let theirs = try Sendmail(plan, socket: "\(folder)/noop", name: "sendmail1")
         defer { theirs.stop() }
         let load = Load(connections: 8, seconds: seconds)
-        var busy: (postern: [Double], noop: [Double]) = ([], [])
-        func rate(_ sendmail: Sendmail, _ busy: inout [Double]) throws -> Double {
+        var sides = (postern: Side(), noop: Side())
+        func rate(_ sendmail: Sendmail, _ side: inout Side) throws -> Double {
             let outcome = try Self.refusals(load, sendmail.port)
-            busy.append(outcome.busy)
+            try postern.settle()
+            side.add(outcome, part: 0)
             return outcome.rate
         }
-        let rates = try plan.alternate(
-            times: times,
-            { try rate(ours, &busy.postern) },
-            {
-                try postern.settle()
-                return try rate(theirs, &busy.noop)
-            })
+        _ = try plan.alternate(times: times, { try rate(ours, &sides.postern) }, { try rate(theirs, &sides.noop) })
         let section = "Refused RCPT a second through Sendmail, 8 sessions, \(grouped(recipients)) recipients"
+        let values = (postern: sides.postern.warm, noop: sides.noop.warm)
         return [
             try Row(
-                section, "no-op filter in C", .perSecond, rates.postern, reference: rates.reference,
+                section, "no-op filter in C", .perSecond, values.postern.rates, reference: values.noop.rates,
                 goal: .ratioAtLeast(0.97)),
             try Row(
-                section, "  processors for each", .seconds, Array(busy.postern.dropFirst()),
-                reference: Array(busy.noop.dropFirst())),
+                section, "processors for each", .seconds, values.postern.busy, reference: values.noop.busy),
         ]
     }
 
@@ -198,7 +241,7 @@ struct FilterRows {
     private static func refusals(_ load: Load, _ port: UInt16) throws -> Load.Outcome {
         try load.run { number in
             let session = try SMTPSession(port: port)
-            var next = 0
+            var next = Int.random(in: 0..<10_000)
             return {
                 next += 1
                 let code = try session.ask("nobody\(number).\(next % 10_000)@example.com")

@@ -12,8 +12,8 @@ struct Load {
         let count: Int
         /// Of a hundred answers, 99 came within this, in seconds.
         let percentile99: Double
-        /// Seconds that the machine's processors, all together, were busy for each answer: what an answer costs, whatever the
-        /// host of a virtual machine leaves of them.
+        /// Seconds that the machine's processors, all together and whatever they did, were busy for each answer: the driver's
+        /// part is in it, and what is put off until later is not.
         let busy: Double
         /// How often they went from one thread to another for each answer.
         let switches: Double
@@ -23,13 +23,15 @@ struct Load {
     private final class Shared: Sendable {
         struct Sum {
             var times: [UInt32] = []
-            var rate = 0.0
             var failure: Failure?
         }
 
         let sum = Mutex(Sum())
-        /// The connections that are there, or have failed.
-        let ready = Atomic(0)
+        /// Signalled by each connection that is there, or has failed; and to each to begin.
+        let ready = DispatchSemaphore(value: 0)
+        let go = DispatchSemaphore(value: 0)
+        /// When to end, in nanoseconds of the monotonic clock.
+        let end = Atomic(0)
     }
 
     let connections: Int
@@ -45,12 +47,10 @@ struct Load {
     }
 
     /// - Parameter connect: makes a connection, on its thread; what it returns asks the next question there and waits for
-    ///   the answer. All connections are there before the first question.
+    ///   the answer. All connections are there before the first question, and all end at the same moment.
     func run(_ connect: @escaping @Sendable (_ number: Int) throws -> (() throws -> Void)) throws -> Outcome {
         let shared = Shared()
         let group = DispatchGroup()
-        let (connections, seconds) = (connections, seconds)
-        let before = try Processors()
         for number in 0..<connections {
             group.enter()
             Thread.detachNewThread {
@@ -58,20 +58,21 @@ struct Load {
                 do {
                     let ask: () throws -> Void
                     do {
-                        defer { shared.ready.add(1, ordering: .sequentiallyConsistent) }
+                        defer { shared.ready.signal() }
                         ask = try connect(number)
                     }
-                    while shared.ready.load(ordering: .sequentiallyConsistent) < connections { usleep(1_000) }
-                    let (times, spent) = try Self.ask(ask, for: seconds)
-                    shared.sum.withLock { sum in
-                        sum.times += times
-                        sum.rate += Double(times.count) / spent
-                    }
+                    shared.go.wait()
+                    let times = try Self.ask(ask, until: shared.end.load(ordering: .sequentiallyConsistent))
+                    shared.sum.withLock { $0.times += times }
                 } catch {
                     shared.sum.withLock { $0.failure = Failure("\(error)") }
                 }
             }
         }
+        for _ in 0..<connections { shared.ready.wait() }
+        let before = try Processors()
+        shared.end.store(Self.now() + Int(seconds * 1e9), ordering: .sequentiallyConsistent)
+        for _ in 0..<connections { shared.go.signal() }
         group.wait()
         let after = try Processors()
         return try shared.sum.withLock { sum in
@@ -79,32 +80,31 @@ struct Load {
             let sorted = sum.times.sorted()
             guard !sorted.isEmpty else { throw Failure("nothing was answered") }
             return Outcome(
-                rate: sum.rate, count: sorted.count,
+                rate: Double(sorted.count) / seconds, count: sorted.count,
                 percentile99: Double(sorted[sorted.count * 99 / 100]) / 1e9,
                 busy: (after.busy - before.busy) / Double(sorted.count),
                 switches: (after.switches - before.switches) / Double(sorted.count))
         }
     }
 
-    /// The nanoseconds that each answer took, and the seconds of all together.
-    private static func ask(_ ask: () throws -> Void, for seconds: Double) throws -> ([UInt32], Double) {
-        func now() -> Int {
-            var time = timespec()
-            clock_gettime(CLOCK_MONOTONIC, &time)
-            return time.tv_sec * 1_000_000_000 + time.tv_nsec
-        }
+    private static func now() -> Int {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return time.tv_sec * 1_000_000_000 + time.tv_nsec
+    }
+
+    /// The nanoseconds that each answer took.
+    private static func ask(_ ask: () throws -> Void, until end: Int) throws -> [UInt32] {
         var times: [UInt32] = []
-        times.reserveCapacity(1 << 18)
-        let began = now()
-        let end = began + Int(seconds * 1e9)
-        var last = began
+        times.reserveCapacity(1 << 16)
+        var last = now()
         while last < end {
             try ask()
             let time = now()
             times.append(UInt32(clamping: time - last))
             last = time
         }
-        return (times, Double(last - began) / 1e9)
+        return times
     }
 }
 

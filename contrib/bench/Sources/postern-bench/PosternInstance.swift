@@ -143,11 +143,12 @@ final class PosternInstance {
 
     /// Waits until the log has caught up, so that what is measured next doesn't pay for it.
     func settle() throws {
-        _ = try eventually(within: 120) {
+        let isAtRest = try eventually(within: 120) {
             let before = try processorSeconds()
             usleep(500_000)
             return try processorSeconds() - before <= 0.02
         }
+        guard isAtRest else { throw Failure("Postern isn't at rest after two minutes:\n\(log)") }
     }
 
     /// Octets that `postern serve` has resident: its own, and of files.

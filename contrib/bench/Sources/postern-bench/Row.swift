@@ -7,7 +7,7 @@ struct Row: Codable {
         case perSecond = "/s"
         case nanoseconds = "ns"
         case bytes = "B"
-        case count = ""
+        case count = "times"
     }
 
     /// All that was measured for one side.
@@ -28,9 +28,10 @@ struct Row: Codable {
 
     /// What a row must come to.
     enum Goal: Codable {
-        /// Postern's value, or its largest one, is at most this.
+        /// Postern's value.
         case atMost(Double)
         case atLeast(Double)
+        /// Postern's largest value.
         case largestAtMost(Double)
         /// Postern's value divided by the reference's.
         case ratioAtMost(Double)
@@ -46,6 +47,8 @@ struct Row: Codable {
     let goal: Goal?
     /// Of the medians.
     let ratio: Double?
+    /// nil where there is no goal: the row says what another one is made of, or how something grows.
+    let isMet: Bool?
 
     init(
         _ section: String, _ name: String, _ unit: Unit, _ postern: [Double], reference: [Double] = [],
@@ -54,18 +57,17 @@ struct Row: Codable {
         guard let figures = Figures(postern) else { throw Failure("nothing was measured") }
         (self.section, self.name, self.unit, self.postern, self.goal) = (section, name, unit, figures, goal)
         self.reference = Figures(reference)
-        ratio = self.reference.map { figures.median / $0.median }
-    }
-
-    var isMet: Bool? {
-        switch goal {
-        case .atMost(let limit): postern.median <= limit
-        case .atLeast(let limit): postern.median >= limit
-        case .largestAtMost(let limit): postern.most <= limit
-        case .ratioAtMost(let limit): ratio.map { $0 <= limit }
-        case .ratioAtLeast(let limit): ratio.map { $0 >= limit }
-        case nil: nil
-        }
+        let ratio = self.reference.map { figures.median / $0.median }
+        self.ratio = ratio
+        isMet =
+            switch goal {
+            case .atMost(let limit): figures.median <= limit
+            case .atLeast(let limit): figures.median >= limit
+            case .largestAtMost(let limit): figures.most <= limit
+            case .ratioAtMost(let limit): ratio.map { $0 <= limit }
+            case .ratioAtLeast(let limit): ratio.map { $0 >= limit }
+            case nil: nil
+            }
     }
 }
 
@@ -78,7 +80,7 @@ struct Plan {
     let unloggedFilter: String
     /// Where Sendmail was unpacked.
     let sendmail: String
-    /// How often each side is measured, taking turns.
+    /// How often each side is measured, taking turns; rates several times as often, for a short while each.
     var rounds = 5
     /// Small numbers, to see that it works.
     var isQuick = false
@@ -91,8 +93,7 @@ struct Plan {
 
     /// Measures two sides in turns, each being first every other time. The first time only warms up.
     ///
-    /// - Parameter times: how often in a round: what the machine does by itself for some seconds at a time, as a virtual one
-    ///   does, decides over few long measurements and is lost among many short ones.
+    /// - Parameter times: how many measurements a round has. Many short ones even out the slow spells of a virtual machine.
     func alternate(
         times: Int = 1, _ postern: () throws -> Double, _ reference: () throws -> Double
     ) throws -> (postern: [Double], reference: [Double]) {

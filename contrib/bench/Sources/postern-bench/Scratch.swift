@@ -35,9 +35,13 @@ enum Scratch {
         try? FileManager.default.removeItem(atPath: path)
     }
 
+    /// A folder for sockets, outside of folders that all may write to.
+    static var sockets: String { "/run/postern-bench.\(getpid())" }
+
     static func remove() {
         let path = root
         if !path.isEmpty { try? FileManager.default.removeItem(atPath: path) }
+        try? FileManager.default.removeItem(atPath: sockets)
     }
 
     static func path(_ name: String) -> String { "\(root)/\(name)" }

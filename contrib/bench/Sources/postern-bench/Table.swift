@@ -19,7 +19,7 @@ enum Table {
             }
             lines.append(
                 line(
-                    "  " + row.name, value(row.postern.median, row.unit),
+                    "  " + row.name, value(figure(row), row.unit),
                     row.reference.map { value($0.median, row.unit) } ?? "", row.ratio.map { number($0) } ?? "",
                     goal(row), row.isMet.map { $0 ? "met" : "MISSED" } ?? ""))
         }
@@ -45,8 +45,14 @@ enum Table {
         }
     }
 
+    /// What the goal is about.
+    private static func figure(_ row: Row) -> Double {
+        if case .largestAtMost = row.goal { return row.postern.most }
+        return row.postern.median
+    }
+
     private static func value(_ value: Double, _ unit: Row.Unit) -> String {
-        if unit == .seconds, value < 1e-4 { return "\(number(value * 1_000_000)) us" }
+        if unit == .seconds, value < 1e-3 { return "\(number(value * 1_000_000)) us" }
         if unit == .seconds, value < 1 { return "\(number(value * 1_000)) ms" }
         return unit == .count ? number(value) : "\(number(value)) \(unit.rawValue)"
     }
@@ -54,7 +60,7 @@ enum Table {
     /// Three figures.
     static func number(_ value: Double) -> String {
         let size = abs(value)
-        let digits = size >= 100 || value == value.rounded() ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 3
+        let digits = size >= 100 || value == value.rounded() ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3
         return String(format: "%.\(digits)f", value)
     }
 }

@@ -1,0 +1,21 @@
+/// Recipients that nobody has heard of, as an MTA asks a filter for them: so many that each search goes to a part of the index
+/// where few have been.
+final class Questions: Sendable {
+    private let packets: [[UInt8]]
+
+    init(count: Int = 100_000) {
+        packets = (0..<count).map { MilterConnection.question("nobody\($0)@example.com") }
+    }
+
+    /// Asks a filter on 127.0.0.1 for one after the other, beginning anywhere, and wants each refused; for ``Load/run(_:)``.
+    func asked(at port: UInt16) -> @Sendable (_ number: Int) throws -> (() throws -> Void) {
+        { _ in
+            let connection = try MilterConnection(port: port)
+            var next = Int.random(in: 0..<self.packets.count)
+            return {
+                next = (next + 1) % self.packets.count
+                try connection.ask(self.packets[next], answers: 1, each: UInt8(ascii: "y"))
+            }
+        }
+    }
+}
