@@ -26,12 +26,6 @@ struct CounterWriter {
         code |= sqlite3_bind_int64(handle, 5, Int64(outcome))
         code |= sqlite3_bind_int64(handle, 6, observed ? 1 : 0)
         code |= sqlite3_bind_int64(handle, 7, count)
-        let result = sqlite3_step(handle)
-        let reset = sqlite3_reset(handle)
-        guard code == SQLITE_OK, result == SQLITE_DONE else {
-            throw DatabaseError(
-                resultCode: ResultCode(rawValue: reset),
-                message: String(cString: sqlite3_errmsg(sqlite3_db_handle(handle))))
-        }
+        try statement.runOnce(bound: code)
     }
 }

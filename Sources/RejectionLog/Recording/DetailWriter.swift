@@ -29,7 +29,7 @@ struct DetailWriter {
             // A nil destructor: the octets stay in place until the step below.
             bytes.isEmpty
                 ? sqlite3_bind_null(handle, 8)
-                : sqlite3_bind_blob(handle, 8, bytes.baseAddress, CInt(bytes.count), Self.copies)
+                : sqlite3_bind_blob(handle, 8, bytes.baseAddress, CInt(bytes.count), Statement.copies)
         }
         var column: CInt = 9
         record.forEachText { field, bytes in
@@ -37,19 +37,13 @@ struct DetailWriter {
             code |= bind(bytes, column)
             column += 1
         }
-        guard code == SQLITE_OK else { throw error(code) }
-        let result = sqlite3_step(handle)
-        let reset = sqlite3_reset(handle)
-        guard result == SQLITE_DONE else { throw error(reset) }
+        try statement.runOnce(bound: code)
     }
 
     /// The bindings point into buffers that are about to be reused.
     func finish() {
         sqlite3_clear_bindings(handle)
     }
-
-    /// `SQLITE_TRANSIENT`: SQLite takes a copy.
-    private static var copies: sqlite3_destructor_type { unsafeBitCast(-1, to: sqlite3_destructor_type.self) }
 
     private func bind(_ bytes: UnsafeRawBufferPointer, _ column: CInt) -> CInt {
         if StoredText.isPlain(bytes) {
@@ -59,13 +53,8 @@ struct DetailWriter {
         var text = StoredText.escaped(bytes)
         return text.withUTF8 { utf8 in
             utf8.withMemoryRebound(to: CChar.self) {
-                sqlite3_bind_text(handle, column, $0.baseAddress, CInt($0.count), Self.copies)
+                sqlite3_bind_text(handle, column, $0.baseAddress, CInt($0.count), Statement.copies)
             }
         }
-    }
-
-    private func error(_ code: CInt) -> DatabaseError {
-        DatabaseError(
-            resultCode: ResultCode(rawValue: code), message: String(cString: sqlite3_errmsg(sqlite3_db_handle(handle))))
     }
 }

@@ -57,23 +57,16 @@ struct TallyWriter {
         var name = entry.name
         code |= name.withUTF8 { utf8 in
             utf8.withMemoryRebound(to: CChar.self) {
-                sqlite3_bind_text(handle, 9, $0.baseAddress ?? Self.empty, CInt($0.count), Self.copies)
+                sqlite3_bind_text(handle, 9, $0.baseAddress ?? Self.empty, CInt($0.count), Statement.copies)
             }
         }
         code |= bind(entry.peers, 10)
         code |= bind(entry.networks, 11)
         code |= sqlite3_bind_int64(handle, 12, Int64(row.kind.peerLimit))
         code |= sqlite3_bind_int64(handle, 13, Int64(row.kind.networkLimit))
-        let result = sqlite3_step(handle)
-        let reset = sqlite3_reset(handle)
-        guard code == SQLITE_OK, result == SQLITE_DONE else {
-            throw DatabaseError(
-                resultCode: ResultCode(rawValue: reset),
-                message: String(cString: sqlite3_errmsg(sqlite3_db_handle(handle))))
-        }
+        try statement.runOnce(bound: code)
     }
 
-    private static var copies: sqlite3_destructor_type { unsafeBitCast(-1, to: sqlite3_destructor_type.self) }
     /// Not NULL where there is nothing.
     nonisolated(unsafe) private static let empty: UnsafePointer<CChar> = {
         let place = UnsafeMutablePointer<CChar>.allocate(capacity: 1)
@@ -83,7 +76,7 @@ struct TallyWriter {
 
     private func bind(_ bytes: UnsafeRawBufferPointer, _ column: CInt) -> CInt {
         sqlite3_bind_blob(
-            handle, column, bytes.baseAddress ?? UnsafeRawPointer(Self.empty), CInt(bytes.count), Self.copies)
+            handle, column, bytes.baseAddress ?? UnsafeRawPointer(Self.empty), CInt(bytes.count), Statement.copies)
     }
 
     private func bind(_ sketch: DistinctSketch, _ column: CInt) -> CInt {
