@@ -27,36 +27,15 @@ struct FilterRows {
         return path
     }
 
-    /// One side's values, in the order in which they were measured.
-    private struct Side {
-        var rates: [Double] = []
-        var late: [Double] = []
-        var busy: [Double] = []
-        var switches: [Double] = []
-        var part: [Double] = []
-
-        /// - Parameter part: seconds of the processor that the filter has taken, also after the last answer.
-        mutating func add(_ outcome: Load.Outcome, part: Double) {
-            rates.append(outcome.rate)
-            late.append(outcome.percentile99)
-            busy.append(outcome.busy)
-            switches.append(outcome.switches)
-            self.part.append(part / Double(outcome.count))
-        }
-
-        /// Without the first value, which has warmed up.
-        var warm: Side {
-            var side = self
-            for list in [\Side.rates, \.late, \.busy, \.switches, \.part] { side[keyPath: list].removeFirst() }
-            return side
-        }
-
-        static func += (side: inout Side, other: Side) {
-            for list in [\Side.rates, \.late, \.busy, \.switches, \.part] {
-                side[keyPath: list] += other[keyPath: list]
-            }
-        }
+    /// What a filter did at the socket.
+    private struct Measurement {
+        let outcome: Load.Outcome
+        /// Seconds of the processor that the filter took for each answer, also after the last one.
+        let part: Double
     }
+
+    /// One measurement after the other, of both sides.
+    private typealias Sides = (postern: [Measurement], reference: [Measurement])
 
     /// Straight at the socket, on 16 connections: while the log keeps a row of each refusal, and in a flood that lasts.
     func socket() throws -> [Row] {
@@ -66,30 +45,20 @@ struct FilterRows {
         try Addresses.build(index, recipients)
         let questions = Questions()
         let load = Load(connections: 16, seconds: seconds)
-        func measure(_ port: UInt16, _ postern: PosternInstance, _ processor: () throws -> Double) throws -> (
-            Load.Outcome, Double
-        ) {
+        func measure(
+            _ port: UInt16, _ postern: PosternInstance, _ processor: () throws -> Double
+        ) throws -> Measurement {
             let before = try processor()
             let outcome = try load.run(questions.asked(at: port))
             // What it has put off belongs to it, and not to what is measured next.
             try postern.settle()
-            return (outcome, try processor() - before)
+            return Measurement(outcome: outcome, part: (try processor() - before) / Double(outcome.count))
         }
-        func sides(_ plan: Plan, times: Int, _ postern: PosternInstance) throws -> (postern: Side, noop: Side) {
-            var sides = (postern: Side(), noop: Side())
-            _ = try plan.alternate(
-                times: times,
-                {
-                    let (outcome, part) = try measure(postern.port, postern, postern.processorSeconds)
-                    sides.postern.add(outcome, part: part)
-                    return outcome.rate
-                },
-                {
-                    let (outcome, part) = try measure(noop.port, postern, noop.child.processorSeconds)
-                    sides.noop.add(outcome, part: part)
-                    return outcome.rate
-                })
-            return (sides.postern.warm, sides.noop.warm)
+        func sides(_ plan: Plan, times: Int, _ postern: PosternInstance) throws -> Sides {
+            try plan.alternate(
+                times: times, by: \.outcome.rate,
+                { try measure(postern.port, postern, postern.processorSeconds) },
+                { try measure(noop.port, postern, noop.child.processorSeconds) })
         }
         func serving() throws -> PosternInstance {
             let postern = try PosternInstance(plan, sources: "", name: "socket")
@@ -99,7 +68,7 @@ struct FilterRows {
         }
 
         // A log keeps 250,000 rows at once: a few seconds' worth.
-        var kept = (postern: Side(), noop: Side())
+        var kept: Sides = ([], [])
         var once = plan
         once.rounds = 1
         for _ in 0..<plan.rounds {
@@ -107,7 +76,7 @@ struct FilterRows {
             defer { postern.stop() }
             let values = try sides(once, times: plan.isQuick ? 1 : 3, postern)
             kept.postern += values.postern
-            kept.noop += values.noop
+            kept.reference += values.reference
         }
         let postern = try serving()
         defer { postern.stop() }
@@ -115,19 +84,19 @@ struct FilterRows {
         try postern.settle()
         let flooded = try sides(plan, times: times, postern)
 
-        func rows(_ name: String, _ values: (postern: Side, noop: Side)) throws -> [Row] {
+        func rows(_ name: String, _ sides: Sides) throws -> [Row] {
             let section = "At the milter socket, 16 connections, \(grouped(recipients)), \(name); reference: no-op in C"
-            func row(_ name: String, _ unit: Row.Unit, _ list: KeyPath<Side, [Double]>, _ goal: Row.Goal? = nil) throws
-                -> Row
-            {
+            func row(
+                _ name: String, _ unit: Row.Unit, _ figure: KeyPath<Measurement, Double>, _ goal: Row.Goal? = nil
+            ) throws -> Row {
                 try Row(
-                    section, name, unit, values.postern[keyPath: list], reference: values.noop[keyPath: list],
-                    goal: goal)
+                    section, name, unit, sides.postern.map { $0[keyPath: figure] },
+                    reference: sides.reference.map { $0[keyPath: figure] }, goal: goal)
             }
             return [
-                try row("refused RCPT a second", .perSecond, \.rates, .ratioAtLeast(0.95)),
-                try row("99th percentile", .seconds, \.late, .ratioAtMost(1.15)),
-                try row("processors for each", .seconds, \.busy),
+                try row("refused RCPT a second", .perSecond, \.outcome.rate, .ratioAtLeast(0.95)),
+                try row("99th percentile", .seconds, \.outcome.percentile99, .ratioAtMost(1.15)),
+                try row("processors for each", .seconds, \.outcome.busy),
                 try row("the filter's part, log caught up", .seconds, \.part),
             ]
         }
@@ -171,7 +140,7 @@ struct FilterRows {
             """, to: Scratch.path("recipients.ldap"))
         try add("ldap: relay_recipient_maps", "ldap:", 2, ["relay_recipient_maps": "ldap:\(map)"])
 
-        var values = [Side](repeating: Side(), count: sides.count)
+        var outcomes = [[Load.Outcome]](repeating: [], count: sides.count)
         let load = Load(connections: 8, seconds: seconds)
         for round in 0...plan.rounds * times {
             for place in sides.indices {
@@ -179,24 +148,27 @@ struct FilterRows {
                 let port = sides[side].postfix.port
                 let outcome = try Self.refusals(load, port)
                 try postern.settle()
-                values[side].add(outcome, part: 0)
+                // The first time only warms up.
+                if round > 0 { outcomes[side].append(outcome) }
             }
             if round > 0 {
-                Progress.say(
-                    "  \(round): " + values.map { Table.number($0.rates.last ?? 0) }.joined(separator: ", "))
+                let rates = outcomes.map { Table.number($0.last?.rate ?? 0) }
+                Progress.say("  \(round): " + rates.joined(separator: ", "))
             }
         }
-        values = values.map(\.warm)
         let section = "Refused RCPT a second through Postfix, 8 sessions, \(grouped(recipients)) recipients"
         return try sides.indices.dropFirst().flatMap { place in
-            let (side, ours, theirs) = (sides[place], values[0], values[place])
+            let (side, ours, theirs) = (sides[place], outcomes[0], outcomes[place])
             return [
                 try Row(
-                    section, side.name, .perSecond, ours.rates, reference: theirs.rates,
+                    section, side.name, .perSecond, ours.map(\.rate), reference: theirs.map(\.rate),
                     goal: side.goal.map { .ratioAtLeast($0) }),
-                try Row(section, "processors for each, \(side.short)", .seconds, ours.busy, reference: theirs.busy),
                 try Row(
-                    section, "switches for each, \(side.short)", .count, ours.switches, reference: theirs.switches),
+                    section, "processors for each, \(side.short)", .seconds, ours.map(\.busy),
+                    reference: theirs.map(\.busy)),
+                try Row(
+                    section, "switches for each, \(side.short)", .count, ours.map(\.switches),
+                    reference: theirs.map(\.switches)),
             ]
         }
     }
@@ -218,22 +190,20 @@ struct FilterRows {
         let theirs = try Sendmail(plan, socket: "\(folder)/noop", name: "sendmail1")
         defer { theirs.stop() }
         let load = Load(connections: 8, seconds: seconds)
-        var sides = (postern: Side(), noop: Side())
-        func rate(_ sendmail: Sendmail, _ side: inout Side) throws -> Double {
+        func refusals(_ sendmail: Sendmail) throws -> Load.Outcome {
             let outcome = try Self.refusals(load, sendmail.port)
             try postern.settle()
-            side.add(outcome, part: 0)
-            return outcome.rate
+            return outcome
         }
-        _ = try plan.alternate(times: times, { try rate(ours, &sides.postern) }, { try rate(theirs, &sides.noop) })
+        let outcomes = try plan.alternate(times: times, by: \.rate, { try refusals(ours) }, { try refusals(theirs) })
         let section = "Refused RCPT a second through Sendmail, 8 sessions, \(grouped(recipients)) recipients"
-        let values = (postern: sides.postern.warm, noop: sides.noop.warm)
         return [
             try Row(
-                section, "no-op filter in C", .perSecond, values.postern.rates, reference: values.noop.rates,
-                goal: .ratioAtLeast(0.97)),
+                section, "no-op filter in C", .perSecond, outcomes.postern.map(\.rate),
+                reference: outcomes.reference.map(\.rate), goal: .ratioAtLeast(0.97)),
             try Row(
-                section, "processors for each", .seconds, values.postern.busy, reference: values.noop.busy),
+                section, "processors for each", .seconds, outcomes.postern.map(\.busy),
+                reference: outcomes.reference.map(\.busy)),
         ]
     }
 

@@ -91,16 +91,19 @@ struct Plan {
     /// The number itself, or a small one when it is quick.
     func scaled(_ count: Int, quick: Int) -> Int { isQuick ? quick : count }
 
-    /// Measures two sides in turns, each being first every other time. The first time only warms up.
+    /// Measures two sides in turns, each being first every other time. The first time only warms up, and is left out.
     ///
-    /// - Parameter times: how many measurements a round has. Many short ones even out the slow spells of a virtual machine.
-    func alternate(
-        times: Int = 1, _ postern: () throws -> Double, _ reference: () throws -> Double
-    ) throws -> (postern: [Double], reference: [Double]) {
-        var values: (postern: [Double], reference: [Double]) = ([], [])
+    /// - Parameters:
+    ///   - times: how many measurements a round has. Many short ones even out the slow spells of a virtual machine.
+    ///   - figure: what is told of each measurement meanwhile.
+    func alternate<Measurement>(
+        times: Int = 1, by figure: (Measurement) -> Double, _ postern: () throws -> Measurement,
+        _ reference: () throws -> Measurement
+    ) throws -> (postern: [Measurement], reference: [Measurement]) {
+        var values: (postern: [Measurement], reference: [Measurement]) = ([], [])
         for round in 0...rounds * times {
-            let ours: Double
-            let theirs: Double
+            let ours: Measurement
+            let theirs: Measurement
             if round.isMultiple(of: 2) {
                 ours = try postern()
                 theirs = try reference()
@@ -109,10 +112,17 @@ struct Plan {
                 ours = try postern()
             }
             if round == 0 { continue }
-            Progress.say("  \(round): \(Table.number(ours)), reference \(Table.number(theirs))")
+            Progress.say("  \(round): \(Table.number(figure(ours))), reference \(Table.number(figure(theirs)))")
             values.postern.append(ours)
             values.reference.append(theirs)
         }
         return values
+    }
+
+    /// The same for what is a number itself.
+    func alternate(
+        times: Int = 1, _ postern: () throws -> Double, _ reference: () throws -> Double
+    ) throws -> (postern: [Double], reference: [Double]) {
+        try alternate(times: times, by: { $0 }, postern, reference)
     }
 }
