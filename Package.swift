@@ -20,12 +20,12 @@ let package = Package(
         .library(name: "Milter", targets: ["Milter"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
-        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
-        .package(url: "https://github.com/hummingbird-project/swift-mustache", from: "2.1.1"),
-        .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+        .package(url: "https://github.com/LebJe/TOMLKit", exact: "0.6.0"),
+        .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
+        .package(url: "https://github.com/hummingbird-project/swift-mustache", exact: "2.1.1"),
+        .package(url: "https://github.com/swhitty/FlyingFox", exact: "0.27.1"),
     ],
     targets: [
         .systemLibrary(name: "CMilter", pkgConfig: "milter", providers: [.apt(["libmilter-dev"])]),
@@ -33,30 +33,32 @@ let package = Package(
         .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev", "libsasl2-dev"])]),
         .systemLibrary(name: "CGnuTLS", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
 
-        .target(name: "Milter", dependencies: ["CMilter"], swiftSettings: settings),
+        .target(name: "System", swiftSettings: settings),
+        .target(name: "Milter", dependencies: ["CMilter", "System"], swiftSettings: settings),
         .target(name: "MailAddress", dependencies: ["CIDN2"], swiftSettings: settings),
-        .target(name: "RecipientIndex", swiftSettings: settings),
+        .target(name: "RecipientIndex", dependencies: ["System"], swiftSettings: settings),
         .target(
             name: "DirectorySync",
             dependencies: [
-                "CGnuTLS", "CLDAP", "MailAddress", "RecipientIndex", .product(name: "GRDB", package: "GRDB.swift"),
+                "CGnuTLS", "CLDAP", "MailAddress", "RecipientIndex", "System",
+                .product(name: "GRDB", package: "GRDB.swift"),
             ], swiftSettings: settings),
         .target(
             name: "RejectionLog",
             dependencies: [
-                .product(name: "GRDB", package: "GRDB.swift"),
+                "System", .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "Mustache", package: "swift-mustache"),
             ], swiftSettings: settings),
         .target(
             name: "RecipientFilter", dependencies: ["MailAddress", "Milter", "RecipientIndex"], swiftSettings: settings),
         .target(
-            name: "Monitoring", dependencies: [.product(name: "FlyingFox", package: "FlyingFox")],
+            name: "Monitoring", dependencies: ["System", .product(name: "FlyingFox", package: "FlyingFox")],
             swiftSettings: settings),
         .executableTarget(
             name: "postern",
             dependencies: [
                 "DirectorySync", "MailAddress", "Milter", "Monitoring", "RecipientFilter", "RecipientIndex",
-                "RejectionLog",
+                "RejectionLog", "System",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "TOMLKit", package: "TOMLKit"),
@@ -66,6 +68,7 @@ let package = Package(
         // The filter that MilterTests talks to: libmilter has one a process.
         .executableTarget(
             name: "MilterTestFilter", dependencies: ["Milter"], path: "Tests/MilterTestFilter", swiftSettings: settings),
+        .testTarget(name: "SystemTests", dependencies: ["System", "TestSupport"], swiftSettings: settings),
         .testTarget(
             name: "MilterTests", dependencies: ["Milter", "MilterTestFilter", "TestSupport"],
             exclude: ["addresses.cases", "networks.cases", "sockets.cases"], swiftSettings: settings),
@@ -94,7 +97,7 @@ let package = Package(
             dependencies: ["MailAddress", "Milter", "RecipientFilter", "RecipientIndex", "TestSupport"],
             exclude: ["verdicts.cases", "replies.cases", "patterns.cases"], swiftSettings: settings),
         .testTarget(
-            name: "MonitoringTests", dependencies: ["Monitoring", "TestSupport"], swiftSettings: settings),
+            name: "MonitoringTests", dependencies: ["Monitoring", "System", "TestSupport"], swiftSettings: settings),
         .testTarget(
             name: "PosternTests",
             dependencies: [

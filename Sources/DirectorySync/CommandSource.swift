@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import System
 
 /// A source of type `command`: a program's standard output is a table.
 ///

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import RecipientIndex
+import System
 
 /// A source of type `file`.
 struct FileSource: RecipientSource {

@@ -1,4 +1,5 @@
 import Glibc
+import System
 
 /// Reads the lines of an open file from front to back in bounded memory. It reads rather than maps: a file that is
 /// truncated under a mapping would end the process.

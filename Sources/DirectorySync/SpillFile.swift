@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import System
 
 /// Bytes put aside for a moment, in memory while they are few, then in a file without a name in the state's folder (they are
 /// addresses in clear) that is gone with its last descriptor, whatever ends the process.

@@ -1,4 +1,5 @@
 import Glibc
+import System
 
 /// Keeps two syncs on one state apart, whichever processes they are in, with flock(2) on a file beside the state; a process
 /// that dies gives it up.

@@ -1,6 +1,7 @@
 import Foundation
 import GRDB
 import Glibc
+import System
 
 /// The sync's memory: which source lists which recipients, and which list was last decided on.
 ///

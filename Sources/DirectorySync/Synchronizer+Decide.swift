@@ -1,6 +1,7 @@
 import Foundation
 import GRDB
 import RecipientIndex
+import System
 
 extension Synchronizer {
     /// Compares, judges and commits, in one transaction.

@@ -3,6 +3,7 @@ import GRDB
 import Glibc
 import MailAddress
 import RecipientIndex
+import System
 
 /// Reads the sources, judges the list they give, and publishes it.
 ///

@@ -1,24 +1,11 @@
 import Glibc
 
-/// What the system says of a failed call: "No such file or directory".
-func systemMessage(_ code: Int32 = errno) -> String {
-    var buffer = [CChar](repeating: 0, count: 256)
-    guard strerror_r(code, &buffer, buffer.count) == 0 else { return "error \(code)" }
-    return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-}
-
 /// Gives the system back what the allocator keeps after a sync, some tens of megabytes; malloc_trim(3), which Swift's module of
 /// the C library doesn't have.
 func returnFreeMemory() {
     typealias Trim = @convention(c) (Int) -> Int32
     guard let symbol = dlsym(nil, "malloc_trim") else { return }
     _ = unsafeBitCast(symbol, to: Trim.self)(0)
-}
-
-/// The folder that holds a file.
-func folder(of path: String) -> String {
-    guard let slash = path.lastIndex(of: "/") else { return "." }
-    return slash == path.startIndex ? "/" : String(path[..<slash])
 }
 
 /// Text of unknown origin made fit for one line of a log: at most 60 characters, nothing unprintable.

@@ -8,7 +8,3 @@ extension UnsafeBufferPointer<UInt8> {
     }
 }
 
-/// The text of an `errno` value.
-func errorText(_ code: Int32) -> String {
-    String(cString: strerror(code))
-}

@@ -1,6 +1,7 @@
 import CMilter
 import Glibc
 import Synchronization
+import System
 
 /// A unix socket as it was made: another one that takes its place later has another inode.
 struct SocketFile: Sendable {
@@ -55,7 +56,7 @@ extension MilterServer {
         guard case .unix(let path) = configuration.socket.location else { return }
         madeSocket.withLock { $0 = SocketFile(path: path) }
         if let socketMode, chmod(path, socketMode) != 0 {
-            let reason = errorText(errno)
+            let reason = systemMessage(errno)
             throw MilterError(.notPermitted, "socket \(path): its permissions can't be set: \(reason)")
         }
     }

@@ -1,6 +1,7 @@
 import CMilter
 import Glibc
 import Synchronization
+import System
 
 /// The signals of a filter, kept from libmilter.
 ///
@@ -35,13 +36,13 @@ public enum MilterSignals {
         let status = withUnsafeMutableBytes(of: &ends) { bytes in
             bytes.withMemoryRebound(to: Int32.self) { pipe($0.baseAddress) }
         }
-        guard status == 0 else { throw MilterError(.unusable, "signals: no pipe: \(errorText(errno))") }
+        guard status == 0 else { throw MilterError(.unusable, "signals: no pipe: \(systemMessage(errno))") }
         for end in [ends.0, ends.1] {
             _ = fcntl(end, F_SETFL, O_NONBLOCK)
             _ = fcntl(end, F_SETFD, FD_CLOEXEC)
         }
         let reloadEnd = cmilter_catch_signals(ends.1)
-        guard reloadEnd >= 0 else { throw MilterError(.unusable, "signals: no signalfd: \(errorText(errno))") }
+        guard reloadEnd >= 0 else { throw MilterError(.unusable, "signals: no signalfd: \(systemMessage(errno))") }
         descriptors.withLock { $0 = Descriptors(stopEnd: ends.0, postEnd: ends.1, reloadEnd: reloadEnd) }
     }
 

@@ -1,4 +1,5 @@
 import Glibc
+import System
 
 /// Finds out whether a socket can be opened, and why not: libmilter says so to syslog alone.
 struct SocketProbe {
@@ -36,7 +37,7 @@ struct SocketProbe {
         case ENOENT, ENOTDIR: throw fault(.unusable, "the folder of the path doesn't exist")
         case EACCES, EPERM: throw fault(.notPermitted, "no permission to make a socket in its folder")
         case EADDRINUSE: throw fault(.inUse, "another process has just made it")
-        default: throw fault(.unusable, errorText(code))
+        default: throw fault(.unusable, systemMessage(code))
         }
         return "unix:\(path)"
     }
@@ -55,10 +56,10 @@ struct SocketProbe {
         case ENOENT: return
         case EACCES, EPERM: throw fault(.notPermitted, "no permission for the socket that is there")
         case EPROTOTYPE: throw fault(.inUse, "a socket of another kind is there")
-        default: throw fault(.unusable, "the socket that is there: \(errorText(code))")
+        default: throw fault(.unusable, "the socket that is there: \(systemMessage(code))")
         }
         if unlink(path) != 0 && errno != ENOENT {
-            let reason = errorText(errno)
+            let reason = systemMessage(errno)
             throw fault(.notPermitted, "a stale socket is there and can't be removed: \(reason)")
         }
     }
@@ -104,7 +105,7 @@ struct SocketProbe {
         case EACCES, EPERM: throw fault(.notPermitted, "no permission for port \(port)")
         case EADDRNOTAVAIL: throw fault(.unusable, "the address \(host ?? "") is none of this machine's")
         case EAFNOSUPPORT: throw fault(.unusable, "this machine has no \(family == .ipv4 ? "IPv4" : "IPv6")")
-        case let code: throw fault(.unusable, errorText(code))
+        case let code: throw fault(.unusable, systemMessage(code))
         }
         let prefix = family == .ipv4 ? "inet" : "inet6"
         guard host != nil else { return "\(prefix):\(port)" }

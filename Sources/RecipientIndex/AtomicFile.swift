@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import System
 
 /// A new file beside the one that it will replace; removed again unless it is committed.
 ///

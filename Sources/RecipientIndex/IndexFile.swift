@@ -1,4 +1,5 @@
 import Glibc
+import System
 
 /// A snapshot file opened for reading; closes it in the end.
 ///
@@ -112,11 +113,4 @@ struct FileState: Sendable, Hashable {
     func hasSameContent(as other: FileState) -> Bool {
         device == other.device && inode == other.inode && size == other.size && modified == other.modified
     }
-}
-
-/// What the system says of an errno: "No such file or directory".
-func systemMessage(_ code: Int32) -> String {
-    var buffer = [CChar](repeating: 0, count: 256)
-    guard strerror_r(code, &buffer, buffer.count) == 0 else { return "error \(code)" }
-    return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
 }

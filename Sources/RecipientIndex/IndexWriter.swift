@@ -1,4 +1,5 @@
 import Glibc
+import System
 
 /// Writes the snapshot file of sorted entries without duplicates, block by block; ``IndexFormat`` describes it.
 struct IndexWriter {

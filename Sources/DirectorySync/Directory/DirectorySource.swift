@@ -2,6 +2,7 @@ import CLDAP
 import Foundation
 import Glibc
 import Synchronization
+import System
 
 /// A source of type `active-directory`, `openldap` or `ldap`.
 ///

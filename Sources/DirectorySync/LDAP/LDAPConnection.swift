@@ -1,5 +1,6 @@
 import CLDAP
 import Glibc
+import System
 
 /// How a connection to a directory is made.
 struct LDAPOptions: Sendable {

@@ -1,5 +1,6 @@
 import CLDAP
 import Glibc
+import System
 
 /// Opens the connection to a server by itself rather than through libldap, so that each way to fail has its own words, and waiting
 /// ends when the sync is given up.

@@ -1,0 +1,74 @@
+import Glibc
+
+/// Files in a folder that somebody else may own: no symbolic link is followed there, and what root makes belongs to the folder's owner.
+public enum PrivateFile {
+    /// Why a file can't be used.
+    public struct Failure: Error, Sendable, CustomStringConvertible {
+        /// The error number, such as `ELOOP` for a symbolic link.
+        public let code: Int32
+        /// The path and the reason, as one sentence.
+        public let description: String
+    }
+
+    /// Opens a regular file with `openat(2)`; a new one has mode 0600 and, if root makes it, the owner of its folder.
+    ///
+    /// - Parameters:
+    ///   - path: its last component must not be a symbolic link; its folder may be reached through one.
+    ///   - flags: such as `O_RDWR | O_CREAT`; `O_CLOEXEC`, `O_NOFOLLOW` and `O_NONBLOCK` are always added.
+    /// - Returns: a descriptor that the caller closes.
+    public static func open(_ path: String, _ flags: Int32) throws(Failure) -> Int32 {
+        let place = folder(of: path)
+        let directory = Glibc.open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard directory >= 0 else { throw failure(path, "its folder \(place): \(systemMessage())", errno) }
+        defer { close(directory) }
+        let name = String(path[(path.lastIndex(of: "/").map { path.index(after: $0) } ?? path.startIndex)...])
+        let always = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK
+        var descriptor: Int32 = -1
+        var isNew = false
+        if flags & O_CREAT != 0 {
+            descriptor = openat(directory, name, flags | O_EXCL | always, 0o600)
+            isNew = descriptor >= 0
+            if !isNew, errno != EEXIST { throw failure(path, systemMessage(), errno) }
+        }
+        if !isNew {
+            guard flags & O_EXCL == 0 || flags & O_CREAT == 0 else {
+                throw failure(path, systemMessage(EEXIST), EEXIST)
+            }
+            descriptor = openat(directory, name, flags & ~O_CREAT | always)
+        }
+        guard descriptor >= 0 else {
+            let code = errno
+            throw failure(
+                path, code == ELOOP ? "it is a symbolic link, which is not followed here" : systemMessage(code), code)
+        }
+        do throws(Failure) {
+            try check(descriptor, path)
+            if isNew { try giveToOwner(descriptor, of: directory, path) }
+            return descriptor
+        } catch {
+            close(descriptor)
+            throw error
+        }
+    }
+
+    private static func check(_ descriptor: Int32, _ path: String) throws(Failure) {
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw failure(path, systemMessage(), errno) }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw failure(path, "it is not a regular file", EINVAL) }
+    }
+
+    /// A file that root has made in somebody else's folder would be out of reach for its owner.
+    private static func giveToOwner(_ descriptor: Int32, of directory: Int32, _ path: String) throws(Failure) {
+        guard geteuid() == 0 else { return }
+        var status = stat()
+        guard fstat(directory, &status) == 0 else { throw failure(path, systemMessage(), errno) }
+        guard status.st_uid != 0 else { return }
+        guard fchown(descriptor, status.st_uid, status.st_gid) == 0 else {
+            throw failure(path, "it can't be given to its folder's owner: \(systemMessage())", errno)
+        }
+    }
+
+    private static func failure(_ path: String, _ reason: String, _ code: Int32) -> Failure {
+        Failure(code: code, description: "\(path): \(reason)")
+    }
+}
