@@ -176,7 +176,7 @@ final class FilterSession: MilterSession {
         record(.verdict(verdict, observed: observed), now, tag, domain ?? .none, whole, milter, path)
         context.latency.record(since: began)
         if observed { return .continue }
-        if verdict.isHeldBack && !state.pointee.isTrusted { context.tarpit.hold(policy.harvest) }
+        if verdict.isHeldBack && !state.pointee.isTrusted { milter.wait { context.tarpit.hold(policy.harvest) } }
         return milter.refuse(
             template.pointee.codes, text: UnsafeBufferPointer(rebasing: whole[template.pointee.prefix.count...]))
     }

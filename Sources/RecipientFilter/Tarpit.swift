@@ -3,8 +3,8 @@ import Synchronization
 
 /// Holds refusals back for a while, so that guessing recipients takes a harvester time.
 ///
-/// libmilter has no way to answer later: a recipient that is held takes one of its threads, for which it starts others, up to
-/// the limit here. A refusal past the limit goes out at once. Any thread.
+/// A recipient that is held takes one of the server's threads, for which it starts another (``MilterContext/wait(_:)``), up to the limit here. A
+/// refusal past the limit goes out at once. Any thread.
 public final class Tarpit: Sendable {
     private let waiting = Atomic<Int>(0)
     private let isOpen = Atomic<Bool>(false)

@@ -60,7 +60,7 @@ final class FilterService {
         server = MilterServer(
             MilterConfiguration(
                 name: "postern", socket: configuration.socket, socketMode: configuration.socketMode,
-                macros: FilterContext.macros)
+                maximumConnections: configuration.maximumConnections, macros: FilterContext.macros)
         ) { connection, milter in
             context.session(connection, milter)
         }
@@ -103,13 +103,13 @@ final class FilterService {
         }
         let thread = Thread { [server, logger] in
             do {
+                // Returns when the filter ends.
                 try server.run()
-                logger.critical("libmilter stopped serving")
             } catch {
                 logger.critical("\(error)")
+                // Without its filter the MTA defers mail: better to be started anew by the service manager.
+                _exit(ExitStatus.unavailable)
             }
-            // Without its filter the MTA defers mail: better to be started anew by the service manager.
-            _exit(ExitStatus.unavailable)
         }
         thread.name = "milter"
         thread.start()
@@ -206,7 +206,7 @@ final class FilterService {
         switch error.kind {
         case .notPermitted: ExitStatus.notPermitted
         case .invalidSocket: ExitStatus.configuration
-        case .inUse, .unusable, .alreadyRegistered, .libmilter: ExitStatus.unavailable
+        case .inUse, .unusable, .libmilter: ExitStatus.unavailable
         }
     }
 }

@@ -190,6 +190,7 @@ extension Configuration {
         }
         keep(\.socket, "milter.socket")
         keep(\.socketMode, "milter.socket_mode")
+        keep(\.maximumConnections, "milter.max_connections")
         keep(\.index.path, "index.path")
         keep(\.log.database, "log.database")
         keep(\.log.retention, "log.retention")

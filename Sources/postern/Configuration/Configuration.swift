@@ -17,6 +17,8 @@ struct Configuration: Sendable {
 
     var socket = Self.defaultSocket
     var socketMode: UInt32 = 0o660
+    /// The most connections of MTAs at once.
+    var maximumConnections = 10_000
     /// Whether the running filter reads the configuration again by itself when it has changed.
     var reloadsByItself = false
     /// The files that it was read from, in the state that they were read in: this one and the tables of `relay.domains_from`.
