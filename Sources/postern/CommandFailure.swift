@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import System
 
 /// Exit statuses of sysexits.h as `postern` uses them.
 enum ExitStatus {
@@ -28,12 +29,13 @@ enum Messages {
     /// Writes a message of one or more lines, each with the program's name in front.
     static func write(_ message: some CustomStringConvertible) {
         let text = message.description.split(separator: "\n").map { "postern: \($0)\n" }.joined()
-        FileHandle.standardError.write(Data(text.utf8))
+        MessageStream.standardError.write(text)
     }
 
     /// Says why a command ends, and ends it with this exit status.
     static func fail(_ message: some CustomStringConvertible, _ status: Int32) -> ExitCode {
         write(message)
+        MessageStream.standardError.flush(within: .seconds(1))
         return ExitCode(status)
     }
 }

@@ -1,6 +1,8 @@
 import ArgumentParser
 import Foundation
+import Glibc
 import RejectionLog
+import System
 
 /// The formats that every command with `--format` has.
 enum OutputFormat: String, ExpressibleByArgument, CaseIterable {
@@ -11,11 +13,21 @@ enum OutputFormat: String, ExpressibleByArgument, CaseIterable {
 enum Results {
     /// Writes a result with a line end; a disk that is full ends the command with a message and exit status 74.
     static func write(_ text: String, terminator: String = "\n") throws {
-        do {
-            try FileHandle.standardOutput.write(contentsOf: Data((text + terminator).utf8))
-        } catch {
-            throw Messages.fail(
-                "standard output can't be written: \(error.localizedDescription)", ExitStatus.inputOutput)
+        var text = text + terminator
+        try text.withUTF8 { try write(UnsafeRawBufferPointer($0)) }
+    }
+
+    /// Writes bytes of a result; a reader that has seen enough, such as head(1), ends the command with exit status 0.
+    static func write(_ bytes: UnsafeRawBufferPointer) throws {
+        var done = 0
+        while done < bytes.count {
+            let written = Glibc.write(STDOUT_FILENO, bytes.baseAddress.map { $0 + done }, bytes.count - done)
+            if written < 0 && errno == EINTR { continue }
+            guard written >= 0 else {
+                if errno == EPIPE { throw ExitCode(0) }
+                throw Messages.fail("standard output can't be written: \(systemMessage())", ExitStatus.inputOutput)
+            }
+            done += written
         }
     }
 }

@@ -31,6 +31,7 @@ struct Serve: ParsableCommand {
         } catch {
             throw Messages.fail(error, ExitStatus.software)
         }
+        StandardErrorLog.startThread()
         let configuration = try option.load()
         let service = try FilterService(configuration, configurationFile: option.file)
         try service.start()
