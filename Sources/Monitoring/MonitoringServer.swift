@@ -55,7 +55,7 @@ public final class MonitoringServer: Sendable {
     private let report: @Sendable (String) -> Void
     private let names: Set<String>?
     private let queue = DispatchQueue(label: "monitoring")
-    private let watch: ConnectionWatch
+    private let watch = Mutex<ConnectionWatch?>(nil)
     private let task = Mutex<Task<Void, Never>?>(nil)
     private let live = Mutex<(made: ContinuousClock.Instant, data: Data)?>(nil)
 
@@ -73,14 +73,13 @@ public final class MonitoringServer: Sendable {
         self.documents = documents
         self.report = report
         names = isLoopback ? ["localhost", "127.0.0.1", "::1", host.lowercased()] : nil
-        watch = ConnectionWatch(port: port)
     }
 
     /// Opens the port and begins to serve; returns when it can be asked.
     public func start() throws(Failure) {
         // A client may be gone before its answer is written.
         signal(SIGPIPE, SIG_IGN)
-        let address = try resolve()
+        let (address, place) = try resolve()
         let beginning = Beginning()
         let task = Task { [self] in
             var isFirst = true
@@ -110,7 +109,9 @@ public final class MonitoringServer: Sendable {
         }
         try outcome.get()
         self.task.withLock { $0 = task }
+        let watch = ConnectionWatch(place: place)
         watch.start()
+        self.watch.withLock { $0 = watch }
     }
 
     /// Ends serving; connections in progress are cut.
@@ -122,7 +123,7 @@ public final class MonitoringServer: Sendable {
             })
         else { return }
         task.cancel()
-        watch.stop()
+        watch.withLock { $0 }?.stop()
     }
 
     /// Whether the port could be opened, for the thread that waits to know.
@@ -226,7 +227,7 @@ public final class MonitoringServer: Sendable {
 
     // MARK: The address
 
-    private func resolve() throws(Failure) -> any SocketAddress {
+    private func resolve() throws(Failure) -> (any SocketAddress, SocketName) {
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
         hints.ai_flags = AI_PASSIVE
@@ -238,13 +239,16 @@ public final class MonitoringServer: Sendable {
         }
         defer { freeaddrinfo(list) }
         let address = UnsafeRawBufferPointer(start: first.pointee.ai_addr, count: Int(first.pointee.ai_addrlen))
-        if first.pointee.ai_family == AF_INET6, address.count >= MemoryLayout<sockaddr_in6>.size {
-            return address.loadUnaligned(as: sockaddr_in6.self)
-        }
-        guard first.pointee.ai_family == AF_INET, address.count >= MemoryLayout<sockaddr_in>.size else {
+        guard let place = SocketName(address) else {
             throw Failure(kind: .unusable, description: "http.listen: \(shown) is no address of IPv4 or IPv6")
         }
-        return address.loadUnaligned(as: sockaddr_in.self)
+        if first.pointee.ai_family == AF_INET6, address.count >= MemoryLayout<sockaddr_in6>.size {
+            return (address.loadUnaligned(as: sockaddr_in6.self), place)
+        }
+        guard address.count >= MemoryLayout<sockaddr_in>.size else {
+            throw Failure(kind: .unusable, description: "http.listen: \(shown) is no address of IPv4 or IPv6")
+        }
+        return (address.loadUnaligned(as: sockaddr_in.self), place)
     }
 
     private func failure(_ error: any Error) -> Failure {
