@@ -86,7 +86,7 @@ extension Synchronizer {
         let isShort =
             gone.isEmpty && known.isCounted && baseline.foreign == nil
             && pulls.allSatisfy { $0.reading != .full } && intake.changes.values.allSatisfy(\.isShort)
-        let edited = isShort ? baseline.current.map(IndexBuilder.init(editing:)) : nil
+        let edited = isShort ? publishedKeys(baseline) : nil
         var comparer = Comparer(
             intake: intake, retained: retained + gone.map { _ in .none }, places: places,
             relay: known.relay, canaries: canaries.map { Array($0.utf8) }, foreign: baseline.foreign, edited: edited,

@@ -7,8 +7,9 @@ struct Baseline {
     /// A sound snapshot that this state did not make, with which a new list must be compared too: the state is new, or older than
     /// the snapshot, or another's.
     var foreign: IndexSnapshot?
-    /// The snapshot that this state made last, if it is the one on disk.
-    var current: IndexSnapshot?
+    /// What the snapshot that this state made last says of itself, if it is the one on disk. The snapshot itself would be held in memory
+    /// during the whole sync.
+    var current: RecipientIndex.IndexInfo?
     /// Whether there is no snapshot at all.
     var isMissing = false
     /// The sources that the snapshot names.
@@ -39,11 +40,12 @@ extension Synchronizer {
         let decision = known.decision
         var fault: String?
         do throws(IndexError) {
-            let snapshot = try IndexSnapshot(path: configuration.indexPath)
-            if Self.matches(snapshot, decision.generation, decision.created) {
-                return Baseline(current: snapshot, sources: snapshot.info.sources.map(\.summary))
+            let info = try RecipientIndex.IndexInfo(path: configuration.indexPath)
+            if Self.matches(info, decision.generation, decision.created) {
+                return Baseline(current: info, sources: info.sources.map(\.summary))
             }
-            if !Self.matches(snapshot, decision.beforeGeneration, decision.beforeCreated) {
+            if !Self.matches(info, decision.beforeGeneration, decision.beforeCreated) {
+                let snapshot = try IndexSnapshot(path: configuration.indexPath)
                 report.notes.append(
                     "the published index was not made from this state: the new list is compared with it by fingerprint")
                 return Baseline(foreign: snapshot, sources: snapshot.info.sources.map(\.summary))
@@ -60,9 +62,16 @@ extension Synchronizer {
         return Baseline(sources: sources)
     }
 
-    private static func matches(_ snapshot: IndexSnapshot, _ generation: Int, _ created: Date) -> Bool {
-        generation > 0 && snapshot.info.generation == UInt64(generation)
-            && snapshot.info.created.milliseconds == created.milliseconds
+    private static func matches(_ info: RecipientIndex.IndexInfo, _ generation: Int, _ created: Date) -> Bool {
+        generation > 0 && info.generation == UInt64(generation) && info.created.milliseconds == created.milliseconds
+    }
+
+    /// The keys of the published snapshot, to be edited, if it is still the one that the baseline found; nil if it isn't or can't be read.
+    func publishedKeys(_ baseline: Baseline) -> IndexBuilder? {
+        guard let current = baseline.current, let snapshot = try? IndexSnapshot(path: configuration.indexPath),
+            snapshot.info == current
+        else { return nil }
+        return IndexBuilder(editing: snapshot)
     }
 
     func indexSources(_ database: Database) throws -> [IndexSource.Summary] {

@@ -44,11 +44,9 @@ public final class FilterContext: Sendable {
 
 /// One SMTP session as the filter sees it: it keeps what the MTA tells and judges each recipient.
 final class FilterSession: MilterSession {
-    /// What changes in the course of the session, and the readers. In memory of its own: a variable of the object would be
-    /// checked for exclusive access each time.
+    /// What changes in the course of the session. In memory of its own: a variable of the object would be checked for exclusive access
+    /// each time.
     private struct State {
-        var policies: HotSwap<Policy>.Reader
-        var indexes: HotSwap<IndexSnapshot>.Reader
         var heloName = HeldText()
         var sender = HeldText()
         var login = HeldText()
@@ -59,7 +57,26 @@ final class FilterSession: MilterSession {
         var takesUTF8 = false
     }
 
+    /// What is left of a judgement when policy and snapshot have been let go of.
+    private struct Decision {
+        let verdict: Verdict
+        /// The relay domain's.
+        let tag: UInt32?
+        /// Whether the verdict is logged only.
+        let isObserved: Bool
+        /// Whether the refusal is held back, and for how long.
+        let isHeldBack: Bool
+        let harvest: Policy.Harvest
+        /// Nil for an accepted recipient.
+        let codes: ReplyCodes?
+        /// The whole reply in the session's memory, codes and all, and where its text begins there.
+        let reply: UnsafeBufferPointer<UInt8>
+        let textStart: Int
+    }
+
     private let context: FilterContext
+    private let policies: HotSwap<Policy>.Reader
+    private let indexes: HotSwap<IndexSnapshot>.Reader
     private let state: UnsafeMutablePointer<State>
     private let client: ClientAddress?
     private let clientName: HeldText
@@ -71,7 +88,9 @@ final class FilterSession: MilterSession {
     init(_ connection: MilterConnection, _ milter: borrowing MilterContext, context: FilterContext) {
         self.context = context
         state = .allocate(capacity: 1)
-        state.initialize(to: State(policies: context.policy.makeReader(), indexes: context.index.makeReader()))
+        state.initialize(to: State())
+        policies = context.policy.makeReader()
+        indexes = context.index.makeReader()
         client = connection.address
         // A client without a name comes as its address in brackets.
         clientName = HeldText(connection.hostname.hasPrefix("[") ? "" : connection.hostname, limit: 255)
@@ -99,10 +118,8 @@ final class FilterSession: MilterSession {
         state.pointee.takesUTF8 = (1..<max(1, arguments.count)).contains { arguments[$0]?.isSMTPUTF8 == true }
         let isAuthenticated = !state.pointee.login.bytes.isEmpty
         let client = client
-        state.pointee.isTrusted = state.pointee.policies.withCurrent { policy in
-            guard let policy else { return false }
-            return isAuthenticated && policy.trustAuthenticated || policy.trusts(client)
-        }
+        state.pointee.isTrusted =
+            policies.withSome { isAuthenticated && $0.trustAuthenticated || $0.trusts(client) } ?? false
     }
 
     func recipient(_ milter: borrowing MilterContext, arguments: borrowing MilterArguments) -> MilterResponse {
@@ -112,38 +129,52 @@ final class FilterSession: MilterSession {
             recordRefusalOfMTA(milter, arguments.path)
             return .continue
         }
-        let path = arguments.path
-        // Without a policy there is nothing to judge by; the context is made with one.
-        return state.pointee.policies.withSome { policy in
-            state.pointee.indexes.withSome { judge(milter, path, policy, $0) } ?? judge(milter, path, policy, nil)
-        } ?? .tempfail
-    }
-
-    @inline(never)
-    private func judge(
-        _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>, _ policy: Policy, _ index: IndexSnapshot?
-    ) -> MilterResponse {
         let began = LatencyHistogram.now()
         let now = WallClock.milliseconds()
+        let path = arguments.path
         do throws(AddressError) {
             let recipient = try parse(path, milter)
-            let isTrusted = state.pointee.isTrusted
-            let isOver =
-                if !isTrusted, policy.harvest.limit > 0, let client {
-                    context.harvest.isOver(client, limit: policy.harvest, now: SteadyClock.milliseconds())
-                } else { false }
-            let verdict = policy.verdict(
-                for: recipient,
-                client: ClientStanding(
-                    isTrusted: isTrusted, isOverHarvestLimit: isOver, isBounce: state.pointee.isBounce),
-                index: index, now: now / 1000)
-            if verdict.revealsUnknown && !isTrusted, policy.harvest.limit > 0, let client {
-                context.harvest.count(client, limit: policy.harvest, now: SteadyClock.milliseconds())
+            return recipient.withDomain { domain in
+                finish(decide(recipient, domain, path, now), now, began, domain, milter, path)
             }
-            return recipient.withDomain { answer(verdict, $0, policy, now, began, milter, path) }
         } catch {
-            return answer(.invalidPath, nil, policy, now, began, milter, path)
+            let decision = policies.withSome { makeDecision(.invalidPath, nil, $0, path) }
+            return finish(decision, now, began, .none, milter, path)
         }
+    }
+
+    /// Judges the recipient by the policy and the snapshot in force, which are in use until this returns: nothing here may wait.
+    ///
+    /// - Returns: nil without a policy, by which there would be nothing to judge; the context is made with one.
+    @inline(never)
+    private func decide(
+        _ recipient: RecipientAddress, _ domain: UnsafeBufferPointer<UInt8>,
+        _ path: UnsafeBufferPointer<UInt8>, _ now: Int64
+    ) -> Decision? {
+        policies.withSome { policy in
+            let verdict =
+                indexes.withSome { judge(recipient, policy, $0, now) } ?? judge(recipient, policy, nil, now)
+            return makeDecision(verdict, domain, policy, path)
+        }
+    }
+
+    private func judge(
+        _ recipient: RecipientAddress, _ policy: Policy, _ index: IndexSnapshot?, _ now: Int64
+    ) -> Verdict {
+        let isTrusted = state.pointee.isTrusted
+        let isOver =
+            if !isTrusted, policy.harvest.limit > 0, let client {
+                context.harvest.isOver(client, limit: policy.harvest, now: SteadyClock.milliseconds())
+            } else { false }
+        let verdict = policy.verdict(
+            for: recipient,
+            client: ClientStanding(
+                isTrusted: isTrusted, isOverHarvestLimit: isOver, isBounce: state.pointee.isBounce),
+            index: index, now: now / 1000)
+        if verdict.revealsUnknown && !isTrusted, policy.harvest.limit > 0, let client {
+            context.harvest.count(client, limit: policy.harvest, now: SteadyClock.milliseconds())
+        }
+        return verdict
     }
 
     /// The recipient of the path; where that has no domain, of the MTA's own idea of it.
@@ -159,26 +190,46 @@ final class FilterSession: MilterSession {
         return other
     }
 
+    /// What the policy says of a verdict, with the reply filled in.
+    ///
     /// - Parameter domain: nil where the path is none.
-    private func answer(
-        _ verdict: Verdict, _ domain: UnsafeBufferPointer<UInt8>?, _ policy: Policy, _ now: Int64, _ began: UInt64,
-        _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>
-    ) -> MilterResponse {
+    private func makeDecision(
+        _ verdict: Verdict, _ domain: UnsafeBufferPointer<UInt8>?, _ policy: Policy,
+        _ path: UnsafeBufferPointer<UInt8>
+    ) -> Decision {
         let tag = verdict.domain.map { policy.tables[$0].tag }
         guard let kind = verdict.reply else {
-            record(.verdict(verdict, observed: false), now, tag, domain ?? .none, .none, milter, path)
-            context.latency.record(since: began)
-            return .continue
+            return Decision(
+                verdict: verdict, tag: tag, isObserved: false, isHeldBack: false, harvest: policy.harvest, codes: nil,
+                reply: .none, textStart: 0)
         }
-        let observed = policy.observes(verdict)
         let template = policy.tables.reply(kind, domain: verdict.domain)
-        let whole = fillIn(template, domain, path.withoutAngleBrackets)
-        record(.verdict(verdict, observed: observed), now, tag, domain ?? .none, whole, milter, path)
+        return Decision(
+            verdict: verdict, tag: tag, isObserved: policy.observes(verdict),
+            isHeldBack: verdict.isHeldBack && !state.pointee.isTrusted, harvest: policy.harvest,
+            codes: template.pointee.codes, reply: fillIn(template, domain, path.withoutAngleBrackets),
+            textStart: template.pointee.prefix.count)
+    }
+
+    /// Records the decision and answers it; no policy and no snapshot is in use any more.
+    private func finish(
+        _ decision: Decision?, _ now: Int64, _ began: UInt64, _ domain: UnsafeBufferPointer<UInt8>,
+        _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>
+    ) -> MilterResponse {
+        guard let decision else { return .tempfail }
+        record(
+            .verdict(decision.verdict, observed: decision.isObserved), now, decision.tag, domain, decision.reply,
+            milter,
+            path)
         context.latency.record(since: began)
-        if observed { return .continue }
-        if verdict.isHeldBack && !state.pointee.isTrusted { milter.wait { context.tarpit.hold(policy.harvest) } }
-        return milter.refuse(
-            template.pointee.codes, text: UnsafeBufferPointer(rebasing: whole[template.pointee.prefix.count...]))
+        return answer(decision, milter)
+    }
+
+    /// Tells the MTA, after a while where the refusal is held back.
+    private func answer(_ decision: Decision, _ milter: borrowing MilterContext) -> MilterResponse {
+        guard let codes = decision.codes, !decision.isObserved else { return .continue }
+        if decision.isHeldBack { milter.wait { context.tarpit.hold(decision.harvest) } }
+        return milter.refuse(codes, text: UnsafeBufferPointer(rebasing: decision.reply[decision.textStart...]))
     }
 
     /// The whole reply, codes and all; valid until the next one.
@@ -213,14 +264,13 @@ final class FilterSession: MilterSession {
         }
         let told = UnsafeBufferPointer(rebasing: reply[..<max(0, length - 1)])
         let now = WallClock.milliseconds()
-        let policy = state.pointee.policies.current
         guard let address = try? RecipientAddress(path: path) else {
             record(.refusedByMTA, now, nil, .none, told, milter, path)
             return
         }
         address.withDomain { domain in
-            let relay = policy.flatMap { policy in policy.relayDomain(domain).map { policy.domains[$0].tag } }
-            record(.refusedByMTA, now, relay, domain, told, milter, path)
+            let relay = policies.withSome { policy in policy.relayDomain(domain).map { policy.domains[$0].tag } }
+            record(.refusedByMTA, now, relay ?? nil, domain, told, milter, path)
         }
     }
 

@@ -198,7 +198,6 @@ final class FilterService {
         switch event {
         case .loaded(let info): logger.notice("index: \(Words.count(info.recipients, "recipient")) in force")
         case .failed(let error): logger.error("index: the one in use stays: \(error)")
-        case .withdrawn(let error): logger.error("index: none is in force any more: \(error)")
         }
     }
 

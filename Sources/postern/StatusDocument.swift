@@ -78,7 +78,7 @@ struct StatusDocument: Encodable {
 
     private mutating func readIndex(_ configuration: Configuration) {
         do {
-            index = IndexFigures(try IndexSnapshot(path: configuration.index.path).info, path: configuration.index.path)
+            index = IndexFigures(try IndexInfo(path: configuration.index.path), path: configuration.index.path)
         } catch {
             let goesOn = filter.live?.index != nil
             troubles.append(

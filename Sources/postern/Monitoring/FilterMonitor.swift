@@ -122,7 +122,7 @@ final class FilterMonitor: Sendable {
             "process_start_time_seconds", "When the process was started, in seconds since 1970.",
             started.timeIntervalSince1970)
         text.gauge(
-            "process_resident_memory_bytes", "Resident memory, the mapped index included.",
+            "process_resident_memory_bytes", "Resident memory, the index included.",
             process.residentMemory.map(Double.init))
         text.gauge("process_open_fds", "Open file descriptors.", process.openDescriptors.map(Double.init))
         if let seconds = process.processorSeconds {
