@@ -33,7 +33,7 @@ final class FilterService {
         for notice in configuration.notices { logger.notice("\(configurationFile): \(notice)") }
 
         lines = configuration.log.lines ? LineLog(redact: configuration.log.redact, logger) : nil
-        log = try Self.openLog(configuration, lines, logger)
+        log = Self.openLog(configuration, lines, logger)
         let policy = HotSwap<Policy>(Reloader.policy(configuration, log))
         let context = FilterContext(policy: policy, index: index, harvest: HarvestTable(), sink: LogSink(log))
         tarpit = context.tarpit
@@ -142,17 +142,13 @@ final class FilterService {
 
     private static func openLog(
         _ configuration: Configuration, _ lines: LineLog?, _ logger: Logger
-    ) throws -> RejectionLog {
+    ) -> RejectionLog {
         var options = RejectionLog.Options(path: configuration.log.database) { logger.error("\($0)") }
         options.retention = TimeInterval(configuration.log.retention)
         if let lines { options.stored = { lines.take($0) } }
         options.detailRetention = TimeInterval(configuration.log.detailRetention)
         options.maximumSize = configuration.log.maximumSize > 0 ? configuration.log.maximumSize : nil
-        do {
-            return try RejectionLog(options)
-        } catch {
-            throw Messages.fail(error, error.writingExitStatus)
-        }
+        return RejectionLog(options)
     }
 
     /// Refuses to begin with nothing to answer from, and no way to get it.

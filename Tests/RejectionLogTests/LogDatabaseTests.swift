@@ -1,6 +1,7 @@
 import Foundation
 import GRDB
 import Glibc
+import System
 import TestSupport
 import Testing
 
@@ -13,13 +14,16 @@ import Testing
         folder = try TemporaryFolder()
     }
 
-    private func refusal(_ path: String) -> LogError? {
-        do {
-            try RejectionLog(.init(path: path)).close()
-            return nil
-        } catch {
-            return error
-        }
+    /// Why a log can't be opened.
+    private func refusal(_ path: String) -> PartFailure? {
+        let log = RejectionLog(.init(path: path))
+        defer { log.close() }
+        log.flush()
+        return log.failure
+    }
+
+    private func copies() throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.contains(".damaged-") }.sorted()
     }
 
     private func mode(_ path: String) throws -> Int? {
@@ -27,7 +31,7 @@ import Testing
     }
 
     @Test func theFilesAreTheOwnersAlone() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
         log.flush()
         for suffix in ["", "-wal", "-shm", "-lock"] {
@@ -59,7 +63,7 @@ import Testing
 
     /// A log of two refusals, changed behind its back.
     private func damaged(by change: String) throws -> RejectionReader {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         for reason in ["unknown", "relay"] { Sample(reason: reason).record(in: log) }
         log.close()
         try DatabaseQueue(path: folder.database).write { db in
@@ -72,11 +76,11 @@ import Testing
     }
 
     @Test func aLostStateRowStopsNoWriting() throws {
-        let first = try RejectionLog(.init(path: folder.database))
+        let first = RejectionLog(.init(path: folder.database))
         for _ in 0..<10 { Sample().record(in: first) }
         first.close()
         try DatabaseQueue(path: folder.database).write { try $0.execute(sql: "DELETE FROM state") }
-        let second = try RejectionLog(.init(path: folder.database))
+        let second = RejectionLog(.init(path: folder.database))
         for _ in 0..<10 { Sample().record(in: second) }
         #expect(second.flush())
         second.close()
@@ -84,18 +88,18 @@ import Testing
     }
 
     @Test func aModeThatWasWidenedStays() throws {
-        try RejectionLog(.init(path: folder.database)).close()
+        RejectionLog(.init(path: folder.database)).close()
         for suffix in ["", "-wal", "-shm"] { try? FileManager.default.removeItem(atPath: folder.database + suffix) }
-        try RejectionLog(.init(path: folder.database)).close()
+        RejectionLog(.init(path: folder.database)).close()
         #expect(chmod(folder.database, 0o640) == 0)
         for suffix in ["-wal", "-shm"] { try? FileManager.default.removeItem(atPath: folder.database + suffix) }
-        try RejectionLog(.init(path: folder.database)).close()
+        RejectionLog(.init(path: folder.database)).close()
         #expect(try mode(folder.database) == 0o640)
         #expect(try mode(folder.database + "-wal") == 0o640)
     }
 
     @Test func aNewerVersionIsRefusedAndLeftAsItIs() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
         log.close()
         let queue = try DatabaseQueue(path: folder.database)
@@ -105,15 +109,16 @@ import Testing
         }
         try queue.close()
         let before = try Data(contentsOf: URL(fileURLWithPath: folder.database))
-        let error = try #require(refusal(folder.database))
-        #expect(error.code == .newerVersion)
-        #expect(error.description.contains("was written by a newer Postern (schema 9; this one knows 2)"))
-        #expect(throws: error) { try RejectionReader(path: folder.database) }
+        let failure = try #require(refusal(folder.database))
+        #expect(failure.reason.contains("was written by a newer Postern (schema 9; this one knows 2)"))
+        let error = #expect(throws: LogError.self) { try RejectionReader(path: folder.database) }
+        #expect(error?.code == .newerVersion)
+        #expect(error?.reason == failure.reason)
         #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == before)
     }
 
     @Test func aNewerVersionInTheWriteAheadLogIsRefusedToo() throws {
-        try RejectionLog(.init(path: folder.database)).close()
+        RejectionLog(.init(path: folder.database)).close()
         let queue = try DatabaseQueue(path: folder.database)
         try queue.inDatabase { try $0.execute(sql: "PRAGMA user_version = 9") }
         let crashed = folder.path + "/crashed.sqlite"
@@ -122,7 +127,7 @@ import Testing
         }
         let before = try ["", "-wal"].map { try Data(contentsOf: URL(fileURLWithPath: crashed + $0)) }
         #expect(!before[1].isEmpty)
-        #expect(refusal(crashed)?.code == .newerVersion)
+        #expect(refusal(crashed)?.reason.contains("newer Postern") == true)
         #expect(try ["", "-wal"].map { try Data(contentsOf: URL(fileURLWithPath: crashed + $0)) } == before)
     }
 
@@ -131,25 +136,26 @@ import Testing
         try queue.inDatabase { try $0.execute(sql: "CREATE TABLE precious (x); INSERT INTO precious VALUES (1)") }
         try queue.close()
         let before = try Data(contentsOf: URL(fileURLWithPath: folder.database))
-        #expect(refusal(folder.database)?.code == .notALog)
+        #expect(refusal(folder.database)?.reason.contains("another program's database") == true)
         #expect(throws: LogError.self) { try RejectionReader(path: folder.database) }
         #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == before)
     }
 
-    @Test func aFileThatIsNoDatabaseIsRefusedAndLeftAsItIs() throws {
+    @Test func aFileThatIsNoDatabaseIsMovedAsideWhole() throws {
         let text = Data(String(repeating: "not a database\n", count: 500).utf8)
         try text.write(to: URL(fileURLWithPath: folder.database))
-        let error = try #require(refusal(folder.database))
-        #expect(error.code == .notALog)
-        #expect(error.description.contains(folder.database))
-        #expect(throws: error) { try RejectionReader(path: folder.database) }
+        let error = #expect(throws: LogError.self) { try RejectionReader(path: folder.database) }
+        #expect(error?.code == .corrupt)
         #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == text)
+        #expect(refusal(folder.database) == nil)
+        let copy = try #require(try copies().first)
+        #expect(try Data(contentsOf: URL(fileURLWithPath: folder.file(copy))) == text)
         try FileManager.default.createDirectory(atPath: folder.path + "/folder", withIntermediateDirectories: true)
-        #expect(refusal(folder.path + "/folder")?.code == .notALog)
+        #expect(refusal(folder.path + "/folder")?.reason.contains("not a regular file") == true)
     }
 
-    @Test func aDamagedDatabaseIsRefusedOrReported() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+    @Test func aDamagedDatabaseIsReportedToReadersAndMovedAside() throws {
+        let log = RejectionLog(.init(path: folder.database))
         for _ in 0..<1_000 { Sample().record(in: log) }
         log.close()
         let compact = try DatabaseQueue(path: folder.database)
@@ -159,20 +165,23 @@ import Testing
         // All pages but the header's: the schema is still there, no table is.
         for index in 4_096..<bytes.count { bytes[index] = 0x5A }
         try bytes.write(to: URL(fileURLWithPath: folder.database))
-        let error = try #require(refusal(folder.database))
-        #expect(error.code == .corrupt)
-        #expect(error.description.contains("damaged"))
-        #expect(throws: LogError.self) { try wholeReport(folder.database) }
+        let error = #expect(throws: LogError.self) { try wholeReport(folder.database) }
+        #expect(error?.code == .corrupt)
+        #expect(error?.description.contains("the rejection log \(folder.database) is damaged") == true)
+        #expect(refusal(folder.database) == nil)
+        #expect(try copies().contains { $0.hasSuffix("Z") })
+        #expect(try wholeReport(folder.database).totals.refused == 0)
     }
 
     @Test func twoWritersAreOneTooMany() throws {
-        let log = try RejectionLog(.init(path: folder.database))
-        let link = folder.path + "/link.sqlite"
-        try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: folder.database)
-        for path in [folder.database, link] {
-            let error = try #require(refusal(path))
-            #expect(error.code == .inUse)
-            #expect(error.description.contains("process \(getpid())"))
+        let log = RejectionLog(.init(path: folder.database))
+        log.flush()
+        let link = folder.path + "/link"
+        try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: folder.path)
+        for path in [folder.database, link + "/rejections.sqlite"] {
+            let failure = try #require(refusal(path))
+            #expect(failure.reason.contains("in use by another filter (process \(getpid()))"))
+            #expect(failure.nextTry != nil)
         }
         log.close()
         #expect(refusal(folder.database) == nil)
@@ -180,17 +189,16 @@ import Testing
 
     @Test func aPlaceThatCantBeWrittenIsSaidAtOnce() throws {
         let missing = try #require(refusal(folder.path + "/none/rejections.sqlite"))
-        #expect(missing.code == .notFound)
-        #expect(missing.description.contains("\(folder.path)/none"))
+        #expect(missing.reason.contains("its folder \(folder.path)/none: No such file or directory"))
         try Data().write(to: URL(fileURLWithPath: folder.path + "/file"))
-        #expect(refusal(folder.path + "/file/rejections.sqlite")?.code == .notFound)
+        #expect(refusal(folder.path + "/file/rejections.sqlite")?.reason.contains("is not a folder") == true)
     }
 
     @Test(.enabled(if: geteuid() != 0, "root may write everywhere"))
     func aFolderWithoutWritePermissionIsSaidAtOnce() throws {
         #expect(chmod(folder.path, 0o500) == 0)
         defer { chmod(folder.path, 0o700) }
-        #expect(refusal(folder.database)?.code == .permission)
+        #expect(refusal(folder.database)?.reason.contains("must be writable: Permission denied") == true)
     }
 
     @Test func readingNeedsALog() throws {
@@ -205,7 +213,7 @@ import Testing
     }
 
     @Test func aReaderChangesNothing() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
         log.close()
         let before = try Data(contentsOf: URL(fileURLWithPath: folder.database))

@@ -7,7 +7,7 @@ import Testing
 @Suite struct LogEntryTests {
     private func logged(_ samples: [Sample]) throws -> [LogEntry] {
         let folder = try TemporaryFolder()
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         for sample in samples { sample.record(in: log) }
         log.close()
         return try allEntries(folder.database)
@@ -71,7 +71,7 @@ import Testing
 
     @Test func entriesAreFoundByClientAddressAndSession() throws {
         let folder = try TemporaryFolder()
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         func add(_ recipient: String, _ sender: String, _ client: LogAddress, _ session: String) {
             var sample = Sample(recipient: Array(recipient.utf8), sender: Array(sender.utf8))
             sample.client = client
@@ -158,7 +158,7 @@ import Testing
                 clientName: bytes(), helo: bytes(), session: bytes(), mta: bytes(), reply: bytes())
         }
         let folder = try TemporaryFolder()
-        let log = try RejectionLog(.init(path: folder.database, queueCapacity: 32 << 20))
+        let log = RejectionLog(.init(path: folder.database, queueCapacity: 32 << 20))
         for sample in samples { sample.record(in: log) }
         log.close()
         let entries = try RejectionReader(path: folder.database).entries(after: 0)
@@ -176,7 +176,7 @@ import Testing
 
     @Test func entriesComePageByPageInTheOrderOfTime() throws {
         let folder = try TemporaryFolder()
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         var random = SeededGenerator.announced("entries")
         let times = (0..<1_700).map { _ in Sample.base + Int64.random(in: 0...300, using: &random) }
         for (index, time) in times.enumerated() {
