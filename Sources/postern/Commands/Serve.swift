@@ -32,6 +32,11 @@ struct Serve: ParsableCommand {
             throw Messages.fail(error, ExitStatus.software)
         }
         let configuration = try option.load()
+        do {
+            try DirectoryEnvironment.prepare(for: configuration.syncConfiguration)
+        } catch {
+            throw Messages.fail(error, error.exitStatus)
+        }
         let service = try FilterService(configuration, configurationFile: option.file)
         try service.start()
         while MilterSignals.wait() == .reload { service.reload() }
