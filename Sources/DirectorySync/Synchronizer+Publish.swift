@@ -35,7 +35,8 @@ extension IndexSource {
 extension Synchronizer {
     /// Finds out what is published, and publishes the state's list if a crash or a failed write left the snapshot behind it.
     func baseline(
-        _ state: SyncState, _ known: inout Knowledge, dryRun: Bool, _ report: inout SyncReport
+        _ state: SyncState, _ known: inout Knowledge, dryRun: Bool, _ report: inout SyncReport,
+        _ check: () throws(SyncError) -> Void
     ) throws(SyncError) -> Baseline {
         let decision = known.decision
         var fault: String?
@@ -51,12 +52,19 @@ extension Synchronizer {
                 return Baseline(foreign: snapshot, sources: snapshot.info.sources.map(\.summary))
             }
         } catch {
+            // A state without a list has nothing else to hold a new list against.
+            if decision.generation == 0, !dryRun, error.kind != .missing, error.kind != .damaged {
+                throw SyncError(
+                    .state, "the published index can't be read, so that a new list can't be compared with it: \(error)",
+                    advice: "see to \(configuration.indexPath), or remove it if it may be made anew")
+            }
             fault = "\(error)"
         }
         guard decision.generation > 0, !dryRun else { return Baseline(isMissing: decision.generation == 0) }
         report.notes.append(
             "the published index was \(fault.map { "unusable (\($0))" } ?? "one list behind the state"): it was made anew from the state"
         )
+        try check()
         try publish(state, decision)
         let sources = try state.transaction(.deferred) { database in (try self.indexSources(database), .commit) }
         return Baseline(sources: sources)
@@ -118,8 +126,9 @@ extension Synchronizer {
                 sources: sources)
         } catch {
             throw SyncError(
-                .state, "the new list is decided on but its index can't be written, the next sync tries again: \(error)"
-            )
+                .state,
+                "the new list is decided on but its index can't be written, the next sync tries again: \(error)",
+                advice: "see to \(configuration.indexPath) and its folder: the filter's user writes the index there")
         }
     }
 

@@ -165,7 +165,10 @@ final class FilterService {
         do {
             let synchronizer = try Synchronizer(configuration.syncConfiguration)
             try synchronizer.prepare()
-            return SyncThread(synchronizer, ran: { [sync] in sync.take($0) }) { [logger] in
+            return SyncThread(
+                synchronizer, condition: { [logger] in SyncReportText.log($0, logger) },
+                ran: { [sync] in sync.take($0) }
+            ) { [logger] in
                 SyncReportText.log($0, logger)
             }
         } catch {

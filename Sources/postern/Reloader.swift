@@ -158,7 +158,10 @@ final class Reloader: Sendable {
         state.sync?.stop()
         tally.expect(configuration)
         state.sync = synchronizer.map { synchronizer in
-            SyncThread(synchronizer, ran: { [tally] in tally.take($0) }) { [logger] in SyncReportText.log($0, logger) }
+            SyncThread(
+                synchronizer, condition: { [logger] in SyncReportText.log($0, logger) },
+                ran: { [tally] in tally.take($0) }
+            ) { [logger] in SyncReportText.log($0, logger) }
         }
         state.sync?.start()
 

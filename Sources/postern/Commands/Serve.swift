@@ -33,6 +33,11 @@ struct Serve: ParsableCommand {
         }
         StandardErrorLog.startThread()
         let configuration = try option.load()
+        do {
+            try DirectoryEnvironment.prepare(for: configuration.syncConfiguration)
+        } catch {
+            throw Messages.fail(error, error.exitStatus)
+        }
         let service = try FilterService(configuration, configurationFile: option.file)
         try service.start()
         while MilterSignals.wait() == .reload { service.reload() }

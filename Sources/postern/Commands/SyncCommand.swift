@@ -47,6 +47,7 @@ struct SyncCommand: ParsableCommand {
         }
         do {
             for notice in configuration.notices { Messages.write("note: \(notice)") }
+            try DirectoryEnvironment.prepare(for: configuration.syncConfiguration)
             let synchronizer = try Synchronizer(configuration.syncConfiguration)
             guard isSingle else {
                 try stay(synchronizer)
@@ -84,7 +85,9 @@ struct SyncCommand: ParsableCommand {
     private func stay(_ synchronizer: Synchronizer) throws {
         let logger = StandardErrorLog.logger
         try synchronizer.prepare()
-        let thread = SyncThread(synchronizer) { SyncReportText.log($0, logger) }
+        let thread = SyncThread(synchronizer, condition: { SyncReportText.log($0, logger) }) {
+            SyncReportText.log($0, logger)
+        }
         thread.start()
         while MilterSignals.wait() == .reload {}
         thread.stop()
