@@ -1,7 +1,7 @@
 import Foundation
 
 /// A set of bytes.
-struct ByteSet: Sendable, Equatable {
+struct ByteSet: Sendable, Hashable {
     private var words: InlineArray<4, UInt64> = InlineArray(repeating: 0)
 
     init(_ ranges: ClosedRange<UInt8>...) {
@@ -26,6 +26,10 @@ struct ByteSet: Sendable, Equatable {
     static func == (left: ByteSet, right: ByteSet) -> Bool {
         left.words.indices.allSatisfy { left.words[$0] == right.words[$0] }
     }
+
+    func hash(into hasher: inout Hasher) {
+        for index in words.indices { hasher.combine(words[index]) }
+    }
 }
 
 /// A regular expression as a tree.
@@ -37,6 +41,31 @@ indirect enum PatternNode: Sendable {
     case repeated(PatternNode, minimum: Int, maximum: Int?)
     /// The beginning and the end of the address.
     case start, end
+
+    /// The number of states that the expression takes, every counted repeat written out; `Int.max` if it can't be counted.
+    /// Known before any of it is written out.
+    var size: Int {
+        switch self {
+        case .bytes, .start, .end: return 1
+        case .sequence(let parts): return parts.reduce(0) { Self.sum($0, $1.size) }
+        case .choice(let branches): return branches.reduce(branches.count - 1) { Self.sum($0, $1.size) }
+        case .repeated(let inner, let minimum, let maximum):
+            let size = inner.size
+            if size == 0 { return 0 }
+            let optional = maximum.map { $0 - minimum } ?? 1
+            return Self.sum(Self.product(minimum, size), Self.product(optional, Self.sum(size, 1)))
+        }
+    }
+
+    private static func sum(_ first: Int, _ second: Int) -> Int {
+        let (sum, isOver) = first.addingReportingOverflow(second)
+        return isOver ? .max : sum
+    }
+
+    private static func product(_ first: Int, _ second: Int) -> Int {
+        let (product, isOver) = first.multipliedReportingOverflow(by: second)
+        return isOver ? .max : product
+    }
 
     /// A character that isn't one of these: another ASCII one, or any longer UTF-8 sequence.
     static func character(otherThan excluded: ByteSet) -> PatternNode {

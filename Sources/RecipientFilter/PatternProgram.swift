@@ -9,63 +9,56 @@ struct PatternProgram {
         case match(Int)
     }
 
-    /// Of one pattern; more would take too long to make a table of.
-    private static let maximumStates = 2_000
-
     private(set) var states: [State] = []
-    /// Where the states of the pattern begin that is being compiled.
-    private var base = 0
     /// The first state of each pattern.
     private(set) var entries: [Int] = []
     /// The pattern that a state belongs to.
     private(set) var owners: [Int] = []
 
-    init(_ patterns: [PatternNode]) throws(PatternError) {
+    /// Compiles patterns of a checked size: see ``PatternNode/size``.
+    init(_ patterns: [PatternNode]) {
         for (number, pattern) in patterns.enumerated() {
-            base = states.count
-            let last = try append(.match(number), number)
-            entries.append(try compile(pattern, before: last, number))
+            let last = append(.match(number), number)
+            entries.append(compile(pattern, before: last, number))
         }
     }
 
-    private mutating func append(_ state: State, _ owner: Int) throws(PatternError) -> Int {
-        guard states.count - base < Self.maximumStates else {
-            throw PatternError(
-                "is too large; accepted: expressions with fewer or smaller counted repeats such as (…){100}")
-        }
+    private mutating func append(_ state: State, _ owner: Int) -> Int {
         states.append(state)
         owners.append(owner)
         return states.count - 1
     }
 
     /// Compiles a node that goes on to the state `next`, and returns its first state.
-    private mutating func compile(_ node: PatternNode, before next: Int, _ owner: Int) throws(PatternError) -> Int {
+    private mutating func compile(_ node: PatternNode, before next: Int, _ owner: Int) -> Int {
         switch node {
-        case .bytes(let set): return try append(.bytes(set, next), owner)
-        case .start: return try append(.start(next), owner)
-        case .end: return try append(.end(next), owner)
+        case .bytes(let set): return append(.bytes(set, next), owner)
+        case .start: return append(.start(next), owner)
+        case .end: return append(.end(next), owner)
         case .sequence(let parts):
             var next = next
-            for part in parts.reversed() { next = try compile(part, before: next, owner) }
+            for part in parts.reversed() { next = compile(part, before: next, owner) }
             return next
         case .choice(let branches):
             var first: Int?
             for branch in branches.reversed() {
-                let entry = try compile(branch, before: next, owner)
-                if let other = first { first = try append(.split(entry, other), owner) } else { first = entry }
+                let entry = compile(branch, before: next, owner)
+                if let other = first { first = append(.split(entry, other), owner) } else { first = entry }
             }
             return first ?? next
         case .repeated(let inner, let minimum, let maximum):
+            // However often the empty text is repeated, it stays empty.
+            if inner.size == 0 { return next }
             var entry = next
             if let maximum {
                 for _ in minimum..<maximum {
-                    entry = try append(.split(try compile(inner, before: entry, owner), next), owner)
+                    entry = append(.split(compile(inner, before: entry, owner), next), owner)
                 }
             } else {
-                entry = try append(.split(next, next), owner)
-                states[entry] = .split(try compile(inner, before: entry, owner), next)
+                entry = append(.split(next, next), owner)
+                states[entry] = .split(compile(inner, before: entry, owner), next)
             }
-            for _ in 0..<minimum { entry = try compile(inner, before: entry, owner) }
+            for _ in 0..<minimum { entry = compile(inner, before: entry, owner) }
             return entry
         }
     }

@@ -29,22 +29,37 @@ public struct RecipientPattern: Sendable {
     /// The expression alone; see ``PatternSet`` for several.
     let automaton: PatternAutomaton
 
-    /// Checks and compiles an expression.
+    /// The states of one expression; more would take too long to make a table of.
+    private static let maximumSize = 2_000
+
+    /// Checks and compiles an expression by itself.
     public init(_ text: String, action: Action) throws(PatternError) {
+        var budget = PatternBudget()
+        try self.init(text, action: action, &budget)
+    }
+
+    /// Checks and compiles one of several expressions.
+    ///
+    /// - Parameter budget: what all of them may take. An expression that would pass it is refused; those after it mostly are, too.
+    public init(_ text: String, action: Action, _ budget: inout PatternBudget) throws(PatternError) {
         self.text = text
         self.action = action
         var parser = PatternParser(text)
         node = try parser.parse()
-        let program = try PatternProgram([node])
-        guard let automaton = PatternAutomaton(program) else {
+        // One more for the end. Nothing has been written out yet.
+        guard node.size < Self.maximumSize else {
             throw PatternError(
-                "needs too large a table; accepted: expressions with fewer or smaller counted repeats such as .{20}")
+                "is too large: with its repeats written out it has more than \(Self.maximumSize) parts; "
+                    + "accepted: expressions with fewer or smaller counted repeats such as (…){100}")
         }
+        let automaton = try PatternAutomaton(PatternProgram([node]), &budget)
         guard !automaton.matchesAll else {
             throw PatternError(
                 "matches every recipient; accepted: what tells some from others (catch_all of a [[domain]] accepts all)"
             )
         }
+        guard automaton.byteCount <= budget.remainingBytes else { throw budget.error }
+        budget.bytes += automaton.byteCount
         self.automaton = automaton
     }
 }
@@ -55,22 +70,34 @@ struct PatternSet: Sendable {
     /// Each for the patterns from a position on, as many as fit in a table of bounded size.
     private let automata: [(first: Int, automaton: PatternAutomaton)]
 
+    /// The states of the expressions of one table; a table of more is hardly ever small enough.
+    private static let maximumSize = 10_000
+
     init(_ patterns: [RecipientPattern]) {
+        var budget = PatternBudget(maximumSteps: 2_000_000)
+        self.init(patterns, &budget)
+    }
+
+    /// - Parameter budget: what putting patterns together may take; those that are left then keep their own tables.
+    init(_ patterns: [RecipientPattern], _ budget: inout PatternBudget) {
         actions = patterns.map(\.action)
-        automata = Self.automata(patterns[...])
+        automata = Self.automata(patterns[...], &budget)
     }
 
     /// One automaton for all if it isn't too large; else one for each half.
     private static func automata(
-        _ patterns: ArraySlice<RecipientPattern>
+        _ patterns: ArraySlice<RecipientPattern>, _ budget: inout PatternBudget
     ) -> [(first: Int, automaton: PatternAutomaton)] {
         guard let first = patterns.first else { return [] }
         if patterns.count == 1 { return [(patterns.startIndex, first.automaton)] }
-        if let program = try? PatternProgram(patterns.map(\.node)), let automaton = PatternAutomaton(program) {
+        // The sizes of patterns that have been compiled are small.
+        if budget.remainingSteps > 0, patterns.reduce(0, { $0 + $1.node.size + 1 }) <= maximumSize,
+            let automaton = try? PatternAutomaton(PatternProgram(patterns.map(\.node)), &budget)
+        {
             return [(patterns.startIndex, automaton)]
         }
         let middle = patterns.startIndex + patterns.count / 2
-        return automata(patterns[..<middle]) + automata(patterns[middle...])
+        return automata(patterns[..<middle], &budget) + automata(patterns[middle...], &budget)
     }
 
     var isEmpty: Bool { automata.isEmpty }

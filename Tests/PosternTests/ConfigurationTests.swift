@@ -231,6 +231,42 @@ import Testing
             sync.sources.first?.domains == ["xn--bcher-kva.example", ".xn--bcher-kva.example", "example.org"])
     }
 
+    /// What protects a directory's password and answers isn't turned off without a word.
+    @Test(arguments: [
+        ("ldaps", "", []),
+        ("ldaps", "verify_certificate = false", ["verify_certificate = false: Postern doesn't verify"]),
+        ("ldap", "allow_plaintext = true", ["allow_plaintext = true: the password and the recipients cross"]),
+        ("ldap", "allow_plaintext = true\nstarttls = true", ["allow_plaintext = true: no connection needs it"]),
+        ("ldaps", "allow_plaintext = true", ["allow_plaintext = true: no connection needs it"]),
+        (
+            "ldap", "allow_plaintext = true\nverify_certificate = false",
+            ["verify_certificate = false: ", "allow_plaintext = true: the password"]
+        ),
+    ])
+    func protectionThatIsTurnedOffIsNamed(scheme: String, keys: String, expected: [String]) throws {
+        let folder = try TemporaryFolder()
+        let password = try folder.write("secret\n", as: "password")
+        #expect(chmod(password, 0o600) == 0)
+        let path = try folder.write(
+            """
+            [relay]
+            domains = ["example.com"]
+            [[source]]
+            name = "people"
+            type = "openldap"
+            uris = ["\(scheme)://ldap.example.com"]
+            bases = ["dc=example,dc=com"]
+            bind_dn = "cn=postern,dc=example,dc=com"
+            password_file = "password"
+            \(keys)
+            """, as: "postern.toml")
+        let notices = try Configuration.load(path).notices
+        #expect(notices.count == expected.count, "\(notices)")
+        for (notice, part) in zip(notices, expected) {
+            #expect(notice.hasPrefix("source \"people\": \(part)") && notice.contains("; "), "\(notice)")
+        }
+    }
+
     @Test func missingAndUnreadableFiles() throws {
         let folder = try TemporaryFolder()
         for (name, part) in [("missing.toml", "No such file"), ("", "Is a directory")] {

@@ -103,6 +103,67 @@ import Testing
         }
     }
 
+    /// Each of these is small enough by itself.
+    @Test func allTogetherAreBounded() throws {
+        var budget = PatternBudget(maximumSteps: 1_000_000)
+        var patterns: [RecipientPattern] = []
+        var errors: [PatternError] = []
+        for number in 0..<200 {
+            do throws(PatternError) {
+                patterns.append(try RecipientPattern("^(a?){60}\(number)$", action: .block, &budget))
+            } catch {
+                errors.append(error)
+            }
+        }
+        #expect(patterns.count > 5 && errors.count > 5, "\(patterns.count)")
+        let limits = "accepted are tables of 16 MiB for all together, made in 1000000 steps"
+        #expect(errors.allSatisfy { $0.description.contains("beside the other patterns: \(limits)") })
+        #expect(budget.steps < 1_100_000, "\(budget.steps)")
+        var together = PatternBudget(maximumSteps: 100_000)
+        let set = PatternSet(patterns, &together)
+        #expect(together.steps < 200_000, "\(together.steps)")
+        for number in patterns.indices { #expect(Self.matches(set, "aa\(number)") == number) }
+    }
+
+    @Test func memoryOfAllIsBounded() throws {
+        var budget = PatternBudget()
+        budget.bytes = (16 << 20) - 1_000
+        #expect(throws: PatternError.self) {
+            try RecipientPattern("^list-[0-9]+-owner@example", action: .block, &budget)
+        }
+        _ = try RecipientPattern("^a", action: .block, &budget)
+    }
+
+    /// An expression that was refused has taken its part of what all may take.
+    @Test func refusedOnesCountToo() {
+        var budget = PatternBudget(maximumSteps: 1_100_000)
+        for _ in 0..<10 {
+            #expect(throws: PatternError.self) {
+                try RecipientPattern("^(a?){254}(b?){254}(c?){200}$", action: .block, &budget)
+            }
+        }
+        #expect(budget.steps >= 1_100_000 && budget.steps < 1_200_000, "\(budget.steps)")
+    }
+
+    /// Repeats within repeats: whatever the text, little is done for it.
+    @Test(arguments: [51, 52] as [UInt64])
+    func nestedRepeatsAreBounded(seed: UInt64) {
+        var random = SeededGenerator(seed: seed)
+        var accepted = 0
+        for _ in 0..<300 {
+            var text = ["", "a", "a|", "^", "a*", "."].randomElement(using: &random) ?? ""
+            for _ in 0..<Int.random(in: 1...12, using: &random) {
+                let count = [0, 1, 2, 3, 254].randomElement(using: &random) ?? 0
+                let most = ["", ",", ",254"].randomElement(using: &random) ?? ""
+                text = "(\(text)){\(count)\(most)}" + (["", "", "b", "|c"].randomElement(using: &random) ?? "")
+            }
+            var budget = PatternBudget()
+            if (try? RecipientPattern("x\(text)", action: .block, &budget)) != nil { accepted += 1 }
+            #expect(budget.steps < 600_000, "\(text)")
+        }
+        #expect(accepted > 10 && accepted < 290, "\(accepted)")
+    }
+
     @Test(arguments: [41, 42] as [UInt64])
     func noTextTraps(seed: UInt64) {
         var random = SeededGenerator(seed: seed)

@@ -224,7 +224,8 @@ struct ConfigurationReader {
         if let table = tables.dropFirst(1_000).first {
             table.fault("match", "is one pattern too many; accepted: at most 1000")
         }
-        return tables.compactMap { table in
+        var budget = PatternBudget()
+        return tables.prefix(1_000).compactMap { table in
             defer { table.finish() }
             let action = table.choice("action", ["accept": RecipientPattern.Action.accept, "block": .block])
             if !table.has("action") { table.fault("action", "is missing; accepted: \"accept\", \"block\"") }
@@ -233,7 +234,7 @@ struct ConfigurationReader {
                 return nil
             }
             do {
-                return try RecipientPattern(text, action: action ?? .block)
+                return try RecipientPattern(text, action: action ?? .block, &budget)
             } catch {
                 table.fault("match", "\"\(text.escapedForMessage)\" \(error)")
                 return nil

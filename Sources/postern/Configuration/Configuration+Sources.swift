@@ -14,6 +14,7 @@ extension ConfigurationReader {
             let source = SourceConfiguration(name: name, kind: kind, domains: domains)
             configuration.sync.sources.append(source)
             checkFiles(source, table, &configuration)
+            noticeTrust(source, &configuration)
         }
         checkKeytabs(tables, configuration)
     }
@@ -302,6 +303,28 @@ extension ConfigurationReader {
         }
         if !directory.verifiesCertificate, directory.caFile != nil {
             table.fault("ca_file", "is of no use with verify_certificate = false; accepted: one of both")
+        }
+    }
+
+    /// Says what protection of a connection has been turned off, and how to have it back.
+    private func noticeTrust(_ source: SourceConfiguration, _ configuration: inout Configuration) {
+        guard case .directory(let directory) = source.kind else { return }
+        let name = source.name.escapedForMessage
+        if !directory.verifiesCertificate {
+            configuration.notices.append(
+                "source \"\(name)\": verify_certificate = false: Postern doesn't verify the server's certificate, "
+                    + "and another server can take its place; name the certificate authority in ca_file and remove "
+                    + "verify_certificate")
+        }
+        guard directory.allowsPlaintext else { return }
+        if !directory.startTLS, directory.servers.contains(where: { $0.scheme == .ldap }) {
+            configuration.notices.append(
+                "source \"\(name)\": allow_plaintext = true: the password and the recipients cross the network unencrypted; "
+                    + "use ldaps:// or starttls = true and remove allow_plaintext")
+        } else {
+            configuration.notices.append(
+                "source \"\(name)\": allow_plaintext = true: no connection needs it now, and a later change of uris may send "
+                    + "the password unencrypted; remove allow_plaintext")
         }
     }
 

@@ -1,12 +1,27 @@
-// Patterns: the input is one, a line end, and an address that it is looked for in; neither may trap.
+// Patterns: the input is one, a line end, and an address that it is looked for in; neither may trap, nor may a pattern take more
+// work than is accepted. A pattern that begins with a NUL is made of repeats within repeats, by the bytes that follow.
 
 import MailAddress
 import RecipientFilter
 
+/// A byte is a repeat around all before it.
+private func nested(_ input: Slice<UnsafeBufferPointer<UInt8>>) -> String {
+    var text = "a"
+    for byte in input.prefix(48) {
+        let count = [0, 1, 2, 3, 16, 100, 253, 254][Int(byte & 7)]
+        let most = ["", ",", ",254", ",\(count)"][Int(byte >> 3 & 3)]
+        text = "(\(text)){\(count)\(most)}" + ["", "", "", "b", "|c", "|", ".", "$"][Int(byte >> 5)]
+    }
+    return "x" + text
+}
+
 private func check(_ input: UnsafeBufferPointer<UInt8>) {
     let end = input.firstIndex(of: 0x0a) ?? input.count
-    let text = String(decoding: input[..<end], as: UTF8.self)
-    guard let pattern = try? RecipientPattern(text, action: .accept) else { return }
+    let text = input.first == 0 ? nested(input[1..<max(end, 1)]) : String(decoding: input[..<end], as: UTF8.self)
+    var budget = PatternBudget()
+    let compiled = try? RecipientPattern(text, action: .accept, &budget)
+    if budget.steps > 600_000 || budget.bytes > 600_000 { fatalError("\(budget) for \(text)") }
+    guard let pattern = compiled else { return }
     var settings = Policy.Settings()
     settings.domains = [("example.com", Policy.Rules(), 0)]
     settings.patterns = [pattern]
