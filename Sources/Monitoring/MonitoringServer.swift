@@ -4,6 +4,7 @@ import FlyingSocks
 public import Foundation
 import Glibc
 import Synchronization
+public import System
 
 /// Serves metrics, health and the live page over HTTP: it shows, and changes nothing.
 ///
@@ -19,15 +20,18 @@ public final class MonitoringServer: Sendable {
         public var live: @Sendable () -> Data
         /// Nil when recipients can be judged, or why not.
         public var obstacle: @Sendable () -> String?
+        /// What doesn't work though recipients are judged, a line each.
+        public var degradation: @Sendable () -> [String]
 
         /// Documents made by these.
         public init(
             metrics: @escaping @Sendable (Exposition.Dialect) -> String, live: @escaping @Sendable () -> Data,
-            obstacle: @escaping @Sendable () -> String?
+            obstacle: @escaping @Sendable () -> String?, degradation: @escaping @Sendable () -> [String] = { [] }
         ) {
             self.metrics = metrics
             self.live = live
             self.obstacle = obstacle
+            self.degradation = degradation
         }
     }
 
@@ -57,6 +61,7 @@ public final class MonitoringServer: Sendable {
     private let queue = DispatchQueue(label: "monitoring")
     private let watch = Mutex<ConnectionWatch?>(nil)
     private let task = Mutex<Task<Void, Never>?>(nil)
+    private let stopping = DispatchSemaphore(value: 0)
     private let live = Mutex<(made: ContinuousClock.Instant, data: Data)?>(nil)
 
     /// A server that starts with ``start()``.
@@ -114,8 +119,41 @@ public final class MonitoringServer: Sendable {
         self.watch.withLock { $0 = watch }
     }
 
+    /// Opens the port and serves; where that fails, tries again for as long as the server isn't stopped, with a growing pause.
+    ///
+    /// - Parameter condition: gets why the port can't be opened, and nil once it is; on this thread first, then on another.
+    public func startAndKeepTrying(_ condition: @escaping @Sendable (PartFailure?) -> Void) {
+        guard let failure = attempt(pause: 5) else { return condition(nil) }
+        condition(failure)
+        let thread = Thread { [self] in
+            var pause = 5
+            var last = failure
+            while stopping.wait(timeout: .now() + .seconds(pause)) == .timedOut {
+                pause = min(60, pause * 2)
+                guard var failure = attempt(pause: pause) else { return condition(nil) }
+                failure.since = last.since
+                last = failure
+                condition(failure)
+            }
+        }
+        thread.name = "http"
+        thread.start()
+    }
+
+    private func attempt(pause: Int) -> PartFailure? {
+        do throws(Failure) {
+            try start()
+            return nil
+        } catch {
+            return PartFailure(
+                reason: "\(error)", advice: "free the address or change http.listen",
+                nextTry: Date() + TimeInterval(pause))
+        }
+    }
+
     /// Ends serving; connections in progress are cut.
     public func stop() {
+        stopping.signal()
         guard
             let task = task.withLock({ task in
                 defer { task = nil }
@@ -192,7 +230,10 @@ public final class MonitoringServer: Sendable {
         case .health: return (200, "text/plain; charset=utf-8", Data("ok\n".utf8))
         case .readiness:
             let obstacle = documents.obstacle()
-            return (obstacle == nil ? 200 : 503, "text/plain; charset=utf-8", Data("\(obstacle ?? "ready")\n".utf8))
+            let lines = [obstacle ?? "ready"] + documents.degradation()
+            return (
+                obstacle == nil ? 200 : 503, "text/plain; charset=utf-8", Data("\(lines.joined(separator: "\n"))\n".utf8)
+            )
         }
     }
 

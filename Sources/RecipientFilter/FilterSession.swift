@@ -228,7 +228,9 @@ final class FilterSession: MilterSession {
     /// Tells the MTA, after a while where the refusal is held back.
     private func answer(_ decision: Decision, _ milter: borrowing MilterContext) -> MilterResponse {
         guard let codes = decision.codes, !decision.isObserved else { return .continue }
-        if decision.isHeldBack { milter.wait { context.tarpit.hold(decision.harvest) } }
+        if decision.isHeldBack, decision.harvest.tarpit > 0 {
+            milter.wait { context.tarpit.hold(decision.harvest) }
+        }
         return milter.refuse(codes, text: UnsafeBufferPointer(rebasing: decision.reply[decision.textStart...]))
     }
 

@@ -48,11 +48,23 @@ struct ConfigurationOption: ParsableArguments {
     var file = Configuration.defaultPath
 
     /// The configuration, or every fault of it on standard error and exit status 78.
+    ///
+    /// Where root runs the command, it goes on as the owner of the folders of log, state and index, with the configuration as that user reads it:
+    /// so it sees what the filter sees, and leaves no file behind that the filter can't write.
     func load() throws -> Configuration {
         do {
-            return try Configuration.load(file)
+            let configuration = try Configuration.load(file)
+            guard let user = try FolderOwner.become(for: configuration.writtenFolders) else { return configuration }
+            do {
+                return try Configuration.load(file)
+            } catch {
+                Messages.write("run by root, postern acts as \(user), who owns the folders of its files")
+                throw error
+            }
+        } catch let error as FolderOwner.Failure {
+            throw Messages.fail(error, ExitStatus.notPermitted)
         } catch {
-            throw Messages.fail(error, ExitStatus.configuration)
+            throw Messages.fail("\(error)", ExitStatus.configuration)
         }
     }
 }

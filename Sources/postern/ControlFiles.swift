@@ -19,15 +19,19 @@ final class ControlFiles: Sendable {
     private let database: String
     private let socket: StatusSocket.Holder
     private let health: ServiceHealth
+    private let tick: @Sendable () -> Void
     private let state = Mutex(State())
     private let stopping = DispatchSemaphore(value: 0)
 
     /// Makes the file and the socket, as far as that is possible.
     ///
+    /// - Parameter tick: called every few seconds, for what else is to be looked at now and then.
     /// - Throws: where another filter holds the file: two can't have the same log.
     init(
-        database: String, _ health: ServiceHealth, figures: @escaping @Sendable () -> FilterFigures
+        database: String, _ health: ServiceHealth, tick: @escaping @Sendable () -> Void,
+        figures: @escaping @Sendable () -> FilterFigures
     ) throws(ServiceFile.Failure) {
+        self.tick = tick
         self.database = database
         self.health = health
         let (file, failure) = try Self.makeFile(database, ServiceFile.Reloads())
@@ -40,7 +44,10 @@ final class ControlFiles: Sendable {
     func start() {
         socket.start()
         let thread = Thread { [self] in
-            while stopping.wait(timeout: .now() + .seconds(Self.interval)) == .timedOut { tryAgain() }
+            while stopping.wait(timeout: .now() + .seconds(Self.interval)) == .timedOut {
+                tryAgain()
+                tick()
+            }
         }
         thread.name = "control files"
         thread.start()

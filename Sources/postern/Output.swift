@@ -45,6 +45,10 @@ enum JSON {
 
 /// Times and counts in words.
 enum Words {
+    /// What there is to say of a filter that runs as root.
+    static let runningAsRoot =
+        "running as root: Postern needs none of root's rights; run it as a user of its own (User= in the unit)"
+
     /// Such as `1 recipient`, `12 recipients`.
     static func count(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
 
@@ -74,6 +78,9 @@ enum Terminal {
         }
         return max(40, Int(size.ws_col))
     }
+
+    /// Whether standard output is one.
+    static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
 
     /// True where colours may be shown: on a terminal that has them, unless NO_COLOR forbids it (no-color.org).
     static var isColored: Bool {

@@ -4,6 +4,7 @@ import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import System
 
 /// The configuration file, read, checked and with its defaults filled in. All paths are absolute.
 struct Configuration: Sendable {
@@ -43,6 +44,12 @@ struct Configuration: Sendable {
     var sourceFaults: [ConfigurationFault] = []
     /// What is accepted and not yet acted on, a line each.
     var notices: [String] = []
+
+    /// The folders of the files that the filter and the sync write.
+    var writtenFolders: [String] {
+        let files = [log.database] + (sync.sources.isEmpty ? [] : [sync.state, index.path])
+        return files.map { folder(of: $0) }
+    }
 
     /// One relay domain.
     struct RelayDomain: Sendable {
