@@ -59,7 +59,7 @@ extension FilterAlone {
             let before = try Data(contentsOf: URL(fileURLWithPath: path))
             try expectJudgement(filter)
             if fault.isReplaced {
-                #expect(try eventually(within: 30) { (try? refusals(filter)) == 2 })
+                #expect(eventually(within: 30) { (try? refusals(filter)) == 2 })
                 let copies = try FileManager.default.contentsOfDirectory(atPath: filter.workspace.path)
                     .filter { $0.hasPrefix("rejections.sqlite.damaged-") }
                 #expect(copies.contains { !$0.hasSuffix("-wal") && !$0.hasSuffix("-shm") }, "\(copies)")
@@ -71,7 +71,7 @@ extension FilterAlone {
                 #expect(try Data(contentsOf: URL(fileURLWithPath: path)) == before)
                 // It goes on by itself once the file is gone, and no refusal is lost.
                 #expect(rename(path, path + ".away") == 0)
-                #expect(try eventually(within: 60) { (try? refusals(filter)) == 2 })
+                #expect(eventually(within: 60) { (try? refusals(filter)) == 2 })
                 #expect(try eventually(within: 30) { try troubles(filter) == [] })
             }
             #expect(filter.postern.stop() == .exited(0))
@@ -97,7 +97,7 @@ extension FilterAlone {
             let lines = try troubles(filter)
             #expect(lines.contains { $0.contains("rejections.sqlite") }, "\(lines)")
             unlink(filter.workspace.file("small/stuffing"))
-            #expect(try eventually(within: 90) { (try? refusals(filter)) == 2 })
+            #expect(eventually(within: 90) { (try? refusals(filter)) == 2 })
             #expect(try eventually(within: 30) { try troubles(filter) == [] })
         }
 
@@ -125,7 +125,7 @@ extension FilterAlone {
             } else {
                 try filter.workspace.makeFolder("readonly")
             }
-            #expect(try eventually(within: 90) { (try? refusals(filter)) == 2 })
+            #expect(eventually(within: 90) { (try? refusals(filter)) == 2 })
             #expect(try eventually(within: 60) { try troubles(filter) == [] })
             // The files for reload and status are there again, too.
             #expect(try filter.configuration.run(["reload"]).ending == .exited(0))

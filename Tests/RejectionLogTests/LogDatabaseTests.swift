@@ -53,12 +53,26 @@ import Testing
     @Test func countersBeyondAllBoundsAreAnError() throws {
         let reader = try damaged(by: "UPDATE counter SET count = 9223372036854775807")
         let query = ReportQuery(since: allTime.since, until: allTime.until)
-        #expect(throws: LogError.self) { try reader.report(query) }
+        let error = #expect(throws: LogError.self) { try reader.report(query) }
+        #expect(error?.code == .corrupt)
+        #expect(error?.description.contains("the rejection log \(folder.database) is damaged: ") == true)
     }
 
     @Test func aTimeBeyondAllBoundsIsShown() throws {
         let reader = try damaged(by: "UPDATE detail SET time = 9223372036854775807")
         #expect(try reader.entries(after: 0).allSatisfy { !$0.textLine().isEmpty && !$0.jsonLine().isEmpty })
+    }
+
+    @Test(arguments: [Int64.max, Int64.min, -1])
+    func rowsOfATimeBeyondAllBoundsComeOnce(time: Int64) throws {
+        let log = RejectionLog(.init(path: folder.database))
+        for _ in 0..<1_200 { Sample().record(in: log) }
+        log.close()
+        try DatabaseQueue(path: folder.database).write {
+            try $0.execute(sql: "UPDATE detail SET time = ?", arguments: [time])
+        }
+        #expect(
+            try RejectionReader(path: folder.database).entries().prefix(5_000).map { try $0.get().id }.count == 1_200)
     }
 
     /// A log of two refusals, changed behind its back.
@@ -185,6 +199,66 @@ import Testing
         }
         log.close()
         #expect(refusal(folder.database) == nil)
+    }
+
+    @Test(arguments: ["", "-wal", "-shm", "-journal", "-lock"])
+    func noFileIsReachedThroughALink(suffix: String) throws {
+        let target = try folder.write("precious", as: "precious")
+        let link = folder.database + suffix
+        try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: target)
+        let failure = try #require(refusal(folder.database))
+        #expect(failure.reason.contains("\(link)") && failure.reason.contains("symbolic link"), "\(failure)")
+        #expect(try String(contentsOfFile: target, encoding: .utf8) == "precious")
+        #expect(try FileManager.default.destinationOfSymbolicLink(atPath: link) == target)
+        #expect(try copies().isEmpty)
+        if suffix.isEmpty {
+            let error = #expect(throws: LogError.self) { try RejectionReader(path: folder.database) }
+            #expect(error?.reason == failure.reason)
+        }
+    }
+
+    @Test func aLinkToNothingIsNotFollowedToMakeAFile() throws {
+        let target = folder.file("elsewhere")
+        try FileManager.default.createSymbolicLink(atPath: folder.database, withDestinationPath: target)
+        #expect(refusal(folder.database)?.reason.contains("symbolic link") == true)
+        #expect(!FileManager.default.fileExists(atPath: target))
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "needs root"))
+    func whatRootMakesBelongsToTheFoldersOwner() throws {
+        #expect(chown(folder.path, 65_534, 65_534) == 0)
+        let log = RejectionLog(.init(path: folder.database))
+        Sample().record(in: log)
+        #expect(log.flush())
+        _ = try wholeReport(folder.database)
+        for name in try FileManager.default.contentsOfDirectory(atPath: folder.path) {
+            var status = stat()
+            #expect(lstat(folder.file(name), &status) == 0 && status.st_uid == 65_534, "\(name)")
+        }
+        log.close()
+    }
+
+    /// The kernel drops all record locks of a process on a file when it closes any descriptor of that file.
+    @Test func noLockOfALiveConnectionIsDropped() throws {
+        let log = RejectionLog(.init(path: folder.database))
+        Sample().record(in: log)
+        #expect(log.flush())
+        var status = stat()
+        #expect(stat(folder.database, &status) == 0 && status.st_nlink == 1)
+        func locks() throws -> Int {
+            let file = ":\(status.st_ino) "
+            return try String(contentsOfFile: "/proc/locks", encoding: .utf8).split(separator: "\n")
+                .filter { $0.contains(file) && $0.contains(" POSIX ") && $0.contains(" \(getpid()) ") }.count
+        }
+        let before = try locks()
+        #expect(before > 0)
+        for _ in 0..<3 {
+            #expect(refusal(folder.database) != nil)
+            #expect(try wholeReport(folder.database).totals.refused == 1)
+            #expect(try locks() == before)
+        }
+        #expect(!FileManager.default.fileExists(atPath: folder.database + "-new"))
+        log.close()
     }
 
     @Test func aPlaceThatCantBeWrittenIsSaidAtOnce() throws {

@@ -11,7 +11,9 @@ extension LogError {
         }
         guard let error = error as? DatabaseError else {
             // A value of a type that the column never has.
-            if error is RowDecodingError {
+            if let error = error as? DamagedValue {
+                self = .damaged(path, error.words)
+            } else if error is RowDecodingError {
                 self = .damaged(path, "a value is not of its column's type")
             } else {
                 self.init(.failed, path, "can't \(doing) the rejection log \(path): \(error)")

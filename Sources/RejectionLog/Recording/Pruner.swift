@@ -163,12 +163,12 @@ struct Pruner {
     ) throws -> Int {
         var removed = 0
         while removed < limit {
-            let first = try Int64.fetchOne(
-                db, sql: "SELECT min(start) FROM \(table) WHERE unit = ? AND start < ?",
-                arguments: [unit.rawValue, minute])
-            guard let first else { break }
             try db.execute(
-                sql: "DELETE FROM \(table) WHERE unit = ? AND start = ?", arguments: [unit.rawValue, first])
+                sql: """
+                    DELETE FROM \(table) WHERE unit = ?1 AND start = (
+                        SELECT min(start) FROM \(table) WHERE unit = ?1 AND start < ?2)
+                    """, arguments: [unit.rawValue, minute])
+            if db.changesCount == 0 { break }
             removed += db.changesCount
         }
         return removed

@@ -17,6 +17,8 @@ struct Tallier {
     static let backlogLimit: Int64 = 2_000_000
 
     private static let day: Int64 = 86_400_000
+    /// More than the log can hold.
+    private static let lastDay = CounterKey.maximumMinute / 1_440 + 1
     /// After midnight, for the rows that are still on their way.
     private static let grace: Int64 = 600_000
     /// Milliseconds after which fewer rows than a chunk are worth a transaction.
@@ -46,8 +48,9 @@ struct Tallier {
     static func closedDays(_ db: Database) throws -> [TallyKind: Int64] {
         var days: [TallyKind: Int64] = [:]
         for kind in TallyKind.allCases {
-            days[kind] = try Int64.fetchOne(
+            let day = try Int64.fetchOne(
                 db, sql: "SELECT value FROM state WHERE name = ?", arguments: ["closed_\(kind.rawValue)"])
+            days[kind] = day.map { min(max($0, 0), Self.lastDay) }
         }
         return days
     }
@@ -186,6 +189,7 @@ struct Tallier {
             let oldest = try Int64.fetchOne(
                 db, sql: "SELECT min(day) FROM open_tally WHERE kind = ?", arguments: [kind.rawValue])
             guard let oldest, oldest < today else { continue }
+            guard oldest >= 0 else { throw DamagedValue(words: "a tally is of the day \(oldest)") }
             if oldest <= done {
                 try db.inTransaction(.immediate) {
                     try db.execute(
@@ -194,6 +198,8 @@ struct Tallier {
                                 SELECT kind, day, value, reason, domain FROM open_tally WHERE kind = ? AND day = ?
                                 LIMIT 5000)
                             """, arguments: [kind.rawValue, oldest])
+                    // It would be found again for ever.
+                    if db.changesCount == 0 { throw DamagedValue(words: "a tally's day is not a number") }
                     return .commit
                 }
                 return true
