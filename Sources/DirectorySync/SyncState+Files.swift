@@ -123,7 +123,7 @@ extension SyncState {
     }
 
     /// Judges a file that SQLite calls damaged, or no database, by its first bytes; where they say nothing, by whether a sync has
-    /// used this path before, which shows in its lock.
+    /// used this path before, which shows in its lock. What looks like text is nobody's database.
     ///
     /// - Parameter wasUsed: whether there was a lock beside the file before this sync made its own.
     static func wreck(_ path: String, wasUsed: Bool) -> Wreck {
@@ -136,7 +136,18 @@ extension SyncState {
             return number(at: 60) > version ? .newer : .ours
         }
         if header.allSatisfy({ $0 == 0 }) { return .ours }
+        // Damage doesn't make text of a database: somebody has put it there.
+        if isText(header.prefix(count)) { return .foreign }
         return wasUsed ? .ours : .foreign
+    }
+
+    private static func isText(_ bytes: ArraySlice<UInt8>) -> Bool {
+        // The last character may be cut.
+        let text = String(decoding: bytes, as: UTF8.self).unicodeScalars.dropLast(3)
+        return !text.isEmpty
+            && text.allSatisfy {
+                $0 != "\u{fffd}" && ($0.value >= 0x20 && $0.value != 0x7f || "\t\n\r".unicodeScalars.contains($0))
+            }
     }
 
     /// Whether an earlier sync has used the path.

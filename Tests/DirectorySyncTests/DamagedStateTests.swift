@@ -120,6 +120,16 @@ import Testing
         #expect(try damaged(folder) == [])
     }
 
+    @Test func aTextInThePlaceOfAStateIsLeftAlone() throws {
+        let folder = try folder(.pages)
+        for text in [users(100), "Füße\n", "# \u{1f4ee} list\r\n\tanna@example.com"] {
+            try folder.write("state.sqlite", text)
+            let error = syncError { try Synchronizer(folder.configuration()).run() }
+            #expect(error?.description.contains("left alone") == true, "\(text): \(error?.description ?? "")")
+            #expect(try String(contentsOfFile: folder("state.sqlite"), encoding: .utf8) == text)
+        }
+    }
+
     @Test(arguments: ["newer", "other"]) func aDamagedStateOfANewerVersionIsLeftAlone(_ kind: String) throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(2_000))
