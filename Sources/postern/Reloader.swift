@@ -121,7 +121,7 @@ final class Reloader: Sendable {
             state.sync = nil
             return sync
         }
-        sync?.stop()
+        sync?.stop(within: time)
         _ = ended.wait(timeout: .now() + .milliseconds(Int(time / .milliseconds(1))))
     }
 
@@ -178,7 +178,7 @@ final class Reloader: Sendable {
         watch.settle(configuration.stamps)
         for notice in configuration.notices { logger.notice("\(notice)") }
         // Always anew: what the sources' own files say, such as passwords, is read again so.
-        former?.stop()
+        former?.stop(within: Self.patience)
         tally.expect(configuration)
         if let synchronizer {
             let sync = FilterService.syncThread(synchronizer, tally, health, logger)
