@@ -232,7 +232,8 @@ public final class MonitoringServer: Sendable {
             let obstacle = documents.obstacle()
             let lines = [obstacle ?? "ready"] + documents.degradation()
             return (
-                obstacle == nil ? 200 : 503, "text/plain; charset=utf-8", Data("\(lines.joined(separator: "\n"))\n".utf8)
+                obstacle == nil ? 200 : 503, "text/plain; charset=utf-8",
+                Data("\(lines.joined(separator: "\n"))\n".utf8)
             )
         }
     }

@@ -97,7 +97,8 @@ final class ControlFiles: Sendable {
             .control,
             PartFailure(
                 reason: reason,
-                advice: "make \(folder(of: database)) writable for the filter; until then reload with kill -USR1 \(getpid())",
+                advice:
+                    "make \(folder(of: database)) writable for the filter; until then reload with kill -USR1 \(getpid())",
                 nextTry: Date() + TimeInterval(Self.interval)))
     }
 }

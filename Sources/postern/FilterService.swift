@@ -264,7 +264,7 @@ final class FilterService {
         // Log and sync have lines of their own, with more in them.
         if part == .log || part == .sync { return }
         switch change {
-        case .failed(let failure): 
+        case .failed(let failure):
             let subject = failure.reason.hasPrefix(part.rawValue) ? "" : "\(part.rawValue): "
             logger.error("\(subject)\(failure.reason); \(failure.advice)")
         case .recovered(let seconds):

@@ -71,7 +71,9 @@ final class Reloader: Sendable {
         }
         guard isNew else { return }
         publishPolicy()
-        let count = state.withLock { $0.configuration.naming($0.sources).domains.count - $0.configuration.domains.count }
+        let count = state.withLock {
+            $0.configuration.naming($0.sources).domains.count - $0.configuration.domains.count
+        }
         logger.notice("index: it names \(Words.count(count, "relay domain")) beside those of the configuration")
     }
 

@@ -69,7 +69,8 @@ enum ServiceFile {
                 close(descriptor)
                 let isHeld = code == EAGAIN || code == EACCES
                 throw Failure(
-                    description: "\(path) can't be locked: \(isHeld ? "another process holds it" : systemMessage(code))",
+                    description:
+                        "\(path) can't be locked: \(isHeld ? "another process holds it" : systemMessage(code))",
                     exitStatus: ExitStatus.unavailable, isHeld: isHeld)
             }
             write(reloads)

@@ -1,6 +1,6 @@
 import Foundation
-import Glibc
 import GRDB
+import Glibc
 import TestSupport
 import Testing
 
@@ -101,7 +101,9 @@ extension FilterAlone {
             #expect(try eventually(within: 30) { try troubles(filter) == [] })
         }
 
-        @Test("a log in a folder that can't be written, or isn't there", .enabled(if: geteuid() == 0), arguments: [true, false])
+        @Test(
+            "a log in a folder that can't be written, or isn't there", .enabled(if: geteuid() == 0),
+            arguments: [true, false])
         func folderOfTheLog(_ exists: Bool) throws {
             let filter = try LoneFilter {
                 try $0.workspace.mountMemory("readonly", "size=4m")
@@ -217,7 +219,10 @@ extension FilterAlone {
             for redirection in ["2>/dev/full", "2>&-"] {
                 let result = try filter.workspace.run(
                     "/bin/sh",
-                    ["-c", "\"$1\" config check --config \"$2\" \(redirection)", "sh", PosternProcess.executable, faulty])
+                    [
+                        "-c", "\"$1\" config check --config \"$2\" \(redirection)", "sh", PosternProcess.executable,
+                        faulty,
+                    ])
                 #expect(result.ending == .exited(78))
             }
         }

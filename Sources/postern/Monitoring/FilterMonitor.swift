@@ -70,7 +70,8 @@ final class FilterMonitor: Sendable {
         }
         guard isNew(statistics.lastOverload) else { return nil }
         return PartFailure(
-            reason: "connections: the limit of \(statistics.connectionLimit) is reached; recipients on further ones are deferred",
+            reason:
+                "connections: the limit of \(statistics.connectionLimit) is reached; recipients on further ones are deferred",
             advice: statistics.connectionLimit < configuration.maximumConnections
                 ? "raise the limit of open files (LimitNOFILE= in the unit)" : "raise milter.max_connections")
     }
@@ -320,7 +321,8 @@ final class FilterMonitor: Sendable {
             "postern_part_since_timestamp_seconds", "Since when a part has worked, or not, in seconds since 1970.",
             figures.parts.map { (["part": $0.part.rawValue], $0.since.timeIntervalSince1970) })
         text.counter(
-            "postern_messages_dropped", "Messages that could not be written to standard error.", figures.messagesDropped)
+            "postern_messages_dropped", "Messages that could not be written to standard error.", figures.messagesDropped
+        )
     }
 
     /// The bytes of the database and what lies beside it.
