@@ -102,10 +102,15 @@ struct Trouble: Codable, Sendable, Equatable {
     var advice: String
 
     /// A part of the running filter that doesn't work; nil for one that does.
-    init?(_ report: ServiceHealth.Report) {
+    init?(_ report: ServiceHealth.Report, now: Date) {
         guard !report.works, let reason = report.reason else { return nil }
         text = reason.hasPrefix("\(report.part.rawValue)") ? reason : "\(report.part.rawValue): \(reason)"
-        advice = report.advice ?? ""
+        func seconds(_ interval: TimeInterval) -> String {
+            Words.duration(seconds: Int(exactly: max(0, interval).rounded()) ?? 0)
+        }
+        let age = "for \(seconds(now.timeIntervalSince(report.since)))"
+        let next = report.nextTry.map { "; next try in \(seconds($0.timeIntervalSince(now)))" } ?? ""
+        advice = "\(report.advice ?? "see the filter's messages") (\(age)\(next))"
     }
 
     init(text: String, advice: String) {
@@ -122,9 +127,10 @@ struct Trouble: Codable, Sendable, Equatable {
         _ configuration: Configuration, index: IndexFigures?, isIndexExpected: Bool, sync: SyncStatus?,
         parts: [ServiceHealth.Report], now: Date = Date()
     ) -> [Trouble] {
-        // What the sync says of its sources comes below, with more in it.
-        var troubles = parts.filter { $0.part != .sync }.compactMap { Trouble($0) }
-        let isStateFailing = parts.contains { $0.part == .state && !$0.works }
+        let failing = Set(parts.filter { !$0.works }.map(\.part))
+        // What the sync says of its sources comes below, with more in it; the control files lie beside the log.
+        let told = parts.filter { $0.part != .sync && !($0.part == .control && failing.contains(.log)) }
+        var troubles = told.compactMap { Trouble($0, now: now) }
         if index == nil, isIndexExpected {
             troubles.append(
                 Trouble(
@@ -162,7 +168,7 @@ struct Trouble: Codable, Sendable, Equatable {
                     text: "source \(name) could not be read at \(Words.time(failure.at)): \(failure.text)",
                     advice: "its last list stays in use; try it: postern sync --dry-run"))
         }
-        if sync == nil, !configuration.sync.sources.isEmpty, !isStateFailing {
+        if sync == nil, !configuration.sync.sources.isEmpty, !failing.contains(.state) {
             troubles.append(
                 Trouble(
                     text: "there is no sync state that can be read at \(configuration.sync.state)",

@@ -50,11 +50,14 @@ final class FilterMonitor: Sendable {
     /// The parts that don't work though recipients are judged, a line each; empty where all do.
     var degradation: [String] {
         reportConditions()
-        return health.reports.compactMap { Trouble($0) }.map { "\($0.text); \($0.advice)" }
+        let now = Date()
+        return health.reports.compactMap { Trouble($0, now: now) }.map { "\($0.text); \($0.advice)" }
     }
 
-    /// Reports the parts that don't report by themselves: standard error and the connections.
+    /// Reports the parts that don't report by themselves, standard error and the connections, and when the others are tried next.
     func reportConditions() {
+        if let failure = log.failure { health.report(.log, failure) }
+        if let failure = sync.outlook?.failure { health.report(.state, failure) }
         health.report(.messages, MessageStream.standardError.failure)
         health.report(.connections, connectionFailure)
     }
