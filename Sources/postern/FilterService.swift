@@ -40,7 +40,6 @@ final class FilterService {
         self.logger = logger
         self.configuration = configuration
         for notice in configuration.notices { logger.notice("\(configurationFile): \(notice)") }
-        if geteuid() == 0 { logger.warning("\(Words.runningAsRoot)") }
         let health = ServiceHealth { Self.tell($0, $1, logger) }
         self.health = health
 
@@ -73,13 +72,13 @@ final class FilterService {
         }
         reloader = Reloader(
             configuration, policy: policy, log: log, control: control, tally: sync, health: health, logger: logger)
-        watcher = IndexWatcher(path: configuration.index.path, into: index) { [reloader, log] event in
+        watcher = IndexWatcher(path: configuration.index.path, into: index) { [reloader, log, index] event in
             indexes.take(event)
             if case .loaded(let info) = event {
                 reloader.take(info)
                 log.recordIndex(generation: info.generation, recipients: info.recipients, created: info.created)
             }
-            Self.report(event, health, logger)
+            Self.report(event, isInUse: index.current != nil, health, logger)
         }
         monitoring = configuration.http.listen.map { Self.monitoringServer(at: $0, monitor, logger) }
     }
@@ -133,6 +132,7 @@ final class FilterService {
         if let listen = configuration.http.listen {
             logger.notice("http: metrics and the live page on http://\(listen)/")
         }
+        if geteuid() == 0 { logger.warning("\(Words.runningAsRoot)") }
         logger.notice(
             "serving \(configuration.socket): \(Words.count(configuration.domains.count, "relay domain")), \(recipients)"
         )
@@ -245,24 +245,27 @@ final class FilterService {
         }
     }
 
-    private static func report(_ event: IndexWatcher.Event, _ health: ServiceHealth, _ logger: Logger) {
+    private static func report(
+        _ event: IndexWatcher.Event, isInUse: Bool, _ health: ServiceHealth, _ logger: Logger
+    ) {
         switch event {
         case .loaded(let info):
             health.report(.index, nil)
             logger.notice("index: \(Words.count(info.recipients, "recipient")) in force")
         case .failed(let error):
+            let reason = "index: \(isInUse ? "the one in use stays" : "none is in use"): \(error)"
+            logger.error("\(reason)")
             health.report(
                 .index,
                 PartFailure(
-                    reason: "\(error); a snapshot in use stays",
-                    advice: "make the file anew with postern sync --once, or bring a sound one here"))
+                    reason: reason, advice: "make the file anew with postern sync --once, or bring a sound one here"))
         }
     }
 
     /// Writes the line for a change of a part's condition.
     private static func tell(_ part: ServiceHealth.Part, _ change: ServiceHealth.Change, _ logger: Logger) {
-        // Log and sync have lines of their own, with more in them.
-        if part == .log || part == .sync { return }
+        // These have lines of their own, with more in them.
+        if part == .index || part == .log || part == .sync { return }
         switch change {
         case .failed(let failure):
             let subject = failure.reason.hasPrefix(part.rawValue) ? "" : "\(part.rawValue): "

@@ -131,9 +131,9 @@ struct StatusDocument: Encodable {
         if troubles.count > shown { lines.append("! and \(troubles.count - shown) more: postern status --format json") }
         for notice in notices.prefix(4) { add("- \(notice.escapedForMessage)") }
         lines.append("")
-        lines += filterRows + verdictRows + indexRows + sourceRows + logRows
-        guard let width else { return lines.joined(separator: "\n") }
-        return lines.map { String($0.prefix(max(width, 40))) }.joined(separator: "\n")
+        let rows = filterRows + verdictRows + indexRows + sourceRows + logRows
+        lines += rows.map { String($0.prefix(max(width ?? 80, 40))) }
+        return lines.joined(separator: "\n")
     }
 
     private static func row(_ title: String, _ text: String) -> String {

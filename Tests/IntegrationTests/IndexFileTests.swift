@@ -124,7 +124,8 @@ extension FilterAlone {
             let open = try FileManager.default.contentsOfDirectory(atPath: "\(process)/fd").compactMap {
                 try? FileManager.default.destinationOfSymbolicLink(atPath: "\(process)/fd/\($0)")
             }
-            #expect(!open.contains { $0.contains("recipients.index") || $0.contains("(deleted)") }, "\(open)")
+            let deleted = open.filter { $0.contains("(deleted)") && !$0.hasPrefix("/memfd:milter ") }
+            #expect(deleted == [] && !open.contains { $0.contains("recipients.index") }, "\(open)")
             #expect(filter.postern.stop() == .exited(0))
         }
 
