@@ -40,6 +40,25 @@ public final class FilterContext: Sendable {
     ) -> any MilterSession {
         FilterSession(connection, milter, context: self)
     }
+
+    // What follows are functions of their own because a session that went by way of the context would count references to what
+    // all sessions share.
+
+    @inline(never)
+    fileprivate func record(_ event: borrowing VerdictEvent) { sink.record(event) }
+
+    @inline(never)
+    fileprivate func recordLatency(since began: UInt64) { latency.record(since: began) }
+
+    @inline(never)
+    fileprivate func isOver(_ client: ClientAddress, _ limit: Policy.Harvest) -> Bool {
+        harvest.isOver(client, limit: limit, now: SteadyClock.milliseconds())
+    }
+
+    @inline(never)
+    fileprivate func count(_ client: ClientAddress, _ limit: Policy.Harvest) {
+        harvest.count(client, limit: limit, now: SteadyClock.milliseconds())
+    }
 }
 
 /// One SMTP session as the filter sees it: it keeps what the MTA tells and judges each recipient.
@@ -59,19 +78,18 @@ final class FilterSession: MilterSession {
 
     /// What is left of a judgement when policy and snapshot have been let go of.
     private struct Decision {
-        let verdict: Verdict
+        var verdict = Verdict.invalidPath
         /// The relay domain's.
-        let tag: UInt32?
+        var tag: UInt32?
         /// Whether the verdict is logged only.
-        let isObserved: Bool
-        /// Whether the refusal is held back, and for how long.
-        let isHeldBack: Bool
-        let harvest: Policy.Harvest
+        var isObserved = false
+        /// For how long the refusal is held back; nil where it isn't.
+        var hold: Policy.Harvest?
         /// Nil for an accepted recipient.
-        let codes: ReplyCodes?
+        var codes: ReplyCodes?
         /// The whole reply in the session's memory, codes and all, and where its text begins there.
-        let reply: UnsafeBufferPointer<UInt8>
-        let textStart: Int
+        var reply = UnsafeBufferPointer<UInt8>.none
+        var textStart = 0
     }
 
     private let context: FilterContext
@@ -132,30 +150,33 @@ final class FilterSession: MilterSession {
         let began = LatencyHistogram.now()
         let now = WallClock.milliseconds()
         let path = arguments.path
+        var decision = Decision()
         do throws(AddressError) {
             let recipient = try parse(path, milter)
             return recipient.withDomain { domain in
-                finish(decide(recipient, domain, path, now), now, began, domain, milter, path)
+                guard decide(recipient, domain, path, now, &decision) else { return .tempfail }
+                return finish(decision, now, began, domain, milter, path)
             }
         } catch {
-            let decision = policies.withSome { makeDecision(.invalidPath, nil, $0, path) }
+            guard policies.withSome({ settle(.invalidPath, nil, $0, path, &decision) }) != nil else { return .tempfail }
             return finish(decision, now, began, .none, milter, path)
         }
     }
 
     /// Judges the recipient by the policy and the snapshot in force, which are in use until this returns: nothing here may wait.
     ///
-    /// - Returns: nil without a policy, by which there would be nothing to judge; the context is made with one.
+    /// - Returns: false without a policy, by which there would be nothing to judge; the context is made with one.
     @inline(never)
     private func decide(
         _ recipient: RecipientAddress, _ domain: UnsafeBufferPointer<UInt8>,
-        _ path: UnsafeBufferPointer<UInt8>, _ now: Int64
-    ) -> Decision? {
-        policies.withSome { policy in
+        _ path: UnsafeBufferPointer<UInt8>, _ now: Int64, _ decision: inout Decision
+    ) -> Bool {
+        let judged: Void? = policies.withSome { policy in
             let verdict =
                 indexes.withSome { judge(recipient, policy, $0, now) } ?? judge(recipient, policy, nil, now)
-            return makeDecision(verdict, domain, policy, path)
+            settle(verdict, domain, policy, path, &decision)
         }
+        return judged != nil
     }
 
     private func judge(
@@ -164,7 +185,7 @@ final class FilterSession: MilterSession {
         let isTrusted = state.pointee.isTrusted
         let isOver =
             if !isTrusted, policy.harvest.limit > 0, let client {
-                context.harvest.isOver(client, limit: policy.harvest, now: SteadyClock.milliseconds())
+                context.isOver(client, policy.harvest)
             } else { false }
         let verdict = policy.verdict(
             for: recipient,
@@ -172,7 +193,7 @@ final class FilterSession: MilterSession {
                 isTrusted: isTrusted, isOverHarvestLimit: isOver, isBounce: state.pointee.isBounce),
             index: index, now: now / 1000)
         if verdict.revealsUnknown && !isTrusted, policy.harvest.limit > 0, let client {
-            context.harvest.count(client, limit: policy.harvest, now: SteadyClock.milliseconds())
+            context.count(client, policy.harvest)
         }
         return verdict
     }
@@ -190,47 +211,40 @@ final class FilterSession: MilterSession {
         return other
     }
 
-    /// What the policy says of a verdict, with the reply filled in.
+    /// Takes down what the policy says of a verdict, with the reply filled in.
     ///
     /// - Parameter domain: nil where the path is none.
-    private func makeDecision(
+    private func settle(
         _ verdict: Verdict, _ domain: UnsafeBufferPointer<UInt8>?, _ policy: Policy,
-        _ path: UnsafeBufferPointer<UInt8>
-    ) -> Decision {
-        let tag = verdict.domain.map { policy.tables[$0].tag }
-        guard let kind = verdict.reply else {
-            return Decision(
-                verdict: verdict, tag: tag, isObserved: false, isHeldBack: false, harvest: policy.harvest, codes: nil,
-                reply: .none, textStart: 0)
-        }
+        _ path: UnsafeBufferPointer<UInt8>, _ decision: inout Decision
+    ) {
+        decision.verdict = verdict
+        decision.tag = verdict.domain.map { policy.tables[$0].tag }
+        guard let kind = verdict.reply else { return }
         let template = policy.tables.reply(kind, domain: verdict.domain)
-        return Decision(
-            verdict: verdict, tag: tag, isObserved: policy.observes(verdict),
-            isHeldBack: verdict.isHeldBack && !state.pointee.isTrusted, harvest: policy.harvest,
-            codes: template.pointee.codes, reply: fillIn(template, domain, path.withoutAngleBrackets),
-            textStart: template.pointee.prefix.count)
+        decision.isObserved = policy.observes(verdict)
+        if verdict.isHeldBack && !state.pointee.isTrusted { decision.hold = policy.harvest }
+        decision.codes = template.pointee.codes
+        decision.reply = fillIn(template, domain, path.withoutAngleBrackets)
+        decision.textStart = template.pointee.prefix.count
     }
 
     /// Records the decision and answers it; no policy and no snapshot is in use any more.
     private func finish(
-        _ decision: Decision?, _ now: Int64, _ began: UInt64, _ domain: UnsafeBufferPointer<UInt8>,
+        _ decision: Decision, _ now: Int64, _ began: UInt64, _ domain: UnsafeBufferPointer<UInt8>,
         _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>
     ) -> MilterResponse {
-        guard let decision else { return .tempfail }
         record(
             .verdict(decision.verdict, observed: decision.isObserved), now, decision.tag, domain, decision.reply,
-            milter,
-            path)
-        context.latency.record(since: began)
+            milter, path)
+        context.recordLatency(since: began)
         return answer(decision, milter)
     }
 
     /// Tells the MTA, after a while where the refusal is held back.
-    private func answer(_ decision: Decision, _ milter: borrowing MilterContext) -> MilterResponse {
+    private func answer(_ decision: borrowing Decision, _ milter: borrowing MilterContext) -> MilterResponse {
         guard let codes = decision.codes, !decision.isObserved else { return .continue }
-        if decision.isHeldBack, decision.harvest.tarpit > 0 {
-            milter.wait { context.tarpit.hold(decision.harvest) }
-        }
+        if let hold = decision.hold { milter.wait { context.tarpit.hold(hold) } }
         return milter.refuse(codes, text: UnsafeBufferPointer(rebasing: decision.reply[decision.textStart...]))
     }
 
@@ -280,7 +294,7 @@ final class FilterSession: MilterSession {
         _ subject: VerdictEvent.Subject, _ now: Int64, _ tag: UInt32?, _ domain: UnsafeBufferPointer<UInt8>,
         _ reply: UnsafeBufferPointer<UInt8>, _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>
     ) {
-        context.sink.record(
+        context.record(
             VerdictEvent(
                 subject: subject, time: now, domainTag: tag, domain: domain, recipient: path.withoutAngleBrackets,
                 sender: state.pointee.sender.bytes, client: client, clientName: clientName.bytes,
