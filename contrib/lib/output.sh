@@ -24,3 +24,18 @@ run() {
     printf '\n'
     "$@"
 }
+
+# The lines of the steps that have been, and whether one has failed.
+summary=()
+failed=0
+
+# step NAME COMMAND...: runs it, and goes on whatever comes of it.
+step() {
+    local name=$1 started=$SECONDS result=ok
+    shift
+    heading "$name"
+    "$@" || result=FAILED
+    # shellcheck disable=SC2034  # For the script.
+    [[ $result == ok ]] || failed=1
+    summary+=("$(printf '  %-10s %-6s %4d s' "$name" "$result" $((SECONDS - started)))")
+}

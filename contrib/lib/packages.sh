@@ -4,6 +4,10 @@
 # The lowest Swift that builds Postern; keep it as in Package.swift.
 readonly swift_needed=6.2
 
+# How Postern is built for use: as README.md says, so that one build serves whatever wants one.
+# shellcheck disable=SC2034  # For the scripts.
+readonly release_build=(swift build -c release --static-swift-stdlib --product postern)
+
 # as_root COMMAND...: runs it with sudo where the caller isn't root, and shows what runs.
 as_root() {
     if ((EUID == 0)); then
@@ -77,6 +81,8 @@ build_packages_missing() {
     library_missing ldap ldap.h && echo libldap-dev
     library_missing libsasl2 sasl/sasl.h && echo libsasl2-dev
     library_missing gnutls gnutls/gnutls.h && echo libgnutls28-dev
+    # What a program that holds Swift's libraries is linked with.
+    library_missing libcurl curl/curl.h && echo libcurl4-openssl-dev
     return 0
 }
 

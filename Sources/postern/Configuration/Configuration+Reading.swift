@@ -32,6 +32,15 @@ extension Configuration {
                         key: nil, line: line + 1, message: "holds a NUL character; accepted: text without")
                 ])
         }
+        if let line = TableHeaders.firstWithoutName(text) {
+            throw ConfigurationError(
+                file: path,
+                faults: [
+                    ConfigurationFault(
+                        key: nil, line: line,
+                        message: "isn't TOML: the table header has no name; accepted: such as [relay] or [[source]]")
+                ])
+        }
         let table: TOMLTable
         do {
             table = try TOMLTable(string: text)

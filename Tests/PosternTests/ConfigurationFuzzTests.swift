@@ -1,0 +1,48 @@
+import Foundation
+import TestSupport
+import Testing
+
+@testable import postern
+
+@Suite struct ConfigurationFuzzTests {
+    /// Configuration files: the sample with all its keys set, and those of the table of faults.
+    private func samples() throws -> [[UInt8]] {
+        let whole = ConfigurationSample.text.components(separatedBy: "\n").map { line in
+            line.firstMatch(of: /^# ([a-z_0-9]+ = .*|\[\[[a-z]+\]\])/).map { String($0.1) } ?? line
+        }.joined(separator: "\n")
+        let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .appendingPathComponent("configuration.cases")
+        let cases = try String(contentsOf: path, encoding: .utf8).components(separatedBy: "=== ").map { text in
+            text.components(separatedBy: "\n").dropFirst().filter { !$0.hasPrefix("--- ") }.joined(separator: "\n")
+        }
+        let small =
+            "[relay]\ndomains = [\"example.com\"] # one\n[sync]\ninterval = \"5m\"\n[[domain]]\nname = 'example.com'\n"
+        return ([whole, ConfigurationSample.text] + cases + Array(repeating: small, count: 10)).map { Array($0.utf8) }
+    }
+
+    /// A configuration is taken or refused with its faults, each at its place.
+    @Test func anyTextIsTakenOrRefused() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.file("postern.toml")
+        var taken = 0
+        var refused = 0
+        let words = [
+            "[[source]]\n", "[relay]\n", "[[domain]]\n", "= ", "\"\"\"", "'''", "[", "{", "\n", "1e999", "-1", "inf",
+            "nan",
+            "9223372036854775807", "\"\\uD800\"", "1979-05-27T07:32:00Z", "{1000}", "ä", "a.b.c = 1\n", "\"7d\"", "# ",
+        ]
+        try Effort.forEachInput("toml", 500, samples: samples(), words: words) { input in
+            try Data(input).write(to: URL(fileURLWithPath: path))
+            do {
+                let configuration = try Configuration.load(path)
+                _ = configuration.compiledPolicy { _ in 0 }
+                _ = configuration.syncConfiguration
+                taken += 1
+            } catch {
+                #expect("\(error)".hasPrefix(path), "\(error)")
+                refused += 1
+            }
+        }
+        #expect(taken > 0 && refused > 100, "\(taken) taken, \(refused) refused")
+    }
+}
