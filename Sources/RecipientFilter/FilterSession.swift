@@ -223,7 +223,7 @@ final class FilterSession: MilterSession {
         guard let kind = verdict.reply else { return }
         let template = policy.tables.reply(kind, domain: verdict.domain)
         decision.isObserved = policy.observes(verdict)
-        if verdict.isHeldBack && !state.pointee.isTrusted { decision.hold = policy.harvest }
+        if verdict.isHeldBack, policy.harvest.tarpit > 0, !state.pointee.isTrusted { decision.hold = policy.harvest }
         decision.codes = template.pointee.codes
         decision.reply = fillIn(template, domain, path.withoutAngleBrackets)
         decision.textStart = template.pointee.prefix.count
