@@ -131,26 +131,43 @@ static inline int cmilter_setsymlist(SMFICTX *context, int stage, const char *na
 }
 
 /*
- * Signals. The variable is one for each object file that uses it: call these two from a single Swift file.
+ * Signals. The variables are some for each object file that uses them: call these from a single Swift file.
  */
 static int cmilter_signal_pipe = -1;
+/* 1 where signals are caught, -1 before. */
+static int cmilter_armed = -1;
+/* When the first signal came, in seconds of the steady clock; -1 before. */
+static long cmilter_first_signal = -1;
 
+/* The first signal is written to the pipe. One that comes more than a second later ends the process at once, as does any before it is armed; some
+   programs send a signal twice in one breath. */
 static void cmilter_signal_handler(int number) {
     int saved = errno;
-    unsigned char byte = (unsigned char)number;
-    ssize_t written = write(cmilter_signal_pipe, &byte, 1);
-    (void)written;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (cmilter_armed < 0 || (cmilter_first_signal >= 0 && now.tv_sec - cmilter_first_signal > 1)) {
+        signal(number, SIG_DFL);
+        raise(number);
+    } else if (cmilter_first_signal < 0) {
+        unsigned char byte = (unsigned char)number;
+        ssize_t written = write(cmilter_signal_pipe, &byte, 1);
+        (void)written;
+        cmilter_first_signal = now.tv_sec;
+    }
     errno = saved;
 }
 
-/* Has SIGTERM and SIGINT written to the pipe, ignores SIGHUP and SIGPIPE, blocks SIGUSR1; a signalfd for SIGUSR1 or -1. */
+/* Has the first SIGTERM or SIGINT written to the pipe from now on. */
+static inline void cmilter_arm_signals(void) { cmilter_armed = 1; }
+
+/* Handles SIGTERM and SIGINT as above, ignores SIGHUP and SIGPIPE, blocks SIGUSR1; a signalfd for SIGUSR1 or -1. */
 static inline int cmilter_catch_signals(int pipe_end) {
     struct sigaction action;
     sigset_t set;
     cmilter_signal_pipe = pipe_end;
     memset(&action, 0, sizeof action);
     action.sa_handler = cmilter_signal_handler;
-    action.sa_flags = SA_RESTART | SA_NODEFER;
+    action.sa_flags = SA_RESTART;
     sigemptyset(&action.sa_mask);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
@@ -165,12 +182,6 @@ static inline int cmilter_catch_signals(int pipe_end) {
     sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-}
-
-/* Has further SIGTERM and SIGINT end the process at once. */
-static inline void cmilter_end_at_next_signal(void) {
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGINT, SIG_DFL);
 }
 
 #endif

@@ -135,13 +135,19 @@ final class SyncState {
         return failure(error.resultCode, error.message ?? "error", path: path)
     }
 
+    /// Whether SQLite's words are about tables that are other ones than a sync makes; GRDB uses the same code for faults of its own.
+    private static func isOfTables(_ message: String) -> Bool {
+        ["no such table", "no column", "no such column", "malformed"].contains { message.contains($0) }
+    }
+
     /// What a result of SQLite's means.
     ///
     /// - Parameter code: the primary one.
     static func failure(_ code: ResultCode, _ message: String, path: String) -> SyncError {
         switch code {
         // Statements are always the same: one that fails for its tables or their contents has met others than a sync makes.
-        case .SQLITE_CORRUPT, .SQLITE_NOTADB, .SQLITE_ERROR, .SQLITE_CONSTRAINT, .SQLITE_MISMATCH:
+        case .SQLITE_CORRUPT, .SQLITE_NOTADB, .SQLITE_CONSTRAINT, .SQLITE_MISMATCH,
+            .SQLITE_ERROR where code != .SQLITE_ERROR || isOfTables(message):
             return SyncError(
                 .state, "the sync state \(path) is damaged: \(message) (SQLite \(code.rawValue))",
                 advice: "move it away with its -wal and -shm: the next sync makes a new one", isDamage: true)

@@ -55,7 +55,7 @@ public final class SyncThread: Sendable {
     private let ran: @Sendable (SyncRun) -> Void
     private let phase = Mutex(Phase.new)
     private let wake = WakeUp()
-    private let ended = DispatchSemaphore(value: 0)
+    private let ended = SteadySemaphore()
     private let isStopping = Atomic(false)
     private let shown = Mutex(SyncOutlook())
 
@@ -63,7 +63,7 @@ public final class SyncThread: Sendable {
     ///
     /// - Parameters:
     ///   - condition: called on the thread with the reason why a sync can't use the files that it writes (state, lock, index,
-    ///     temporary files), once for each distinct reason, and with nil when it can again.
+    ///     temporary files), at each attempt, and with nil when it can again.
     ///   - ran: called on the thread after every sync, for metrics.
     ///   - report: called on the thread, one event at a time; what `condition` tells is not among the events.
     public init(
@@ -116,8 +116,7 @@ public final class SyncThread: Sendable {
         isStopping.store(true, ordering: .sequentiallyConsistent)
         wake.signal()
         synchronizer.sources.forEach { $0.interrupt() }
-        let seconds = max(0, limit / .seconds(1))
-        guard ended.wait(timeout: .now() + seconds) == .success else { return false }
+        guard ended.wait(within: limit) else { return false }
         // For those who ask again.
         ended.signal()
         return true
@@ -208,11 +207,10 @@ public final class SyncThread: Sendable {
     }
 }
 
-/// Turns results into what is told of the files that a sync writes: each distinct reason once, and their end.
+/// Turns results into what is told of the files that a sync writes: each failure, and their end.
 struct FilesMemory {
     /// What holds now.
     private(set) var failure: PartFailure?
-    private var told: Set<String> = []
 
     /// What is to be told, if anything: a failure, or nil for its end.
     mutating func news(after result: Result<SyncReport, SyncError>, nextTry: Date) -> [PartFailure?] {
@@ -225,12 +223,11 @@ struct FilesMemory {
                     reason: reason, advice: error.advice ?? "the sync tries again by itself",
                     since: failure?.since ?? Date(), nextTry: nextTry)
                 failure = now
-                return told.insert(reason).inserted ? [now] : []
+                return [now]
             }
         }
         guard failure != nil else { return [] }
         failure = nil
-        told = []
         return [nil]
     }
 }

@@ -83,7 +83,8 @@ private func isPause(_ context: OpaquePointer?) -> Bool {
     Channel.of(context)?.pointee.stream?.pointee.isWaiting ?? false
 }
 
-private func endSession(_ channel: UnsafeMutablePointer<Channel>) {
+/// Tells the session of a connection, if there is one, that it is over.
+func endSession(_ channel: UnsafeMutablePointer<Channel>) {
     guard let box = channel.pointee.session else { return }
     channel.pointee.session = nil
     box._withUnsafeGuaranteedRef { $0.session.close() }

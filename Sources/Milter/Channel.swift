@@ -14,6 +14,7 @@ struct Channel: ~Copyable {
     /// `SMFICTX`
     let context: OpaquePointer
     let server: Unmanaged<MilterServer>
+    let pool: Unmanaged<WorkerPool>?
     var session: Unmanaged<SessionBox>?
     /// What has come of a packet while no thread serves the connection; empty between packets.
     var partial = UnsafeMutableRawBufferPointer(start: nil, count: 0)
@@ -26,7 +27,7 @@ struct Channel: ~Copyable {
 
     /// A channel in memory of its own; nil without memory. ``destroy(_:)`` ends it.
     static func make(
-        descriptor: Int32, isTCP: Bool, isOverLimit: Bool, server: MilterServer, deadline: Int64
+        descriptor: Int32, isTCP: Bool, isOverLimit: Bool, server: MilterServer, pool: WorkerPool?, deadline: Int64
     ) -> UnsafeMutablePointer<Channel>? {
         let channel = UnsafeMutablePointer<Channel>.allocate(capacity: 1)
         guard let context = cmilter_begin(channel, server.filter) else {
@@ -36,7 +37,8 @@ struct Channel: ~Copyable {
         channel.initialize(
             to: Channel(
                 descriptor: descriptor, isTCP: isTCP, isOverLimit: isOverLimit, context: context,
-                server: Unmanaged.passUnretained(server), session: nil, deadline: Atomic(deadline)))
+                server: Unmanaged.passUnretained(server), pool: pool.map { Unmanaged.passUnretained($0) }, session: nil,
+                deadline: Atomic(deadline)))
         return channel
     }
 
@@ -49,7 +51,7 @@ struct Channel: ~Copyable {
         channel.deallocate()
     }
 
-    /// The channel at an address that ``make(descriptor:isTCP:isOverLimit:server:deadline:)`` gave to libmilter.
+    /// The channel at an address that ``make(descriptor:isTCP:isOverLimit:server:pool:deadline:)`` gave to libmilter.
     static func at(_ address: UnsafeMutableRawPointer?) -> UnsafeMutablePointer<Channel>? {
         address?.assumingMemoryBound(to: Channel.self)
     }

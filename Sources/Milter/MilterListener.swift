@@ -38,7 +38,10 @@ final class MilterListener: Sendable {
         spare = Mutex(Self.openSpare())
     }
 
-    deinit { close(descriptor) }
+    deinit {
+        close(descriptor)
+        spare.withLock { if $0 >= 0 { close($0) } }
+    }
 
     /// Returns when a connection waits, or after the time.
     func waitForConnection(milliseconds: Int32) -> Bool {

@@ -1,5 +1,4 @@
 import CMilter
-public import Foundation
 import Glibc
 import Synchronization
 import System
@@ -28,9 +27,9 @@ public final class MilterServer: Sendable {
         /// Connections that were ended since a packet wasn't whole in time, or nothing came at all.
         public var expiredConnections: Int
         /// When a connection was last deferred or closed for being one too many.
-        public var lastOverload: Date?
-        /// When the process last had no descriptor left for a connection.
-        public var lastDescriptorShortage: Date?
+        public var lastOverload: ContinuousClock.Instant?
+        /// When the process, or the system, last had no descriptor or memory left for a connection.
+        public var lastDescriptorShortage: ContinuousClock.Instant?
     }
 
     let configuration: MilterConfiguration
@@ -77,8 +76,10 @@ public final class MilterServer: Sendable {
         guard listener.withLock({ $0 == nil }) else { return }
         try MilterEngine.check()
         raiseDescriptorLimit()
-        let opened = try MilterListener(configuration)
+        // Kept from blocking: the engine complains of garbage to syslog, which may wait for its reader.
+        setlogmask(1 << LOG_EMERG)
         let pool = try WorkerPool { [unowned self] in serve($0, $1) }
+        let opened = try MilterListener(configuration)
         try pool.start()
         poolHolder.withLock { $0 = pool }
         listener.withLock { $0 = opened }
@@ -146,10 +147,10 @@ public final class MilterServer: Sendable {
             case .dropped:
                 state.withLock { state in
                     state.droppedConnections += 1
-                    state.lastDescriptorShortage = Date()
+                    state.lastDescriptorShortage = .now
                 }
             case .shortage:
-                state.withLock { $0.lastDescriptorShortage = Date() }
+                state.withLock { $0.lastDescriptorShortage = .now }
                 return
             }
         }
@@ -167,21 +168,21 @@ public final class MilterServer: Sendable {
                 } else {
                     state.droppedConnections += 1
                 }
-                state.lastOverload = Date()
+                state.lastOverload = .now
             }
         }
         let limit = state.withLock { $0.connectionLimit }
         guard open < limit + Self.reserve(of: limit),
             let channel = Channel.make(
                 descriptor: descriptor, isTCP: isTCP, isOverLimit: isOver, server: self,
-                deadline: SteadyTime.milliseconds + configuration.firstPacketTimeout)
+                pool: poolHolder.withLock { $0 }, deadline: SteadyTime.milliseconds + configuration.firstPacketTimeout)
         else {
             close(descriptor)
             return
         }
         let address = UInt(bitPattern: channel)
         channels.withLock { _ = $0.insert(address) }
-        if poolHolder.withLock({ $0 })?.add(channel) != true { discard(channel) }
+        if channel.pointee.pool?._withUnsafeGuaranteedRef({ $0.add(channel) }) != true { discard(channel) }
     }
 
     /// How many connections over the limit are told so.
@@ -222,7 +223,7 @@ public final class MilterServer: Sendable {
             if channel.pointee.isTCP, channel.pointee.packetDeadline != nil { acknowledge(channel.pointee.descriptor) }
             channel.pointee.deadline.store(
                 channel.pointee.packetDeadline ?? now + configuration.idleTimeout, ordering: .releasing)
-            if poolHolder.withLock({ $0 })?.rearm(channel) == true { return }
+            if channel.pointee.pool?._withUnsafeGuaranteedRef({ $0.rearm(channel) }) == true { return }
             tellEnd(channel, stream)
         }
         discard(channel)
@@ -255,6 +256,7 @@ public final class MilterServer: Sendable {
 
     private func discard(_ channel: UnsafeMutablePointer<Channel>) {
         let descriptor = channel.pointee.descriptor
+        endSession(channel)
         // Out of the set first, then closed: whoever goes through the set never meets another file's number.
         let address = UInt(bitPattern: channel)
         channels.withLock { _ = $0.remove(address) }
@@ -294,11 +296,14 @@ extension MilterServer {
     func converse(_ own: Int32, _ peer: Int32, _ packets: [[UInt8]]) throws(MilterError) -> Bool {
         let stream = UnsafeMutablePointer<PacketStream>.allocate(capacity: 1)
         defer { stream.deallocate() }
-        stream.initialize(to: try PacketStream())
+        let readyFile = cmilter_ready_file()
+        guard readyFile >= 0 else { throw MilterError(.unusable, "milter: no descriptor: \(systemMessage())") }
+        defer { close(readyFile) }
+        stream.initialize(to: PacketStream(readyDescriptor: readyFile))
         defer { stream.deinitialize(count: 1) }
         guard
             let channel = Channel.make(
-                descriptor: own, isTCP: false, isOverLimit: false, server: self, deadline: .max)
+                descriptor: own, isTCP: false, isOverLimit: false, server: self, pool: nil, deadline: .max)
         else { return false }
         defer { Channel.destroy(channel) }
         for packet in packets {

@@ -5,8 +5,8 @@ import System
 
 /// The signals of a filter, for its main thread.
 ///
-/// SIGTERM and SIGINT are caught; once one has come, the next one ends the process at once. SIGUSR1 is read from a descriptor, and SIGHUP is
-/// ignored.
+/// SIGTERM and SIGINT end the process at once until ``arm()``, as there is nothing to finish yet. From then on the first one is told by ``wait()``,
+/// and one that comes more than a second later ends the process at once. SIGUSR1 is read from a descriptor, and SIGHUP is ignored.
 public enum MilterSignals {
     /// What a filter is asked to do.
     public enum Signal: Sendable, Equatable {
@@ -43,6 +43,9 @@ public enum MilterSignals {
         descriptors.withLock { $0 = Descriptors(stopEnd: ends.0, reloadEnd: reloadEnd) }
     }
 
+    /// Has SIGTERM and SIGINT told by ``wait()`` from now on; to be called when MTAs can connect.
+    public static func arm() { cmilter_arm_signals() }
+
     /// The next signal; to be called on the main thread, again and again, after ``prepare()``.
     ///
     /// After a signal to end, the next one ends the process at once. What takes longer is for another thread to do.
@@ -57,7 +60,6 @@ public enum MilterSignals {
             _ = poll(&polled, nfds_t(polled.count), -1)
             var number: UInt8 = 0
             if read(stopEnd, &number, 1) == 1 {
-                cmilter_end_at_next_signal()
                 return Int32(number) == SIGINT ? .interrupt : .terminate
             }
             var info = signalfd_siginfo()

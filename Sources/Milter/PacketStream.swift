@@ -1,6 +1,5 @@
 import CMilter
 import Glibc
-import System
 
 /// The packets between one thread and the MTA that it serves at the moment: what has been read of them, and what is to be written.
 ///
@@ -38,18 +37,16 @@ struct PacketStream: ~Copyable {
     /// Whether the replies don't fit: an MTA waits for each reply, so one that leaves so many unread is none.
     private var isOverrun = false
 
-    /// A stream for one thread; throws where the process can have no further descriptor.
-    init() throws(MilterError) {
-        readyDescriptor = cmilter_ready_file()
-        guard readyDescriptor >= 0 else {
-            throw MilterError(.unusable, "milter threads: no descriptor: \(systemMessage())")
-        }
+    /// A stream for one thread.
+    ///
+    /// - Parameter readyDescriptor: a file that poll(2) always finds readable; it stays the caller's.
+    init(readyDescriptor: Int32) {
+        self.readyDescriptor = readyDescriptor
         input = .allocate(byteCount: Self.longestPacket + 4096, alignment: 16)
         output = .allocate(byteCount: Self.outputSize, alignment: 16)
     }
 
     deinit {
-        close(readyDescriptor)
         input.deallocate()
         output.deallocate()
     }
@@ -114,11 +111,13 @@ struct PacketStream: ~Copyable {
         let count = length - Self.headLength
         command.pointee = packet.load(fromByteOffset: 4, as: CChar.self)
         guard count > 0 else { return nil }
-        guard let data = malloc(count) else {
+        // With a NUL behind it, which the engine's own look for the end of a string may come to.
+        guard let data = malloc(count + 1) else {
             command.pointee = CChar(cmilter_end_of_input)
             return nil
         }
         memcpy(data, packet + Self.headLength, count)
+        data.storeBytes(of: 0, toByteOffset: count, as: UInt8.self)
         dataLength.pointee = count
         return data.assumingMemoryBound(to: CChar.self)
     }

@@ -27,6 +27,8 @@ final class WorkerPool: Sendable {
     }
 
     private let events: Int32
+    /// Files that poll(2) always finds readable, a few so that the threads don't share one; never closed while a thread runs.
+    private let readyFiles: [Int32]
     private let minimum: Int
     private let service: Service
     private let threads = Mutex(Threads())
@@ -40,7 +42,13 @@ final class WorkerPool: Sendable {
         guard events >= 0 else { throw MilterError(.unusable, "milter threads: no descriptor: \(systemMessage())") }
         minimum = max(4, 2 * sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         self.service = service
+        readyFiles = (0..<4).map { _ in cmilter_ready_file() }
+        guard readyFiles.allSatisfy({ $0 >= 0 }) else {
+            throw MilterError(.unusable, "milter threads: no descriptor: \(systemMessage())")
+        }
     }
+
+    deinit { for file in readyFiles + [events] where file >= 0 { close(file) } }
 
     /// Starts the threads.
     func start() throws(MilterError) {
@@ -101,7 +109,7 @@ final class WorkerPool: Sendable {
     /// Starts a thread; 0 or an error number.
     private func launch(_ threads: inout Threads) -> Int32 {
         let worker = Worker()
-        let start = Start(pool: self, worker: worker)
+        let start = Start(pool: self, worker: worker, readyFile: readyFiles[threads.workers.count % readyFiles.count])
         var attributes = pthread_attr_t()
         pthread_attr_init(&attributes)
         defer { pthread_attr_destroy(&attributes) }
@@ -123,10 +131,12 @@ final class WorkerPool: Sendable {
     fileprivate final class Start: Sendable {
         let pool: WorkerPool
         let worker: Worker
+        let readyFile: Int32
 
-        init(pool: WorkerPool, worker: Worker) {
+        init(pool: WorkerPool, worker: Worker, readyFile: Int32) {
             self.pool = pool
             self.worker = worker
+            self.readyFile = readyFile
         }
     }
 
@@ -145,14 +155,6 @@ final class WorkerPool: Sendable {
             service(channel, stream)
             worker.isBusy.store(false, ordering: .releasing)
             if hasSurplus.load(ordering: .relaxed), endsSurplus(worker) { return }
-        }
-    }
-
-    /// Gives a thread that has no stream back its place.
-    fileprivate func remove(_ worker: Worker) {
-        threads.withLock { threads in
-            threads.count -= 1
-            threads.workers.removeAll { $0 === worker }
         }
     }
 
@@ -181,17 +183,8 @@ private func runWorker(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRaw
     let start = Unmanaged<WorkerPool.Start>.fromOpaque(argument).takeRetainedValue()
     let stream = UnsafeMutablePointer<PacketStream>.allocate(capacity: 1)
     defer { stream.deallocate() }
-    // Descriptors may be short for a moment.
-    for _ in 0..<600 {
-        do throws(MilterError) {
-            stream.initialize(to: try PacketStream())
-            defer { stream.deinitialize(count: 1) }
-            start.pool.run(start.worker, stream)
-            return nil
-        } catch {
-            usleep(100_000)
-        }
-    }
-    start.pool.remove(start.worker)
+    stream.initialize(to: PacketStream(readyDescriptor: start.readyFile))
+    defer { stream.deinitialize(count: 1) }
+    start.pool.run(start.worker, stream)
     return nil
 }

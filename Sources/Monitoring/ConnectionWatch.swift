@@ -1,6 +1,7 @@
 import Dispatch
 import Foundation
 import Glibc
+import System
 
 /// Ends the connections of a listening port that last too long, send too much, or are too many: FlyingFox, which serves them,
 /// has no such limits, and none of them may cost the process its memory or its descriptors.
@@ -24,8 +25,8 @@ final class ConnectionWatch: Sendable {
 
     private let place: SocketName
     private let limits: Limits
-    private let stopping = DispatchSemaphore(value: 0)
-    private let ended = DispatchSemaphore(value: 0)
+    private let stopping = SteadySemaphore()
+    private let ended = SteadySemaphore()
 
     /// A watch that starts with ``start()``.
     ///
@@ -38,7 +39,7 @@ final class ConnectionWatch: Sendable {
     func start() {
         let thread = Thread { [self] in
             var firstSeen: [UInt64: ContinuousClock.Instant] = [:]
-            while stopping.wait(timeout: .now() + .milliseconds(250)) == .timedOut { look(&firstSeen) }
+            while !stopping.wait(within: .milliseconds(250)) { look(&firstSeen) }
             ended.signal()
         }
         thread.name = "http watch"

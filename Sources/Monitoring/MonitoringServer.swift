@@ -12,7 +12,7 @@ public import System
 /// their own, and at most one a second of the dear ones, so that many who look cost what one does. Each connection serves one
 /// request, and ends after 15 s, 16 KiB or as the oldest of more than 64; see ``ConnectionWatch``.
 public final class MonitoringServer: Sendable {
-    /// What is shown. All are called on one queue, one at a time.
+    /// What is shown. Metrics and the live page are called on one queue, one at a time, the others on another.
     public struct Documents: Sendable {
         /// The metrics in a dialect.
         public var metrics: @Sendable (Exposition.Dialect) -> String
@@ -59,9 +59,10 @@ public final class MonitoringServer: Sendable {
     private let report: @Sendable (String) -> Void
     private let names: Set<String>?
     private let queue = DispatchQueue(label: "monitoring")
+    private let healthQueue = DispatchQueue(label: "monitoring health")
     private let watch = Mutex<ConnectionWatch?>(nil)
     private let task = Mutex<Task<Void, Never>?>(nil)
-    private let stopping = DispatchSemaphore(value: 0)
+    private let stopping = SteadySemaphore()
     private let live = Mutex<(made: ContinuousClock.Instant, data: Data)?>(nil)
 
     /// A server that starts with ``start()``.
@@ -119,25 +120,33 @@ public final class MonitoringServer: Sendable {
         self.watch.withLock { $0 = watch }
     }
 
-    /// Opens the port and serves; where that fails, tries again for as long as the server isn't stopped, with a growing pause.
+    /// Opens the port and serves, on a thread of its own; where that fails, tries again for as long as the server isn't stopped, with a growing pause.
     ///
-    /// - Parameter condition: gets why the port can't be opened, and nil once it is; on this thread first, then on another.
-    public func startAndKeepTrying(_ condition: @escaping @Sendable (PartFailure?) -> Void) {
-        guard let failure = attempt(pause: 5) else { return condition(nil) }
-        condition(failure)
+    /// - Parameters:
+    ///   - patience: how long to wait for the first attempt before returning.
+    ///   - condition: gets why the port can't be opened, and nil once it is; called on the thread.
+    public func startAndKeepTrying(patience: Duration, _ condition: @escaping @Sendable (PartFailure?) -> Void) {
+        let tried = SteadySemaphore()
         let thread = Thread { [self] in
             var pause = 5
-            var last = failure
-            while stopping.wait(timeout: .now() + .seconds(pause)) == .timedOut {
-                pause = min(60, pause * 2)
-                guard var failure = attempt(pause: pause) else { return condition(nil) }
-                failure.since = last.since
-                last = failure
+            var since: Date?
+            while true {
+                guard var failure = attempt(pause: pause) else {
+                    condition(nil)
+                    tried.signal()
+                    return
+                }
+                failure.since = since ?? failure.since
+                since = failure.since
                 condition(failure)
+                tried.signal()
+                if stopping.wait(within: .seconds(pause)) { return }
+                pause = min(60, pause * 2)
             }
         }
         thread.name = "http"
         thread.start()
+        _ = tried.wait(within: patience)
     }
 
     private func attempt(pause: Int) -> PartFailure? {
@@ -167,7 +176,7 @@ public final class MonitoringServer: Sendable {
     /// Whether the port could be opened, for the thread that waits to know.
     private final class Beginning: Sendable {
         private let outcome = Mutex<Result<Void, Failure>?>(nil)
-        private let decided = DispatchSemaphore(value: 0)
+        private let decided = SteadySemaphore()
 
         /// False where it is decided already.
         @discardableResult func decide(_ result: Result<Void, Failure>) -> Bool {
@@ -181,7 +190,7 @@ public final class MonitoringServer: Sendable {
         }
 
         func wait(seconds: Int) -> Result<Void, Failure>? {
-            _ = decided.wait(timeout: .now() + .seconds(seconds))
+            _ = decided.wait(within: .seconds(seconds))
             return outcome.withLock { $0 }
         }
     }
@@ -211,7 +220,11 @@ public final class MonitoringServer: Sendable {
         }
         let accepted = request.headers[HTTPHeader("Accept")]
         let (status, type, body) = await withCheckedContinuation { continuation in
-            queue.async { [self] in continuation.resume(returning: document(asked.document, accepted)) }
+            // Health mustn't wait for a document that reads from a disk.
+            let isHealth = asked.document == .health || asked.document == .readiness
+            (isHealth ? healthQueue : queue).async { [self] in
+                continuation.resume(returning: document(asked.document, accepted))
+            }
         }
         return Self.response(status, type, body, isHead: asked.isHead)
     }

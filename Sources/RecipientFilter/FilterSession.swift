@@ -244,7 +244,7 @@ final class FilterSession: MilterSession {
     /// Tells the MTA, after a while where the refusal is held back.
     private func answer(_ decision: borrowing Decision, _ milter: borrowing MilterContext) -> MilterResponse {
         guard let codes = decision.codes, !decision.isObserved else { return .continue }
-        if let hold = decision.hold { milter.wait { context.tarpit.hold(hold) } }
+        if let hold = decision.hold { context.tarpit.hold(hold) { milter.wait($0) } }
         return milter.refuse(codes, text: UnsafeBufferPointer(rebasing: decision.reply[decision.textStart...]))
     }
 

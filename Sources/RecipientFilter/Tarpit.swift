@@ -32,12 +32,18 @@ public final class Tarpit: Sendable {
 
     /// Returns after the time that the settings say; at once where they say none, where as many are held as they allow,
     /// and when the filter is about to end.
-    public func hold(_ harvest: Policy.Harvest) {
+    ///
+    /// - Parameter wait: runs what waits, such as ``MilterContext/wait(_:)``; not called where nothing is to be waited for.
+    public func hold(_ harvest: Policy.Harvest, wait: (() -> Void) -> Void = { $0() }) {
         guard harvest.tarpit > 0, readingEnd >= 0, !isOpen.load(ordering: .relaxed) else { return }
         let place = waiting.add(1, ordering: .relaxed).newValue
         defer { waiting.subtract(1, ordering: .relaxed) }
         guard place <= harvest.tarpitLimit else { return }
-        let end = ContinuousClock.now + .milliseconds(harvest.tarpit)
+        wait { sleep(milliseconds: harvest.tarpit) }
+    }
+
+    private func sleep(milliseconds: Int) {
+        let end = ContinuousClock.now + .milliseconds(milliseconds)
         var polled = pollfd(fd: readingEnd, events: Int16(POLLIN), revents: 0)
         while true {
             let left = (end - ContinuousClock.now) / .milliseconds(1)

@@ -1,6 +1,7 @@
 import Dispatch
 import Foundation
 import Synchronization
+import System
 
 /// Keeps a ``HotSwap`` at the newest sound snapshot of a file, whoever writes it and however.
 ///
@@ -20,8 +21,8 @@ public final class IndexWatcher: Sendable {
     private let poller: IndexPoller
     private let interval: Duration
     private let lifecycle = Mutex(Lifecycle.idle)
-    private let stopping = DispatchSemaphore(value: 0)
-    private let ended = DispatchSemaphore(value: 0)
+    private let stopping = SteadySemaphore()
+    private let ended = SteadySemaphore()
 
     private enum Lifecycle { case idle, running, stopped }
 
@@ -62,8 +63,7 @@ public final class IndexWatcher: Sendable {
         }
         guard isFirst else { return }
         let thread = Thread { [poller, stopping, ended, interval] in
-            let pause = DispatchTimeInterval.nanoseconds(Int(interval / .nanoseconds(1)))
-            while stopping.wait(timeout: .now() + pause) == .timedOut { poller.look(atOnce: false) }
+            while !stopping.wait(within: interval) { poller.look(atOnce: false) }
             ended.signal()
         }
         thread.name = "index-watcher"

@@ -32,8 +32,7 @@ public final class RejectionLog: Sendable {
         /// database was moved aside. Called on the writer's thread; about recipients that are lost at the end, on that of
         /// ``RejectionLog/close(within:)``.
         public var report: @Sendable (String) -> Void
-        /// Gets the failure when the log stops working and when the reason changes, nil when it works again. Called on the
-        /// writer's thread.
+        /// Gets the failure at each attempt that fails, and nil when the log works again. Called on the writer's thread.
         public var condition: @Sendable (PartFailure?) -> Void = { _ in }
         /// Gets the detail rows once the writer has taken them over, whether or not it can write them. Called on the writer's
         /// thread: it should take what it wants and be gone.
@@ -74,7 +73,7 @@ public final class RejectionLog: Sendable {
     private let options: Options
     private let core: LogCore
     private let writer: LogWriter
-    private let finished = DispatchSemaphore(value: 0)
+    private let finished = SteadySemaphore()
 
     /// Starts the writer, which opens or creates the database and brings an older one up to date.
     ///
@@ -162,9 +161,7 @@ public final class RejectionLog: Sendable {
             finished.signal()
             return true
         }
-        let (seconds, fraction) = limit.components
-        let nanoseconds = max(0, min(seconds, 1_000_000)) * 1_000_000_000 + fraction / 1_000_000_000
-        if finished.wait(timeout: .now() + .nanoseconds(Int(clamping: nanoseconds))) == .success {
+        if finished.wait(within: limit) {
             // For whoever else waits.
             finished.signal()
             return true

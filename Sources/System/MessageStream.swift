@@ -32,7 +32,7 @@ public final class MessageStream: Sendable {
 
     private let descriptor: Int32
     private let state = Mutex(State())
-    private let bell = DispatchSemaphore(value: 0)
+    private let bell = SteadySemaphore()
 
     /// A stream that writes to this descriptor, which stays the caller's.
     init(descriptor: Int32) { self.descriptor = descriptor }

@@ -51,14 +51,18 @@ struct ConfigurationOption: ParsableArguments {
     ///
     /// Where root runs the command, it goes on as the owner of the folders of log, state and index, with the configuration as that user reads it:
     /// so it sees what the filter sees, and leaves no file behind that the filter can't write.
-    func load() throws -> Configuration {
+    ///
+    /// - Parameter announces: whether to say as whom root acts.
+    func load(announces: Bool = false) throws -> Configuration {
         do {
             let configuration = try Configuration.load(file)
             guard let user = try FolderOwner.become(for: configuration.writtenFolders) else { return configuration }
+            let notice = "run by root, postern acts as \(user), who owns the folders of its files"
+            if announces { Messages.write(notice) }
             do {
                 return try Configuration.load(file)
             } catch {
-                Messages.write("run by root, postern acts as \(user), who owns the folders of its files")
+                if !announces { Messages.write(notice) }
                 throw error
             }
         } catch let error as FolderOwner.Failure {

@@ -21,7 +21,7 @@ final class ControlFiles: Sendable {
     private let health: ServiceHealth
     private let tick: @Sendable () -> Void
     private let state = Mutex(State())
-    private let stopping = DispatchSemaphore(value: 0)
+    private let stopping = SteadySemaphore()
 
     /// Makes the file and the socket, as far as that is possible.
     ///
@@ -44,7 +44,7 @@ final class ControlFiles: Sendable {
     func start() {
         socket.start()
         let thread = Thread { [self] in
-            while stopping.wait(timeout: .now() + .seconds(Self.interval)) == .timedOut {
+            while !stopping.wait(within: .seconds(Self.interval)) {
                 tryAgain()
                 tick()
             }

@@ -103,6 +103,7 @@ final class FilterService {
             // First: what fails here leaves no socket behind for an MTA to try.
             let sync = try makeSync()
             try openSocket()
+            MilterSignals.arm()
             watcher.start()
             sync?.start()
             reloader.start(sync: sync)
@@ -114,7 +115,6 @@ final class FilterService {
             log.close(within: Self.logTime)
             throw error
         }
-        monitoring?.startAndKeepTrying { [health] in health.report(.http, $0) }
         let thread = Thread { [server, logger] in
             do {
                 // Returns when the filter ends.
@@ -128,6 +128,8 @@ final class FilterService {
         }
         thread.name = "milter"
         thread.start()
+        if monitoring != nil { health.expect(.http) }
+        monitoring?.startAndKeepTrying(patience: .seconds(2)) { [health] in health.report(.http, $0) }
         let recipients = index.current.map { Words.count($0.info.recipients, "recipient") } ?? "no index yet"
         if let listen = configuration.http.listen {
             logger.notice("http: metrics and the live page on http://\(listen)/")
@@ -226,6 +228,8 @@ final class FilterService {
         }
         switch run.result {
         case .success(let report):
+            // A list that a guard has refused is refused still.
+            if report.refusalStands { return nil }
             let texts = report.failures.compactMap(\.failure)
             return (texts.isEmpty ? nil : failure(texts.joined(separator: "; ")), ())
         case .failure(let error):

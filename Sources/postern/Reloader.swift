@@ -6,6 +6,7 @@ import RecipientFilter
 import RecipientIndex
 import RejectionLog
 import Synchronization
+import System
 
 /// Puts a changed configuration in force while the filter runs, on a thread of its own.
 ///
@@ -14,7 +15,7 @@ import Synchronization
 /// at the start and is named; a new sync thread takes the place of the old one, which leaves the old or the new index.
 final class Reloader: Sendable {
     /// How often the configuration's files are looked at where that is wanted.
-    private static let interval = DispatchTimeInterval.milliseconds(250)
+    private static let interval = Duration.milliseconds(250)
     /// How long the old sync thread may take to end before it is left behind.
     private static let patience = Duration.seconds(5)
 
@@ -27,8 +28,8 @@ final class Reloader: Sendable {
     private let logger: Logger
     /// Held for moments only: a new snapshot needs it.
     private let state: Mutex<State>
-    private let wake = DispatchSemaphore(value: 0)
-    private let ended = DispatchSemaphore(value: 0)
+    private let wake = SteadySemaphore()
+    private let ended = SteadySemaphore()
     private let isStopping = Atomic<Bool>(false)
     private let isRequested = Atomic<Bool>(false)
 
@@ -124,14 +125,14 @@ final class Reloader: Sendable {
             return sync
         }
         sync?.stop(within: time)
-        _ = ended.wait(timeout: .now() + .milliseconds(Int(time / .milliseconds(1))))
+        _ = ended.wait(within: time)
     }
 
     private func run() {
         var watch = ConfigurationWatch(initial.stamps)
         var reloads = ServiceFile.Reloads()
         while true {
-            _ = wake.wait(timeout: .now() + Self.interval)
+            _ = wake.wait(within: Self.interval)
             if isStopping.load(ordering: .acquiring) { return }
             if isRequested.exchange(false, ordering: .acquiringAndReleasing) {
                 reload(&watch, &reloads)

@@ -14,6 +14,7 @@ guard arguments.count >= 2 else { fatalError("usage: MilterTestFilter SOCKET [OP
 do {
     let server = try makeServer(socket: arguments[1], options: arguments.dropFirst(2))
     try server.open()
+    MilterSignals.arm()
     startThreads(server)
     say("ready")
     while true {

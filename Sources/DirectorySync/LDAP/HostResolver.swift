@@ -23,7 +23,6 @@ enum HostResolver {
     }
 
     private final class Running: Sendable {
-        let group = DispatchGroup()
         let result = Mutex<Result?>(nil)
     }
 
@@ -37,7 +36,8 @@ enum HostResolver {
         if case .success(let list) = ask(host, port, flags: AI_NUMERICHOST) { return list }
         let query = start("\(host):\(port)") { lookUp(host, port) }
         let deadline = ContinuousClock.now + timeout
-        while query.group.wait(timeout: .now() + .milliseconds(100)) == .timedOut {
+        while query.result.withLock({ $0 == nil }) {
+            usleep(20_000)
             do throws(SyncError) { try check() } catch { throw .cancelled(error) }
             guard ContinuousClock.now < deadline else {
                 throw failure(host, "no answer within \(timeout.text)")
@@ -56,12 +56,10 @@ enum HostResolver {
             if let known = running[name] { return known }
             let query = Running()
             running[name] = query
-            query.group.enter()
             let thread = Thread {
                 let result = work()
                 query.result.withLock { $0 = result }
                 Self.running.withLock { $0[name] = nil }
-                query.group.leave()
             }
             thread.name = "postern-resolver"
             thread.stackSize = 512 << 10

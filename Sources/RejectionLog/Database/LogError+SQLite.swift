@@ -25,8 +25,11 @@ extension LogError {
         switch error.resultCode {
         case .SQLITE_NOTADB:
             self = .damaged(path, "it is not an SQLite database")
-        case .SQLITE_CORRUPT, .SQLITE_ERROR, .SQLITE_CONSTRAINT, .SQLITE_MISMATCH:
+        case .SQLITE_CORRUPT, .SQLITE_CONSTRAINT, .SQLITE_MISMATCH:
             // The statements are always the same: what SQLite finds wrong with them is wrong with the database.
+            self = .damaged(path, words)
+        case .SQLITE_ERROR
+        where ["no such table", "no column", "no such column", "malformed"].contains(where: words.contains):
             self = .damaged(path, words)
         case .SQLITE_PERM, .SQLITE_READONLY, .SQLITE_AUTH:
             self.init(.permission, path, "\(subject): \(words)", advice: Self.accessAdvice)

@@ -83,7 +83,8 @@ final class LogFile: Sendable {
         for number in 2...1_000 where Self.sidecars.contains(where: { Self.exists(target + $0) }) {
             target = "\(path)\(Self.damagedMark)\(stamp)-\(number)"
         }
-        // The database last: a write-ahead log without its database would be applied to the next one.
+        // The database first: without its write-ahead log it would look sound, though its last commits are missing. SQLite removes such a
+        // log beside a new database.
         for suffix in Self.sidecars where Self.exists(path + suffix) {
             guard !Self.exists(target + suffix) else { throw Self.refused(path, "moving it aside", EEXIST) }
             guard rename(path + suffix, target + suffix) == 0 else {
@@ -108,7 +109,7 @@ final class LogFile: Sendable {
         Date.ISO8601FormatStyle(dateSeparator: .omitted, timeSeparator: .omitted)
     }
     private static let damagedMark = ".damaged-"
-    private static let sidecars = ["-wal", "-shm", "-journal", ""]
+    private static let sidecars = ["", "-wal", "-shm", "-journal"]
     private static let folderAdvice = "make the folder and give it to the filter's user"
 
     private static func exists(_ path: String) -> Bool {

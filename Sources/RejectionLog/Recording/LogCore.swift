@@ -9,7 +9,7 @@ final class LogCore: Sendable {
     final class Ticket: Sendable {
         enum Wish { case store, prune, tally }
         let wish: Wish
-        let done = DispatchSemaphore(value: 0)
+        let done = SteadySemaphore()
         let fulfilled = Atomic<Bool>(false)
 
         init(_ wish: Wish) {
@@ -59,7 +59,7 @@ final class LogCore: Sendable {
 
     /// Every stripe was found full: until the writer has come, callers don't look further than their own.
     private let saturated = Atomic<Bool>(false)
-    private let bell = DispatchSemaphore(value: 0)
+    private let bell = SteadySemaphore()
     /// The bell has been rung and not yet heard: saves ringing (a system call) for each record of a flood.
     private let rung = Atomic<Bool>(false)
     private let requests = Mutex(Requests())
@@ -118,8 +118,8 @@ final class LogCore: Sendable {
 
     /// The writer waits here; `patient`: until the time is over or somebody waits for an answer, whatever the bell says.
     func wait(milliseconds: Int, patient: Bool) {
-        let deadline = DispatchTime.now() + .milliseconds(milliseconds)
-        while bell.wait(timeout: deadline) == .success {
+        let deadline = ContinuousClock.now + .milliseconds(milliseconds)
+        while bell.wait(within: deadline - .now) {
             if !patient || hasRequests { break }
         }
         rung.store(false, ordering: .releasing)

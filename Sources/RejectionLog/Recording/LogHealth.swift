@@ -59,11 +59,11 @@ struct LogHealth {
         let isNew = trouble.said.count < 100 && trouble.said.insert(error.reason).inserted
         self.trouble = trouble
         core.setFailure(trouble.failure)
+        options.condition(trouble.failure)
         guard isNew else { return }
         options.report(
             "\(error); \(waiting) recipients are counted in memory and written as soon as it goes on; "
                 + "detail rows that find no room are thinned out")
-        options.condition(trouble.failure)
     }
 
     /// Takes note that the work was done.

@@ -31,13 +31,14 @@ struct Serve: ParsableCommand {
         } catch {
             throw Messages.fail(error, ExitStatus.software)
         }
-        StandardErrorLog.startThread()
-        let configuration = try option.load()
+        let configuration = try option.load(announces: true)
         do {
             try DirectoryEnvironment.prepare(for: configuration.syncConfiguration)
         } catch {
             throw Messages.fail(error, error.exitStatus)
         }
+        // After all that only one thread may do: the acting user, the environment.
+        StandardErrorLog.startThread()
         let service = try FilterService(configuration, configurationFile: option.file)
         try service.start()
         while MilterSignals.wait() == .reload { service.reload() }

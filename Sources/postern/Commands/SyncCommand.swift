@@ -40,7 +40,7 @@ struct SyncCommand: ParsableCommand {
 
     func run() throws {
         if !isSingle { try prepareSignals() }
-        let configuration = try option.load()
+        let configuration = try option.load(announces: true)
         guard !configuration.sync.sources.isEmpty else {
             throw Messages.fail(
                 "\(option.file): there is no [[source]] to pull; accepted: at least one", ExitStatus.configuration)

@@ -65,10 +65,10 @@ final class FilterMonitor: Sendable {
     /// Why connections were turned away within the last minute; nil where none was.
     private var connectionFailure: PartFailure? {
         let statistics = server.statistics
-        func isNew(_ time: Date?) -> Bool { time.map { Date().timeIntervalSince($0) < 60 } ?? false }
+        func isNew(_ time: ContinuousClock.Instant?) -> Bool { time.map { .now - $0 < .seconds(60) } ?? false }
         if isNew(statistics.lastDescriptorShortage) {
             return PartFailure(
-                reason: "connections: the process has no descriptor left; connections are closed at once",
+                reason: "connections: there are no descriptors left for more; further ones are closed at once",
                 advice: "raise the limit of open files (LimitNOFILE= in the unit)")
         }
         guard isNew(statistics.lastOverload) else { return nil }
