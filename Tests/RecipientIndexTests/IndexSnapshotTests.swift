@@ -227,7 +227,7 @@ import Testing
             #expect(keys.allSatisfy { snapshot.lookup($0) == [] }, "\(name)")
             #expect(snapshot.lookup("nobody@example.com") == nil, "\(name)")
         }
-        let maps = try String(contentsOfFile: "/proc/self/maps", encoding: .utf8)
+        let maps = try procFile("/proc/self/maps")
         #expect(!maps.contains(folder.path))
     }
 
