@@ -63,7 +63,7 @@ public final class SyncThread: Sendable {
     ///
     /// - Parameters:
     ///   - condition: called on the thread with the reason why a sync can't use the files that it writes (state, lock, index,
-    ///     temporary files), at each attempt, and with nil when it can again.
+    ///     temporary files), once for each reason in turn, and with nil when it can again.
     ///   - ran: called on the thread after every sync, for metrics.
     ///   - report: called on the thread, one event at a time; what `condition` tells is not among the events.
     public init(
@@ -207,7 +207,7 @@ public final class SyncThread: Sendable {
     }
 }
 
-/// Turns results into what is told of the files that a sync writes: each failure, and their end.
+/// Turns results into what is told of the files that a sync writes: each failure for another reason than the one before, and their end.
 struct FilesMemory {
     /// What holds now.
     private(set) var failure: PartFailure?
@@ -222,8 +222,9 @@ struct FilesMemory {
                 let now = PartFailure(
                     reason: reason, advice: error.advice ?? "the sync tries again by itself",
                     since: failure?.since ?? Date(), nextTry: nextTry)
+                let isNew = failure?.reason != reason
                 failure = now
-                return [now]
+                return isNew ? [now] : []
             }
         }
         guard failure != nil else { return [] }

@@ -43,7 +43,7 @@ public enum MilterSignals {
         descriptors.withLock { $0 = Descriptors(stopEnd: ends.0, reloadEnd: reloadEnd) }
     }
 
-    /// Has SIGTERM and SIGINT told by ``wait()`` from now on; to be called when MTAs can connect.
+    /// Has SIGTERM and SIGINT told by ``wait()`` from now on; to be called before MTAs can connect.
     public static func arm() { cmilter_arm_signals() }
 
     /// The next signal; to be called on the main thread, again and again, after ``prepare()``.

@@ -102,8 +102,8 @@ final class FilterService {
             try checkSources()
             // First: what fails here leaves no socket behind for an MTA to try.
             let sync = try makeSync()
-            try openSocket()
             MilterSignals.arm()
+            try openSocket()
             watcher.start()
             sync?.start()
             reloader.start(sync: sync)

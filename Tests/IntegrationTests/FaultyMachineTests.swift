@@ -55,8 +55,11 @@ extension FilterAlone {
             let filter = try LoneFilter()
             let path = filter.workspace.file("rejections.sqlite")
             try expectJudgement(filter)
-            try filter.restart { try fault.inflict(on: path) }
-            let before = try Data(contentsOf: URL(fileURLWithPath: path))
+            var before = Data()
+            try filter.restart {
+                try fault.inflict(on: path)
+                before = try Data(contentsOf: URL(fileURLWithPath: path))
+            }
             try expectJudgement(filter)
             if fault.isReplaced {
                 #expect(eventually(within: 30) { (try? refusals(filter)) == 2 })
@@ -139,8 +142,11 @@ extension FilterAlone {
         func stateThatIsUnusable(_ fault: LogFault) throws {
             let filter = try LoneFilter { $0.values["sync.interval"] = "\"1s\"" }
             let path = filter.workspace.file("sync.sqlite")
-            try filter.restart { try fault.inflict(on: path) }
-            let before = try Data(contentsOf: URL(fileURLWithPath: path))
+            var before = Data()
+            try filter.restart {
+                try fault.inflict(on: path)
+                before = try Data(contentsOf: URL(fileURLWithPath: path))
+            }
             try expectJudgement(filter)
             if !fault.isReplaced {
                 #expect(try eventually(within: 30) { try troubles(filter).contains { $0.contains(path) } })

@@ -154,5 +154,6 @@ final class TestSession: MilterSession {
         let (open, total) = holder.server.withLock { ($0?.openSessions ?? -1, $0?.totalSessions ?? -1) }
         return "open=\(open) total=\(total) closed=\(counters.closed.load(ordering: .relaxed))"
             + " freed=\(counters.freed.load(ordering: .relaxed)) aborts=\(counters.aborts.load(ordering: .relaxed))"
+            + " verdicts=\(counters.verdicts.load(ordering: .relaxed))"
     }
 }

@@ -13,8 +13,8 @@ let arguments = CommandLine.arguments
 guard arguments.count >= 2 else { fatalError("usage: MilterTestFilter SOCKET [OPTION...]") }
 do {
     let server = try makeServer(socket: arguments[1], options: arguments.dropFirst(2))
-    try server.open()
     MilterSignals.arm()
+    try server.open()
     startThreads(server)
     say("ready")
     while true {

@@ -34,7 +34,10 @@ import Testing
     }
 
     /// Whatever is sent, the server answers in HTTP or not at all, and the next client is served.
-    @Test func anyBytesAreARequestOrNone() throws {
+    ///
+    /// The server's tasks need threads that other tests may hold for long: so it is left out of a run of all tests (see contrib/test).
+    @Test(.enabled(if: ProcessInfo.processInfo.environment["POSTERN_FUZZ_HTTP"] != nil, "POSTERN_FUZZ_HTTP isn't set"))
+    func anyBytesAreARequestOrNone() throws {
         let port = UInt16.random(in: 20_000..<32_000)
         let server = MonitoringServer(
             host: "127.0.0.1", port: port, isLoopback: true,
