@@ -18,12 +18,13 @@ let package = Package(
         .executableTarget(
             name: "unlogged-filter", dependencies: ["MailAddress", "Milter", "RecipientFilter", "RecipientIndex"],
             swiftSettings: settings),
-        // Links to Postern's own: these modules aren't among its products.
-        .target(name: "RecipientIndex", swiftSettings: settings),
+        // Links to Postern's own, with the dependencies that they have there: these modules aren't among its products.
+        .target(name: "System", swiftSettings: settings),
+        .target(name: "RecipientIndex", dependencies: ["System"], swiftSettings: settings),
         .target(
             name: "RecipientFilter", dependencies: ["MailAddress", "Milter", "RecipientIndex"], swiftSettings: settings),
         .target(name: "MailAddress", dependencies: ["CIDN2"], swiftSettings: settings),
-        .target(name: "Milter", dependencies: ["CMilter"], swiftSettings: settings),
+        .target(name: "Milter", dependencies: ["CMilter", "System"], swiftSettings: settings),
         .systemLibrary(name: "CMilter", pkgConfig: "milter", providers: [.apt(["libmilter-dev"])]),
         .systemLibrary(name: "CIDN2", pkgConfig: "libidn2", providers: [.apt(["libidn2-dev"])]),
         .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
