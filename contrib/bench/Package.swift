@@ -18,7 +18,7 @@ let package = Package(
         .executableTarget(
             name: "unlogged-filter", dependencies: ["MailAddress", "Milter", "RecipientFilter", "RecipientIndex"],
             swiftSettings: settings),
-        // Links to Postern's own: these modules aren't among its products.
+        // Links to Postern's own, with the dependencies that they have there: these modules aren't among its products.
         .target(name: "System", swiftSettings: settings),
         .target(name: "RecipientIndex", dependencies: ["System"], swiftSettings: settings),
         .target(

@@ -37,5 +37,5 @@ step() {
     "$@" || result=FAILED
     # shellcheck disable=SC2034  # For the script.
     [[ $result == ok ]] || failed=1
-    summary+=("$(printf '  %-10s %-6s %4d s' "$name" "$result" $((SECONDS - started)))")
+    summary+=("$(printf '  %-20s %-6s %4d s' "$name" "$result" $((SECONDS - started)))")
 }

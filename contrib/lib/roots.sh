@@ -58,22 +58,27 @@ copy_root() {
 # keep_root LAYER: the copy that is there, or a new one.
 keep_root() { root_is_sound "$1" || copy_root "$1"; }
 
-# in_root LAYER COMMAND...: runs it in that root, in the checkout, which is /srv/postern there. If this script ends, even by
-# SIGKILL, so does everything in the root.
+# in_root LAYER COMMAND...: runs it in that root, in the checkout, which is /srv/postern there. Everything that it starts ends
+# with it, or with this script.
 in_root() {
-    local layer=$1 variables=() folders=("$toolchain") folder name status=0
+    local layer=$1 variables=() folders=("$toolchain") folder name
     shift
     while read -r folder; do folders+=("$folder"); done < <(git_folders)
     for name in TERM http_proxy https_proxy no_proxy ${!POSTERN_*}; do
         [[ -z ${!name:-} || $name == POSTERN_ROOTS_HELD ]] || variables+=("$name=${!name}")
     done
-    setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child "$root/contrib/lib/in-root" "$roots/$layer" "$root" \
+    with_this_script unshare --mount --pid --fork --kill-child "$root/contrib/lib/in-root" "$roots/$layer" "$root" \
         "$roots/build" "$roots/archives" "${folders[@]}" -- -i HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
-        "PATH=$toolchain/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "${variables[@]}" \
-        "$@" </dev/null &
-    in_root_process=$!
-    trap 'kill -KILL "$in_root_process" 2>/dev/null; exit 143' INT TERM HUP
-    wait "$in_root_process" || status=$?
+        "PATH=$toolchain/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "${variables[@]}" "$@"
+}
+
+# with_this_script COMMAND...: runs it; when this script ends, even by SIGKILL, so does the command.
+with_this_script() {
+    local status=0
+    setpriv --pdeathsig KILL "$@" </dev/null &
+    companion=$!
+    trap 'kill -KILL "$companion" 2>/dev/null; exit 143' INT TERM HUP
+    wait "$companion" || status=$?
     trap - INT TERM HUP
     return "$status"
 }
@@ -96,9 +101,11 @@ ExecStart=/srv/postern/$command
 StandardOutput=truncate:/var/log/try
 StandardError=inherit
 END
-    timeout --kill-after=10 300 systemd-nspawn --quiet --directory="$roots/$layer" --boot --register=no --keep-unit \
+    with_this_script timeout --foreground --kill-after=10 300 \
+        setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc \
+        systemd-nspawn --quiet --directory="$roots/$layer" --boot --register=no --keep-unit \
         --private-network --console=pipe --bind-ro="$root:/srv/postern" \
-        systemd.mask=console-getty.service systemd.wants=try.service </dev/null >"$roots/boot.log" 2>&1 || status=$?
+        systemd.mask=console-getty.service systemd.wants=try.service >"$roots/boot.log" 2>&1 || status=$?
     # What systemd has written to the console is of interest only where the command was never started.
     cat "$roots/$layer/var/log/try" || cat "$roots/boot.log"
     return "$status"
