@@ -2,6 +2,7 @@ import Dispatch
 import Foundation
 import GRDB
 import Synchronization
+import System
 
 /// The thread that takes what the stripes hold and writes it, one transaction a round.
 ///
@@ -23,6 +24,8 @@ final class LogWriter {
     private var log: OpenLog?
     private var health: LogHealth
     private var damage: DamageControl
+    /// The work that has found the database damaged once: what isn't found again was the disk.
+    private var suspicious: LogHealth.Work?
     private var time = TrustedTime()
     private var pruner: Pruner
     /// The id for the next detail row, as far as this process knows: it goes on where another database is begun.
@@ -221,15 +224,18 @@ final class LogWriter {
         } catch {
             if canBeginAnew, let file = log?.database.file, LogError.isDamage(error) {
                 do {
-                    try beginAnew(file, error)
+                    giveUp()
+                    let isSound = suspect(.store)
+                    if !isSound { try beginAnew(file, error) }
                     try open(file)
-                    return store(canBeginAnew: false)
+                    return store(canBeginAnew: isSound)
                 } catch {
                     return failed(.store, error)
                 }
             }
             return failed(.store, error)
         }
+        if suspicious == .store { suspicious = nil }
         let late = waiting
         indexes = []
         pending.removeAll(keepingCapacity: pending.count < 4096)
@@ -258,9 +264,17 @@ final class LogWriter {
             try open(file)
         } catch {
             guard canBeginAnew, LogError.isDamage(error) else { throw error }
+            if suspect(.store) { return try open(canBeginAnew: true) }
             try beginAnew(file, error)
             try open(file)
         }
+    }
+
+    /// True the first time that this work finds the database damaged, which is then to be tried again: a page that the disk couldn't give
+    /// looks the same to SQLite.
+    private func suspect(_ work: LogHealth.Work) -> Bool {
+        defer { suspicious = suspicious == work ? nil : work }
+        return suspicious != work
     }
 
     private func open(_ file: LogFile) throws {
@@ -283,9 +297,12 @@ final class LogWriter {
     /// Moves a damaged database aside; the next attempt makes a new one.
     private func beginAnew(_ file: LogFile, _ error: any Error) throws {
         let error = LogError(error, path: file.path, doing: "write")
-        log?.database.close()
-        log = nil
-        core.isOpen.store(false, ordering: .relaxed)
+        giveUp()
+        if let code = FileProbe.failure(reading: [file.path, file.path + "-wal"]) {
+            throw LogError(
+                .failed, file.path, "can't read the rejection log \(file.path): \(systemMessage(code))",
+                advice: "see the kernel's messages about the disk: dmesg; to begin a new log, move this one away")
+        }
         let copy = try damage.moveAside(file, because: error)
         core.setDamagedCopy(copy)
         options.report("\(error.reason); it was moved to \(copy), and a new one is begun; counts in memory go there")
@@ -346,6 +363,8 @@ final class LogWriter {
         let path = log?.database.path ?? options.path
         // A damaged one is found damaged again by the next attempt, and moved aside.
         if work != .store, let file = log?.database.file, LogError.isDamage(error) {
+            giveUp()
+            if suspect(work) { return false }
             do {
                 try beginAnew(file, error)
                 return false
