@@ -95,7 +95,9 @@ static void parse(const char *text) {
 
 __attribute__((constructor)) static void begin(void) {
     /* A run that is killed leaves no filter behind. */
+    const char *parent = getenv("POSTERN_FAULTS_PARENT");
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (parent && atoi(parent) != getppid()) _exit(99);
     const char *place = getenv("POSTERN_FAULTS_ROOT"), *counts = getenv("POSTERN_FAULTS_COUNT"), *fault = getenv("POSTERN_FAULT");
     if (fault && *fault) parse(fault);
     if (!place || !counts) return;

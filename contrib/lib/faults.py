@@ -221,7 +221,7 @@ class Place:
 
     def environment(self, fault, counting=True):
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("POSTERN", "LD_", "SWIFT_"))}
-        environment |= {"LD_PRELOAD": self.library, "SWIFT_BACKTRACE": "enable=no"}
+        environment |= {"LD_PRELOAD": self.library, "SWIFT_BACKTRACE": "enable=no", "POSTERN_FAULTS_PARENT": str(os.getpid())}
         if counting:
             environment |= {"POSTERN_FAULTS_ROOT": self.root, "POSTERN_FAULTS_COUNT": self.counts}
         if fault:
