@@ -39,7 +39,7 @@ REFUSALS = 200
 
 # What a crash prints, and what Swift says before it.
 CRASH = re.compile(r"Fatal error|Crash|Thread \d+ crashed|Assertion|SIGILL|SIGSEGV|SIGABRT")
-# A filter may refuse to start only where it has no configuration or no socket.
+# A filter may refuse to start only where it has no configuration or no socket, or can read neither the index nor the sources.
 MAY_REFUSE = re.compile(r"/(postern\.toml|milter\.sock)[^/]*$")
 
 CONFIGURATION = """\
@@ -384,6 +384,8 @@ class Run:
             raise Wrong(f"the filter refused to start and ended {describe(status)}")
         if not re.search(r"^(postern: |\S+ \S+ (error|critical))", postern.messages, re.MULTILINE) and not (fired and first.endswith("/messages")):
             raise Wrong("the filter refused to start without a line that says why")
+        if self.lasts and self.may_defer() and re.search(r"error: index: ", postern.messages):
+            return
         if not fired or not (MAY_REFUSE.search(first) or not first.startswith(self.place.box)):
             raise Wrong(f"the filter refused to start (status {status}), though a sound index is there")
 
