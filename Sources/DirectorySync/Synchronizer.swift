@@ -174,8 +174,7 @@ public final class Synchronizer: Sendable {
             let lock = try SyncLock(state: configuration.statePath, patience: .seconds(2), check: check)
             defer { lock.release() }
             do throws(SyncError) {
-                let state = try SyncState(path: configuration.statePath)
-                try run(state, dryRun: false, acceptShrink: acceptShrink, &report, scope, check)
+                try runTwiceIfDamaged(acceptShrink: acceptShrink, &report, scope, check)
             } catch {
                 guard error.isDamage else { throw error }
                 try check()
@@ -187,6 +186,29 @@ public final class Synchronizer: Sendable {
         }
         report.duration = (ContinuousClock.now - began) / .seconds(1)
         return report
+    }
+
+    /// Runs on the state; a second time where it seems damaged, as a page that the disk couldn't give looks the same to SQLite.
+    ///
+    /// - Throws: an error that says damage only for a state that can be read and is damaged.
+    private func runTwiceIfDamaged(
+        acceptShrink: Bool, _ report: inout SyncReport, _ scope: Scope, _ check: @escaping () throws(SyncError) -> Void
+    ) throws(SyncError) {
+        let path = configuration.statePath
+        do throws(SyncError) {
+            return try run(
+                SyncState(path: path), dryRun: false, acceptShrink: acceptShrink, &report, scope, check)
+        } catch {
+            guard error.isDamage else { throw error }
+            if let code = FileProbe.failure(reading: [path, path + "-wal"]) {
+                throw SyncError(
+                    .state, "the sync state \(path) can't be read: \(systemMessage(code))",
+                    advice: SyncState.advice(code, path: path))
+            }
+        }
+        try check()
+        report = SyncReport(started: report.started)
+        try run(SyncState(path: path), dryRun: false, acceptShrink: acceptShrink, &report, scope, check)
     }
 
     /// Compares with the state, or with none where that is damaged.

@@ -77,11 +77,10 @@ final class AtomicFile {
             let descriptor = openat(directory, temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
             if descriptor < 0 && errno == EEXIST { continue }
             guard descriptor >= 0 else { throw failure("no file can be made in \(folder)") }
-            // Someone who clears away leftovers may have been faster than the lock.
+            // Someone who clears away leftovers may have been faster than the lock; where there are no locks, nobody clears anything away.
             var attributes = stat()
-            let isOurs =
-                flock(descriptor, LOCK_EX | LOCK_NB) == 0 && fstat(descriptor, &attributes) == 0
-                && attributes.st_nlink > 0
+            let isLocked = flock(descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK
+            let isOurs = isLocked && fstat(descriptor, &attributes) == 0 && attributes.st_nlink > 0
             if isOurs { return (descriptor, temporary) }
             close(descriptor)
         }

@@ -71,7 +71,12 @@ final class IndexPoller: Sendable {
                 progress.suspect = nil
                 progress.settled = sighting
             }
-            if case .unreadable = error.kind { progress.retryIn = 25 } else { progress.retryIn = nil }
+            if case .unreadable = error.kind {
+                // Without a snapshot every recipient is deferred meanwhile.
+                progress.retryIn = progress.isLoaded ? 25 : 5
+            } else {
+                progress.retryIn = nil
+            }
             return isRetry ? nil : .failed(error)
         }
     }

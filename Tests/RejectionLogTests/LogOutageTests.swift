@@ -82,6 +82,26 @@ import Testing
         log.close()
     }
 
+    @Test func aFailureThatPassesWhileTheLogClosesCostsNothing() throws {
+        let place = folder.path + "/place"
+        let path = place + "/rejections.sqlite"
+        try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: false)
+        var options = options(path)
+        // Nothing is written in between.
+        options.interval = 60_000
+        options.report = { [lines] line in
+            lines.add(line)
+            if line.contains("No such file") { mkdir(place, 0o700) }
+        }
+        let log = RejectionLog(options)
+        #expect(log.flush())
+        try FileManager.default.removeItem(atPath: place)
+        record(5, in: log)
+        log.close()
+        try expectAll(5, in: path)
+        #expect(lines.all.allSatisfy { !$0.contains("uncounted") }, "\(lines.all)")
+    }
+
     @Test func eachReasonIsSaidOnce() throws {
         let path = folder.path + "/place/rejections.sqlite"
         let log = RejectionLog(options(path))

@@ -1,7 +1,9 @@
 import Dispatch
 import Foundation
 import GRDB
+import Glibc
 import Synchronization
+import System
 
 /// The thread that takes what the stripes hold and writes it, one transaction a round.
 ///
@@ -10,6 +12,8 @@ final class LogWriter {
     /// More pending counters than this (the database has been out of reach for long) are kept coarser: first without the
     /// domain, at twice as many by the hour. The sums stay exact.
     static let pendingLimit = 65_536
+    /// Milliseconds for which the last counts are tried again when the log is closed.
+    private static let lastTries = 500
 
     /// The open database and what is known of its contents.
     private struct OpenLog {
@@ -23,6 +27,8 @@ final class LogWriter {
     private var log: OpenLog?
     private var health: LogHealth
     private var damage: DamageControl
+    /// The work that has found the database damaged once: what isn't found again was the disk.
+    private var suspicious: LogHealth.Work?
     private var time = TrustedTime()
     private var pruner: Pruner
     /// The id for the next detail row, as far as this process knows: it goes on where another database is begun.
@@ -79,7 +85,8 @@ final class LogWriter {
             let requests = core.takeTickets()
             core.begin()
             stopping = requests.stopping
-            let stored = round(urgent: stopping || !requests.tickets.isEmpty)
+            var stored = round(urgent: stopping || !requests.tickets.isEmpty)
+            if stopping { stored = stored || storeAtLast() }
             for ticket in requests.tickets where ticket.wish == .store { ticket.answer(stored) }
             // Whoever has waited for the rows finds the database at rest.
             var isDone = stored
@@ -99,6 +106,16 @@ final class LogWriter {
         giveUp()
         core.rest()
         core.end()
+    }
+
+    /// Tries the last round again for a moment: a failure that passes costs no counts.
+    private func storeAtLast() -> Bool {
+        let deadline = DispatchTime.now() + .milliseconds(Self.lastTries)
+        while waiting > 0, DispatchTime.now() < deadline, !core.isAbandoned {
+            usleep(50_000)
+            if round(urgent: true) { return true }
+        }
+        return false
     }
 
     /// Takes and stores all that was there at the beginning; `urgent`: even if the next attempt isn't due yet.
@@ -221,15 +238,22 @@ final class LogWriter {
         } catch {
             if canBeginAnew, let file = log?.database.file, LogError.isDamage(error) {
                 do {
-                    try beginAnew(file, error)
-                    try open(file)
-                    return store(canBeginAnew: false)
+                    giveUp()
+                    let isFirst = suspect(.store)
+                    if isFirst {
+                        try openAgain(file)
+                    } else {
+                        try beginAnew(file, error)
+                        try open(file)
+                    }
+                    return store(canBeginAnew: isFirst)
                 } catch {
                     return failed(.store, error)
                 }
             }
             return failed(.store, error)
         }
+        if suspicious == .store { suspicious = nil }
         let late = waiting
         indexes = []
         pending.removeAll(keepingCapacity: pending.count < 4096)
@@ -258,9 +282,34 @@ final class LogWriter {
             try open(file)
         } catch {
             guard canBeginAnew, LogError.isDamage(error) else { throw error }
+            try openAgain(file)
+        }
+    }
+
+    /// Opens a database that has been found damaged once; begins a new one where it is found so again.
+    private func openAgain(_ file: LogFile) throws {
+        do {
+            try open(file)
+        } catch {
+            guard LogError.isDamage(error) else { throw error }
             try beginAnew(file, error)
             try open(file)
         }
+    }
+
+    /// Opens the database anew where this work finds it damaged for the first time; false where there is no second look.
+    private func looksAgain(_ work: LogHealth.Work, after error: any Error) -> Bool {
+        guard LogError.isDamage(error), let file = log?.database.file, suspect(work) else { return false }
+        giveUp()
+        try? openAgain(file)
+        return log != nil
+    }
+
+    /// True the first time that this work finds the database damaged, which is then to be tried again: a page that the disk couldn't give
+    /// looks the same to SQLite.
+    private func suspect(_ work: LogHealth.Work) -> Bool {
+        defer { suspicious = suspicious == work ? nil : work }
+        return suspicious != work
     }
 
     private func open(_ file: LogFile) throws {
@@ -283,9 +332,12 @@ final class LogWriter {
     /// Moves a damaged database aside; the next attempt makes a new one.
     private func beginAnew(_ file: LogFile, _ error: any Error) throws {
         let error = LogError(error, path: file.path, doing: "write")
-        log?.database.close()
-        log = nil
-        core.isOpen.store(false, ordering: .relaxed)
+        giveUp()
+        if let code = FileProbe.failure(reading: [file.path, file.path + "-wal"]) {
+            throw LogError(
+                .failed, file.path, "can't read the rejection log \(file.path): \(systemMessage(code))",
+                advice: "see the kernel's messages about the disk: dmesg; to begin a new log, move this one away")
+        }
         let copy = try damage.moveAside(file, because: error)
         core.setDamagedCopy(copy)
         options.report("\(error.reason); it was moved to \(copy), and a new one is begun; counts in memory go there")
@@ -293,14 +345,14 @@ final class LogWriter {
 
     /// Adds to the tallies for a tenth of a second at most, or until all is done; in a flood no more than keeps the rows that
     /// wait from growing without bound.
-    private func tally(everything: Bool) -> Bool {
+    private func tally(everything: Bool, isAgain: Bool = false) -> Bool {
         let steady = options.clocks.steady()
         guard let queue = log?.database.queue, let newest = log?.books.lastDetail else { return false }
         let isDue =
             health.isFailing(.tally)
             ? health.isDue(.tally)
             : log?.tallier.isDue(steady, last: newest, arriving: isThinning ? .max : arrived) ?? false
-        guard everything || isDue else { return true }
+        guard everything || isAgain || isDue else { return true }
         let start = DispatchTime.now().uptimeNanoseconds
         do {
             try queue.inDatabase { db in
@@ -314,17 +366,19 @@ final class LogWriter {
                 }
             }
             health.works(.tally, path: options.path, late: 0)
+            if suspicious == .tally { suspicious = nil }
             return true
         } catch {
+            if looksAgain(.tally, after: error) { return tally(everything: everything, isAgain: true) }
             return failed(.tally, error)
         }
     }
 
-    private func prune(_ wanted: Bool) -> Bool {
+    private func prune(_ wanted: Bool, isAgain: Bool = false) -> Bool {
         let steady = options.clocks.steady()
         guard let log else { return false }
         let isDue = health.isFailing(.prune) ? health.isDue(.prune) : pruner.isDue(steady)
-        guard wanted || isDue else { return true }
+        guard wanted || isAgain || isDue else { return true }
         do {
             try log.database.queue.inDatabase { db in
                 repeat {
@@ -334,8 +388,10 @@ final class LogWriter {
                 } while wanted && pruner.isBusy
             }
             health.works(.prune, path: options.path, late: 0)
+            if suspicious == .prune { suspicious = nil }
             return true
         } catch {
+            if looksAgain(.prune, after: error) { return prune(wanted, isAgain: true) }
             pruner.postpone()
             return failed(.prune, error)
         }
@@ -346,6 +402,7 @@ final class LogWriter {
         let path = log?.database.path ?? options.path
         // A damaged one is found damaged again by the next attempt, and moved aside.
         if work != .store, let file = log?.database.file, LogError.isDamage(error) {
+            giveUp()
             do {
                 try beginAnew(file, error)
                 return false
