@@ -4,7 +4,8 @@
  * Calls on files below POSTERN_FAULTS_ROOT are counted by kind and by file: threads work on different files, so that the nth write to one
  * file is the same write in each run, which the nth write of the process isn't. Sockets, pipes and devices are never touched.
  *
- *   POSTERN_FAULTS_ROOT   a folder, as realpath(3) gives it; "/" for all files but those of /proc, /sys and /dev
+ *   POSTERN_FAULTS_ROOT   a folder, as realpath(3) gives it
+ *   POSTERN_FAULTS_ALL    if set, files elsewhere count too, by their whole paths, but for /proc, /sys and /dev
  *   POSTERN_FAULTS_COUNT  a file that takes the counts, outside of the folder
  *   POSTERN_FAULT         KIND@FILE:N:ERROR, such as write@sync.sqlite-wal:3:ENOSPC; with N+, every call of the kind fails from there on,
  *                         whatever file it is on. SHORT instead of an error: half of the bytes are written.
@@ -51,6 +52,7 @@ struct table {
 static struct table *table;
 static char root[PATH_MAX];
 static size_t root_length;
+static int is_everywhere;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static int fault_kind = -1, fault_error, fault_lasts, fault_short;
@@ -106,17 +108,22 @@ __attribute__((constructor)) static void begin(void) {
     void *memory = (void *)syscall(SYS_mmap, NULL, sizeof *table, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0L);
     syscall(SYS_close, descriptor);
     if (memory == MAP_FAILED) complain("the counts can't be mapped");
-    snprintf(root, sizeof root, "%s", strcmp(place, "/") ? place : "");
+    snprintf(root, sizeof root, "%s", place);
+    is_everywhere = getenv("POSTERN_FAULTS_ALL") != NULL;
     root_length = strlen(root);
     table = memory;
 }
 
 /* The name that a file is counted by; 0 for files that are none of ours. */
 static int name_file(const char *path, char name[NAME_SIZE]) {
-    if (path[0] != '/' || strncmp(path, root, root_length)) return 0;
-    if (!root_length && (!strncmp(path, "/proc/", 6) || !strncmp(path, "/sys/", 5) || !strncmp(path, "/dev/", 5))) return 0;
+    if (path[0] != '/') return 0;
     const char *rest = path + root_length;
-    if (*rest && *rest != '/') return 0;
+    if (strncmp(path, root, root_length) || (*rest && *rest != '/')) {
+        if (!is_everywhere || !strncmp(path, "/proc/", 6) || !strncmp(path, "/sys/", 5) || !strncmp(path, "/dev/", 5)) return 0;
+        /* Standard error, in a folder of which there are several. */
+        const char *name_alone = strrchr(path, '/') + 1;
+        return snprintf(name, NAME_SIZE, "%.*s", NAME_SIZE - 1, strcmp(name_alone, "messages") ? path : name_alone) > 0;
+    }
     while (*rest == '/') rest++;
     size_t length = strlen(rest);
     const char *deleted = " (deleted)";
@@ -145,11 +152,11 @@ static int fails(enum kind kind, const char *path) {
     if (place < FILES) {
         if (!table->files[place].name[0]) strcpy(table->files[place].name, name);
         uint32_t number = ++table->files[place].counts[kind];
-        if ((int)kind == fault_kind) {
-            int is_it = number == fault_number && !strcmp(name, fault_file);
-            failing = is_it || (fault_begun && fault_lasts);
-            if (is_it) fault_begun = 1;
-        }
+        int is_it = (int)kind == fault_kind && number == fault_number && !strcmp(name, fault_file);
+        if (is_it) fault_begun = 1;
+        /* Files can't grow on a disk that can't be written. */
+        int is_like_it = (int)kind == fault_kind || (fault_kind == WRITE && kind == TRUNCATE);
+        failing = is_it || (fault_begun && fault_lasts && is_like_it);
         if (failing && !table->fired++) snprintf(table->first, sizeof table->first, "%s", path);
     }
     pthread_mutex_unlock(&lock);
@@ -201,7 +208,7 @@ static int fails_writing(int descriptor, size_t *count) {
 
 static int open_at(int folder, const char *path, int flags, mode_t mode) {
     int unnamed = (flags & O_TMPFILE) == O_TMPFILE;
-    if (unnamed ? fails_at(OPEN, AT_FDCWD, root_length ? strcat(strcpy((char[PATH_MAX + 8]){0}, root), "/#1") : "/#1")
+    if (unnamed ? fails_at(OPEN, AT_FDCWD, strcat(strcpy((char[PATH_MAX + 8]){0}, root), "/#1"))
                 : fails_at(OPEN, folder, path))
         FAIL(-1);
     return (int)syscall(SYS_openat, folder, path, flags, mode);

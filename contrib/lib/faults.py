@@ -212,7 +212,7 @@ class Place:
         self.counts = os.path.join(folder, "counts")
         self.program = options.program
         self.library = options.library
-        self.root = "/" if options.everywhere else self.box
+        self.everywhere = options.everywhere
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(self.box)
 
@@ -223,7 +223,9 @@ class Place:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("POSTERN", "LD_", "SWIFT_"))}
         environment |= {"LD_PRELOAD": self.library, "SWIFT_BACKTRACE": "enable=no", "POSTERN_FAULTS_PARENT": str(os.getpid())}
         if counting:
-            environment |= {"POSTERN_FAULTS_ROOT": self.root, "POSTERN_FAULTS_COUNT": self.counts}
+            environment |= {"POSTERN_FAULTS_ROOT": self.box, "POSTERN_FAULTS_COUNT": self.counts}
+            if self.everywhere:
+                environment["POSTERN_FAULTS_ALL"] = "1"
         if fault:
             environment["POSTERN_FAULT"] = fault
         return environment
@@ -361,7 +363,7 @@ class Run:
 
     def await_recipient(self, postern, recipient):
         """Waits until a new recipient is accepted: by itself, and within seconds, where a call failed only once."""
-        deadline = time.monotonic() + (0.4 if self.lasts else 8)
+        started = time.monotonic()
         with postern.connect() or self.gone(postern) as connection:
             while True:
                 postern.check_end()
@@ -370,9 +372,10 @@ class Run:
                     return
                 if code != 550 and not (self.may_defer() and code // 100 == 4):
                     raise Wrong(f"{recipient} was answered with {code}")
-                if time.monotonic() > deadline:
-                    if self.lasts and self.place.read_counts()[0]:
-                        return
+                waited = time.monotonic() - started
+                if self.lasts and waited > 0.4 and self.place.read_counts()[0]:
+                    return
+                if waited > 10:
                     raise Wrong(f"{recipient}, which was added to the list, is still answered with {code}")
                 postern.expect(connection, KNOWN[3], 250, self.may_defer())
                 time.sleep(0.02)
