@@ -1,9 +1,6 @@
 #ifndef POSTERN_CMILTER_SHIM_H
 #define POSTERN_CMILTER_SHIM_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 
 #include <errno.h>
 #include <libmilter/mfapi.h>
@@ -113,13 +110,17 @@ static inline const char *cmilter_macro(SMFICTX *context, const char *name) {
     return NULL;
 }
 
+/* Declared in the system's headers for _GNU_SOURCE only, which would make other types of them than Swift has. */
+extern int accept4(int descriptor, struct sockaddr *address, socklen_t *length, int flags);
+extern int memfd_create(const char *name, unsigned int flags);
+
 /* accept4(2), not blocking and closed at exec. */
 static inline int cmilter_accept(int descriptor) {
     return accept4(descriptor, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
 /* A file that poll(2) always finds readable. */
-static inline int cmilter_ready_file(void) { return memfd_create("milter", MFD_CLOEXEC); }
+static inline int cmilter_ready_file(void) { return memfd_create("milter", 1 /* MFD_CLOEXEC */); }
 
 /* smfi_setreply() and smfi_setsymlist() change none of their strings, but don't say so. */
 static inline int cmilter_setreply(SMFICTX *context, const char *code, const char *enhanced, const char *text) {

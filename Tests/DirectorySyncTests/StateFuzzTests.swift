@@ -24,7 +24,9 @@ import Testing
             _ = try folder.snapshot()
         }
         // Some damage must have been met: it is refused, or the state is moved aside and made anew.
-        let copies = try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.contains(".damaged-") }
+        let copies = try FileManager.default.contentsOfDirectory(atPath: folder.path).filter {
+            $0.contains(".damaged-")
+        }
         #expect(refused + copies.count > 3, "\(refused), \(copies)")
     }
 }
