@@ -184,11 +184,13 @@ final class FilterService {
         return RejectionLog(options)
     }
 
-    /// Refuses to begin with nothing to answer from, and no way to get it.
+    /// Refuses to begin with nothing to answer from, and no way to get it. An index that is there and can't be read now may be readable soon.
     private func checkSources() throws {
         guard !configuration.sourceFaults.isEmpty else { return }
         let error = ConfigurationError(file: configuration.file, faults: configuration.sourceFaults)
-        guard index.current != nil else { throw Messages.fail(error, ExitStatus.configuration) }
+        guard index.current != nil || access(configuration.index.path, F_OK) == 0 else {
+            throw Messages.fail(error, ExitStatus.configuration)
+        }
         logger.error("going on with the last index: \(error)")
     }
 
