@@ -82,12 +82,12 @@ let package = Package(
         .testTarget(
             name: "DirectorySyncTests",
             dependencies: [
-                "DirectorySync", "MailAddress", "RecipientIndex", "TestSupport",
+                "DirectorySync", "MailAddress", "RecipientIndex", "System", "TestSupport",
                 .product(name: "GRDB", package: "GRDB.swift"),
             ], exclude: ["ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"], swiftSettings: settings),
         .testTarget(
             name: "RejectionLogTests",
-            dependencies: ["RejectionLog", "TestSupport", .product(name: "GRDB", package: "GRDB.swift")],
+            dependencies: ["RejectionLog", "System", "TestSupport", .product(name: "GRDB", package: "GRDB.swift")],
             exclude: [
                 "hostile.cases", "nearmisses.cases", "replies.cases", "report.cases", "report.txt", "senders.cases",
                 "time.cases",

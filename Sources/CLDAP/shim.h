@@ -11,6 +11,7 @@ static inline void *postern_ldap_opt_off(void) { return LDAP_OPT_OFF; }
 
 static const int postern_ldap_opt_result_code = LDAP_OPT_RESULT_CODE;
 static const int postern_ldap_tls_1_2 = LDAP_OPT_X_TLS_PROTOCOL_TLS1_2;
+static const int postern_ldap_connecting = LDAP_X_CONNECTING;
 static const int postern_ldap_msg_one = LDAP_MSG_ONE;
 static const ber_tag_t postern_ldap_res_search_entry = LDAP_RES_SEARCH_ENTRY;
 static const ber_tag_t postern_ldap_res_search_reference = LDAP_RES_SEARCH_REFERENCE;
@@ -26,6 +27,15 @@ static inline int postern_ldap_read_ahead(LDAP *ld, int size)
     Sockbuf *buffer = NULL;
     if (ldap_get_option(ld, LDAP_OPT_SOCKBUF, &buffer) != LDAP_OPT_SUCCESS || !buffer) return -1;
     return ber_sockbuf_add_io(buffer, &ber_sockbuf_io_readahead, LBER_SBIOD_LEVEL_PROVIDER, &size);
+}
+
+/* Has messages of more than so many bytes refused before they are read: reading one then fails with errno ERANGE. Returns 0, or -1 where
+ * it can't be done. */
+static inline int postern_ldap_limit_incoming(LDAP *ld, ber_len_t size)
+{
+    Sockbuf *buffer = NULL;
+    if (ldap_get_option(ld, LDAP_OPT_SOCKBUF, &buffer) != LDAP_OPT_SUCCESS || !buffer) return -1;
+    return ber_sockbuf_ctrl(buffer, LBER_SB_OPT_SET_MAX_INCOMING, &size) > 0 ? 0 : -1;
 }
 
 /* What SASL asks during a bind without a person: every question gets its default, which may be nothing. */

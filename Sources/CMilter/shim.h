@@ -1,24 +1,38 @@
 #ifndef POSTERN_CMILTER_SHIM_H
 #define POSTERN_CMILTER_SHIM_H
 
+
 #include <errno.h>
 #include <libmilter/mfapi.h>
 #include <libmilter/mfdef.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
-#include <sys/syscall.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 /*
+ * libmilter's engine, which takes packets apart, keeps the state of a conversation and calls the filter. It stands in no header, but libmilter
+ * exports it, from 8.14 to 8.18 at least. With it a connection needs neither libmilter's listener nor its threads: these spin when the
+ * process has no descriptor left, tie up a thread for every half packet and lose a connection for which no thread can be started.
+ *
+ * The engine reads and writes by mi_rd_cmd() and mi_wr_cmd(), which are defined by the filter in place of libmilter's own.
+ */
+extern int mi_engine(SMFICTX *context);
+extern void mi_clr_ctx(SMFICTX *context);
+
+/*
  * The head of libmilter's struct smfi_str, private to libmilter/libmilter.h and unchanged from 8.14 to 8.18.
  *
- * smfi_getsymval() walks the macros two strings at a time and runs past the end of the list when the MTA sent an odd
- * number of them: garbage on the socket then makes it follow a stray pointer. So the walk is done here, with a check of
- * both strings, once cmilter_knows() has found the layout to be this one.
+ * It is needed to make a context, and to read macros: smfi_getsymval() walks them two strings at a time and runs past the end of the list when
+ * the MTA sent an odd number of them. Garbage on the socket then makes it follow a stray pointer.
  */
 struct cmilter_context {
     pthread_t id;
@@ -39,19 +53,51 @@ struct cmilter_context {
     void *private_data;
 };
 
-/* What libmilter calls the state of a connection from within these callbacks. */
-enum cmilter_state { cmilter_in_negotiate = 1, cmilter_in_connect = 2 };
+/* libmilter's structure has some 350 bytes; what lies beyond the part above stays zero until libmilter writes it. */
+enum { cmilter_context_size = 1024 };
 
-/* Whether the layout above fits, seen from such a callback after smfi_setpriv(context, marker). */
-static inline int cmilter_knows(SMFICTX *context, const void *marker, enum cmilter_state state) {
-    const struct cmilter_context *known = (const struct cmilter_context *)context;
-    return known->private_data == marker && known->state == (int)state;
+/* What mi_rd_cmd() says in place of a command: both end mi_engine(). */
+enum { cmilter_end_of_input = 5, cmilter_packet_too_large = 7 };
+
+/*
+ * A context for mi_engine(), to be ended by cmilter_end(); NULL without memory. The engine hands its time-out to mi_rd_cmd() and mi_wr_cmd() and
+ * does nothing else with it, so the time-out tells these whose packets they are to read and write.
+ */
+static inline SMFICTX *cmilter_begin(void *owner, struct smfiDesc *filter) {
+    struct cmilter_context *made = (struct cmilter_context *)calloc(1, cmilter_context_size);
+    if (made == NULL) return NULL;
+    made->socket = -1;
+    made->timeout = (time_t)(intptr_t)owner;
+    made->filter = filter;
+    /* As libmilter's listener has it for callbacks that are not there. */
+    made->steps = SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY | SMFIP_NODATA | SMFIP_NOUNKNOWN;
+    return (SMFICTX *)made;
 }
 
-/* The socket of a connection, for a context that cmilter_knows(). */
-static inline int cmilter_socket(SMFICTX *context) { return ((const struct cmilter_context *)context)->socket; }
+static inline void cmilter_end(SMFICTX *context) {
+    ((struct cmilter_context *)context)->socket = -1;
+    ((struct cmilter_context *)context)->private_data = NULL;
+    mi_clr_ctx(context);
+}
 
-/* smfi_getsymval() for a context that cmilter_knows(); a name is matched as it is given, with its braces. */
+/* The owner given to cmilter_begin(). */
+static inline void *cmilter_owner(SMFICTX *context) {
+    return (void *)(intptr_t)((const struct cmilter_context *)context)->timeout;
+}
+
+/* The descriptor that the engine polls before it reads a packet; a file that is always readable makes it read at once. */
+static inline void cmilter_set_socket(SMFICTX *context, int descriptor) {
+    ((struct cmilter_context *)context)->socket = descriptor;
+}
+
+/* Whether the layout above fits, seen from xxfi_connect after smfi_setpriv(context, marker). */
+static inline int cmilter_knows(SMFICTX *context, const void *marker) {
+    const struct cmilter_context *known = (const struct cmilter_context *)context;
+    enum { in_connect = 2 };
+    return known->private_data == marker && known->state == in_connect;
+}
+
+/* smfi_getsymval(), checking both strings of a macro; a name is matched as it is given, with its braces. */
 static inline const char *cmilter_macro(SMFICTX *context, const char *name) {
     const struct cmilter_context *known = (const struct cmilter_context *)context;
     for (int stage = SMFIM_LAST; stage >= SMFIM_FIRST; --stage) {
@@ -64,11 +110,19 @@ static inline const char *cmilter_macro(SMFICTX *context, const char *name) {
     return NULL;
 }
 
-/* smfi_getsymval(), smfi_setreply() and smfi_setconn() change none of their strings, but don't say so. */
-static inline const char *cmilter_getsymval(SMFICTX *context, const char *name) {
-    return smfi_getsymval(context, (char *)(size_t)name);
+/* Declared in the system's headers for _GNU_SOURCE only, which would make other types of them than Swift has. */
+extern int accept4(int descriptor, struct sockaddr *address, socklen_t *length, int flags);
+extern int memfd_create(const char *name, unsigned int flags);
+
+/* accept4(2), not blocking and closed at exec. */
+static inline int cmilter_accept(int descriptor) {
+    return accept4(descriptor, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
+/* A file that poll(2) always finds readable. */
+static inline int cmilter_ready_file(void) { return memfd_create("milter", 1 /* MFD_CLOEXEC */); }
+
+/* smfi_setreply() and smfi_setsymlist() change none of their strings, but don't say so. */
 static inline int cmilter_setreply(SMFICTX *context, const char *code, const char *enhanced, const char *text) {
     return smfi_setreply(context, (char *)(size_t)code, (char *)(size_t)enhanced, (char *)(size_t)text);
 }
@@ -77,41 +131,44 @@ static inline int cmilter_setsymlist(SMFICTX *context, int stage, const char *na
     return smfi_setsymlist(context, stage, (char *)(size_t)names);
 }
 
-static inline int cmilter_setconn(const char *address) { return smfi_setconn((char *)(size_t)address); }
-
-/* libmilter's own word on whether it was told to stop; not in its headers, so it may be missing. */
-extern int mi_stop(void) __attribute__((weak));
-
-static inline int cmilter_was_stopped(void) { return mi_stop != NULL && mi_stop() != 0; }
-
-/* The calling thread's id, asked of the kernel once a thread. */
-static inline int cmilter_thread(void) {
-    static __thread int id;
-    if (id == 0) id = (int)syscall(SYS_gettid);
-    return id;
-}
-
 /*
- * Signals. The variable is one for each object file that uses it: call these two from a single Swift file.
+ * Signals. The variables are some for each object file that uses them: call these from a single Swift file.
  */
 static int cmilter_signal_pipe = -1;
+/* 1 where signals are caught, -1 before. */
+static int cmilter_armed = -1;
+/* When the first signal came, in seconds of the steady clock; -1 before. */
+static long cmilter_first_signal = -1;
 
+/* The first signal is written to the pipe. One that comes more than a second later ends the process at once, as does any before it is armed; some
+   programs send a signal twice in one breath. */
 static void cmilter_signal_handler(int number) {
     int saved = errno;
-    unsigned char byte = (unsigned char)number;
-    ssize_t written = write(cmilter_signal_pipe, &byte, 1);
-    (void)written;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (cmilter_armed < 0 || (cmilter_first_signal >= 0 && now.tv_sec - cmilter_first_signal > 1)) {
+        signal(number, SIG_DFL);
+        raise(number);
+    } else if (cmilter_first_signal < 0) {
+        unsigned char byte = (unsigned char)number;
+        ssize_t written = write(cmilter_signal_pipe, &byte, 1);
+        (void)written;
+        cmilter_first_signal = now.tv_sec;
+    }
     errno = saved;
 }
 
-/* Has SIGTERM and SIGINT written to the pipe, ignores SIGHUP and SIGPIPE, blocks SIGUSR1; a signalfd for SIGUSR1 or -1. */
+/* Has the first SIGTERM or SIGINT written to the pipe from now on. */
+static inline void cmilter_arm_signals(void) { cmilter_armed = 1; }
+
+/* Handles SIGTERM and SIGINT as above, ignores SIGHUP and SIGPIPE, blocks SIGUSR1; a signalfd for SIGUSR1 or -1. */
 static inline int cmilter_catch_signals(int pipe_end) {
     struct sigaction action;
     sigset_t set;
     cmilter_signal_pipe = pipe_end;
     memset(&action, 0, sizeof action);
     action.sa_handler = cmilter_signal_handler;
-    action.sa_flags = SA_RESTART | SA_NODEFER;
+    action.sa_flags = SA_RESTART;
     sigemptyset(&action.sa_mask);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
@@ -126,12 +183,6 @@ static inline int cmilter_catch_signals(int pipe_end) {
     sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-}
-
-/* Makes the kernel drop further SIGTERM and SIGINT. */
-static inline void cmilter_ignore_stop_signals(void) {
-    signal(SIGTERM, SIG_IGN);
-    signal(SIGINT, SIG_IGN);
 }
 
 #endif

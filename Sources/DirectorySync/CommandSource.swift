@@ -70,7 +70,10 @@ struct CommandSource: RecipientSource {
             let count = Glibc.write(file, bytes.baseAddress?.advanced(by: done), bytes.count - done)
             if count < 0, errno == EINTR { continue }
             guard count > 0 else {
-                return SyncError(.state, "can't write a temporary file in \(folder): \(systemMessage())")
+                let code = errno
+                return SyncError(
+                    .state, "can't write a temporary file in \(folder): \(systemMessage(code))",
+                    advice: SyncState.advice(code, path: folder + "/"))
             }
             done += count
         }

@@ -26,7 +26,7 @@ struct EntryCursor: ~Copyable {
     func next() throws(SyncError) -> Entry? {
         let result = sqlite3_step(statement)
         if result == SQLITE_DONE { return nil }
-        guard result == SQLITE_ROW else { throw failure("read", database) }
+        guard result == SQLITE_ROW else { throw failure(database) }
         return Entry(
             key: UnsafeBufferPointer(
                 start: sqlite3_column_text(statement, 0), count: Int(sqlite3_column_bytes(statement, 0))),
@@ -85,7 +85,7 @@ final class AffectedAddresses {
     private func run(_ statement: OpaquePointer?) throws(SyncError) {
         let result = sqlite3_step(statement)
         sqlite3_reset(statement)
-        guard result == SQLITE_DONE else { throw failure("searched", database) }
+        guard result == SQLITE_DONE else { throw failure(database) }
     }
 }
 
@@ -135,19 +135,21 @@ final class EntryWriter {
     private func run(_ statement: OpaquePointer?) throws(SyncError) {
         let result = sqlite3_step(statement)
         sqlite3_reset(statement)
-        guard result == SQLITE_DONE else { throw failure("written", database) }
+        guard result == SQLITE_DONE else { throw failure(database) }
     }
 }
 
 private func prepare(_ sql: String, _ database: OpaquePointer?) throws(SyncError) -> OpaquePointer? {
     var statement: OpaquePointer?
     guard sqlite3_prepare_v2(database, sql, -1, &statement, nil) == SQLITE_OK else {
-        throw failure("used", database)
+        throw failure(database)
     }
     return statement
 }
 
-private func failure(_ verb: String, _ database: OpaquePointer?) -> SyncError {
-    let text = sqlite3_errmsg(database).map { String(cString: $0) } ?? "unknown error"
-    return SyncError(.state, "the sync state can't be \(verb): \(text)")
+private func failure(_ database: OpaquePointer?) -> SyncError {
+    SyncState.failure(
+        ResultCode(rawValue: sqlite3_errcode(database)).primaryResultCode,
+        sqlite3_errmsg(database).map { String(cString: $0) } ?? "unknown error",
+        path: sqlite3_db_filename(database, "main").map { String(cString: $0) } ?? "")
 }

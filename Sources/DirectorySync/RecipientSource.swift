@@ -26,6 +26,12 @@ protocol RecipientSource: Sendable {
 
     /// Ends connections that would go on.
     func hangUp()
+
+    /// Ends what a pull waits for, from any thread and without waiting; the pull fails, or gives up at its next check.
+    func interrupt()
+
+    /// Until when the source isn't tried again, whatever the schedule says; nil for a source that doesn't keep from it.
+    var restsUntil: ContinuousClock.Instant? { get }
 }
 
 extension RecipientSource {
@@ -34,6 +40,8 @@ extension RecipientSource {
     var newsDescriptor: Int32? { nil }
     func hasNews() -> Bool { false }
     func hangUp() {}
+    func interrupt() {}
+    var restsUntil: ContinuousClock.Instant? { nil }
 }
 
 /// What a pull may build on.

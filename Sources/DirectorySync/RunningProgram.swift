@@ -32,10 +32,26 @@ final class RunningProgram {
         if descriptors.messages >= 0 { close(descriptors.messages) }
         // Its children too, if it has left any behind.
         kill(-process, SIGKILL)
-        if !hasEnded {
+        if !hasEnded { Self.reap(process) }
+    }
+
+    /// Waits for a program that was killed; one that hangs in the kernel, such as in a file system that doesn't answer, ends when it
+    /// may, and is waited for aside.
+    private static func reap(_ process: pid_t) {
+        let deadline = ContinuousClock.now + .milliseconds(500)
+        while ContinuousClock.now < deadline {
+            var status: Int32 = 0
+            let result = waitpid(process, &status, WNOHANG)
+            if result == process || result < 0 && errno != EINTR { return }
+            usleep(2_000)
+        }
+        let thread = Thread {
             var status: Int32 = 0
             while waitpid(process, &status, 0) < 0, errno == EINTR {}
         }
+        thread.name = "postern-reaper"
+        thread.stackSize = 256 << 10
+        thread.start()
     }
 
     /// - Parameter command: the program by its whole path, and its arguments.

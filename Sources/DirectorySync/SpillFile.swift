@@ -59,7 +59,10 @@ final class SpillFile {
             }
             if wrote < 0, errno == EINTR { continue }
             guard wrote > 0 else {
-                throw SyncError(.state, "can't write a temporary file in \(folder): \(systemMessage())")
+                let code = errno
+                throw SyncError(
+                    .state, "can't write a temporary file in \(folder): \(systemMessage(code))",
+                    advice: SyncState.advice(code, path: folder + "/"))
             }
             done += wrote
         }
@@ -72,8 +75,12 @@ final class SpillFile {
         var reason = ""
         // A dry run may not be allowed to write where the state lies.
         for place in [folder, NSTemporaryDirectory()] {
+            // O_TMPFILE, the bit of which Swift's module of the C library doesn't have: no name that anybody could meddle with.
+            var descriptor = Glibc.open(place, 0o20000000 | O_DIRECTORY | O_RDWR | O_EXCL | O_CLOEXEC, 0o600)
+            if descriptor >= 0 { return descriptor }
+            // For file systems without it.
             var template = Array((place + "/.postern-XXXXXX").utf8CString)
-            let descriptor = mkstemp(&template)
+            descriptor = mkstemp(&template)
             if descriptor >= 0 {
                 unlink(template)
                 _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
@@ -81,7 +88,9 @@ final class SpillFile {
             }
             if reason.isEmpty { reason = systemMessage() }
         }
-        throw SyncError(.state, "can't create a temporary file in \(folder): \(reason)")
+        throw SyncError(
+            .state, "can't create a temporary file in \(folder): \(reason)",
+            advice: "see to \(folder): the filter's user writes there")
     }
 }
 

@@ -28,11 +28,17 @@ public struct SyncError: Error, Sendable, CustomStringConvertible {
     public let report: SyncReport?
     /// How reading each source went, as far as that was begun.
     public let sources: [SourceReport]
+    /// What a person can do, where that isn't said in the description.
+    public let advice: String?
+    /// Whether the state is damaged: a new one can take its place.
+    let isDamage: Bool
 
     init(
         _ kind: Kind, _ description: String, source: String? = nil, report: SyncReport? = nil,
-        sources: [SourceReport] = []
+        sources: [SourceReport] = [], advice: String? = nil, isDamage: Bool = false
     ) {
+        self.advice = advice
+        self.isDamage = isDamage
         self.sources = report?.sources ?? sources
         self.kind = kind
         self.description = description

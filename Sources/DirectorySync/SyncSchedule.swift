@@ -27,6 +27,8 @@ struct SyncSchedule {
     private var news: Set<Int> = []
     /// When news are listened to again: a directory in which something always changes must not keep the thread busy.
     private var newsFrom: ContinuousClock.Instant?
+    /// Whether the files that a sync writes can't be used: what changes in the sources doesn't mend them.
+    private var isHeld = false
 
     init(interval: Duration) {
         self.interval = max(interval, .seconds(1))
@@ -37,6 +39,7 @@ struct SyncSchedule {
     mutating func due(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> Due? {
         defer { seen = stamps }
         guard let next, now < next else { return .all }
+        guard !isHeld else { return nil }
         var places = news
         if stamps != synced {
             let since = changedSince ?? now
@@ -49,6 +52,9 @@ struct SyncSchedule {
         }
         return places.isEmpty ? nil : Due(places: places)
     }
+
+    /// When everything is read next at the latest.
+    func nextSync(after now: ContinuousClock.Instant) -> ContinuousClock.Instant { max(next ?? now, now) }
 
     mutating func heardNews(of place: Int) { news.insert(place) }
 
@@ -71,6 +77,7 @@ struct SyncSchedule {
 
     mutating func ended(_ result: Result<SyncReport, SyncError>, _ due: Due, now: ContinuousClock.Instant) {
         newsFrom = now + .milliseconds(200)
+        isHeld = if case .failure(let error) = result { error.kind == .state } else { false }
         if case .success(let report) = result, let places = due.places,
             places.allSatisfy({ report.sources[$0].failure == nil })
         {
@@ -138,6 +145,8 @@ struct FailureMemory {
                 lockedInRow += 1
                 if lockedInRow < 10 { return [] }
             }
+            // Told as the thread's condition.
+            if error.kind == .state { return [] }
             return failed(error).map { [$0] } ?? []
         }
     }

@@ -42,7 +42,7 @@ extension Date {
 extension SyncState {
     static func decision(_ database: Database) throws -> Decision {
         guard let row = try Row.fetchOne(database, sql: "SELECT * FROM decision") else {
-            throw SyncError(.state, "the sync state lost its decision; move it away and sync again")
+            throw SyncError(.state, "the sync state is damaged: it lost its decision", isDamage: true)
         }
         do {
             let refusal: String? = try row.optional("refusal")
@@ -54,7 +54,8 @@ extension SyncState {
                 refusal: refusal.flatMap { try? JSONDecoder().decode(Refusal.self, from: Data($0.utf8)) })
         } catch {
             throw SyncError(
-                .state, "the sync state holds a decision that can't be: \(error); move it away and sync again")
+                .state, "the sync state holds a decision that can't be: \(error)",
+                advice: "move it away with its -wal and -shm: the next sync makes a new one")
         }
     }
 
@@ -169,7 +170,9 @@ extension Row {
     func count(_ column: String) throws -> Int {
         let count: Int = try value(column)
         guard (0...Self.mostCounted).contains(count) else {
-            throw SyncError(.state, "the sync state has \(count) as \(column); move it away and sync again")
+            throw SyncError(
+                .state, "the sync state has \(count) as \(column)",
+                advice: "move it away with its -wal and -shm: the next sync makes a new one")
         }
         return count
     }

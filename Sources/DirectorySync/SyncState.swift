@@ -30,6 +30,7 @@ final class SyncState {
         configuration.busyMode = .timeout(5)
         configuration.journalMode = .wal
         configuration.prepareDatabase { database in
+            try Self.checkPlace(database, path: path)
             // FULL: a decision is on disk before the snapshot that follows from it.
             try database.execute(
                 sql: """
@@ -51,11 +52,12 @@ final class SyncState {
 
     /// Opens an existing state for reading; nil where there is none yet.
     init?(reading path: String) throws(SyncError) {
-        guard access(path, F_OK) == 0 else { return nil }
+        guard try Self.exists(path) else { return nil }
         self.path = path
         var configuration = Configuration()
         configuration.readonly = true
         configuration.busyMode = .timeout(2)
+        configuration.prepareDatabase { database in try Self.checkPlace(database, path: path) }
         do {
             queue = try DatabaseQueue(path: path, configuration: configuration)
             let path = path
@@ -99,23 +101,6 @@ final class SyncState {
         }
     }
 
-    /// Makes the file before SQLite does, so that no moment exists in which others may read it.
-    static func createPrivately(_ path: String) throws(SyncError) {
-        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else {
-            let code = errno
-            let place = folder(of: path)
-            throw SyncError(
-                .state,
-                code == ENOENT
-                    ? "the sync state \(path) can't be created: there is no folder \(place)"
-                    : "the sync state \(path) can't be opened for writing: \(systemMessage(code))")
-        }
-        defer { Glibc.close(descriptor) }
-        var status = stat()
-        if fstat(descriptor, &status) == 0, status.st_mode & 0o077 != 0 { _ = fchmod(descriptor, 0o600) }
-    }
-
     /// The version of a database that is a sync state this code understands; 0 for an empty one.
     private static func identify(_ database: Database, path: String) throws -> Int {
         let id = try Int.fetchOne(database, sql: "PRAGMA application_id") ?? 0
@@ -123,13 +108,15 @@ final class SyncState {
         let isEmpty = try Int.fetchOne(database, sql: "SELECT count(*) FROM sqlite_master") == 0
         if isEmpty, version == 0 { return 0 }
         guard id == applicationID else {
-            throw SyncError(.state, "\(path) is another program's database, not a sync state; it was left alone")
+            throw SyncError(
+                .state, "\(path) is another program's database, not a sync state; it was left alone",
+                advice: "name another path as sync.state, or move that database away")
         }
         guard version <= Self.version else {
             throw SyncError(
                 .state,
-                "the sync state \(path) was written by a newer version (form \(version), known here is \(Self.version)); it was left alone"
-            )
+                "the sync state \(path) was written by a newer version (form \(version), known here is \(Self.version)); it was left alone",
+                advice: "install that version again, or move the state away: the next sync makes a new one")
         }
         return version
     }
@@ -144,9 +131,41 @@ final class SyncState {
 
     static func error(_ error: any Error, path: String) -> SyncError {
         if let error = error as? SyncError { return error }
-        if let error = error as? DatabaseError {
-            return SyncError(.state, "the sync state \(path): \(error.message ?? "error") (\(error.resultCode))")
+        guard let error = error as? DatabaseError else { return SyncError(.state, "the sync state \(path): \(error)") }
+        return failure(error.resultCode, error.message ?? "error", path: path)
+    }
+
+    /// Whether SQLite's words are about tables that are other ones than a sync makes; GRDB uses the same code for faults of its own.
+    private static func isOfTables(_ message: String) -> Bool {
+        ["no such table", "no column", "no such column", "malformed"].contains { message.contains($0) }
+    }
+
+    /// What a result of SQLite's means.
+    ///
+    /// - Parameter code: the primary one.
+    static func failure(_ code: ResultCode, _ message: String, path: String) -> SyncError {
+        switch code {
+        // Statements are always the same: one that fails for its tables or their contents has met others than a sync makes.
+        case .SQLITE_CORRUPT, .SQLITE_NOTADB, .SQLITE_CONSTRAINT, .SQLITE_MISMATCH,
+            .SQLITE_ERROR where code != .SQLITE_ERROR || isOfTables(message):
+            return SyncError(
+                .state, "the sync state \(path) is damaged: \(message) (SQLite \(code.rawValue))",
+                advice: "move it away with its -wal and -shm: the next sync makes a new one", isDamage: true)
+        case .SQLITE_FULL:
+            return SyncError(
+                .state, "the sync state \(path) can't be written: \(message) (SQLite \(code.rawValue))",
+                advice: advice(ENOSPC, path: path))
+        case .SQLITE_READONLY, .SQLITE_CANTOPEN, .SQLITE_PERM:
+            return SyncError(
+                .state, "the sync state \(path) can't be written: \(message) (SQLite \(code.rawValue))",
+                advice: advice(EACCES, path: path))
+        case .SQLITE_BUSY, .SQLITE_LOCKED:
+            return SyncError(
+                .state, "the sync state \(path) is in use by another program: \(message) (SQLite \(code.rawValue))",
+                advice: "end the program that holds it open, such as sqlite3")
+        default:
+            return SyncError(
+                .state, "the sync state \(path): \(message) (SQLite \(code.rawValue))", advice: advice(EIO, path: path))
         }
-        return SyncError(.state, "the sync state \(path): \(error)")
     }
 }

@@ -1,7 +1,8 @@
 import Dispatch
-import Foundation
+public import Foundation
 import Glibc
 import Synchronization
+public import System
 
 /// What a sync thread tells of, on its own thread.
 public enum SyncEvent: Sendable {
@@ -23,8 +24,22 @@ public struct SyncRun: Sendable {
     public var seconds: Double
 }
 
+/// What a sync thread does now and next.
+public struct SyncOutlook: Sendable, Equatable {
+    /// Since when a sync has been running; nil between two.
+    public var runningSince: Date?
+    /// When all sources are read next at the latest; nil while the thread doesn't run.
+    public var next: Date?
+    /// Why the files that a sync writes can't be used, with the time of the next try; nil while they can.
+    public var failure: PartFailure?
+    /// When the sources are tried next that could not be read, by name.
+    public var retries: [String: Date] = [:]
+}
+
 /// Keeps the index up to date: syncs once at its start, then within about a second of a change that a directory tells or a file
 /// shows, and otherwise at the configured interval; after a failure sooner, with a growing pause.
+///
+/// Whatever state its files are in, the thread goes on and tries again: see `condition`.
 public final class SyncThread: Sendable {
     private enum Phase {
         case new, running, stopped
@@ -36,25 +51,33 @@ public final class SyncThread: Sendable {
 
     private let synchronizer: Synchronizer
     private let report: @Sendable (SyncEvent) -> Void
+    private let condition: @Sendable (PartFailure?) -> Void
     private let ran: @Sendable (SyncRun) -> Void
     private let phase = Mutex(Phase.new)
     private let wake = WakeUp()
-    private let ended = DispatchSemaphore(value: 0)
+    private let ended = SteadySemaphore()
     private let isStopping = Atomic(false)
+    private let shown = Mutex(SyncOutlook())
 
     /// A thread that runs this synchronizer, not started yet.
     ///
     /// - Parameters:
+    ///   - condition: called on the thread with the reason why a sync can't use the files that it writes (state, lock, index,
+    ///     temporary files), once for each reason in turn, and with nil when it can again.
     ///   - ran: called on the thread after every sync, for metrics.
-    ///   - report: called on the thread, one event at a time.
+    ///   - report: called on the thread, one event at a time; what `condition` tells is not among the events.
     public init(
-        _ synchronizer: Synchronizer, ran: @escaping @Sendable (SyncRun) -> Void = { _ in },
-        report: @escaping @Sendable (SyncEvent) -> Void
+        _ synchronizer: Synchronizer, condition: @escaping @Sendable (PartFailure?) -> Void,
+        ran: @escaping @Sendable (SyncRun) -> Void = { _ in }, report: @escaping @Sendable (SyncEvent) -> Void
     ) {
         self.synchronizer = synchronizer
+        self.condition = condition
         self.ran = ran
         self.report = report
     }
+
+    /// What the thread does now and next; may be asked for on any thread, and never waits for a sync.
+    public var outlook: SyncOutlook { shown.withLock { $0 } }
 
     /// Starts the thread; without effect the second time.
     public func start() {
@@ -67,6 +90,7 @@ public final class SyncThread: Sendable {
         let thread = Thread { [self] in
             run()
             synchronizer.sources.forEach { $0.hangUp() }
+            shown.withLock { $0 = SyncOutlook() }
             ended.signal()
         }
         thread.name = "postern-sync"
@@ -74,37 +98,81 @@ public final class SyncThread: Sendable {
         thread.start()
     }
 
-    /// Ends the thread and waits for it; a sync in progress is given up at its next step, and leaves the old or the new index.
-    public func stop() {
+    /// Ends the thread and waits for it, but not longer than this, whatever it does; may be called again.
+    ///
+    /// Connections of a sync in progress are cut, its program is killed, and it is given up at its next step; it leaves the old or
+    /// the new index. A thread that hangs all the same, such as in a file system that doesn't answer, is left behind: it publishes
+    /// and tells nothing any more, and holds the sync's lock until it comes back. Until then other syncs on the same state are told that one
+    /// is at work.
+    ///
+    /// - Returns: whether the thread has ended.
+    @discardableResult
+    public func stop(within limit: Duration = .seconds(3)) -> Bool {
         let wasRunning = phase.withLock { phase in
-            defer { phase = .stopped }
+            defer { if phase == .new { phase = .stopped } }
             return phase == .running
         }
-        guard wasRunning else { return }
-        isStopping.store(true, ordering: .releasing)
+        guard wasRunning else { return true }
+        isStopping.store(true, ordering: .sequentiallyConsistent)
         wake.signal()
-        ended.wait()
+        synchronizer.sources.forEach { $0.interrupt() }
+        guard ended.wait(within: limit) else { return false }
+        // For those who ask again.
+        ended.signal()
+        return true
     }
 
     private func run() {
         var schedule = SyncSchedule(interval: synchronizer.configuration.interval)
         var failures = FailureMemory()
-        while !isStopping.load(ordering: .acquiring) {
+        var files = FilesMemory()
+        while !isStopping.load(ordering: .sequentiallyConsistent) {
             let stamps = synchronizer.configuration.sources.map(\.stamp)
             if let due = schedule.due(stamps, now: .now) {
                 schedule.began(stamps, now: .now)
+                shown.withLock { $0.runningSince = Date() }
                 let began = ContinuousClock.now
                 let result = sync(due)
-                if isStopping.load(ordering: .acquiring) { return }
+                if isStopping.load(ordering: .sequentiallyConsistent) { return }
                 let names = synchronizer.configuration.sources.enumerated()
                     .filter { due.places?.contains($0.offset) ?? true }.map(\.element.name)
-                ran(SyncRun(result: result, attempted: Set(names), seconds: (.now - began) / .seconds(1)))
                 schedule.ended(result, due, now: .now)
+                let news = files.news(after: result, nextTry: date(schedule.nextSync(after: .now)))
+                show(result, schedule, files.failure)
+                ran(SyncRun(result: result, attempted: Set(names), seconds: (.now - began) / .seconds(1)))
+                news.forEach(condition)
                 failures.events(after: result).forEach(report)
                 returnFreeMemory()
             }
             waitForNews(&schedule)
         }
+    }
+
+    private func show(
+        _ result: Result<SyncReport, SyncError>, _ schedule: SyncSchedule, _ failure: PartFailure?
+    ) {
+        let next = schedule.nextSync(after: .now)
+        let sources: [SourceReport] =
+            switch result {
+            case .success(let report): report.sources
+            case .failure(let error): error.sources
+            }
+        var retries: [String: Date] = [:]
+        for source in sources where source.failure != nil {
+            let rests = synchronizer.sources.first { $0.configuration.name == source.name }?.restsUntil
+            retries[source.name] = date(max(next, rests ?? next))
+        }
+        let outlook = SyncOutlook(runningSince: nil, next: date(next), failure: failure, retries: retries)
+        shown.withLock { shown in
+            // A sync that didn't get to its sources says nothing of them.
+            let last = shown.retries.mapValues { max($0, date(next)) }
+            shown = outlook
+            if sources.isEmpty { shown.retries = last }
+        }
+    }
+
+    private func date(_ instant: ContinuousClock.Instant) -> Date {
+        Date(timeIntervalSinceNow: (instant - .now) / .seconds(1))
     }
 
     /// Waits until a directory tells something, the thread is woken, or files are to be looked at.
@@ -129,13 +197,39 @@ public final class SyncThread: Sendable {
         do throws(SyncError) {
             return .success(
                 try synchronizer.run(dryRun: false, acceptShrink: false, scope: scope) { [self] () throws(SyncError) in
-                    if isStopping.load(ordering: .acquiring) {
+                    if isStopping.load(ordering: .sequentiallyConsistent) {
                         throw SyncError(.cancelled, "the sync was told to stop")
                     }
                 })
         } catch {
             return .failure(error)
         }
+    }
+}
+
+/// Turns results into what is told of the files that a sync writes: each failure for another reason than the one before, and their end.
+struct FilesMemory {
+    /// What holds now.
+    private(set) var failure: PartFailure?
+
+    /// What is to be told, if anything: a failure, or nil for its end.
+    mutating func news(after result: Result<SyncReport, SyncError>, nextTry: Date) -> [PartFailure?] {
+        if case .failure(let error) = result {
+            // Neither says anything of the files.
+            if error.kind == .locked || error.kind == .cancelled { return [] }
+            if error.kind == .state {
+                let reason = error.description.replacingOccurrences(of: "\n", with: "; ")
+                let now = PartFailure(
+                    reason: reason, advice: error.advice ?? "the sync tries again by itself",
+                    since: failure?.since ?? Date(), nextTry: nextTry)
+                let isNew = failure?.reason != reason
+                failure = now
+                return isNew ? [now] : []
+            }
+        }
+        guard failure != nil else { return [] }
+        failure = nil
+        return [nil]
     }
 }
 

@@ -48,6 +48,7 @@ extension Synchronizer {
             if dryRun { return ((nil, nil, nil), .rollback) }
             draft.refusalStands = known.decision.refusal.map { !scope.covers($0, configuration.sources) } ?? false
             let decided = try self.commit(comparison, database, known, gone, baseline, pulls, draft, check)
+            try check()
             return ((decided, nil, comparison?.edited), .commit)
         }
         report = draft
@@ -55,6 +56,7 @@ extension Synchronizer {
             report.refusal = refusal
             report.outcome = dryRun ? .dryRun : .refused
             if dryRun { return nil }
+            try check()
             try refuse(refusal, known.decision, report, state)
         }
         if dryRun {
@@ -86,7 +88,7 @@ extension Synchronizer {
         let isShort =
             gone.isEmpty && known.isCounted && baseline.foreign == nil
             && pulls.allSatisfy { $0.reading != .full } && intake.changes.values.allSatisfy(\.isShort)
-        let edited = isShort ? baseline.current.map(IndexBuilder.init(editing:)) : nil
+        let edited = isShort ? publishedKeys(baseline) : nil
         var comparer = Comparer(
             intake: intake, retained: retained + gone.map { _ in .none }, places: places,
             relay: known.relay, canaries: canaries.map { Array($0.utf8) }, foreign: baseline.foreign, edited: edited,

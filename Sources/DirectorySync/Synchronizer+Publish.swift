@@ -7,8 +7,9 @@ struct Baseline {
     /// A sound snapshot that this state did not make, with which a new list must be compared too: the state is new, or older than
     /// the snapshot, or another's.
     var foreign: IndexSnapshot?
-    /// The snapshot that this state made last, if it is the one on disk.
-    var current: IndexSnapshot?
+    /// What the snapshot that this state made last says of itself, if it is the one on disk. The snapshot itself would be held in memory
+    /// during the whole sync.
+    var current: RecipientIndex.IndexInfo?
     /// Whether there is no snapshot at all.
     var isMissing = false
     /// The sources that the snapshot names.
@@ -34,35 +35,51 @@ extension IndexSource {
 extension Synchronizer {
     /// Finds out what is published, and publishes the state's list if a crash or a failed write left the snapshot behind it.
     func baseline(
-        _ state: SyncState, _ known: inout Knowledge, dryRun: Bool, _ report: inout SyncReport
+        _ state: SyncState, _ known: inout Knowledge, dryRun: Bool, _ report: inout SyncReport,
+        _ check: () throws(SyncError) -> Void
     ) throws(SyncError) -> Baseline {
         let decision = known.decision
         var fault: String?
         do throws(IndexError) {
-            let snapshot = try IndexSnapshot(path: configuration.indexPath)
-            if Self.matches(snapshot, decision.generation, decision.created) {
-                return Baseline(current: snapshot, sources: snapshot.info.sources.map(\.summary))
+            let info = try RecipientIndex.IndexInfo(path: configuration.indexPath)
+            if Self.matches(info, decision.generation, decision.created) {
+                return Baseline(current: info, sources: info.sources.map(\.summary))
             }
-            if !Self.matches(snapshot, decision.beforeGeneration, decision.beforeCreated) {
+            if !Self.matches(info, decision.beforeGeneration, decision.beforeCreated) {
+                let snapshot = try IndexSnapshot(path: configuration.indexPath)
                 report.notes.append(
                     "the published index was not made from this state: the new list is compared with it by fingerprint")
                 return Baseline(foreign: snapshot, sources: snapshot.info.sources.map(\.summary))
             }
         } catch {
+            // A state without a list has nothing else to hold a new list against.
+            if decision.generation == 0, !dryRun, error.kind != .missing, error.kind != .damaged {
+                throw SyncError(
+                    .state, "the published index can't be read, so that a new list can't be compared with it: \(error)",
+                    advice: "see to \(configuration.indexPath), or remove it if it may be made anew")
+            }
             fault = "\(error)"
         }
         guard decision.generation > 0, !dryRun else { return Baseline(isMissing: decision.generation == 0) }
         report.notes.append(
             "the published index was \(fault.map { "unusable (\($0))" } ?? "one list behind the state"): it was made anew from the state"
         )
+        try check()
         try publish(state, decision)
         let sources = try state.transaction(.deferred) { database in (try self.indexSources(database), .commit) }
         return Baseline(sources: sources)
     }
 
-    private static func matches(_ snapshot: IndexSnapshot, _ generation: Int, _ created: Date) -> Bool {
-        generation > 0 && snapshot.info.generation == UInt64(generation)
-            && snapshot.info.created.milliseconds == created.milliseconds
+    private static func matches(_ info: RecipientIndex.IndexInfo, _ generation: Int, _ created: Date) -> Bool {
+        generation > 0 && info.generation == UInt64(generation) && info.created.milliseconds == created.milliseconds
+    }
+
+    /// The keys of the published snapshot, to be edited, if it is still the one that the baseline found; nil if it isn't or can't be read.
+    func publishedKeys(_ baseline: Baseline) -> IndexBuilder? {
+        guard let current = baseline.current, let snapshot = try? IndexSnapshot(path: configuration.indexPath),
+            snapshot.info == current
+        else { return nil }
+        return IndexBuilder(editing: snapshot)
     }
 
     func indexSources(_ database: Database) throws -> [IndexSource.Summary] {
@@ -109,8 +126,9 @@ extension Synchronizer {
                 sources: sources)
         } catch {
             throw SyncError(
-                .state, "the new list is decided on but its index can't be written, the next sync tries again: \(error)"
-            )
+                .state,
+                "the new list is decided on but its index can't be written, the next sync tries again: \(error)",
+                advice: "see to \(configuration.indexPath) and its folder: the filter's user writes the index there")
         }
     }
 

@@ -129,6 +129,7 @@ extension Synchronizer {
                 domains.append(try source.relayDomains(PullRequest(check: check)))
             } catch {
                 if error.kind == .cancelled { throw error }
+                try check()
                 domains.append(before)
                 if before == nil {
                     known.unnamed[place] = error
@@ -186,6 +187,8 @@ extension Synchronizer {
                 }
             } catch {
                 if error.kind == .cancelled { throw error }
+                // What a sync that is told to stop is interrupted in fails for that.
+                try check()
                 intake.void(source: place)
                 if let last = record?.report { result = last }
                 result.failure = error.description

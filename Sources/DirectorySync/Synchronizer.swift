@@ -41,6 +41,7 @@ public final class Synchronizer: Sendable {
             throw SyncError(
                 .configuration, "two sources have the name \"\(source.name)\"; the state needs to tell them apart")
         }
+        try DirectoryEnvironment.check(configuration)
         self.sources = sources ?? Self.sources(configuration)
         var keys: Set<String> = []
         for canary in configuration.canaries {
@@ -163,6 +164,58 @@ public final class Synchronizer: Sendable {
         let began = ContinuousClock.now
         var report = SyncReport(started: Date())
         if dryRun {
+            try tryOut(acceptShrink: acceptShrink, &report, scope, check)
+        } else {
+            let wasUsed = SyncState.wasUsed(configuration.statePath)
+            // Before the lock beside it: its words for a missing folder are the better ones, and nothing is made beside a file of
+            // somebody else's.
+            if !wasUsed { try look() }
+            try SyncState.createPrivately(configuration.statePath)
+            let lock = try SyncLock(state: configuration.statePath, patience: .seconds(2), check: check)
+            defer { lock.release() }
+            do throws(SyncError) {
+                try runTwiceIfDamaged(acceptShrink: acceptShrink, &report, scope, check)
+            } catch {
+                guard error.isDamage else { throw error }
+                try check()
+                let note = try setAside(error, wasUsed: wasUsed)
+                report = SyncReport(started: report.started)
+                report.notes.append(note)
+                try beginAnew(after: note, acceptShrink: acceptShrink, &report, scope, check)
+            }
+        }
+        report.duration = (ContinuousClock.now - began) / .seconds(1)
+        return report
+    }
+
+    /// Runs on the state; a second time where it seems damaged, as a page that the disk couldn't give looks the same to SQLite.
+    ///
+    /// - Throws: an error that says damage only for a state that can be read and is damaged.
+    private func runTwiceIfDamaged(
+        acceptShrink: Bool, _ report: inout SyncReport, _ scope: Scope, _ check: @escaping () throws(SyncError) -> Void
+    ) throws(SyncError) {
+        let path = configuration.statePath
+        do throws(SyncError) {
+            return try run(
+                SyncState(path: path), dryRun: false, acceptShrink: acceptShrink, &report, scope, check)
+        } catch {
+            guard error.isDamage else { throw error }
+            if let code = FileProbe.failure(reading: [path, path + "-wal"]) {
+                throw SyncError(
+                    .state, "the sync state \(path) can't be read: \(systemMessage(code))",
+                    advice: SyncState.advice(code, path: path))
+            }
+        }
+        try check()
+        report = SyncReport(started: report.started)
+        try run(SyncState(path: path), dryRun: false, acceptShrink: acceptShrink, &report, scope, check)
+    }
+
+    /// Compares with the state, or with none where that is damaged.
+    private func tryOut(
+        acceptShrink: Bool, _ report: inout SyncReport, _ scope: Scope, _ check: @escaping () throws(SyncError) -> Void
+    ) throws(SyncError) {
+        do throws(SyncError) {
             let state: SyncState
             if let existing = try SyncState(reading: configuration.statePath) {
                 state = existing
@@ -170,16 +223,63 @@ public final class Synchronizer: Sendable {
                 state = try SyncState()
             }
             try run(state, dryRun: true, acceptShrink: acceptShrink, &report, scope, check)
-        } else {
-            // Before the lock beside it: its words for a missing folder are the better ones.
+        } catch {
+            guard error.isDamage else { throw error }
+            try judge(error, wasUsed: SyncState.wasUsed(configuration.statePath))
+            report = SyncReport(started: report.started)
+            report.notes.append("\(error); a sync would move it aside and begin anew")
+            try run(SyncState(), dryRun: true, acceptShrink: acceptShrink, &report, scope, check)
+        }
+    }
+
+    /// An error if there is a file where no sync has been before, and it is no sync state.
+    private func look() throws(SyncError) {
+        do throws(SyncError) {
+            _ = try SyncState(reading: configuration.statePath)
+        } catch {
+            guard error.isDamage else { throw error }
+            try judge(error, wasUsed: false)
+        }
+    }
+
+    /// An error unless a damaged file may be moved aside.
+    private func judge(_ error: SyncError, wasUsed: Bool) throws(SyncError) {
+        switch SyncState.wreck(configuration.statePath, wasUsed: wasUsed) {
+        case .ours: return
+        case .newer:
+            throw SyncError(
+                .state, "\(error); it is of a newer version, and was left alone",
+                advice: "move it away with its -wal and -shm: the next sync makes a new one")
+        case .foreign:
+            throw SyncError(
+                .state, "\(error); nothing shows that it ever was a sync state, so it was left alone",
+                advice: "name another path as sync.state, or move that file away")
+        }
+    }
+
+    /// Moves a damaged state out of the way; says so.
+    private func setAside(_ error: SyncError, wasUsed: Bool) throws(SyncError) -> String {
+        try judge(error, wasUsed: wasUsed)
+        let place = try SyncState.moveAside(configuration.statePath)
+        return "\(error); "
+            + (place.map { "it was moved to \($0)" } ?? "it was removed, as several damaged ones are kept already")
+            + ", and a new one is made from all sources"
+    }
+
+    private func beginAnew(
+        after note: String, acceptShrink: Bool, _ report: inout SyncReport, _ scope: Scope,
+        _ check: @escaping () throws(SyncError) -> Void
+    ) throws(SyncError) {
+        do throws(SyncError) {
             try SyncState.createPrivately(configuration.statePath)
-            let lock = try SyncLock(state: configuration.statePath, patience: .seconds(2))
-            defer { lock.release() }
             let state = try SyncState(path: configuration.statePath)
             try run(state, dryRun: false, acceptShrink: acceptShrink, &report, scope, check)
+        } catch {
+            guard error.kind != .cancelled else { throw error }
+            throw SyncError(
+                error.kind, "\(note)\n\(error)", source: error.source, report: error.report, sources: error.sources,
+                advice: error.advice)
         }
-        report.duration = (ContinuousClock.now - began) / .seconds(1)
-        return report
     }
 
     private func run(
@@ -187,7 +287,7 @@ public final class Synchronizer: Sendable {
         _ check: @escaping () throws(SyncError) -> Void
     ) throws(SyncError) {
         var known = try Knowledge(state, configuration, canaries: canaries)
-        let baseline = try baseline(state, &known, dryRun: dryRun, &report)
+        let baseline = try baseline(state, &known, dryRun: dryRun, &report, check)
         try hook(.opened)
         try nameDomains(&known, scope, &report, check)
         let intake = EntryIntake(folder: folder(of: configuration.statePath), filters: known.filters)
@@ -195,6 +295,7 @@ public final class Synchronizer: Sendable {
         do throws(SyncError) {
             pulls = try pullAll(known, intake, &report, scope, check)
         } catch {
+            try check()
             if !dryRun, error.kind != .cancelled { try? remember(failures: report, state) }
             throw error
         }
@@ -203,6 +304,8 @@ public final class Synchronizer: Sendable {
             state, known, baseline, pulls, intake, scope, dryRun: dryRun, acceptShrink: acceptShrink, &report, check)
         guard !dryRun, let decided else { return }
         try hook(.committed)
+        // A sync that was told to stop, and was left behind, publishes nothing.
+        try check()
         try publish(state, decided.decision, edited: decided.edited)
         try hook(.published)
     }

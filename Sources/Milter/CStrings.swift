@@ -7,4 +7,3 @@ extension UnsafeBufferPointer<UInt8> {
         self.init(start: UnsafeRawPointer(cString).assumingMemoryBound(to: UInt8.self), count: count)
     }
 }
-

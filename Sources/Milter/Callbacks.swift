@@ -1,33 +1,44 @@
 import CMilter
 
-// What libmilter calls, from any thread of its pool. Functions of file scope: a closure would be isolated to the main
-// actor in some places and kill the process on another thread.
+// What libmilter's engine calls, from any thread of the pool. Functions of file scope: a closure would be isolated to the main actor in some
+// places and kill the process on another thread.
 
 typealias CStringList = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
 
-/// `xxfi_negotiate`: says which events are wanted and which are answered.
+/// `xxfi_negotiate`: names the macros that are wanted to an MTA that can be told, and says which events are wanted and answered.
 func negotiateCallback(
     _ context: OpaquePointer?, _ actions: UInt, _ steps: UInt, _: UInt, _: UInt,
     _ wantedActions: UnsafeMutablePointer<UInt>?, _ wantedSteps: UnsafeMutablePointer<UInt>?,
     _: UnsafeMutablePointer<UInt>?, _: UnsafeMutablePointer<UInt>?
 ) -> sfsistat {
-    guard let context, let server = MilterServer.registered else { return SMFIS_REJECT }
-    if server.isGateShut { parkForever(nil) }
-    wantedActions?.pointee = server.negotiate(context, actions: actions)
-    wantedSteps?.pointee = MilterServer.wantedSteps & steps
+    guard let context, let channel = Channel.of(context) else { return SMFIS_REJECT }
+    let settable = actions & UInt(SMFIF_SETSYMLIST)
+    if settable != 0 {
+        for (stage, names) in channel.pointee.server._withUnsafeGuaranteedRef({ $0.configuration.macros }) {
+            _ = cmilter_setsymlist(context, stage.rawValue, names.joined(separator: " "))
+        }
+    }
+    wantedActions?.pointee = settable
+    wantedSteps?.pointee = MilterEngine.wantedSteps & steps
     return SMFIS_CONTINUE
 }
 
-/// `xxfi_connect`: makes the session and hands it to libmilter.
+/// `xxfi_connect`: makes the session.
 func connectCallback(
     _ context: OpaquePointer?, _ hostname: UnsafeMutablePointer<CChar>?, _ address: UnsafeMutablePointer<sockaddr>?
 ) -> sfsistat {
-    guard let context, let server = MilterServer.registered else { return SMFIS_TEMPFAIL }
+    guard let context, let channel = Channel.of(context) else { return SMFIS_TEMPFAIL }
     // No MTA says this twice in a connection, but what comes over the socket may.
-    server.end(context)
+    endSession(channel)
     let connection = MilterConnection(
         hostname: hostname.map { String(cString: $0) } ?? "", address: ClientAddress(address))
-    server.begin(context, connection)
+    channel.pointee.server._withUnsafeGuaranteedRef { server in
+        server.count(session: 1)
+        let session =
+            channel.pointee.isOverLimit
+            ? OverloadedSession() : server.makeSession(connection, MilterContext(context))
+        channel.pointee.session = Unmanaged.passRetained(SessionBox(session))
+    }
     return SMFIS_NOREPLY
 }
 
@@ -46,23 +57,47 @@ func mailCallback(_ context: OpaquePointer?, _ arguments: CStringList?) -> sfsis
 
 /// `xxfi_envrcpt`: the one that the MTA waits for; without a session, as garbage may have it, a tempfail.
 func recipientCallback(_ context: OpaquePointer?, _ arguments: CStringList?) -> sfsistat {
-    let response = withSession(context, answers: true) { session, context in
+    let response = withSession(context) { session, context in
         session.recipient(context, arguments: MilterArguments(arguments))
     }
     return (response ?? .tempfail).status
 }
 
-/// `xxfi_abort`
+/// `xxfi_abort`; it comes too when the engine has only run out of packets.
 func abortCallback(_ context: OpaquePointer?) -> sfsistat {
+    guard !isPause(context) else { return SMFIS_CONTINUE }
     withSession(context) { $0.abort($1) }
     return SMFIS_CONTINUE
 }
 
-/// `xxfi_close`: comes for every connection, one without a session too, and before a new client on the same connection.
+/// `xxfi_close`: comes for every connection, one without a session too, and before a new client on the same connection; and, as `xxfi_abort`,
+/// when the engine has only run out of packets.
 func closeCallback(_ context: OpaquePointer?) -> sfsistat {
-    guard let context, let server = MilterServer.registered else { return SMFIS_CONTINUE }
-    server.end(context)
+    guard !isPause(context), let channel = Channel.of(context) else { return SMFIS_CONTINUE }
+    endSession(channel)
     return SMFIS_CONTINUE
+}
+
+/// Whether the engine ends its work only to go on when the next packet has come.
+private func isPause(_ context: OpaquePointer?) -> Bool {
+    Channel.of(context)?.pointee.stream?.pointee.isWaiting ?? false
+}
+
+/// Tells the session of a connection, if there is one, that it is over.
+func endSession(_ channel: UnsafeMutablePointer<Channel>) {
+    guard let box = channel.pointee.session else { return }
+    channel.pointee.session = nil
+    box._withUnsafeGuaranteedRef { $0.session.close() }
+    box.release()
+    channel.pointee.server._withUnsafeGuaranteedRef { $0.count(session: -1) }
+}
+
+/// Calls the session of a connection; nil when there is none.
+private func withSession<Result>(
+    _ context: OpaquePointer?, _ body: (any MilterSession, borrowing MilterContext) -> Result
+) -> Result? {
+    guard let context, let box = Channel.of(context)?.pointee.session else { return nil }
+    return box._withUnsafeGuaranteedRef { body($0.session, MilterContext(context)) }
 }
 
 extension MilterResponse {

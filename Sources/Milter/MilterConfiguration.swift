@@ -18,27 +18,33 @@ public struct MilterConfiguration: Sendable {
     public var socket: MilterSocket
     /// The permissions of a unix socket, from the moment that it exists; nil leaves them to the umask.
     public var socketMode: UInt32?
-    /// How many connections may wait to be taken (`smfi_setbacklog`); nil for libmilter's default.
+    /// How many connections may wait to be taken; nil for as many as the system allows.
     public var backlog: Int32?
-    /// Seconds after which an MTA that says nothing, or stops within a packet, is given up (`smfi_settimeout`).
+    /// The most connections; recipients of further ones are deferred.
+    public var maximumConnections: Int
+    /// Milliseconds within which the first packet of a connection must be there: an MTA sends it as soon as it has connected.
+    public var firstPacketTimeout: Int64 = 30_000
+    /// Milliseconds within which a packet that has begun must be whole.
+    public var packetTimeout: Int64 = 10_000
+    /// Milliseconds after which an MTA that says nothing is given up.
     ///
     /// An SMTP client may pause for an hour between two commands, so less than that loses sessions.
-    public var timeout: Int32
+    public var idleTimeout: Int64 = 7_210_000
     /// The macros wanted at each stage, with braces where the name is longer than one letter (`smfi_setsymlist`).
     ///
     /// An MTA that can be told sends no others; a stage that isn't named gets what the MTA is configured to send.
     public var macros: [Stage: [String]]
 
-    /// A filter at a socket, all else as libmilter has it.
+    /// A filter at a socket, all else as usual.
     public init(
-        name: String, socket: MilterSocket, socketMode: UInt32? = nil, backlog: Int32? = nil, timeout: Int32 = 7210,
-        macros: [Stage: [String]] = [:]
+        name: String, socket: MilterSocket, socketMode: UInt32? = nil, backlog: Int32? = nil,
+        maximumConnections: Int = 10_000, macros: [Stage: [String]] = [:]
     ) {
         self.name = name
         self.socket = socket
         self.socketMode = socketMode
         self.backlog = backlog
-        self.timeout = timeout
+        self.maximumConnections = maximumConnections
         self.macros = macros
     }
 }

@@ -5,13 +5,8 @@ import CMilter
 /// Valid for the call that it is passed to, on its thread.
 public struct MilterContext: ~Copyable {
     let handle: OpaquePointer
-    /// Whether the macros may be read without `smfi_getsymval`; see `cmilter_macro`.
-    let isLayoutKnown: Bool
 
-    init(_ handle: OpaquePointer, isLayoutKnown: Bool) {
-        self.handle = handle
-        self.isLayoutKnown = isLayoutKnown
-    }
+    init(_ handle: OpaquePointer) { self.handle = handle }
 
     /// The value of a macro in the latest stage that has it; nil when the MTA hasn't sent it (`smfi_getsymval`).
     ///
@@ -20,8 +15,17 @@ public struct MilterContext: ~Copyable {
     public func macro(_ name: StaticString) -> UnsafeBufferPointer<UInt8>? {
         guard name.hasPointerRepresentation else { return nil }
         return name.utf8Start.withMemoryRebound(to: CChar.self, capacity: name.utf8CodeUnitCount + 1) { name in
-            let value = isLayoutKnown ? cmilter_macro(handle, name) : cmilter_getsymval(handle, name)
-            return value.map { UnsafeBufferPointer(cString: $0) }
+            cmilter_macro(handle, name).map { UnsafeBufferPointer(cString: $0) }
         }
+    }
+
+    /// Runs what may wait, such as to hold a reply back: another thread serves the other connections meanwhile.
+    ///
+    /// Nothing else in a call may wait, for a few threads serve all connections.
+    ///
+    /// - Returns: false, and nothing was run, where a thousand calls wait already or no thread can be started.
+    @discardableResult
+    public func wait(_ body: () -> Void) -> Bool {
+        Channel.of(handle)?.pointee.server._withUnsafeGuaranteedRef { $0.wait(body) } ?? false
     }
 }

@@ -10,9 +10,7 @@ public struct MilterError: Error, Sendable, Equatable, CustomStringConvertible {
         case notPermitted
         /// The place is not usable: a missing folder, a file in the way, a host name or address that isn't here.
         case unusable
-        /// libmilter serves one filter a process, and it has one already.
-        case alreadyRegistered
-        /// libmilter itself failed; its reason is in syslog.
+        /// libmilter is of a version that can't be used.
         case libmilter
     }
 

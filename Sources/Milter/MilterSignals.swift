@@ -3,12 +3,10 @@ import Glibc
 import Synchronization
 import System
 
-/// The signals of a filter, kept from libmilter.
+/// The signals of a filter, for its main thread.
 ///
-/// libmilter has a thread that waits for SIGHUP, SIGTERM and SIGINT and stops the filter in the midst of its work when it
-/// gets one. Linux gives a signal to the process's first thread if that one doesn't block it and has no other signal to
-/// see to. So the main thread leaves SIGTERM and SIGINT open and sees to nothing else, SIGUSR1 is read from a descriptor
-/// and is never pending for a thread, and SIGHUP is ignored: it is dropped before any thread can get it.
+/// SIGTERM and SIGINT end the process at once until ``arm()``, as there is nothing to finish yet. From then on the first one is told by ``wait()``,
+/// and one that comes more than a second later ends the process at once. SIGUSR1 is read from a descriptor, and SIGHUP is ignored.
 public enum MilterSignals {
     /// What a filter is asked to do.
     public enum Signal: Sendable, Equatable {
@@ -22,7 +20,6 @@ public enum MilterSignals {
 
     private struct Descriptors {
         var stopEnd: Int32 = -1
-        var postEnd: Int32 = -1
         var reloadEnd: Int32 = -1
     }
 
@@ -43,19 +40,15 @@ public enum MilterSignals {
         }
         let reloadEnd = cmilter_catch_signals(ends.1)
         guard reloadEnd >= 0 else { throw MilterError(.unusable, "signals: no signalfd: \(systemMessage(errno))") }
-        descriptors.withLock { $0 = Descriptors(stopEnd: ends.0, postEnd: ends.1, reloadEnd: reloadEnd) }
+        descriptors.withLock { $0 = Descriptors(stopEnd: ends.0, reloadEnd: reloadEnd) }
     }
 
-    /// Makes ``wait()`` return as if SIGTERM had come; nothing before ``prepare()``.
-    static func postTermination() {
-        let end = descriptors.withLock { $0.postEnd }
-        var number = UInt8(SIGTERM)
-        if end >= 0 { _ = write(end, &number, 1) }
-    }
+    /// Has SIGTERM and SIGINT told by ``wait()`` from now on; to be called before MTAs can connect.
+    public static func arm() { cmilter_arm_signals() }
 
     /// The next signal; to be called on the main thread, again and again, after ``prepare()``.
     ///
-    /// After a signal to end, further ones are ignored. What takes longer is for another thread to do.
+    /// After a signal to end, the next one ends the process at once. What takes longer is for another thread to do.
     public static func wait() -> Signal {
         let (stopEnd, reloadEnd) = descriptors.withLock { ($0.stopEnd, $0.reloadEnd) }
         precondition(stopEnd >= 0, "MilterSignals.prepare() comes first")
@@ -64,11 +57,9 @@ public enum MilterSignals {
             pollfd(fd: reloadEnd, events: Int16(POLLIN), revents: 0),
         ]
         while true {
-            // libmilter may get a signal all the same as it starts, and takes five seconds to end by itself.
-            if poll(&polled, nfds_t(polled.count), 1_000) == 0 && cmilter_was_stopped() != 0 { postTermination() }
+            _ = poll(&polled, nfds_t(polled.count), -1)
             var number: UInt8 = 0
             if read(stopEnd, &number, 1) == 1 {
-                cmilter_ignore_stop_signals()
                 return Int32(number) == SIGINT ? .interrupt : .terminate
             }
             var info = signalfd_siginfo()

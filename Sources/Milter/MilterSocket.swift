@@ -13,7 +13,7 @@ public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
         case tcp(family: Family, host: String?, port: UInt16)
     }
 
-    /// The longest path of a unix socket, in octets: libmilter keeps one octet of `sun_path` more than the NUL.
+    /// The longest path of a unix socket, in octets: one byte of `sun_path` more than the NUL is kept free.
     public static let maximumPathLength = 106
 
     /// What kind of socket it is, and where.
@@ -73,6 +73,11 @@ public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
         guard !host.contains(where: { "@[] ".contains($0) }) else { throw fault("\"\(host)\" is no host") }
         return .tcp(family: family, host: String(host), port: port)
     }
+
+    /// No place, for a server that is never opened.
+    static let nowhere = MilterSocket(location: .unix(path: "/"))
+
+    private init(location: Location) { self.location = location }
 
     /// The socket as a configuration has it: `unix:/path`, `inet:port@host`.
     public var description: String {

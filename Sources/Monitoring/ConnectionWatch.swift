@@ -1,12 +1,14 @@
 import Dispatch
 import Foundation
 import Glibc
+import System
 
 /// Ends the connections of a listening port that last too long, send too much, or are too many: FlyingFox, which serves them,
 /// has no such limits, and none of them may cost the process its memory or its descriptors.
 ///
 /// Looks at the process's own descriptors four times a second. A connection is shut down by a duplicate of its descriptor that
-/// was seen to be of this port, so that a number that is used anew meanwhile is no danger.
+/// was seen to be of this address and port, so that a number that is used anew meanwhile is no danger, nor are the connections of MTAs at the same
+/// port of another address.
 final class ConnectionWatch: Sendable {
     /// The most that may be open, how long each may last, and how much it may send, in octets.
     struct Limits: Sendable {
@@ -21,21 +23,23 @@ final class ConnectionWatch: Sendable {
         let isOver: Bool
     }
 
-    private let port: UInt16
+    private let place: SocketName
     private let limits: Limits
-    private let stopping = DispatchSemaphore(value: 0)
-    private let ended = DispatchSemaphore(value: 0)
+    private let stopping = SteadySemaphore()
+    private let ended = SteadySemaphore()
 
     /// A watch that starts with ``start()``.
-    init(port: UInt16, limits: Limits = Limits()) {
-        self.port = port
+    ///
+    /// - Parameter place: where the socket that is watched listens.
+    init(place: SocketName, limits: Limits = Limits()) {
+        self.place = place
         self.limits = limits
     }
 
     func start() {
         let thread = Thread { [self] in
             var firstSeen: [UInt64: ContinuousClock.Instant] = [:]
-            while stopping.wait(timeout: .now() + .milliseconds(250)) == .timedOut { look(&firstSeen) }
+            while !stopping.wait(within: .milliseconds(250)) { look(&firstSeen) }
             ended.signal()
         }
         thread.name = "http watch"
@@ -75,7 +79,7 @@ final class ConnectionWatch: Sendable {
         }
     }
 
-    /// The connections to the port, each by a descriptor that the caller closes.
+    /// The connections to the place, each by a descriptor that the caller closes.
     private func connections() -> [Connection] {
         guard let folder = opendir("/proc/self/fd") else { return [] }
         defer { closedir(folder) }
@@ -84,11 +88,11 @@ final class ConnectionWatch: Sendable {
             let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
                 pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
             }
-            guard let number = Int32(name), isOfPort(number) else { continue }
+            guard let number = Int32(name), isOfPlace(number) else { continue }
             let descriptor = fcntl(number, F_DUPFD_CLOEXEC, 0)
             guard descriptor >= 0 else { continue }
             // The number may have changed hands before it was duplicated.
-            guard isOfPort(descriptor), let connection = connection(descriptor) else {
+            guard isOfPlace(descriptor), let connection = connection(descriptor) else {
                 close(descriptor)
                 continue
             }
@@ -112,8 +116,8 @@ final class ConnectionWatch: Sendable {
             identity: UInt64(status.st_ino), descriptor: descriptor, isOver: received > limits.received)
     }
 
-    /// Whether the descriptor is a connection to the port, not the socket that listens there.
-    private func isOfPort(_ descriptor: Int32) -> Bool {
+    /// Whether the descriptor is a connection to the place, not the socket that listens there.
+    private func isOfPlace(_ descriptor: Int32) -> Bool {
         var listens: Int32 = 0
         var size = socklen_t(MemoryLayout<Int32>.size)
         guard getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0, listens == 0 else {
@@ -125,10 +129,7 @@ final class ConnectionWatch: Sendable {
             guard let base = bytes.baseAddress,
                 getsockname(descriptor, base.assumingMemoryBound(to: sockaddr.self), &size) == 0
             else { return false }
-            // The family, then the port in network order, of IPv4 and IPv6 alike.
-            let family = Int32(bytes.loadUnaligned(as: sa_family_t.self))
-            guard family == AF_INET || family == AF_INET6 else { return false }
-            return UInt16(bigEndian: bytes.loadUnaligned(fromByteOffset: 2, as: UInt16.self)) == port
+            return SocketName(UnsafeRawBufferPointer(bytes)).map { place.takes($0) } ?? false
         }
     }
 }

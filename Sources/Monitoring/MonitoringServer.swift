@@ -4,6 +4,7 @@ import FlyingSocks
 public import Foundation
 import Glibc
 import Synchronization
+public import System
 
 /// Serves metrics, health and the live page over HTTP: it shows, and changes nothing.
 ///
@@ -11,7 +12,7 @@ import Synchronization
 /// their own, and at most one a second of the dear ones, so that many who look cost what one does. Each connection serves one
 /// request, and ends after 15 s, 16 KiB or as the oldest of more than 64; see ``ConnectionWatch``.
 public final class MonitoringServer: Sendable {
-    /// What is shown. All are called on one queue, one at a time.
+    /// What is shown. Metrics and the live page are called on one queue, one at a time, the others on another.
     public struct Documents: Sendable {
         /// The metrics in a dialect.
         public var metrics: @Sendable (Exposition.Dialect) -> String
@@ -19,15 +20,18 @@ public final class MonitoringServer: Sendable {
         public var live: @Sendable () -> Data
         /// Nil when recipients can be judged, or why not.
         public var obstacle: @Sendable () -> String?
+        /// What doesn't work though recipients are judged, a line each.
+        public var degradation: @Sendable () -> [String]
 
         /// Documents made by these.
         public init(
             metrics: @escaping @Sendable (Exposition.Dialect) -> String, live: @escaping @Sendable () -> Data,
-            obstacle: @escaping @Sendable () -> String?
+            obstacle: @escaping @Sendable () -> String?, degradation: @escaping @Sendable () -> [String] = { [] }
         ) {
             self.metrics = metrics
             self.live = live
             self.obstacle = obstacle
+            self.degradation = degradation
         }
     }
 
@@ -55,8 +59,10 @@ public final class MonitoringServer: Sendable {
     private let report: @Sendable (String) -> Void
     private let names: Set<String>?
     private let queue = DispatchQueue(label: "monitoring")
-    private let watch: ConnectionWatch
+    private let healthQueue = DispatchQueue(label: "monitoring health")
+    private let watch = Mutex<ConnectionWatch?>(nil)
     private let task = Mutex<Task<Void, Never>?>(nil)
+    private let stopping = SteadySemaphore()
     private let live = Mutex<(made: ContinuousClock.Instant, data: Data)?>(nil)
 
     /// A server that starts with ``start()``.
@@ -73,14 +79,13 @@ public final class MonitoringServer: Sendable {
         self.documents = documents
         self.report = report
         names = isLoopback ? ["localhost", "127.0.0.1", "::1", host.lowercased()] : nil
-        watch = ConnectionWatch(port: port)
     }
 
     /// Opens the port and begins to serve; returns when it can be asked.
     public func start() throws(Failure) {
         // A client may be gone before its answer is written.
         signal(SIGPIPE, SIG_IGN)
-        let address = try resolve()
+        let (address, place) = try resolve()
         let beginning = Beginning()
         let task = Task { [self] in
             var isFirst = true
@@ -110,11 +115,54 @@ public final class MonitoringServer: Sendable {
         }
         try outcome.get()
         self.task.withLock { $0 = task }
+        let watch = ConnectionWatch(place: place)
         watch.start()
+        self.watch.withLock { $0 = watch }
+    }
+
+    /// Opens the port and serves, on a thread of its own; where that fails, tries again for as long as the server isn't stopped, with a growing pause.
+    ///
+    /// - Parameters:
+    ///   - patience: how long to wait for the first attempt before returning.
+    ///   - condition: gets why the port can't be opened, and nil once it is; called on the thread.
+    public func startAndKeepTrying(patience: Duration, _ condition: @escaping @Sendable (PartFailure?) -> Void) {
+        let tried = SteadySemaphore()
+        let thread = Thread { [self] in
+            var pause = 5
+            var since: Date?
+            while true {
+                guard var failure = attempt(pause: pause) else {
+                    condition(nil)
+                    tried.signal()
+                    return
+                }
+                failure.since = since ?? failure.since
+                since = failure.since
+                condition(failure)
+                tried.signal()
+                if stopping.wait(within: .seconds(pause)) { return }
+                pause = min(60, pause * 2)
+            }
+        }
+        thread.name = "http"
+        thread.start()
+        _ = tried.wait(within: patience)
+    }
+
+    private func attempt(pause: Int) -> PartFailure? {
+        do throws(Failure) {
+            try start()
+            return nil
+        } catch {
+            return PartFailure(
+                reason: "\(error)", advice: "free the address or change http.listen",
+                nextTry: Date() + TimeInterval(pause))
+        }
     }
 
     /// Ends serving; connections in progress are cut.
     public func stop() {
+        stopping.signal()
         guard
             let task = task.withLock({ task in
                 defer { task = nil }
@@ -122,13 +170,13 @@ public final class MonitoringServer: Sendable {
             })
         else { return }
         task.cancel()
-        watch.stop()
+        watch.withLock { $0 }?.stop()
     }
 
     /// Whether the port could be opened, for the thread that waits to know.
     private final class Beginning: Sendable {
         private let outcome = Mutex<Result<Void, Failure>?>(nil)
-        private let decided = DispatchSemaphore(value: 0)
+        private let decided = SteadySemaphore()
 
         /// False where it is decided already.
         @discardableResult func decide(_ result: Result<Void, Failure>) -> Bool {
@@ -142,7 +190,7 @@ public final class MonitoringServer: Sendable {
         }
 
         func wait(seconds: Int) -> Result<Void, Failure>? {
-            _ = decided.wait(timeout: .now() + .seconds(seconds))
+            _ = decided.wait(within: .seconds(seconds))
             return outcome.withLock { $0 }
         }
     }
@@ -172,7 +220,11 @@ public final class MonitoringServer: Sendable {
         }
         let accepted = request.headers[HTTPHeader("Accept")]
         let (status, type, body) = await withCheckedContinuation { continuation in
-            queue.async { [self] in continuation.resume(returning: document(asked.document, accepted)) }
+            // Health mustn't wait for a document that reads from a disk.
+            let isHealth = asked.document == .health || asked.document == .readiness
+            (isHealth ? healthQueue : queue).async { [self] in
+                continuation.resume(returning: document(asked.document, accepted))
+            }
         }
         return Self.response(status, type, body, isHead: asked.isHead)
     }
@@ -191,7 +243,11 @@ public final class MonitoringServer: Sendable {
         case .health: return (200, "text/plain; charset=utf-8", Data("ok\n".utf8))
         case .readiness:
             let obstacle = documents.obstacle()
-            return (obstacle == nil ? 200 : 503, "text/plain; charset=utf-8", Data("\(obstacle ?? "ready")\n".utf8))
+            let lines = [obstacle ?? "ready"] + documents.degradation()
+            return (
+                obstacle == nil ? 200 : 503, "text/plain; charset=utf-8",
+                Data("\(lines.joined(separator: "\n"))\n".utf8)
+            )
         }
     }
 
@@ -226,7 +282,7 @@ public final class MonitoringServer: Sendable {
 
     // MARK: The address
 
-    private func resolve() throws(Failure) -> any SocketAddress {
+    private func resolve() throws(Failure) -> (any SocketAddress, SocketName) {
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
         hints.ai_flags = AI_PASSIVE
@@ -238,13 +294,16 @@ public final class MonitoringServer: Sendable {
         }
         defer { freeaddrinfo(list) }
         let address = UnsafeRawBufferPointer(start: first.pointee.ai_addr, count: Int(first.pointee.ai_addrlen))
-        if first.pointee.ai_family == AF_INET6, address.count >= MemoryLayout<sockaddr_in6>.size {
-            return address.loadUnaligned(as: sockaddr_in6.self)
-        }
-        guard first.pointee.ai_family == AF_INET, address.count >= MemoryLayout<sockaddr_in>.size else {
+        guard let place = SocketName(address) else {
             throw Failure(kind: .unusable, description: "http.listen: \(shown) is no address of IPv4 or IPv6")
         }
-        return address.loadUnaligned(as: sockaddr_in.self)
+        if first.pointee.ai_family == AF_INET6, address.count >= MemoryLayout<sockaddr_in6>.size {
+            return (address.loadUnaligned(as: sockaddr_in6.self), place)
+        }
+        guard address.count >= MemoryLayout<sockaddr_in>.size else {
+            throw Failure(kind: .unusable, description: "http.listen: \(shown) is no address of IPv4 or IPv6")
+        }
+        return (address.loadUnaligned(as: sockaddr_in.self), place)
     }
 
     private func failure(_ error: any Error) -> Failure {

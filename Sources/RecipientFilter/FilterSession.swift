@@ -40,15 +40,32 @@ public final class FilterContext: Sendable {
     ) -> any MilterSession {
         FilterSession(connection, milter, context: self)
     }
+
+    // What follows are functions of their own because a session that went by way of the context would count references to what
+    // all sessions share.
+
+    @inline(never)
+    fileprivate func record(_ event: borrowing VerdictEvent) { sink.record(event) }
+
+    @inline(never)
+    fileprivate func recordLatency(since began: UInt64) { latency.record(since: began) }
+
+    @inline(never)
+    fileprivate func isOver(_ client: ClientAddress, _ limit: Policy.Harvest) -> Bool {
+        harvest.isOver(client, limit: limit, now: SteadyClock.milliseconds())
+    }
+
+    @inline(never)
+    fileprivate func count(_ client: ClientAddress, _ limit: Policy.Harvest) {
+        harvest.count(client, limit: limit, now: SteadyClock.milliseconds())
+    }
 }
 
 /// One SMTP session as the filter sees it: it keeps what the MTA tells and judges each recipient.
 final class FilterSession: MilterSession {
-    /// What changes in the course of the session, and the readers. In memory of its own: a variable of the object would be
-    /// checked for exclusive access each time.
+    /// What changes in the course of the session. In memory of its own: a variable of the object would be checked for exclusive access
+    /// each time.
     private struct State {
-        var policies: HotSwap<Policy>.Reader
-        var indexes: HotSwap<IndexSnapshot>.Reader
         var heloName = HeldText()
         var sender = HeldText()
         var login = HeldText()
@@ -59,7 +76,25 @@ final class FilterSession: MilterSession {
         var takesUTF8 = false
     }
 
+    /// What is left of a judgement when policy and snapshot have been let go of.
+    private struct Decision {
+        var verdict = Verdict.invalidPath
+        /// The relay domain's.
+        var tag: UInt32?
+        /// Whether the verdict is logged only.
+        var isObserved = false
+        /// For how long the refusal is held back; nil where it isn't.
+        var hold: Policy.Harvest?
+        /// Nil for an accepted recipient.
+        var codes: ReplyCodes?
+        /// The whole reply in the session's memory, codes and all, and where its text begins there.
+        var reply = UnsafeBufferPointer<UInt8>.none
+        var textStart = 0
+    }
+
     private let context: FilterContext
+    private let policies: HotSwap<Policy>.Reader
+    private let indexes: HotSwap<IndexSnapshot>.Reader
     private let state: UnsafeMutablePointer<State>
     private let client: ClientAddress?
     private let clientName: HeldText
@@ -71,7 +106,9 @@ final class FilterSession: MilterSession {
     init(_ connection: MilterConnection, _ milter: borrowing MilterContext, context: FilterContext) {
         self.context = context
         state = .allocate(capacity: 1)
-        state.initialize(to: State(policies: context.policy.makeReader(), indexes: context.index.makeReader()))
+        state.initialize(to: State())
+        policies = context.policy.makeReader()
+        indexes = context.index.makeReader()
         client = connection.address
         // A client without a name comes as its address in brackets.
         clientName = HeldText(connection.hostname.hasPrefix("[") ? "" : connection.hostname, limit: 255)
@@ -99,10 +136,8 @@ final class FilterSession: MilterSession {
         state.pointee.takesUTF8 = (1..<max(1, arguments.count)).contains { arguments[$0]?.isSMTPUTF8 == true }
         let isAuthenticated = !state.pointee.login.bytes.isEmpty
         let client = client
-        state.pointee.isTrusted = state.pointee.policies.withCurrent { policy in
-            guard let policy else { return false }
-            return isAuthenticated && policy.trustAuthenticated || policy.trusts(client)
-        }
+        state.pointee.isTrusted =
+            policies.withSome { isAuthenticated && $0.trustAuthenticated || $0.trusts(client) } ?? false
     }
 
     func recipient(_ milter: borrowing MilterContext, arguments: borrowing MilterArguments) -> MilterResponse {
@@ -112,38 +147,55 @@ final class FilterSession: MilterSession {
             recordRefusalOfMTA(milter, arguments.path)
             return .continue
         }
-        let path = arguments.path
-        // Without a policy there is nothing to judge by; the context is made with one.
-        return state.pointee.policies.withSome { policy in
-            state.pointee.indexes.withSome { judge(milter, path, policy, $0) } ?? judge(milter, path, policy, nil)
-        } ?? .tempfail
-    }
-
-    @inline(never)
-    private func judge(
-        _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>, _ policy: Policy, _ index: IndexSnapshot?
-    ) -> MilterResponse {
         let began = LatencyHistogram.now()
         let now = WallClock.milliseconds()
+        let path = arguments.path
+        var decision = Decision()
         do throws(AddressError) {
             let recipient = try parse(path, milter)
-            let isTrusted = state.pointee.isTrusted
-            let isOver =
-                if !isTrusted, policy.harvest.limit > 0, let client {
-                    context.harvest.isOver(client, limit: policy.harvest, now: SteadyClock.milliseconds())
-                } else { false }
-            let verdict = policy.verdict(
-                for: recipient,
-                client: ClientStanding(
-                    isTrusted: isTrusted, isOverHarvestLimit: isOver, isBounce: state.pointee.isBounce),
-                index: index, now: now / 1000)
-            if verdict.revealsUnknown && !isTrusted, policy.harvest.limit > 0, let client {
-                context.harvest.count(client, limit: policy.harvest, now: SteadyClock.milliseconds())
+            return recipient.withDomain { domain in
+                guard decide(recipient, domain, path, now, &decision) else { return .tempfail }
+                return finish(decision, now, began, domain, milter, path)
             }
-            return recipient.withDomain { answer(verdict, $0, policy, now, began, milter, path) }
         } catch {
-            return answer(.invalidPath, nil, policy, now, began, milter, path)
+            guard policies.withSome({ settle(.invalidPath, nil, $0, path, &decision) }) != nil else { return .tempfail }
+            return finish(decision, now, began, .none, milter, path)
         }
+    }
+
+    /// Judges the recipient by the policy and the snapshot in force, which are in use until this returns: nothing here may wait.
+    ///
+    /// - Returns: false without a policy, by which there would be nothing to judge; the context is made with one.
+    @inline(never)
+    private func decide(
+        _ recipient: RecipientAddress, _ domain: UnsafeBufferPointer<UInt8>,
+        _ path: UnsafeBufferPointer<UInt8>, _ now: Int64, _ decision: inout Decision
+    ) -> Bool {
+        let judged: Void? = policies.withSome { policy in
+            let verdict =
+                indexes.withSome { judge(recipient, policy, $0, now) } ?? judge(recipient, policy, nil, now)
+            settle(verdict, domain, policy, path, &decision)
+        }
+        return judged != nil
+    }
+
+    private func judge(
+        _ recipient: RecipientAddress, _ policy: Policy, _ index: IndexSnapshot?, _ now: Int64
+    ) -> Verdict {
+        let isTrusted = state.pointee.isTrusted
+        let isOver =
+            if !isTrusted, policy.harvest.limit > 0, let client {
+                context.isOver(client, policy.harvest)
+            } else { false }
+        let verdict = policy.verdict(
+            for: recipient,
+            client: ClientStanding(
+                isTrusted: isTrusted, isOverHarvestLimit: isOver, isBounce: state.pointee.isBounce),
+            index: index, now: now / 1000)
+        if verdict.revealsUnknown && !isTrusted, policy.harvest.limit > 0, let client {
+            context.count(client, policy.harvest)
+        }
+        return verdict
     }
 
     /// The recipient of the path; where that has no domain, of the MTA's own idea of it.
@@ -159,26 +211,41 @@ final class FilterSession: MilterSession {
         return other
     }
 
+    /// Takes down what the policy says of a verdict, with the reply filled in.
+    ///
     /// - Parameter domain: nil where the path is none.
-    private func answer(
-        _ verdict: Verdict, _ domain: UnsafeBufferPointer<UInt8>?, _ policy: Policy, _ now: Int64, _ began: UInt64,
+    private func settle(
+        _ verdict: Verdict, _ domain: UnsafeBufferPointer<UInt8>?, _ policy: Policy,
+        _ path: UnsafeBufferPointer<UInt8>, _ decision: inout Decision
+    ) {
+        decision.verdict = verdict
+        decision.tag = verdict.domain.map { policy.tables[$0].tag }
+        guard let kind = verdict.reply else { return }
+        let template = policy.tables.reply(kind, domain: verdict.domain)
+        decision.isObserved = policy.observes(verdict)
+        if verdict.isHeldBack, policy.harvest.tarpit > 0, !state.pointee.isTrusted { decision.hold = policy.harvest }
+        decision.codes = template.pointee.codes
+        decision.reply = fillIn(template, domain, path.withoutAngleBrackets)
+        decision.textStart = template.pointee.prefix.count
+    }
+
+    /// Records the decision and answers it; no policy and no snapshot is in use any more.
+    private func finish(
+        _ decision: Decision, _ now: Int64, _ began: UInt64, _ domain: UnsafeBufferPointer<UInt8>,
         _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>
     ) -> MilterResponse {
-        let tag = verdict.domain.map { policy.tables[$0].tag }
-        guard let kind = verdict.reply else {
-            record(.verdict(verdict, observed: false), now, tag, domain ?? .none, .none, milter, path)
-            context.latency.record(since: began)
-            return .continue
-        }
-        let observed = policy.observes(verdict)
-        let template = policy.tables.reply(kind, domain: verdict.domain)
-        let whole = fillIn(template, domain, path.withoutAngleBrackets)
-        record(.verdict(verdict, observed: observed), now, tag, domain ?? .none, whole, milter, path)
-        context.latency.record(since: began)
-        if observed { return .continue }
-        if verdict.isHeldBack && !state.pointee.isTrusted { context.tarpit.hold(policy.harvest) }
-        return milter.refuse(
-            template.pointee.codes, text: UnsafeBufferPointer(rebasing: whole[template.pointee.prefix.count...]))
+        record(
+            .verdict(decision.verdict, observed: decision.isObserved), now, decision.tag, domain, decision.reply,
+            milter, path)
+        context.recordLatency(since: began)
+        return answer(decision, milter)
+    }
+
+    /// Tells the MTA, after a while where the refusal is held back.
+    private func answer(_ decision: borrowing Decision, _ milter: borrowing MilterContext) -> MilterResponse {
+        guard let codes = decision.codes, !decision.isObserved else { return .continue }
+        if let hold = decision.hold { context.tarpit.hold(hold) { milter.wait($0) } }
+        return milter.refuse(codes, text: UnsafeBufferPointer(rebasing: decision.reply[decision.textStart...]))
     }
 
     /// The whole reply, codes and all; valid until the next one.
@@ -213,14 +280,13 @@ final class FilterSession: MilterSession {
         }
         let told = UnsafeBufferPointer(rebasing: reply[..<max(0, length - 1)])
         let now = WallClock.milliseconds()
-        let policy = state.pointee.policies.current
         guard let address = try? RecipientAddress(path: path) else {
             record(.refusedByMTA, now, nil, .none, told, milter, path)
             return
         }
         address.withDomain { domain in
-            let relay = policy.flatMap { policy in policy.relayDomain(domain).map { policy.domains[$0].tag } }
-            record(.refusedByMTA, now, relay, domain, told, milter, path)
+            let relay = policies.withSome { policy in policy.relayDomain(domain).map { policy.domains[$0].tag } }
+            record(.refusedByMTA, now, relay ?? nil, domain, told, milter, path)
         }
     }
 
@@ -228,7 +294,7 @@ final class FilterSession: MilterSession {
         _ subject: VerdictEvent.Subject, _ now: Int64, _ tag: UInt32?, _ domain: UnsafeBufferPointer<UInt8>,
         _ reply: UnsafeBufferPointer<UInt8>, _ milter: borrowing MilterContext, _ path: UnsafeBufferPointer<UInt8>
     ) {
-        context.sink.record(
+        context.record(
             VerdictEvent(
                 subject: subject, time: now, domainTag: tag, domain: domain, recipient: path.withoutAngleBrackets,
                 sender: state.pointee.sender.bytes, client: client, clientName: clientName.bytes,

@@ -84,14 +84,12 @@ extension Policy {
         if client.isOverHarvestLimit && !client.isTrusted { return .tempfail(8, .harvest, .harvest, domain) }
         if let match { return .accept(17, .pattern, domain, pattern: match.position) }
         if client.isBounce, traits.srs, address.isForwardersOwn { return .accept(18, .srs, domain) }
-        if index?.isDamaged ?? indexExpected { return withoutIndex(domain) }
+        if index == nil && indexExpected { return withoutIndex(domain) }
         if let flags = index?.flags(of: address) { return listed(flags, client, domain, withoutDetail: false) }
-        let bareFlags = bare.flatMap { index?.flags(of: $0.pointee) }
-        let takesAll = traits.catchAll || bareFlags == nil && index?.takesAll(address) == true
-        // One of the searches may have come upon the damage, and then nothing is known of what it has not found.
-        if index?.isDamaged == true { return withoutIndex(domain) }
-        if let bareFlags { return listed(bareFlags, client, domain, withoutDetail: true) }
-        if takesAll { return .accept(14, .catchAll, domain) }
+        if let flags = bare.flatMap({ index?.flags(of: $0.pointee) }) {
+            return listed(flags, client, domain, withoutDetail: true)
+        }
+        if traits.catchAll || index?.takesAll(address) == true { return .accept(14, .catchAll, domain) }
         if let index, let stale = traits.indexStale, isStale(index, now: now) {
             switch stale {
             case .accept: return .accept(15, .staleIndex, domain)

@@ -3,8 +3,8 @@ import Synchronization
 
 /// Holds refusals back for a while, so that guessing recipients takes a harvester time.
 ///
-/// libmilter has no way to answer later: a recipient that is held takes one of its threads, for which it starts others, up to
-/// the limit here. A refusal past the limit goes out at once. Any thread.
+/// A recipient that is held takes one of the server's threads, for which it starts another (``MilterContext/wait(_:)``), up to the limit here. A
+/// refusal past the limit goes out at once. Any thread.
 public final class Tarpit: Sendable {
     private let waiting = Atomic<Int>(0)
     private let isOpen = Atomic<Bool>(false)
@@ -32,12 +32,18 @@ public final class Tarpit: Sendable {
 
     /// Returns after the time that the settings say; at once where they say none, where as many are held as they allow,
     /// and when the filter is about to end.
-    public func hold(_ harvest: Policy.Harvest) {
+    ///
+    /// - Parameter wait: runs what waits, such as ``MilterContext/wait(_:)``; not called where nothing is to be waited for.
+    public func hold(_ harvest: Policy.Harvest, wait: (() -> Void) -> Void = { $0() }) {
         guard harvest.tarpit > 0, readingEnd >= 0, !isOpen.load(ordering: .relaxed) else { return }
         let place = waiting.add(1, ordering: .relaxed).newValue
         defer { waiting.subtract(1, ordering: .relaxed) }
         guard place <= harvest.tarpitLimit else { return }
-        let end = ContinuousClock.now + .milliseconds(harvest.tarpit)
+        wait { sleep(milliseconds: harvest.tarpit) }
+    }
+
+    private func sleep(milliseconds: Int) {
+        let end = ContinuousClock.now + .milliseconds(milliseconds)
         var polled = pollfd(fd: readingEnd, events: Int16(POLLIN), revents: 0)
         while true {
             let left = (end - ContinuousClock.now) / .milliseconds(1)

@@ -1,110 +1,95 @@
 public import Synchronization
 
-/// A value that is replaced as a whole while readers go on: each keeps what it took until it asks again.
+/// A value that is replaced as a whole while readers go on.
+///
+/// A reader has the value for the length of one call and keeps nothing afterwards, so the values that exist are the one in force and, while
+/// ``publish(_:)`` runs, the one before it. Readers take no lock, never wait, and count no reference to the value; what they count is in
+/// ``ReaderCounters``, each thread in memory of its own.
 public final class HotSwap<Value: AnyObject & Sendable> {
-    /// Counts the values that have been published; changes while `held` is locked. In memory of its own: a reader that went
-    /// by way of the object would count a reference to it, which all sessions share.
-    @usableFromInline let generation: UnsafeMutablePointer<Atomic<UInt64>>
-    private let held: Mutex<Value?>
+    /// What readers use. In memory of its own, so that a ``Reader`` needs no reference to this object.
+    @usableFromInline struct Shared: ~Copyable {
+        /// Changes while `publishing` is locked, and holds one reference to the value.
+        @usableFromInline let value: Atomic<Unmanaged<Value>?>
+        @usableFromInline let readers = ReaderCounters()
+
+        init(_ value: Value?) { self.value = Atomic(value.map { Unmanaged.passRetained($0) }) }
+
+        deinit { value.load(ordering: .acquiring)?.release() }
+    }
+
+    @usableFromInline let shared: UnsafeMutablePointer<Shared>
+    private let publishing = Mutex(())
 
     /// Begins with this value, or with none.
     public init(_ value: Value?) {
-        held = Mutex(value)
-        generation = .allocate(capacity: 1)
-        generation.initialize(to: Atomic(0))
+        shared = .allocate(capacity: 1)
+        shared.initialize(to: Shared(value))
     }
 
     deinit {
-        generation.deinitialize(count: 1)
-        generation.deallocate()
+        shared.deinitialize(count: 1)
+        shared.deallocate()
     }
 
-    /// Replaces the value: who asks from now on gets this one.
+    /// Replaces the value: a reader that begins from now on gets this one.
     ///
-    /// The old value lives until its last reader has asked again or is gone.
+    /// Returns when no reader uses the old value any more; the old value is freed then, unless somebody else holds a reference to it. Any
+    /// thread may call it, but not from within a reader's call, which it would wait for.
     public func publish(_ value: Value?) {
-        // Let go of after the lock: it may take long to free.
-        let old = held.withLock { held in
-            let old = held
-            held = value
-            generation.pointee.wrappingAdd(1, ordering: .releasing)
+        let new = value.map { Unmanaged.passRetained($0) }
+        let old = publishing.withLock { _ in
+            // Sequentially consistent: see `ReaderCounters`.
+            let old = shared.pointee.value.exchange(new, ordering: .sequentiallyConsistent)
+            shared.pointee.readers.waitForReaders()
             return old
         }
-        withExtendedLifetime(old) {}
+        // After the lock: to free a value may take long.
+        old?.release()
     }
 
-    /// The value of now. It takes a lock and a reference: sessions use a ``Reader``.
-    public var current: Value? { held.withLock { $0 } }
+    /// The value of now with a reference of its own, which keeps it alive beyond the next ``publish(_:)``; for slow paths.
+    public var current: Value? { makeReader().withCurrent { $0 } }
 
-    /// A reader for one session.
+    /// The access of one session or thread.
     public func makeReader() -> Reader { Reader(self) }
 
-    @usableFromInline
-    func take() -> (value: Value?, generation: UInt64) {
-        held.withLock { ($0, generation.pointee.load(ordering: .relaxed)) }
-    }
-
-    /// A session's own reference to the value. To use it costs one atomic load as long as nothing has been published, and
-    /// neither lock nor reference count. One thread at a time may use it.
+    /// An access to the value that keeps no value between two calls. Any thread may use it.
     public struct Reader {
+        /// Keeps `shared` alive.
         @usableFromInline let source: HotSwap
         /// The source's.
-        @usableFromInline let newest: UnsafeMutablePointer<Atomic<UInt64>>
-        /// Keeps the value alive.
-        @usableFromInline var held: Value?
-        /// The same without a count.
-        @usableFromInline var borrowed: Unmanaged<Value>?
-        @usableFromInline var generation: UInt64
+        @usableFromInline let shared: UnsafeMutablePointer<Shared>
 
         @usableFromInline
         init(_ source: HotSwap) {
             self.source = source
-            newest = source.generation
-            (held, generation) = source.take()
-            borrowed = held.map { Unmanaged.passUnretained($0) }
+            shared = source.shared
         }
 
-        /// Calls the body with the value of now, which is valid for the call only.
+        /// Calls the body with the value of now, which is valid for the call only; nil while there is none.
+        ///
+        /// ``HotSwap/publish(_:)`` waits for the body, so it must not wait for anything itself.
         @inlinable
-        public mutating func withCurrent<Result>(_ body: (Value?) throws -> Result) rethrows -> Result {
-            refresh()
-            guard let borrowed else { return try body(nil) }
-            return try borrowed._withUnsafeGuaranteedRef { try body($0) }
+        public func withCurrent<Result>(_ body: (Value?) throws -> Result) rethrows -> Result {
+            let visit = shared.pointee.readers.enter()
+            defer { visit.end() }
+            guard let value = shared.pointee.value.load(ordering: .sequentiallyConsistent) else { return try body(nil) }
+            return try value._withUnsafeGuaranteedRef { try body($0) }
         }
 
-        /// The same where there is a value; nil where there is none. No reference is counted: an optional would be.
+        /// The same where there is a value; returns nil where there is none. No reference is counted: an optional would be.
         @inlinable
-        public mutating func withSome<Result>(_ body: (Value) throws -> Result) rethrows -> Result? {
-            refresh()
-            guard let borrowed else { return nil }
-            return try borrowed._withUnsafeGuaranteedRef { try body($0) }
-        }
-
-        /// The value of now with a reference of its own, for slow paths; see ``withCurrent(_:)``.
-        @inlinable
-        public var current: Value? {
-            mutating get {
-                refresh()
-                return held
-            }
-        }
-
-        @inlinable
-        mutating func refresh() {
-            if newest.pointee.load(ordering: .acquiring) != generation { replace() }
-        }
-
-        @usableFromInline
-        @inline(never)
-        mutating func replace() {
-            (held, generation) = source.take()
-            borrowed = held.map { Unmanaged.passUnretained($0) }
+        public func withSome<Result>(_ body: (Value) throws -> Result) rethrows -> Result? {
+            let visit = shared.pointee.readers.enter()
+            defer { visit.end() }
+            guard let value = shared.pointee.value.load(ordering: .sequentiallyConsistent) else { return nil }
+            return try value._withUnsafeGuaranteedRef { try body($0) }
         }
     }
 }
 
-// The count is atomic, the value locked.
+// The value is atomic, and replaced by one thread at a time.
 extension HotSwap: @unchecked Sendable {}
 
-// The count lives as long as its source.
+// What it points to lives as long as its source, and is used as there.
 extension HotSwap.Reader: @unchecked Sendable {}

@@ -4,7 +4,7 @@ public struct IndexError: Error, Sendable, Equatable, CustomStringConvertible {
     public enum Kind: Sendable, Equatable {
         /// No file has this name.
         case missing
-        /// The system refused to open, read or map it; its errno.
+        /// The system refused to open or read it, or had no memory for it; its errno.
         case unreadable(Int32)
         /// It is something else than a snapshot.
         case notAnIndex

@@ -1,8 +1,63 @@
 import Foundation
+import Glibc
 
 extension IndexFile {
+    /// Reads the file from its first byte to its last and verifies all of it.
+    ///
+    /// - Parameter memory: asked for the memory that the body shall go to, as many bytes as it is given; nil for none: then the body is
+    ///   verified, but not kept.
+    /// - Returns: the header and the sources.
+    func readAll(
+        into memory: (Int) throws(IndexFault) -> UnsafeMutableRawBufferPointer?
+    ) throws(IndexFault) -> (IndexHeader, [IndexSource]) {
+        do throws(IndexFault) {
+            let header = try header()
+            let checksums = try checksums(header)
+            let sources = try readBody(header, checksums, into: memory(header.bodyLength))
+            try checkUnchanged()
+            return (header, sources)
+        } catch {
+            // A file that is being written in place has no other fault than that.
+            try checkUnchanged()
+            throw error
+        }
+    }
+
+    /// Reads the body in pieces that are verified while they are in the processor's cache.
+    private func readBody(
+        _ header: IndexHeader, _ checksums: [UInt64], into memory: UnsafeMutableRawBufferPointer?
+    ) throws(IndexFault) -> [IndexSource] {
+        posix_fadvise(descriptor, 0, 0, POSIX_FADV_SEQUENTIAL)
+        let pieceLength = min(4 * IndexFormat.blockSize, header.bodyLength)
+        let buffer =
+            memory ?? .allocate(byteCount: pieceLength, alignment: IndexFormat.bucketSize)
+        defer { if memory == nil { buffer.deallocate() } }
+        var census = TableCensus(header)
+        var sources = SourcesCollector(header)
+        var block = 0
+        for start in stride(from: 0, to: header.bodyLength, by: pieceLength) {
+            let length = min(pieceLength, header.bodyLength - start)
+            let place = memory == nil ? 0 : start
+            let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[place..<place + length])
+            try read(into: piece, at: header.length + start)
+            for blockStart in stride(from: 0, to: length, by: IndexFormat.blockSize) {
+                let end = min(blockStart + IndexFormat.blockSize, length)
+                let bytes = UnsafeRawBufferPointer(rebasing: piece[blockStart..<end])
+                let offset = header.length + start + blockStart
+                guard XXHash64.hash(bytes) == checksums[block] else {
+                    throw .damaged("the bytes from \(offset) on have a wrong checksum: the file is damaged")
+                }
+                try census.take(bytes, at: offset)
+                sources.take(bytes, at: offset)
+                block += 1
+            }
+        }
+        try census.check()
+        return try sources.decoded()
+    }
+
     /// The header, when it is sound by itself and fits the file.
-    func header() throws(IndexFault) -> IndexHeader {
+    private func header() throws(IndexFault) -> IndexHeader {
         guard state.size > 0 else { throw .damaged("is empty") }
         guard state.size <= IndexFormat.maximumFileSize else {
             throw .damaged(
@@ -21,28 +76,13 @@ extension IndexFile {
     }
 
     /// The list of checksums, one for each block.
-    func checksums(_ header: IndexHeader) throws(IndexFault) -> [UInt64] {
+    private func checksums(_ header: IndexHeader) throws(IndexFault) -> [UInt64] {
         let list = try bytes(header.blockCount * 8, at: header.checksumsOffset)
         let sum = list.withUnsafeBytes { XXHash64.hash($0) }
         guard sum == header.checksumOfChecksums else {
             throw .damaged("the checksum over its checksums is wrong: the file is damaged")
         }
         return list.withUnsafeBytes { list in (0..<header.blockCount).map { list.load(UInt64.self, $0 * 8) } }
-    }
-
-    /// Where the sources of a file with a sound header are, their length included.
-    func sourcesPlace(_ header: IndexHeader) throws(IndexFault) -> Range<Int> {
-        let prefix = try bytes(8, at: header.sourcesOffset).withUnsafeBytes { $0.load(UInt64.self, 0) }
-        let room = min(header.checksumsOffset - header.sourcesOffset - 8, IndexFormat.maximumSourcesLength)
-        guard let length = Int(exactly: prefix), length <= room else {
-            throw .damaged("claims \(prefix) bytes of sources where at most \(room) can be")
-        }
-        return header.sourcesOffset..<header.sourcesOffset + 8 + length
-    }
-
-    /// The sources in their place, which is sound.
-    func sources(in place: Range<Int>) throws(IndexFault) -> [IndexSource] {
-        try StoredSource.decode(bytes(place.count - 8, at: place.lowerBound + 8))
     }
 
     /// So many bytes; the caller has checked that the file has them.
@@ -117,6 +157,34 @@ struct TableCensus {
                 "its table holds \(entries) entries, \(recipients) recipients and \(catchAlls) catch-all domains, its header says "
                     + "\(header.entries), \(header.recipients) and \(header.catchAlls)")
         }
+    }
+}
+
+/// Picks the sources out of the body, piece by piece.
+struct SourcesCollector {
+    /// Where they may be, their length first: what stands behind them, or the table, is collected too and left alone.
+    private let place: Range<Int>
+    private var bytes: [UInt8] = []
+
+    init(_ header: IndexHeader) {
+        let start = header.sourcesOffset
+        place = start..<min(header.checksumsOffset, start + 8 + IndexFormat.maximumSourcesLength)
+    }
+
+    /// Takes the next piece, whose bytes are the file's from `offset` on.
+    mutating func take(_ piece: UnsafeRawBufferPointer, at offset: Int) {
+        let part = (offset..<offset + piece.count).clamped(to: place)
+        if !part.isEmpty { bytes += piece[part.lowerBound - offset..<part.upperBound - offset] }
+    }
+
+    /// The sources, when all pieces have been taken.
+    func decoded() throws(IndexFault) -> [IndexSource] {
+        let prefix = bytes.withUnsafeBytes { $0.load(UInt64.self, 0) }
+        let room = bytes.count - 8
+        guard let length = Int(exactly: prefix), length <= room else {
+            throw .damaged("claims \(prefix) bytes of sources where at most \(room) can be")
+        }
+        return try StoredSource.decode(Array(bytes[8..<8 + length]))
     }
 }
 

@@ -3,7 +3,7 @@ import System
 
 /// A snapshot file opened for reading; closes it in the end.
 ///
-/// It is read with pread(2), not through a mapping: someone who cuts it off meanwhile causes an error here, not a SIGBUS.
+/// It is read with pread(2), never through a mapping: cutting it off meanwhile causes an error here, not a SIGBUS.
 struct IndexFile: ~Copyable {
     let descriptor: Int32
     /// What the file was when it was opened.
@@ -67,19 +67,6 @@ struct IndexFile: ~Copyable {
         guard fstat(descriptor, &attributes) == 0, FileState(attributes).hasSameContent(as: state) else {
             throw IndexFault(.changing, "was changed while it was read: someone is writing it in place")
         }
-    }
-
-    /// Maps the whole file for reading; mmap(2). The caller unmaps it.
-    ///
-    /// - Parameter populated: whether all of it gets its place in the page table now.
-    func map(populated: Bool) throws(IndexFault) -> UnsafeRawBufferPointer {
-        let flags = MAP_PRIVATE | (populated ? Int32(MAP_POPULATE) : 0)
-        let start = mmap(nil, state.size, PROT_READ, flags, descriptor, 0)
-        guard let start, start != UnsafeMutableRawPointer(bitPattern: -1) else {
-            let code = errno
-            throw IndexFault(.unreadable(code), "can't be mapped into memory: \(systemMessage(code))")
-        }
-        return UnsafeRawBufferPointer(start: start, count: state.size)
     }
 }
 

@@ -54,8 +54,9 @@
 /// `type`, `recipients`, `asOf` (milliseconds since 1970) and, where the source names relay domains, `relayDomains`: objects with `name`
 /// and `takesAll`. Never an address.
 ///
-/// **Checksums.** A 64-bit one for each block of the body; the last block may be shorter. As the header vouches for their list
-/// and the list for each block, a block can be verified by itself.
+/// **Checksums.** A 64-bit one for each block of the body; the last block may be shorter. The header vouches for their list and the list
+/// for each block, so a reader verifies each block as soon as it has read it, while it is in the processor's cache. A reader uses
+/// nothing of a file before it has verified all of it.
 enum IndexFormat {
     /// "PSTRNIDX" as a little-endian number.
     static let magic: UInt64 = 0x5844_494e_5254_5350

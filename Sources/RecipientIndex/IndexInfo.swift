@@ -53,7 +53,7 @@ public struct IndexInfo: Sendable, Equatable {
     public var entries: Int
     /// How many buckets of seven slots the table has.
     public var buckets: Int
-    /// The length of the file in octets.
+    /// The length of the file in bytes.
     public var fileSize: Int
     /// Where the recipients came from.
     public var sources: [IndexSource]

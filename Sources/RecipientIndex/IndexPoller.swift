@@ -14,8 +14,6 @@ final class IndexPoller: Sendable {
         /// A state that couldn't be used at the last look.
         var suspect: Sighting?
         var isLoaded = false
-        /// What is in force and hasn't been read as a whole yet.
-        var unverified: IndexSnapshot?
         /// How many looks until a settled fault is tried again, which may have nothing to do with the file: no descriptor
         /// left, no permission. Nil for a fault of the file.
         var retryIn: Int?
@@ -48,17 +46,6 @@ final class IndexPoller: Sendable {
     }
 
     private func step(_ progress: inout Progress, atOnce: Bool) -> IndexWatcher.Event? {
-        if let snapshot = progress.unverified {
-            progress.unverified = nil
-            do throws(IndexError) {
-                try snapshot.verify()
-            } catch {
-                // Its searches have said nothing since the damage was met; now nothing is in force at all.
-                target.publish(nil)
-                progress.isLoaded = false
-                return .withdrawn(error)
-            }
-        }
         let sighting = sight()
         let isRetry = progress.settled == sighting
         if isRetry {
@@ -71,12 +58,9 @@ final class IndexPoller: Sendable {
             return nil
         }
         do throws(IndexError) {
-            // What replaces another is read as a whole first: the other one does meanwhile.
-            let isFirst = !progress.isLoaded
-            let snapshot = try IndexSnapshot(path: path, verification: isFirst ? .onDemand : .atOnce)
+            let snapshot = try IndexSnapshot(path: path)
             target.publish(snapshot)
-            progress = Progress(
-                settled: .file(snapshot.state), isLoaded: true, unverified: isFirst ? snapshot : nil)
+            progress = Progress(settled: .file(snapshot.state), isLoaded: true)
             return .loaded(snapshot.info)
         } catch {
             if !isRetry {
@@ -87,7 +71,12 @@ final class IndexPoller: Sendable {
                 progress.suspect = nil
                 progress.settled = sighting
             }
-            if case .unreadable = error.kind { progress.retryIn = 25 } else { progress.retryIn = nil }
+            if case .unreadable = error.kind {
+                // Without a snapshot every recipient is deferred meanwhile.
+                progress.retryIn = progress.isLoaded ? 25 : 5
+            } else {
+                progress.retryIn = nil
+            }
             return isRetry ? nil : .failed(error)
         }
     }

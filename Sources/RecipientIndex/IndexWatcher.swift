@@ -1,15 +1,14 @@
 import Dispatch
 import Foundation
 import Synchronization
+import System
 
 /// Keeps a ``HotSwap`` at the newest sound snapshot of a file, whoever writes it and however.
 ///
-/// A thread of its own looks at the file's status every 200 ms (stat(2): device, inode, size, times). A new state is read and
-/// verified beside the running lookups and then published. The first snapshot, before which there is none to go on with, is
-/// published with its table still unread (``IndexSnapshot/Verification/onDemand``), which is made up for at the next look;
-/// if it is damaged, none is in force again. A file that can't be used leaves the snapshot in use where it is. As it may be
-/// half written, it is reported only when it can't be used at two looks in a row in the same state, and then once for that
-/// state.
+/// A thread of its own looks at the file's status every 200 ms (stat(2): device, inode, size, times). A file in a new state is read whole and
+/// verified beside the running lookups, and then published. A file that can't be used leaves the snapshot in use where it is. As it
+/// may be half written, it is reported only when it can't be used at two looks in a row in the same state, and then once for that state.
+/// There are never more than two snapshots in memory: the one in use, and the one that is read or has just been replaced.
 public final class IndexWatcher: Sendable {
     /// What became of a new file.
     public enum Event: Sendable {
@@ -17,15 +16,13 @@ public final class IndexWatcher: Sendable {
         case loaded(IndexInfo)
         /// It can't be used; the snapshot in use, if any, stays.
         case failed(IndexError)
-        /// The one in use turned out to be damaged, and none is in force any more.
-        case withdrawn(IndexError)
     }
 
     private let poller: IndexPoller
     private let interval: Duration
     private let lifecycle = Mutex(Lifecycle.idle)
-    private let stopping = DispatchSemaphore(value: 0)
-    private let ended = DispatchSemaphore(value: 0)
+    private let stopping = SteadySemaphore()
+    private let ended = SteadySemaphore()
 
     private enum Lifecycle { case idle, running, stopped }
 
@@ -66,8 +63,7 @@ public final class IndexWatcher: Sendable {
         }
         guard isFirst else { return }
         let thread = Thread { [poller, stopping, ended, interval] in
-            let pause = DispatchTimeInterval.nanoseconds(Int(interval / .nanoseconds(1)))
-            while stopping.wait(timeout: .now() + pause) == .timedOut { poller.look(atOnce: false) }
+            while !stopping.wait(within: interval) { poller.look(atOnce: false) }
             ended.signal()
         }
         thread.name = "index-watcher"

@@ -62,18 +62,36 @@ extension LogEntry: Encodable {
     ///     NOQUEUE: reject: RCPT from mail.example[192.0.2.1]: 550 5.1.1 <x@y>: …; from=<a@b> to=<x@y> helo=<h> reason=unknown
     ///
     /// The first word is the queue id, or NOQUEUE before the MTA has given one; `reject_warning:` in place of `reject:` says
-    /// that observe mode let the recipient pass. `auth=yes` and `mta=<…>` stand at the end where they are known. Unsafe
-    /// characters are written as in ``textLine()``.
+    /// that observe mode let the recipient pass. `auth=yes` and `mta=<…>` stand at the end where they are known.
+    ///
+    /// No value can be taken for another field, or end the signs that enclose it. Everywhere a backslash is written `\\`, and what
+    /// isn't plainly visible as in ``textLine()``. Between `<` and `>` a space, `<`, `>` and `;` are written like `\x3b`; in a word
+    /// also `[`, `]`, `=`, `"` and `:`; in the reply `<`, `>`, `;` and `=`, but for the recipient, which the reply may hold
+    /// between `<` and `>`. So the reply ends at the first `;`.
     public func mailLogLine() -> String {
-        var line = session.isEmpty ? "NOQUEUE" : word(session).replacing(":", with: "\\x3a")
+        func word(_ text: String) -> String { SafeText.escaped(text, delimiters: " []<>=\":;") }
+        func inside(_ text: String) -> String { SafeText.escaped(text, delimiters: " <>;") }
+        var line = session.isEmpty ? "NOQUEUE" : word(session)
         line += observed ? ": reject_warning: " : ": reject: "
         line += "RCPT from \(clientName.isEmpty ? "unknown" : word(clientName))"
         line += "[\(client.isEmpty ? "unknown" : client)]: "
-        line += SafeText.escaped(reply)
+        line += replyParts.map { part, isRecipient in
+            isRecipient ? "<\(inside(part))>" : SafeText.escaped(part, delimiters: "<>;=")
+        }.joined()
         line += "; from=<\(inside(sender))> to=<\(inside(recipient))> helo=<\(inside(helo))> reason=\(word(reason))"
         if authenticated { line += " auth=yes" }
         if !mta.isEmpty { line += " mta=<\(inside(mta))>" }
         return line
+    }
+
+    /// The reply cut at the recipient that it repeats between `<` and `>`, these left out.
+    private var replyParts: [(text: String, isRecipient: Bool)] {
+        guard !recipient.isEmpty, let place = reply.range(of: "<\(recipient)>", options: .literal) else {
+            return [(reply, false)]
+        }
+        return [
+            (String(reply[..<place.lowerBound]), false), (recipient, true), (String(reply[place.upperBound...]), false),
+        ]
     }
 
     /// The entry with the local parts of all addresses hidden, in its reply too.

@@ -22,12 +22,25 @@ public struct LogError: Error, Sendable, Equatable, CustomStringConvertible {
     public let code: Code
     /// The database.
     public let path: String
-    /// The sentence.
-    public let description: String
+    /// What happened, without what to do about it.
+    public let reason: String
+    /// What the postmaster can do; may be empty.
+    public let advice: String
 
-    init(_ code: Code, _ path: String, _ description: String) {
+    /// The reason, then the advice.
+    public var description: String { advice.isEmpty ? reason : "\(reason); \(advice)" }
+
+    init(_ code: Code, _ path: String, _ reason: String, advice: String = "") {
         self.code = code
         self.path = path
-        self.description = description
+        self.reason = reason
+        self.advice = advice
+    }
+
+    /// The database holds what no filter has written there.
+    static func damaged(_ path: String, _ words: String) -> LogError {
+        LogError(
+            .corrupt, path, "the rejection log \(path) is damaged: \(words)",
+            advice: "check the disk; move the file away with its -wal and -shm, and a running filter begins a new one")
     }
 }

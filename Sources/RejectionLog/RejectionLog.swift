@@ -2,6 +2,7 @@ import Dispatch
 public import Foundation
 import Glibc
 import Synchronization
+public import System
 
 /// The log of what was refused, and the count of everything that was asked: fast to write from many threads, kept in a
 /// SQLite database by a thread of its own.
@@ -9,7 +10,8 @@ import Synchronization
 /// Counters (by minute, reason, domain, outcome and observe mode) are exact: nothing that was recorded is missing from
 /// them, whatever happens to detail rows. Detail rows are thinned out when they come faster than the disk takes them, or
 /// for long faster than 1,000 a second (250,000 at once are kept), and the thinned ones are counted by minute. While the
-/// database can't be written, counts stay in memory and are tried again.
+/// database can't be opened or written, counts stay in memory and are tried again; a damaged database is moved aside and a
+/// new one begun.
 /// A process that is killed loses what it recorded since the last write, at most a second.
 public final class RejectionLog: Sendable {
     /// Where and how the log is kept.
@@ -26,22 +28,30 @@ public final class RejectionLog: Sendable {
         public var maximumSize: Int?
         /// Octets for detail records that wait to be written; as much again is used while writing. At least 64 KiB.
         public var queueCapacity: Int
-        /// Gets a line for the operator's log when writing fails, at most one a minute while it lasts, and when it goes on.
-        /// Called on the writer's thread.
+        /// Gets a line for the operator's log when writing fails, once for each reason, when it goes on, and when a damaged
+        /// database was moved aside. Called on the writer's thread; about recipients that are lost at the end, on that of
+        /// ``RejectionLog/close(within:)``.
         public var report: @Sendable (String) -> Void
-        /// Gets the detail rows once they are in the database, on the writer's thread: it should take what it wants and be
-        /// gone.
+        /// Gets the failure at each attempt that fails, and nil when the log works again. Called on the writer's thread.
+        public var condition: @Sendable (PartFailure?) -> Void = { _ in }
+        /// Gets the detail rows once the writer has taken them over, whether or not it can write them. Called on the writer's
+        /// thread: it should take what it wants and be gone.
         public var stored: (@Sendable (StoredRows) -> Void)?
 
-        /// Wall-clock milliseconds since 1970, for retention.
-        var clock: @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1000) }
+        /// Where the time comes from, for retention and the ends of days.
+        var clocks = LogClocks.system
         /// How many detail rows are kept in a second on the average, and how many at once. A gateway that is asked that fast
         /// for long is flooded: more of the same rows would tell nothing, and cost the answers time and the disk room.
         var detailRate = 1_000
         var detailBurst = 250_000
-        /// Milliseconds between writes, and between attempts while they fail.
+        /// Milliseconds between writes.
         var interval = 250
-        var retryInterval = 1000
+        /// Milliseconds until the next attempt after a failure, doubled after each.
+        var retryPause = 1_000...60_000
+        /// Seconds that the writer may be at work before its disk is said to hang.
+        var patience: TimeInterval = 30
+        /// Seconds that a new database is given before it may be moved aside as damaged too.
+        var damagePause: TimeInterval = 600
         /// Seconds to wait for another program's lock on the database.
         var busyTimeout: TimeInterval = 2
 
@@ -60,19 +70,20 @@ public final class RejectionLog: Sendable {
     /// The name of the reason under which the MTA's own refusals are recorded; reports keep them apart.
     public static let mtaReason = "mta"
 
+    private let options: Options
     private let core: LogCore
     private let writer: LogWriter
-    private let finished = DispatchSemaphore(value: 0)
-    private let closed = Mutex(false)
+    private let finished = SteadySemaphore()
 
-    /// Opens or creates the database, brings an older one up to date, proves that it can be written, and starts the writer.
+    /// Starts the writer, which opens or creates the database and brings an older one up to date.
     ///
-    /// Errors: the folder is missing or not writable, the file is not a rejection log, damaged or from a newer Postern
-    /// (then it is left as it is), or another process writes to it.
-    public init(_ options: Options) throws(LogError) {
+    /// Where that fails it tries again for as long as the log lives, and ``failure`` says why. A damaged database is moved aside;
+    /// another program's, or one of a newer Postern, is left as it is.
+    public init(_ options: Options) {
+        self.options = options
         let capacity = max(options.queueCapacity, 64 << 10) / LogCore.stripeCount
-        core = LogCore(detailCapacity: capacity)
-        writer = try LogWriter(core: core, options: options, detailCapacity: capacity)
+        core = LogCore(detailCapacity: capacity, patience: options.patience)
+        writer = LogWriter(core: core, options: options, detailCapacity: capacity)
         let thread = Thread { [writer, finished] in
             writer.run()
             finished.signal()
@@ -82,7 +93,7 @@ public final class RejectionLog: Sendable {
     }
 
     deinit {
-        close()
+        if !core.isAbandoned { close() }
     }
 
     /// The domain's place in the counters: always the same for the same name while the log is open. For the domains of the
@@ -134,18 +145,36 @@ public final class RejectionLog: Sendable {
         core.note(
             IndexNote(
                 time: Timestamp.milliseconds(since1970: time), generation: Int64(clamping: generation),
-                recipients: Int64(recipients), created: Timestamp.milliseconds(since1970: created)))
+                recipients: Int64(clamping: recipients), created: Timestamp.milliseconds(since1970: created)))
     }
 
-    /// Writes what is left and ends the writer. What is recorded later is lost. Calling it again does nothing.
-    public func close() {
-        closed.withLock { closed in
-            guard !closed else { return }
-            closed = true
-            core.stop()
+    /// Writes what is left and ends the writer. What is recorded later is lost.
+    ///
+    /// - Parameter limit: how long to wait; nil: until it is done. A process that is about to end must not wait for a disk that
+    ///   hangs: the writer is then left to itself, and the number of recipients that are lost is reported.
+    /// - Returns: true if the writer has ended.
+    @discardableResult
+    public func close(within limit: Duration? = nil) -> Bool {
+        core.stop()
+        guard let limit else {
             finished.wait()
+            finished.signal()
+            return true
         }
+        if finished.wait(within: limit) {
+            // For whoever else waits.
+            finished.signal()
+            return true
+        }
+        core.abandon()
+        options.report(
+            "rejection log \(options.path): closed with \(core.uncounted) recipients uncounted: its disk doesn't answer"
+        )
+        return false
     }
+
+    /// Why the log can't be written at the moment, and when it is tried next; nil while it can. Any thread.
+    public var failure: PartFailure? { core.failure(path: options.path) }
 
     /// How the log is doing, for metrics.
     public struct Statistics: Sendable, Equatable {
@@ -159,6 +188,12 @@ public final class RejectionLog: Sendable {
         public var thinned: Int
         /// True while the database can't be written.
         public var failing: Bool
+        /// Recipients that are counted in memory only: those of the last moments, and all since it can't be written.
+        public var waiting: Int
+        /// True while the writer has the database open.
+        public var isOpen: Bool
+        /// Where a damaged database was moved to last, since the start; nil if none was.
+        public var damagedCopy: String?
     }
 
     /// What was recorded since the log was opened, as far as the writer has taken it over, which it does four times a second.
@@ -177,6 +212,7 @@ public final class RejectionLog: Sendable {
         }
         return Statistics(
             queued: queued, queueCapacity: capacity, written: core.written.load(ordering: .relaxed),
-            thinned: core.thinned.load(ordering: .relaxed), failing: core.failing.load(ordering: .relaxed))
+            thinned: core.thinned.load(ordering: .relaxed), failing: failure != nil, waiting: core.uncounted,
+            isOpen: core.isOpen.load(ordering: .relaxed), damagedCopy: core.damagedCopy)
     }
 }

@@ -49,7 +49,7 @@ extension RejectionReader {
         try read { db in
             try Self.fetch(
                 db, query, condition: "d.id > ?", arguments: [id], order: "d.id", limit: limit)
-        }
+        }.map(\.entry)
     }
 
     /// The newest rows, at most so many, in the order of time.
@@ -57,7 +57,13 @@ extension RejectionReader {
         try read { db in
             try Self.fetch(
                 db, query, condition: "d.id > ?", arguments: [0], order: "d.time DESC, d.id DESC", limit: limit)
-        }.reversed()
+        }.map(\.entry).reversed()
+    }
+
+    /// An entry with its time as the database has it, in milliseconds since 1970, which may be beyond what is shown.
+    fileprivate struct StoredEntry {
+        var entry: LogEntry
+        var time: Int64
     }
 
     /// Rows page by page, so that a year of them takes no memory and holds up no checkpoint.
@@ -67,7 +73,7 @@ extension RejectionReader {
         private let reader: RejectionReader
         private let query: EntryQuery
         private let last: Int64
-        private var rows: ArraySlice<LogEntry> = []
+        private var rows: ArraySlice<StoredEntry> = []
         private var place: (time: Int64, id: Int64)?
         private var finished = false
 
@@ -87,10 +93,10 @@ extension RejectionReader {
                     return .failure(error)
                 }
             }
-            return rows.popFirst().map { .success($0) }
+            return rows.popFirst().map { .success($0.entry) }
         }
 
-        private mutating func nextPage() throws(LogError) -> ArraySlice<LogEntry> {
+        private mutating func nextPage() throws(LogError) -> ArraySlice<StoredEntry> {
             let (query, last, place) = (query, last, place)
             let page = try reader.read { db in
                 try RejectionReader.fetch(
@@ -99,14 +105,14 @@ extension RejectionReader {
                 )
             }
             finished = page.count < Self.page
-            if let end = page.last { self.place = (Timestamp.milliseconds(since1970: end.time), end.id) }
+            if let end = page.last { self.place = (end.time, end.entry.id) }
             return page[...]
         }
     }
 
     private static func fetch(
         _ db: Database, _ query: EntryQuery, condition: String, arguments: StatementArguments, order: String, limit: Int
-    ) throws -> [LogEntry] {
+    ) throws -> [StoredEntry] {
         var sql = """
             SELECT d.id, d.time, d.outcome, d.observed, r.name, d.recipient, n.name, d.sender, d.client, d.client_name,
                 d.helo, d.session, d.authenticated, d.mta, d.reply
@@ -149,7 +155,8 @@ extension RejectionReader {
         }
         sql += " ORDER BY \(order) LIMIT ?"
         arguments += [limit]
-        return try Row.fetchAll(db, sql: sql, arguments: arguments).map { try entry($0) }
+        return try Row.fetchAll(db, sql: sql, arguments: arguments)
+            .map { StoredEntry(entry: try entry($0), time: try $0.value(1)) }
     }
 
     /// SQL's pattern for a text in which `*` stands for any other.
@@ -172,17 +179,5 @@ extension RejectionReader {
             sender: try row.value(7), client: client.withUnsafeBytes { LogAddress(stored: $0).description },
             clientName: try row.value(9), helo: try row.value(10), session: try row.value(11),
             authenticated: try row.value(12), mta: try row.value(13), reply: try row.value(14))
-    }
-}
-
-extension Row {
-    /// The value of a column; an error for one of another type, where GRDB's subscript would end the process.
-    func value<Value: DatabaseValueConvertible>(_ index: Int) throws -> Value {
-        try decode(Value.self, atIndex: index)
-    }
-
-    /// The same for a column that may be NULL.
-    func optional<Value: DatabaseValueConvertible>(_ index: Int) throws -> Value? {
-        try decode(Value?.self, atIndex: index)
     }
 }

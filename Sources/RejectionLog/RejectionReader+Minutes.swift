@@ -41,7 +41,7 @@ extension RejectionReader {
     /// The verdicts of each of the last minutes, the oldest first; the last is that of `now`, which isn't over.
     public func verdictsByMinute(_ minutes: Int, now: Date = Date()) throws(LogError) -> [Verdicts] {
         let (_, end) = Self.minutes(now, now)
-        let start = end - Int64(minutes)
+        let start = end &- Int64(minutes)
         return try read { db in
             var list = [Verdicts](repeating: Verdicts(), count: minutes)
             try Self.forEachCount(db, TimeUnit.Span(unit: .minute, from: start, to: end)) {
@@ -74,7 +74,7 @@ extension RejectionReader {
                 """, arguments: [span.unit.rawValue, span.from, span.to, RejectionLog.mtaReason])
         while let row = try rows.next() {
             body(
-                try row.value(0), Outcome(rawValue: try row.value(1)) ?? .refused, try row.value(2), try row.value(3))
+                try row.value(0), Outcome(rawValue: try row.value(1)) ?? .refused, try row.value(2), try row.count(3))
         }
     }
 }

@@ -1,14 +1,22 @@
 import Foundation
 import GRDB
 import Glibc
+import Synchronization
+import System
 
 /// Reads a rejection log, also while a filter writes to it, without ever holding it up.
 ///
-/// Reading needs read permission on the database and its `-wal` and `-shm` beside it, nothing more.
+/// Reading needs read permission on the database and its `-wal` and `-shm` beside it, nothing more. A database that takes the
+/// place of the one that was opened is read from then on.
 public final class RejectionReader: Sendable {
-    /// The database, without symbolic links.
+    private struct Connection: Sendable {
+        let queue: DatabaseQueue
+        let file: FileIdentity?
+    }
+
+    /// The database, its folder without symbolic links.
     public let path: String
-    let queue: DatabaseQueue
+    private let connection: Mutex<Connection>
 
     /// Opens an existing database.
     ///
@@ -16,24 +24,33 @@ public final class RejectionReader: Sendable {
     /// changed.
     public init(path given: String) throws(LogError) {
         path = LogFile.canonical(given)
+        connection = Mutex(try Self.connect(path))
+    }
+
+    private static func connect(_ path: String) throws(LogError) -> Connection {
         var status = stat()
-        if stat(path, &status) != 0 {
-            let reason = errno
-            throw reason == EACCES
-                ? LogError(
-                    .permission, path, "can't read the rejection log \(path): \(String(cString: strerror(reason)))")
-                : LogError(.notFound, path, "no rejection log yet at \(path): the filter makes it at its first start")
+        if lstat(path, &status) != 0 {
+            let code = errno
+            throw code == EACCES
+                ? unreadable(path, code)
+                : LogError(
+                    .notFound, path, "no rejection log yet at \(path)", advice: "the filter makes it at its first start"
+                )
         }
-        guard access(path, R_OK) == 0 else {
-            let reason = errno
-            throw LogError(
-                .permission, path, "can't read the rejection log \(path): \(String(cString: strerror(reason)))")
-        }
+        try LogFile.checkKind(path)
+        guard access(path, R_OK) == 0 else { throw unreadable(path, errno) }
         do {
-            queue = try Self.open(path)
+            let file = FileIdentity(path: path)
+            return Connection(queue: try open(path), file: file)
         } catch {
             throw LogError(error, path: path, doing: "read")
         }
+    }
+
+    private static func unreadable(_ path: String, _ code: CInt) -> LogError {
+        LogError(
+            .permission, path, "can't read the rejection log \(path): \(systemMessage(code))",
+            advice: LogError.accessAdvice)
     }
 
     private static func open(_ path: String) throws -> DatabaseQueue {
@@ -51,21 +68,33 @@ public final class RejectionReader: Sendable {
         let queue = try DatabaseQueue(path: location, configuration: ReadOnlyDatabase.configuration)
         let version = try queue.read { try LogSchema.inspect($0, path: path) }
         guard version == LogSchema.version else {
-            throw LogError(
-                .notFound, path,
-                version == 0
-                    ? "no rejection log yet at \(path): the file is empty"
-                    : "the rejection log \(path) is of an older Postern (schema \(version)); start the filter once to migrate it"
-            )
+            throw version == 0
+                ? LogError(
+                    .notFound, path, "no rejection log yet at \(path): the file is empty",
+                    advice: "the filter makes it at its first start")
+                : LogError(
+                    .notFound, path, "the rejection log \(path) is of an older Postern (schema \(version))",
+                    advice: "start the filter once to migrate it")
         }
         return queue
     }
 
     func read<T>(_ body: (Database) throws -> T) throws(LogError) -> T {
+        let queue = try current()
         do {
             return try queue.read(body)
         } catch {
             throw LogError(error, path: path, doing: "read")
         }
+    }
+
+    /// The connection to the database that is at the path now.
+    private func current() throws(LogError) -> DatabaseQueue {
+        let found = FileIdentity(path: path)
+        let known = connection.withLock { $0 }
+        if found == known.file || found == nil { return known.queue }
+        let fresh = try Self.connect(path)
+        connection.withLock { $0 = fresh }
+        return fresh.queue
     }
 }

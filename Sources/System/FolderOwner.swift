@@ -16,7 +16,7 @@ public enum FolderOwner {
     /// Groups are those of that user. Nothing happens unless root calls, and while all folders are root's or missing. To be called before other
     /// threads are started.
     ///
-    /// - Parameter folders: the folders that will be written to; a folder that doesn't exist counts as the first parent that does.
+    /// - Parameter folders: the folders that will be written to, by absolute paths; the parents of each count too.
     /// - Returns: the name of the user that the process acts as now; nil if nothing has changed.
     /// - Throws: ``Failure`` if the folders belong to several users, or the change of user fails.
     @discardableResult
@@ -38,12 +38,13 @@ public enum FolderOwner {
         return name(of: first.user)
     }
 
-    /// The owner of a folder, or of the first of its parents that exists.
+    /// The user who decides where the path leads: the owner of the deepest of its folders that isn't root's, since that user may have put a link
+    /// there; root where all are root's.
     private static func owner(of path: String) -> (folder: String, user: uid_t)? {
         var place = path.isEmpty ? "." : path
         while true {
             var status = stat()
-            if stat(place, &status) == 0 { return (place, status.st_uid) }
+            if stat(place, &status) == 0, status.st_uid != 0 { return (place, status.st_uid) }
             let parent = folder(of: place)
             guard parent != place else { return nil }
             place = parent

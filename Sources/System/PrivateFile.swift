@@ -19,7 +19,10 @@ public enum PrivateFile {
     public static func open(_ path: String, _ flags: Int32) throws(Failure) -> Int32 {
         let place = folder(of: path)
         let directory = Glibc.open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard directory >= 0 else { throw failure(path, "its folder \(place): \(systemMessage())", errno) }
+        guard directory >= 0 else {
+            let code = errno
+            throw failure(path, "its folder \(place): \(systemMessage(code))", code)
+        }
         defer { close(directory) }
         let name = String(path[(path.lastIndex(of: "/").map { path.index(after: $0) } ?? path.startIndex)...])
         let always = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import System
 
 /// Exit statuses of sysexits.h as `postern` uses them.
 enum ExitStatus {
@@ -28,12 +29,13 @@ enum Messages {
     /// Writes a message of one or more lines, each with the program's name in front.
     static func write(_ message: some CustomStringConvertible) {
         let text = message.description.split(separator: "\n").map { "postern: \($0)\n" }.joined()
-        FileHandle.standardError.write(Data(text.utf8))
+        MessageStream.standardError.write(text)
     }
 
     /// Says why a command ends, and ends it with this exit status.
     static func fail(_ message: some CustomStringConvertible, _ status: Int32) -> ExitCode {
         write(message)
+        MessageStream.standardError.flush(within: .seconds(1))
         return ExitCode(status)
     }
 }
@@ -46,11 +48,27 @@ struct ConfigurationOption: ParsableArguments {
     var file = Configuration.defaultPath
 
     /// The configuration, or every fault of it on standard error and exit status 78.
-    func load() throws -> Configuration {
+    ///
+    /// Where root runs the command, it goes on as the owner of the folders of log, state and index, with the configuration as that user reads it:
+    /// so it sees what the filter sees, and leaves no file behind that the filter can't write.
+    ///
+    /// - Parameter announces: whether to say as whom root acts.
+    func load(announces: Bool = false) throws -> Configuration {
         do {
-            return try Configuration.load(file)
+            let configuration = try Configuration.load(file)
+            guard let user = try FolderOwner.become(for: configuration.writtenFolders) else { return configuration }
+            let notice = "run by root, postern acts as \(user), who owns the folders of its files"
+            if announces { Messages.write(notice) }
+            do {
+                return try Configuration.load(file)
+            } catch {
+                if !announces { Messages.write(notice) }
+                throw error
+            }
+        } catch let error as FolderOwner.Failure {
+            throw Messages.fail(error, ExitStatus.notPermitted)
         } catch {
-            throw Messages.fail(error, ExitStatus.configuration)
+            throw Messages.fail("\(error)", ExitStatus.configuration)
         }
     }
 }

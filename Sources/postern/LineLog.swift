@@ -3,6 +3,7 @@ import Foundation
 import Logging
 import RejectionLog
 import Synchronization
+import System
 
 /// Writes a line for each refusal to the messages, on a thread of its own behind a bounded queue: neither an answer nor the
 /// rejection log ever waits for whoever reads the messages.
@@ -32,8 +33,8 @@ final class LineLog: Sendable {
     private let hidesLocalParts: Bool
     private let logger: Logger
     private let clock: @Sendable () -> Int64
-    private let bell = DispatchSemaphore(value: 0)
-    private let ended = DispatchSemaphore(value: 0)
+    private let bell = SteadySemaphore()
+    private let ended = SteadySemaphore()
 
     /// A log that starts with ``start()``.
     ///
@@ -75,7 +76,7 @@ final class LineLog: Sendable {
     func start() {
         let thread = Thread { [self] in
             // Also without news: the count of those without a line may be due.
-            while write() { _ = bell.wait(timeout: .now() + 10) }
+            while write() { _ = bell.wait(within: .seconds(10)) }
             ended.signal()
         }
         thread.name = "line log"
@@ -86,7 +87,7 @@ final class LineLog: Sendable {
     func stop() {
         state.withLock { $0.isStopping = true }
         bell.signal()
-        _ = ended.wait(timeout: .now() + 2)
+        _ = ended.wait(within: .milliseconds(500))
     }
 
     /// The lines that are due; with the count of the others at most once in ten seconds, and at the end.

@@ -4,14 +4,15 @@ import Logging
 import Milter
 import RecipientFilter
 import Synchronization
+import System
 
 /// Writes a line for each client network that has reached its harvest limit, on a thread of its own: the sessions that
 /// find out must not wait for whoever reads the messages.
 final class OffenderLog: Sendable {
     private let table: HarvestTable
     private let logger: Logger
-    private let stopping = DispatchSemaphore(value: 0)
-    private let ended = DispatchSemaphore(value: 0)
+    private let stopping = SteadySemaphore()
+    private let ended = SteadySemaphore()
     private let seen = Atomic<Int>(0)
 
     /// How many offenders there were.
@@ -26,7 +27,7 @@ final class OffenderLog: Sendable {
     /// Starts the thread.
     func start() {
         let thread = Thread { [self] in
-            while stopping.wait(timeout: .now() + .milliseconds(500)) == .timedOut { write() }
+            while !stopping.wait(within: .milliseconds(500)) { write() }
             write()
             ended.signal()
         }
@@ -44,7 +45,7 @@ final class OffenderLog: Sendable {
         let (offenders, untold) = table.takeOffenders()
         seen.add(offenders.count + untold, ordering: .relaxed)
         for offender in offenders { logger.warning("\(Self.line(offender))") }
-        if untold > 0 { logger.warning("harvest: so have \(Words.count(untold, "other network"))") }
+        if untold > 0 { logger.warning("harvest: \(Words.count(untold, "more network")) reached the limit") }
     }
 
     /// The line for an offender.
@@ -56,6 +57,6 @@ final class OffenderLog: Sendable {
             } ?? "the MTA's own machine"
         let window = Words.duration(seconds: offender.limit.window)
         return "harvest: \(client) has reached \(Words.count(offender.limit.limit, "unknown recipient")) in \(window): "
-            + "put off until the window clears"
+            + "deferred until the window clears"
     }
 }

@@ -1,6 +1,8 @@
 import ArgumentParser
 import Foundation
+import Glibc
 import RejectionLog
+import System
 
 /// The formats that every command with `--format` has.
 enum OutputFormat: String, ExpressibleByArgument, CaseIterable {
@@ -11,11 +13,21 @@ enum OutputFormat: String, ExpressibleByArgument, CaseIterable {
 enum Results {
     /// Writes a result with a line end; a disk that is full ends the command with a message and exit status 74.
     static func write(_ text: String, terminator: String = "\n") throws {
-        do {
-            try FileHandle.standardOutput.write(contentsOf: Data((text + terminator).utf8))
-        } catch {
-            throw Messages.fail(
-                "standard output can't be written: \(error.localizedDescription)", ExitStatus.inputOutput)
+        var text = text + terminator
+        try text.withUTF8 { try write(UnsafeRawBufferPointer($0)) }
+    }
+
+    /// Writes bytes of a result; a reader that has seen enough, such as head(1), ends the command with exit status 0.
+    static func write(_ bytes: UnsafeRawBufferPointer) throws {
+        var done = 0
+        while done < bytes.count {
+            let written = Glibc.write(STDOUT_FILENO, bytes.baseAddress.map { $0 + done }, bytes.count - done)
+            if written < 0 && errno == EINTR { continue }
+            guard written >= 0 else {
+                if errno == EPIPE { throw ExitCode(0) }
+                throw Messages.fail("standard output can't be written: \(systemMessage())", ExitStatus.inputOutput)
+            }
+            done += written
         }
     }
 }
@@ -33,6 +45,10 @@ enum JSON {
 
 /// Times and counts in words.
 enum Words {
+    /// What there is to say of a filter that runs as root.
+    static let runningAsRoot =
+        "running as root: Postern needs none of root's rights; run it as a user of its own (User= in the unit)"
+
     /// Such as `1 recipient`, `12 recipients`.
     static func count(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
 
@@ -62,6 +78,9 @@ enum Terminal {
         }
         return max(40, Int(size.ws_col))
     }
+
+    /// Whether standard output is one.
+    static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
 
     /// True where colours may be shown: on a terminal that has them, unless NO_COLOR forbids it (no-color.org).
     static var isColored: Bool {

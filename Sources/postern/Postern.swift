@@ -1,7 +1,18 @@
 import ArgumentParser
+import Glibc
+import System
+
+@main
+enum Main {
+    static func main() {
+        StandardDescriptors.secure()
+        // Whoever reads the messages may be gone; results have Results.write(_:terminator:) for that.
+        signal(SIGPIPE, SIG_IGN)
+        Postern.main()
+    }
+}
 
 /// The command `postern`.
-@main
 struct Postern: ParsableCommand {
     static let version = "0.1.0"
 

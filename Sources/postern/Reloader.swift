@@ -1,10 +1,12 @@
 import DirectorySync
 import Foundation
 import Logging
+import Monitoring
 import RecipientFilter
 import RecipientIndex
 import RejectionLog
 import Synchronization
+import System
 
 /// Puts a changed configuration in force while the filter runs, on a thread of its own.
 ///
@@ -13,44 +15,46 @@ import Synchronization
 /// at the start and is named; a new sync thread takes the place of the old one, which leaves the old or the new index.
 final class Reloader: Sendable {
     /// How often the configuration's files are looked at where that is wanted.
-    private static let interval = DispatchTimeInterval.milliseconds(250)
+    private static let interval = Duration.milliseconds(250)
+    /// How long the old sync thread may take to end before it is left behind.
+    private static let patience = Duration.seconds(5)
 
     private let initial: Configuration
     private let policy: HotSwap<Policy>
     private let log: RejectionLog
-    private let file: ServiceFile.Holder
+    private let control: ControlFiles
     private let tally: SyncTally
+    private let health: ServiceHealth
     private let logger: Logger
+    /// Held for moments only: a new snapshot needs it.
     private let state: Mutex<State>
-    private let wake = DispatchSemaphore(value: 0)
-    private let ended = DispatchSemaphore(value: 0)
+    private let wake = SteadySemaphore()
+    private let ended = SteadySemaphore()
     private let isStopping = Atomic<Bool>(false)
     private let isRequested = Atomic<Bool>(false)
 
-    /// Belongs to the thread once it runs.
     private struct State {
         /// The configuration in force.
         var configuration: Configuration
         /// The sources of the index in force, with the relay domains that they name.
         var sources: [IndexSource] = []
-        var watch: ConfigurationWatch
         var sync: SyncThread?
         var isRunning = false
-        var reloads = ServiceFile.Reloads()
     }
 
     /// A reloader for a filter with this configuration, not started yet.
     init(
-        _ configuration: Configuration, policy: HotSwap<Policy>, log: RejectionLog, file: ServiceFile.Holder,
-        tally: SyncTally, logger: Logger
+        _ configuration: Configuration, policy: HotSwap<Policy>, log: RejectionLog, control: ControlFiles,
+        tally: SyncTally, health: ServiceHealth, logger: Logger
     ) {
         initial = configuration
         self.policy = policy
         self.log = log
-        self.file = file
+        self.control = control
         self.tally = tally
+        self.health = health
         self.logger = logger
-        state = Mutex(State(configuration: configuration, watch: ConfigurationWatch(configuration.stamps)))
+        state = Mutex(State(configuration: configuration))
     }
 
     /// The policy of a configuration, its domains tagged for ``LogSink``.
@@ -60,16 +64,32 @@ final class Reloader: Sendable {
 
     /// Takes in the relay domains that a new index names; may be called from any thread.
     func take(_ info: IndexInfo) {
-        state.withLock { state in
-            let before = state.sources.flatMap(\.relayDomains)
+        let before = state.withLock { $0.sources.flatMap(\.relayDomains) }
+        let domains = info.sources.flatMap(\.relayDomains)
+        let isNew = state.withLock { state in
             state.sources = info.sources
-            guard state.configuration.takesDomainsFromIndex, info.sources.flatMap(\.relayDomains) != before else {
-                return
+            return state.configuration.takesDomainsFromIndex && domains != before
+        }
+        guard isNew else { return }
+        publishPolicy()
+        let count = state.withLock {
+            $0.configuration.naming($0.sources).domains.count - $0.configuration.domains.count
+        }
+        logger.notice("index: it names \(Words.count(count, "relay domain")) beside those of the configuration")
+    }
+
+    /// Compiles the policy of the configuration and the index in force and publishes it, again until neither has changed meanwhile.
+    private func publishPolicy() {
+        while true {
+            let (configuration, sources) = state.withLock { ($0.configuration, $0.sources) }
+            let compiled = Self.policy(configuration.naming(sources), log)
+            // Published under the lock: an older policy must not come after a newer one.
+            let isPublished = state.withLock { state in
+                guard state.configuration.stamps == configuration.stamps, state.sources == sources else { return false }
+                policy.publish(compiled)
+                return true
             }
-            let named = state.configuration.naming(state.sources)
-            policy.publish(Self.policy(named, log))
-            let count = named.domains.count - state.configuration.domains.count
-            logger.notice("index: it names \(Words.count(count, "relay domain")) beside those of the configuration")
+            if isPublished { return }
         }
     }
 
@@ -93,89 +113,94 @@ final class Reloader: Sendable {
         wake.signal()
     }
 
-    /// Ends the thread and the sync thread, and waits for both.
-    func stop() {
+    /// Ends the thread and the sync thread; what doesn't end within the time is left behind.
+    func stop(within time: Duration) {
         guard state.withLock({ $0.isRunning }) else { return }
         isStopping.store(true, ordering: .releasing)
         wake.signal()
-        ended.wait()
-        state.withLock { state in
+        let sync = state.withLock { state in
             state.isRunning = false
             let sync = state.sync
             state.sync = nil
             return sync
-        }?.stop()
+        }
+        sync?.stop(within: time)
+        _ = ended.wait(within: time)
     }
 
     private func run() {
+        var watch = ConfigurationWatch(initial.stamps)
+        var reloads = ServiceFile.Reloads()
         while true {
-            _ = wake.wait(timeout: .now() + Self.interval)
+            _ = wake.wait(within: Self.interval)
             if isStopping.load(ordering: .acquiring) { return }
-            state.withLock { state in
-                if isRequested.exchange(false, ordering: .acquiringAndReleasing) {
-                    reload(&state)
-                } else if state.configuration.reloadsByItself, state.watch.isDue(now: .now) {
-                    logger.notice("reload: \(initial.file) or a table that it names has changed")
-                    reload(&state)
-                }
+            if isRequested.exchange(false, ordering: .acquiringAndReleasing) {
+                reload(&watch, &reloads)
+            } else if state.withLock({ $0.configuration.reloadsByItself }), watch.isDue(now: .now) {
+                logger.notice("reload: \(initial.file) or a table that it names has changed")
+                reload(&watch, &reloads)
             }
         }
     }
 
-    private func reload(_ state: inout State) {
-        state.reloads.begun += 1
-        file.write(state.reloads)
-        let stamps = state.watch.current
+    private func reload(_ watch: inout ConfigurationWatch, _ reloads: inout ServiceFile.Reloads) {
+        reloads.begun += 1
+        control.write(reloads)
+        let stamps = watch.current
         do {
-            state.reloads.message = try putInForce(&state)
-            state.reloads.outcome = .accepted
-            logger.notice("reload: in force: \(state.reloads.message)")
+            reloads.message = try putInForce(&watch)
+            reloads.outcome = .accepted
+            logger.notice("reload: in force: \(reloads.message)")
         } catch {
             // Refused once for each state of the files.
-            state.watch.settle(stamps)
-            state.reloads.message = "\(error)"
-            state.reloads.outcome = .refused
+            watch.settle(stamps)
+            reloads.message = "\(error)"
+            reloads.outcome = .refused
             logger.error("\(error)")
             logger.error("reload: refused; the configuration in force stays")
         }
-        state.reloads.ended = state.reloads.begun
-        file.write(state.reloads)
+        reloads.ended = reloads.begun
+        control.write(reloads)
     }
 
     /// Reads the configuration and puts it in force; says what is.
-    private func putInForce(_ state: inout State) throws -> String {
+    private func putInForce(_ watch: inout ConfigurationWatch) throws -> String {
         let read = try Configuration.load(initial.file)
         guard read.sourceFaults.isEmpty else { throw ConfigurationError(file: read.file, faults: read.sourceFaults) }
         let (configuration, unchanged) = read.keepingWhatBelongsToTheProcess(of: initial)
-        let compiled = Self.policy(configuration.naming(state.sources), log)
-        let synchronizer = try makeSynchronizer(configuration, state.configuration)
+        let synchronizer =
+            configuration.sync.sources.isEmpty ? nil : try Synchronizer(configuration.syncConfiguration)
 
-        policy.publish(compiled)
-        state.configuration = configuration
-        state.watch.settle(configuration.stamps)
+        let former = state.withLock { state in
+            state.configuration = configuration
+            let former = state.sync
+            state.sync = nil
+            return former
+        }
+        publishPolicy()
+        watch.settle(configuration.stamps)
         for notice in configuration.notices { logger.notice("\(notice)") }
         // Always anew: what the sources' own files say, such as passwords, is read again so.
-        state.sync?.stop()
+        former?.stop(within: Self.patience)
         tally.expect(configuration)
-        state.sync = synchronizer.map { synchronizer in
-            SyncThread(synchronizer, ran: { [tally] in tally.take($0) }) { [logger] in SyncReportText.log($0, logger) }
+        if let synchronizer {
+            let sync = FilterService.syncThread(synchronizer, tally, health, logger)
+            let isStarted = state.withLock { state in
+                guard state.isRunning else { return false }
+                state.sync = sync
+                return true
+            }
+            if isStarted { sync.start() }
+        } else {
+            tally.watch(nil)
+            for part in [ServiceHealth.Part.state, .sync] { health.forget(part) }
         }
-        state.sync?.start()
 
         var message =
             "\(Words.count(configuration.domains.count, "relay domain")), "
             + Words.count(configuration.sync.sources.count, "source")
         if !unchanged.isEmpty { message += "; not before a restart: \(unchanged.joined(separator: ", "))" }
         return message
-    }
-
-    /// The synchronizer of a configuration; one with a state of its own is proved to be writable.
-    private func makeSynchronizer(_ configuration: Configuration, _ former: Configuration) throws -> Synchronizer? {
-        guard !configuration.sync.sources.isEmpty else { return nil }
-        let synchronizer = try Synchronizer(configuration.syncConfiguration)
-        // The state in use is known to be sound, and may be locked by a sync in progress.
-        if former.sync.sources.isEmpty || former.sync.state != configuration.sync.state { try synchronizer.prepare() }
-        return synchronizer
     }
 }
 
@@ -190,6 +215,7 @@ extension Configuration {
         }
         keep(\.socket, "milter.socket")
         keep(\.socketMode, "milter.socket_mode")
+        keep(\.maximumConnections, "milter.max_connections")
         keep(\.index.path, "index.path")
         keep(\.log.database, "log.database")
         keep(\.log.retention, "log.retention")

@@ -1,4 +1,5 @@
 import Foundation
+import System
 
 /// The file by which other processes find the running filter and learn what became of a reload: `…-serve`, beside the
 /// rejection log, which no two filters share.
@@ -31,6 +32,8 @@ enum ServiceFile {
     struct Failure: Error, CustomStringConvertible {
         let description: String
         let exitStatus: Int32
+        /// Whether another filter holds it.
+        var isHeld = false
     }
 
     /// The file of the filter that keeps its log there.
@@ -50,25 +53,27 @@ enum ServiceFile {
     final class Holder: Sendable {
         private let descriptor: Int32
 
-        /// Makes the file, takes the lock and says that nothing was reloaded yet.
+        /// Makes the file, takes the lock and writes what there is to say of reloads.
         ///
         /// Nothing else in the process may open the file: the kernel drops a record lock with the first descriptor that is closed.
-        init(database: String) throws(Failure) {
+        init(database: String, _ reloads: Reloads) throws(Failure) {
             let path = ServiceFile.path(database: database)
-            descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
-            guard descriptor >= 0 else {
-                throw Failure(
-                    description: "\(path) can't be made: \(String(cString: strerror(errno)))",
-                    exitStatus: ExitStatus.cannotCreate)
+            do throws(PrivateFile.Failure) {
+                descriptor = try PrivateFile.open(path, O_RDWR | O_CREAT)
+            } catch {
+                throw Failure(description: "\(error)", exitStatus: ExitStatus.cannotCreate)
             }
             var lock = ServiceFile.wholeFile(F_WRLCK)
             guard fcntl(descriptor, F_SETLK, &lock) == 0 else {
-                let reason =
-                    errno == EAGAIN || errno == EACCES ? "another process holds it" : String(cString: strerror(errno))
+                let code = errno
                 close(descriptor)
-                throw Failure(description: "\(path) can't be locked: \(reason)", exitStatus: ExitStatus.unavailable)
+                let isHeld = code == EAGAIN || code == EACCES
+                throw Failure(
+                    description:
+                        "\(path) can't be locked: \(isHeld ? "another process holds it" : systemMessage(code))",
+                    exitStatus: ExitStatus.unavailable, isHeld: isHeld)
             }
-            write(Reloads())
+            write(reloads)
         }
 
         deinit { close(descriptor) }
@@ -99,7 +104,7 @@ enum ServiceFile {
             if errno == ENOENT { return nil }
             let isForbidden = errno == EACCES || errno == EPERM
             throw Failure(
-                description: "\(path) can't be read: \(String(cString: strerror(errno)))",
+                description: "\(path) can't be read: \(systemMessage())",
                 exitStatus: isForbidden ? ExitStatus.notPermitted : ExitStatus.inputOutput)
         }
 

@@ -1,5 +1,6 @@
 import DirectorySync
 import Foundation
+import Monitoring
 import RecipientFilter
 import RecipientIndex
 import RejectionLog
@@ -30,6 +31,8 @@ struct StatusDocument: Encodable {
 
     /// What needs a look, gravest first.
     private(set) var troubles: [Trouble] = []
+    /// What the configuration accepts and an administrator should know.
+    private(set) var notices: [String] = []
     private(set) var filter: Filter
     private(set) var index: IndexFigures?
     private(set) var sync: SyncStatus?
@@ -37,7 +40,7 @@ struct StatusDocument: Encodable {
     private let interval: Int
 
     private enum CodingKeys: String, CodingKey {
-        case troubles, filter, index, sync, log
+        case troubles, notices, filter, index, sync, log
     }
 
     init(_ configuration: Configuration) {
@@ -55,20 +58,22 @@ struct StatusDocument: Encodable {
         troubles += Trouble.all(
             configuration, index: index,
             // What is wrong with the file is told already.
-            isIndexExpected: false, sync: sync, log: filter.live?.log)
+            isIndexExpected: false, sync: sync, parts: filter.live?.parts ?? [])
         readLog(configuration)
+        notices = configuration.notices + (filter.live?.user == 0 ? [Words.runningAsRoot] : [])
     }
 
     private mutating func readFilter(_ configuration: Configuration) {
         do {
             filter.process = try ServiceFile.Visitor(database: configuration.log.database)?.process.map { Int($0) }
+            filter.live = StatusSocket.figures(database: configuration.log.database)
+            // A filter that can't write beside its log has no file there.
+            filter.process = filter.process ?? filter.live?.process
             if filter.process == nil {
                 troubles.append(
                     Trouble(
                         text: "no filter is running: the MTA does by default as it is configured",
                         advice: "start it: systemctl start postern, or postern serve"))
-            } else {
-                filter.live = StatusSocket.figures(database: configuration.log.database)
             }
         } catch {
             troubles.append(
@@ -78,9 +83,11 @@ struct StatusDocument: Encodable {
 
     private mutating func readIndex(_ configuration: Configuration) {
         do {
-            index = IndexFigures(try IndexSnapshot(path: configuration.index.path).info, path: configuration.index.path)
+            index = IndexFigures(try IndexInfo(path: configuration.index.path), path: configuration.index.path)
         } catch {
             let goesOn = filter.live?.index != nil
+            // The running filter says the same.
+            if filter.live?.parts.contains(where: { $0.part == .index && !$0.works }) == true { return }
             troubles.append(
                 Trouble(
                     text: "the index can't be used: \(error)",
@@ -98,8 +105,8 @@ struct StatusDocument: Encodable {
             log.lastHour = try reader.verdicts(since: now.addingTimeInterval(-3600), until: now)
             log.today = try reader.verdicts(since: Calendar.current.startOfDay(for: now), until: now)
         } catch {
-            // The filter makes it at its first start.
-            if error.code == .notFound { return }
+            // The filter makes it at its first start, and says itself what is wrong with it.
+            if error.code == .notFound || filter.live?.log.failing == true { return }
             troubles.append(
                 Trouble(text: "\(error)", advice: "see who owns it: ls -l \(configuration.log.database)*"))
         }
@@ -107,21 +114,26 @@ struct StatusDocument: Encodable {
 
     // MARK: Text
 
-    /// For a terminal, troubles first; 24 lines at most with a few sources and troubles.
-    func text(width: Int) -> String {
+    /// For a person, troubles first: 24 lines at most with a few sources and troubles.
+    ///
+    /// - Parameter width: the columns of the terminal; nil for none: then each trouble has one line, however long.
+    func text(width: Int?) -> String {
         var lines: [String] = []
-        if troubles.isEmpty {
-            lines.append("all is well")
-        } else {
-            for trouble in troubles.prefix(4) {
-                lines += Self.folded("! \(trouble.text.escapedForMessage)", width, "  ", lines: 3)
-                lines += Self.folded("  -> \(trouble.advice.escapedForMessage)", width, "     ", lines: 2)
-            }
-            if troubles.count > 4 { lines.append("! and \(troubles.count - 4) more: postern status --format json") }
+        if troubles.isEmpty { lines.append("all is well") }
+        func add(_ text: String) {
+            guard let width else { return lines.append(text) }
+            lines += Self.folded(text, width, "  ", lines: 5)
         }
+        let shown = width == nil ? troubles.count : 6
+        for trouble in troubles.prefix(shown) {
+            add("! \(trouble.text.escapedForMessage); \(trouble.advice.escapedForMessage)")
+        }
+        if troubles.count > shown { lines.append("! and \(troubles.count - shown) more: postern status --format json") }
+        for notice in notices.prefix(4) { add("- \(notice.escapedForMessage)") }
         lines.append("")
-        lines += filterRows + verdictRows + indexRows + sourceRows + logRows
-        return lines.map { String($0.prefix(max(width, 40))) }.joined(separator: "\n")
+        let rows = filterRows + verdictRows + indexRows + sourceRows + logRows
+        lines += rows.map { String($0.prefix(max(width ?? 80, 40))) }
+        return lines.joined(separator: "\n")
     }
 
     private static func row(_ title: String, _ text: String) -> String {
@@ -162,7 +174,7 @@ struct StatusDocument: Encodable {
                 cells([verdicts.accepted, verdicts.refused, verdicts.tempfailed, verdicts.observed].map { "\($0)" }))
         }
         return [
-            Self.row("verdicts", cells(["accepted", "refused", "put off", "observed"])), row("last hour", hour),
+            Self.row("verdicts", cells(["accepted", "rejected", "deferred", "observed"])), row("last hour", hour),
             row("today", today),
         ]
     }
@@ -190,8 +202,8 @@ struct StatusDocument: Encodable {
             rows.append(
                 Self.row(
                     place == 0 ? "sync" : "",
-                    "\(source.name.escapedForMessage) (\(source.type)\(method)): \(source.recipients) listed, right "
-                        + "\(Self.age(source.asOf)) ago"))
+                    "\(source.name.escapedForMessage) (\(source.type)\(method)): "
+                        + "\(Words.count(source.recipients, "recipient")), last synced \(Self.age(source.asOf)) ago"))
         }
         if sync.sources.count > 4 { rows.append(Self.row("", "and \(sync.sources.count - 4) sources more")) }
         if let refusal = sync.refusal {
@@ -208,6 +220,7 @@ struct StatusDocument: Encodable {
         if let live = filter.live?.log {
             let full = live.queueCapacity > 0 ? live.queued * 100 / live.queueCapacity : 0
             text += ", queue \(full) % full"
+            if live.waiting > 0, live.failing { text += ", \(live.waiting) recipients counted in memory" }
             if live.thinned > 0 { text += ", \(live.thinned) rows thinned out" }
         }
         var rows = [Self.row("log", text)]

@@ -1,5 +1,6 @@
 import DirectorySync
 import Logging
+import System
 
 /// A sync's report for a person.
 struct SyncReportText {
@@ -30,6 +31,15 @@ struct SyncReportText {
         case .recovered(let report): logger.notice("sync: all well again; \(SyncReportText(report).summary)")
         case .failed(let error):
             for line in error.description.split(separator: "\n") { logger.error("sync: \(line)") }
+        }
+    }
+
+    /// One line for the log on the files that a sync writes.
+    static func log(_ failure: PartFailure?, _ logger: Logger) {
+        if let failure {
+            logger.error("sync: \(failure.reason); \(failure.advice)")
+        } else {
+            logger.notice("sync: its files can be used again")
         }
     }
 

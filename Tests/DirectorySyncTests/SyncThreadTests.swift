@@ -38,7 +38,7 @@ import Testing
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         let events = Events()
-        let thread = SyncThread(try Synchronizer(folder.configuration())) { events.note($0) }
+        let thread = SyncThread(try Synchronizer(folder.configuration()), condition: { _ in }) { events.note($0) }
         thread.start()
         thread.start()
         #expect(wait { events.all == ["synced 3"] })
@@ -56,7 +56,7 @@ import Testing
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         let events = Events()
-        let thread = SyncThread(try Synchronizer(folder.configuration())) { events.note($0) }
+        let thread = SyncThread(try Synchronizer(folder.configuration()), condition: { _ in }) { events.note($0) }
         thread.start()
         #expect(wait { events.all.count == 1 })
         try folder.write("one.table", users(3) + "broken\n")
@@ -75,7 +75,7 @@ import Testing
 
     @Test func stopsWithoutHavingStarted() throws {
         let folder = try TemporaryFolder()
-        let thread = SyncThread(try Synchronizer(folder.configuration())) { _ in }
+        let thread = SyncThread(try Synchronizer(folder.configuration()), condition: { _ in }) { _ in }
         thread.stop()
         thread.start()
         usleep(100_000)

@@ -131,24 +131,24 @@ import Testing
     }
 
     @Test(
-        "folders that can't be written are said at the start", arguments: ["log.database", "index.path", "sync.state"])
+        "a folder that can't be written is said, and the filter goes on until it can",
+        arguments: ["index.path", "sync.state"])
     func folderNotWritable(key: String) throws {
         var configuration = try PosternConfiguration(in: try Workspace())
-        let folder = try configuration.workspace.makeFolder("locked", mode: 0o500)
-        configuration.values[key] = "\"locked/file\""
-        try configuration.write()
-        let locked = try serve(configuration, powerless: true)
-        #expect(locked.ending == .exited(73) || locked.ending == .exited(77), "\(locked)")
-        #expect(locked.error.contains(folder))
-
+        let workspace = configuration.workspace
         configuration.values[key] = "\"absent/file\""
-        try configuration.write()
-        let absent = try serve(configuration)
-        #expect(absent.ending == .exited(73), "\(absent)")
-        #expect(absent.error.contains(configuration.workspace.file("absent")))
+        configuration.values["sync.interval"] = "\"1s\""
+        let postern = try PosternProcess(
+            serving: try configuration.write(), socket: configuration.socket, in: workspace)
+        let folder = workspace.file("absent")
+        #expect(eventually(within: 20) { postern.messages.contains("state: ") && postern.messages.contains(folder) })
+        #expect(!postern.messages.contains("recipients in force"))
+        try workspace.makeFolder("absent")
+        #expect(eventually(within: 30) { postern.messages.contains("recipients in force") })
+        #expect(postern.stop() == .exited(0))
     }
 
-    @Test("a database of a newer version is refused, and not changed")
+    @Test("a log of a newer version keeps nothing from being served, and isn't changed")
     func newerDatabase() throws {
         let workspace = try Workspace()
         let configuration = try PosternConfiguration(in: workspace)
@@ -161,23 +161,30 @@ import Testing
         // SQLite keeps `user_version` in the octets from 60 of its header (Database File Format, 1.3).
         bytes.replaceSubrange(60..<64, with: [0, 0, 0x27, 0x0f])
         try bytes.write(to: database)
-        for arguments in [["serve"], ["report"]] {
-            let result = try configuration.run(arguments)
-            #expect(result.ending == .exited(65), "\(arguments): \(result)")
-            #expect(result.error.contains("newer"))
-        }
+        let report = try configuration.run(["report"])
+        #expect(report.ending == .exited(65), "\(report)")
+        #expect(report.error.contains("newer"))
+        let second = try PosternProcess(
+            serving: workspace.file("postern.toml"), socket: configuration.socket, in: workspace)
+        #expect(second.stop() == .exited(0))
+        #expect(second.messages.contains("was written by a newer Postern"), "\(second.messages)")
         #expect(try Data(contentsOf: database) == bytes)
     }
 
-    @Test("a file that is no database is refused, and not changed")
+    @Test("a file that is no database is moved aside whole, and a log begun")
     func notADatabase() throws {
-        let configuration = try PosternConfiguration(in: try Workspace())
+        let workspace = try Workspace()
+        let configuration = try PosternConfiguration(in: workspace)
         let text = String(repeating: "precious notes of someone else\n", count: 100)
-        let path = try configuration.workspace.write(text, to: "rejections.sqlite")
+        let path = try workspace.write(text, to: "rejections.sqlite")
         try configuration.write()
-        let result = try serve(configuration)
-        #expect(result.ending == .exited(65), "\(result)")
-        #expect(result.error.contains(path))
-        #expect(configuration.workspace.text(of: "rejections.sqlite") == text)
+        let filter = try PosternProcess(
+            serving: workspace.file("postern.toml"), socket: configuration.socket, in: workspace)
+        #expect(filter.stop() == .exited(0))
+        #expect(filter.messages.contains("it was moved to \(path).damaged-"), "\(filter.messages)")
+        let copy = try FileManager.default.contentsOfDirectory(atPath: workspace.file(""))
+            .first { $0.hasPrefix("rejections.sqlite.damaged-") }
+        #expect(copy.map { workspace.text(of: $0) } == text)
+        #expect(try configuration.run(["report"]).ending == .exited(0))
     }
 }

@@ -42,9 +42,17 @@ final class LoneFilter {
     }
 
     /// Starts the filter again, after a test has ended it.
-    func restart() throws {
+    func restart(standardError: String? = nil, launcher: [String] = []) throws {
         postern = try PosternProcess(
-            serving: workspace.file("postern.toml"), socket: configuration.socket, in: workspace)
+            serving: workspace.file("postern.toml"), socket: configuration.socket, in: workspace,
+            standardError: standardError, launcher: launcher)
+    }
+
+    /// Ends the filter, breaks something while none runs, and starts it again.
+    func restart(after breaking: () throws -> Void) throws {
+        guard postern.stop() == .exited(0) else { throw TestFailure("the filter didn't end: \(postern.messages)") }
+        try breaking()
+        try restart()
     }
 
     /// The report as `--format json` gives it.

@@ -55,8 +55,9 @@ final class Gateway: MailGateway {
     }
 
     /// Starts `postern serve` again, after a test has ended it.
-    func restartPostern() throws {
-        postern = try PosternProcess(serving: served, socket: configuration.socket, in: workspace)
+    func restartPostern(standardError: String? = nil) throws {
+        postern = try PosternProcess(
+            serving: served, socket: configuration.socket, in: workspace, standardError: standardError)
     }
 }
 

@@ -32,7 +32,7 @@ extension FilterAlone {
             #expect(try trusted.answer("anna@example.com") == "250")
             #expect(filter.postern.stop() == .exited(0))
             let line =
-                "harvest: 192.0.2.0/24 has reached 10 unknown recipients in 7 days: put off until the window clears"
+                "harvest: 192.0.2.0/24 has reached 10 unknown recipients in 7 days: deferred until the window clears"
             #expect(filter.postern.messages.components(separatedBy: line).count == 2, "\(filter.postern.messages)")
             #expect(!filter.postern.messages.contains("127.0.0.1 has"))
             #expect(try filter.report().byReason["harvest"] == 3)

@@ -14,17 +14,28 @@ final class PosternProcess {
     private let errorFile: String
 
     /// Starts `postern serve --config FILE`, and doesn't wait for anything.
-    init(launching configuration: String, in workspace: Workspace) throws {
+    ///
+    /// - Parameters:
+    ///   - standardError: where its messages go, for a test that doesn't read them.
+    ///   - launcher: a program with its first arguments that runs it.
+    init(
+        launching configuration: String, in workspace: Workspace, standardError: String? = nil, launcher: [String] = []
+    ) throws {
         self.workspace = workspace
         errorFile = "serve-\(UInt64.random(in: 0 ... .max)).err"
+        let command = launcher + [Self.executable, "serve", "--config", configuration]
         child = try ChildProcess(
-            Self.executable, ["serve", "--config", configuration], output: workspace.file("serve.out"),
-            error: workspace.file(errorFile))
+            command[0], Array(command.dropFirst()), output: workspace.file("serve.out"),
+            error: standardError ?? workspace.file(errorFile))
     }
 
     /// Starts `postern serve --config FILE` and waits until its socket answers.
-    convenience init(serving configuration: String, socket: FilterSocket, in workspace: Workspace) throws {
-        try self.init(launching: configuration, in: workspace)
+    convenience init(
+        serving configuration: String, socket: FilterSocket, in workspace: Workspace, standardError: String? = nil,
+        launcher: [String] = []
+    ) throws {
+        try self.init(
+            launching: configuration, in: workspace, standardError: standardError, launcher: launcher)
         guard eventually(within: 30, { socket.answers || !child.isRunning }), child.isRunning else {
             throw ChildProcess.Failure(
                 description: "postern serve: \(child.ending.map { "\($0)" } ?? "doesn't answer")\n\(messages)")

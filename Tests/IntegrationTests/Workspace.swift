@@ -33,7 +33,38 @@ final class Workspace {
         chmod(path, 0o755)
     }
 
-    deinit { try? FileManager.default.removeItem(atPath: path) }
+    deinit {
+        Self.unmountAll(below: path)
+        try? FileManager.default.removeItem(atPath: path)
+    }
+
+    /// A file system of its own in memory, at a folder of this name; for root.
+    ///
+    /// - Parameter options: as mount(8) has them, such as `size=300k`.
+    @discardableResult func mountMemory(_ name: String, _ options: String) throws -> String {
+        let folder = try makeFolder(name)
+        try mount(["-t", "tmpfs", "-o", options, "tmpfs", folder])
+        return folder
+    }
+
+    /// Mounts a file system that is mounted at the folder of this name anew with these options, such as `ro`.
+    func remount(_ name: String, _ options: String) throws {
+        try mount(["-o", "remount,\(options)", file(name)])
+    }
+
+    private func mount(_ arguments: [String]) throws {
+        let result = try run("/usr/bin/mount", arguments)
+        guard result.ending == .exited(0) else { throw ChildProcess.Failure(description: "mount: \(result.error)") }
+    }
+
+    /// Takes away what is mounted below a folder.
+    private static func unmountAll(below folder: String) {
+        let mounts = (try? String(contentsOfFile: "/proc/self/mounts", encoding: .utf8)) ?? ""
+        for line in mounts.split(separator: "\n").reversed() {
+            let fields = line.split(separator: " ")
+            if fields.count > 1, fields[1].hasPrefix("\(folder)/") { umount2(String(fields[1]), Int32(MNT_DETACH)) }
+        }
+    }
 
     /// The path of `name` in the folder.
     func file(_ name: String) -> String { "\(path)/\(name)" }
@@ -86,6 +117,7 @@ extension Workspace {
             if startTime(of: pid).map({ $0 == owner[1] }) ?? false { continue }
             for process in processes(in: folder) { kill(process, SIGKILL) }
             _ = eventually(within: 10) { processes(in: folder).isEmpty }
+            unmountAll(below: folder)
             try? files.removeItem(atPath: folder)
         }
     }

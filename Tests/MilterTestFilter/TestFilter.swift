@@ -15,12 +15,21 @@ func say(_ line: String) { FileHandle.standardOutput.write(Data("\(line)\n".utf8
 
 func complain(_ line: String) { FileHandle.standardError.write(Data("\(line)\n".utf8)) }
 
-func makeServer(socket: String, mode: UInt32?) throws -> MilterServer {
-    let configuration = MilterConfiguration(
+/// The arguments after the socket: the permissions of a unix socket in octal, or `connections=`, `packet=` and `first=` with a number, the latter
+/// two in milliseconds.
+func makeServer(socket: String, options: ArraySlice<String>) throws -> MilterServer {
+    let mode = options.lazy.compactMap { UInt32($0, radix: 8) }.first
+    func number(_ name: String) -> Int? {
+        options.first { $0.hasPrefix("\(name)=") }.flatMap { Int($0.dropFirst(name.count + 1)) }
+    }
+    var configuration = MilterConfiguration(
         name: "test-filter", socket: try MilterSocket(socket), socketMode: mode, backlog: 512,
         macros: [
             .connect: ["j"], .helo: [], .mail: ["{auth_authen}"], .recipient: ["i", "{rcpt_mailer}", "{rcpt_host}"],
         ])
+    if let limit = number("connections") { configuration.maximumConnections = limit }
+    if let time = number("packet") { configuration.packetTimeout = Int64(time) }
+    if let time = number("first") { configuration.firstPacketTimeout = Int64(time) }
     let holder = ServerHolder()
     let server = MilterServer(configuration) { connection, context in
         TestSession(connection, name: text(context.macro("j")), holder: holder)
@@ -104,6 +113,13 @@ final class TestSession: MilterSession {
         case "slow":
             Thread.sleep(forTimeInterval: 0.3)
             return .reject
+        case "held":
+            let isHeld = context.wait { Thread.sleep(forTimeInterval: 1.5) }
+            return refuse(context, "550", "5.0.0", isHeld ? "held" : "not held")
+        case "stuck":
+            Thread.sleep(forTimeInterval: 60)
+            return .reject
+        case "server": return refuse(context, "550", "5.0.0", serverStatistics())
         case "stats": return refuse(context, "550", "5.0.0", statistics())
         case "state":
             return refuse(
@@ -126,10 +142,18 @@ final class TestSession: MilterSession {
         return text.withUTF8 { context.refuse(code: code, enhancedCode: enhancedCode, text: $0) }
     }
 
+    private func serverStatistics() -> String {
+        guard let statistics = holder.server.withLock({ $0?.statistics }) else { return "none" }
+        return "connections=\(statistics.connections) limit=\(statistics.connectionLimit)"
+            + " deferred=\(statistics.deferredConnections) dropped=\(statistics.droppedConnections)"
+            + " expired=\(statistics.expiredConnections) shortage=\(statistics.lastDescriptorShortage == nil ? 0 : 1)"
+    }
+
     private func statistics() -> String {
         let counters = Counters.shared
         let (open, total) = holder.server.withLock { ($0?.openSessions ?? -1, $0?.totalSessions ?? -1) }
         return "open=\(open) total=\(total) closed=\(counters.closed.load(ordering: .relaxed))"
             + " freed=\(counters.freed.load(ordering: .relaxed)) aborts=\(counters.aborts.load(ordering: .relaxed))"
+            + " verdicts=\(counters.verdicts.load(ordering: .relaxed))"
     }
 }

@@ -1,6 +1,6 @@
-// The filter that the tests of Milter talk to: one a process, as libmilter has it.
+// The filter that the tests of Milter talk to, a process of its own.
 //
-// Arguments: the socket, then optionally the permissions of a unix socket in octal. Standard output says `ready` when
+// Arguments: the socket, then the options of makeServer(socket:options:). Standard output says `ready` when
 // MTAs may connect, `reload` for each SIGUSR1, and `verdicts N drained` or `verdicts N late` at the end. It ends with
 // status 0 after SIGTERM or SIGINT, with 69, 77 or 78 when it can't start, and when the test that started it is gone.
 
@@ -10,9 +10,10 @@ import Synchronization
 
 try MilterSignals.prepare()
 let arguments = CommandLine.arguments
-guard arguments.count >= 2 else { fatalError("usage: MilterTestFilter SOCKET [MODE]") }
+guard arguments.count >= 2 else { fatalError("usage: MilterTestFilter SOCKET [OPTION...]") }
 do {
-    let server = try makeServer(socket: arguments[1], mode: arguments.count > 2 ? UInt32(arguments[2], radix: 8) : nil)
+    let server = try makeServer(socket: arguments[1], options: arguments.dropFirst(2))
+    MilterSignals.arm()
     try server.open()
     startThreads(server)
     say("ready")

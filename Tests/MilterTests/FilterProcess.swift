@@ -27,8 +27,10 @@ final class FilterProcess {
     }
 
     /// A filter at a unix socket in the folder, ready to be connected to.
-    static func serving(_ socket: String) throws -> FilterProcess {
-        let filter = try FilterProcess([socket])
+    static func serving(
+        _ socket: String, _ options: [String] = [], launcher: [String] = [], executable: URL = FilterProcess.executable
+    ) throws -> FilterProcess {
+        let filter = try FilterProcess([socket] + options, launcher: launcher, executable: executable)
         guard try filter.line() == "ready" else { throw TestFailure("the filter didn't start: \(filter.complaint())") }
         return filter
     }

@@ -21,7 +21,7 @@ import Testing
         let (words, macros) = try connection.negotiate()
         #expect(words[0] == 6)
         #expect(words[1] == 0x100)
-        #expect(words[2] == UInt32(MilterServer.wantedSteps))
+        #expect(words[2] == UInt32(MilterEngine.wantedSteps))
         // NR_CONN, NR_HELO, NR_MAIL; RCPT_REJ, NODATA, NOUNKNOWN; NOEOH, NOHDRS, NOBODY.
         #expect(words[2] == 0x7000 | 0x800 | 0x200 | 0x100 | 0x40 | 0x20 | 0x10)
         #expect(macros == [0: "j", 1: "", 2: "{auth_authen}", 3: "i {rcpt_mailer} {rcpt_host}"])

@@ -15,6 +15,14 @@ import Testing
         ("user@xn--bcher-kva.example", []), ("grün@xn--bcher-kva.example", []),
     ]
 
+    @Test func namesOfReasons() {
+        #expect(
+            Reason.allCases.map(\.name) == [
+                "syntax", "postmaster", "relay", "trusted", "always", "blocked", "harvest", "no-index", "listed",
+                "internal", "disabled", "catch-all", "stale-index", "unknown", "pattern", "srs",
+            ])
+    }
+
     @Test func table() throws {
         let folder = try TemporaryFolder()
         let day: TimeInterval = 86_400

@@ -20,40 +20,182 @@ import Testing
 
     @Test func `a reader sees each new value when it asks again`() {
         let swap = HotSwap<Box>(nil)
-        var reader = swap.makeReader()
-        #expect(reader.withCurrent { $0 == nil } && reader.current == nil && swap.current == nil)
+        let reader = swap.makeReader()
+        #expect(reader.withCurrent { $0 == nil } && reader.withSome { _ in true } == nil && swap.current == nil)
         for number in 0..<10 {
             swap.publish(Box(number))
-            #expect(reader.withCurrent { $0?.number } == number)
-            #expect(reader.current?.number == number && swap.current?.number == number)
+            #expect(reader.withCurrent { $0?.number } == number && reader.withSome { $0.number } == number)
+            #expect(swap.current?.number == number)
         }
-        var second = swap.makeReader()
-        #expect(second.current?.number == 9)
+        let second = swap.makeReader()
+        #expect(second.withCurrent { $0?.number } == 9)
         swap.publish(nil)
-        #expect(reader.current == nil && second.withCurrent { $0 == nil })
+        #expect(swap.current == nil && second.withCurrent { $0 == nil })
     }
 
-    @Test func `a value lives until its last reader has gone on`() {
+    @Test func `idle readers keep no value, however many come by`() {
+        let ended = Mutex<[Int]>([])
+        let box = { (number: Int) in Box(number, onEnd: { ended.withLock { $0.append(number) } }) }
+        let swap = HotSwap(box(0))
+        let readers = (0..<40).map { _ in swap.makeReader() }
+        for number in 1...40 {
+            // Each has taken another one.
+            #expect(readers[number - 1].withSome { $0.number } == number - 1)
+            swap.publish(box(number))
+            #expect(ended.withLock { $0 } == Array(0..<number))
+        }
+        swap.publish(nil)
+        #expect(ended.withLock { $0 } == Array(0...40))
+    }
+
+    @Test func `the last value goes with the swap`() {
+        let ended = Mutex<[Int]>([])
+        var swap: HotSwap<Box>? = HotSwap(Box(1, onEnd: { ended.withLock { $0.append(1) } }))
+        var reader = swap?.makeReader()
+        swap = nil
+        #expect(swap == nil && reader?.withSome { $0.number } == 1)
+        reader = nil
+        #expect(reader == nil && ended.withLock { $0 } == [1])
+    }
+
+    @Test func `who needs a value for longer takes a reference`() {
         let ended = Mutex<[Int]>([])
         let swap = HotSwap(Box(1, onEnd: { ended.withLock { $0.append(1) } }))
-        var one = swap.makeReader()
-        var other: HotSwap<Box>.Reader? = swap.makeReader()
-        swap.publish(Box(2, onEnd: { ended.withLock { $0.append(2) } }))
-        #expect(ended.withLock { $0 } == [])
-        #expect(one.current?.number == 2)
-        #expect(ended.withLock { $0 } == [])
-        other = nil
-        #expect(other == nil && ended.withLock { $0 } == [1])
+        var held = swap.current
         swap.publish(nil)
-        #expect(one.current == nil)
-        #expect(ended.withLock { $0 } == [1, 2])
+        #expect(held?.number == 1 && ended.withLock { $0 } == [])
+        held = nil
+        #expect(held == nil && ended.withLock { $0 } == [1])
     }
 
-    @Test func `passes on what the body throws`() {
+    @Test func `a value lives until the last call with it is over, and others go on meanwhile`() {
+        let ended = Mutex<[Int]>([])
+        let swap = HotSwap(Box(1, onEnd: { ended.withLock { $0.append(1) } }))
+        let (inside, leave, published) = (
+            DispatchSemaphore(value: 0), DispatchSemaphore(value: 0), DispatchSemaphore(value: 0)
+        )
+        for _ in 0..<2 {
+            Thread.detachNewThread {
+                swap.makeReader().withCurrent { _ in
+                    inside.signal()
+                    leave.wait()
+                }
+            }
+            inside.wait()
+        }
+        Thread.detachNewThread {
+            swap.publish(Box(2))
+            published.signal()
+        }
+        // Readers don't wait for the writer, which can't come to an end.
+        let reader = swap.makeReader()
+        #expect(eventually { reader.withSome { $0.number } == 2 })
+        for _ in 0..<10_000 { reader.withSome { _ in } }
+        #expect(ended.withLock { $0 } == [])
+        leave.signal()
+        usleep(20_000)
+        #expect(ended.withLock { $0 } == [])
+        leave.signal()
+        published.wait()
+        #expect(ended.withLock { $0 } == [1])
+    }
+
+    @Test func `passes on what the body throws, and is over then`() {
         let swap = HotSwap(Box(1))
-        var reader = swap.makeReader()
+        let reader = swap.makeReader()
         #expect(throws: CancellationError.self) { try reader.withCurrent { _ in throw CancellationError() } }
-        #expect(reader.current?.number == 1)
+        #expect(throws: CancellationError.self) { try reader.withSome { _ in throw CancellationError() } }
+        swap.publish(Box(2))
+        #expect(reader.withSome { $0.number } == 2)
+    }
+
+    /// Which values live: a reader that has a value must find it there. All that changes is atomic.
+    private final class Register: @unchecked Sendable {
+        let living: UnsafeMutablePointer<Atomic<Bool>>
+        let count = Atomic(0)
+        let most = Atomic(0)
+        private let capacity: Int
+
+        init(_ capacity: Int) {
+            self.capacity = capacity
+            living = .allocate(capacity: capacity)
+            for number in 0..<capacity { (living + number).initialize(to: Atomic(false)) }
+        }
+
+        deinit {
+            living.deinitialize(count: capacity)
+            living.deallocate()
+        }
+
+        func box(_ number: Int) -> Box {
+            living[number].store(true, ordering: .relaxed)
+            most.max(count.add(1, ordering: .relaxed).newValue, ordering: .relaxed)
+            return Box(number) { [self] in
+                living[number].store(false, ordering: .relaxed)
+                count.subtract(1, ordering: .relaxed)
+            }
+        }
+    }
+
+    /// Many more threads than processors, so that they are interrupted anywhere.
+    @Test func `no value is freed under a reader, and two are the most that live`() {
+        let register = Register(20_001)
+        let swap = HotSwap(register.box(0))
+        let other = HotSwap(Box(0))
+        let isOver = Atomic(false)
+        let dead = Atomic(0)
+        let calls = Atomic(0)
+        onThreads(13) { thread in
+            if thread == 0 {
+                var number = 0
+                // Until readers have met many values, however slow they are.
+                while number < 300 || number < 20_000 && calls.load(ordering: .relaxed) < 3_000 {
+                    number += 1
+                    swap.publish(register.box(number))
+                    if number.isMultiple(of: 7) { other.publish(Box(number)) }
+                    if number.isMultiple(of: 16) { usleep(100) }
+                }
+                isOver.store(true, ordering: .relaxed)
+                return
+            }
+            let reader = swap.makeReader()
+            let outer = other.makeReader()
+            var last = 0
+            while !isOver.load(ordering: .relaxed) {
+                outer.withSome { _ in
+                    reader.withSome { box in
+                        let number = box.number
+                        let isThere = { register.living[number].load(ordering: .relaxed) }
+                        var isSound = isThere() && number >= last
+                        if thread.isMultiple(of: 3) { sched_yield() }
+                        if thread == 12, number.isMultiple(of: 64) { usleep(50) }
+                        isSound = isSound && isThere() && box.number == number
+                        if !isSound { dead.add(1, ordering: .relaxed) }
+                        last = number
+                    }
+                }
+                calls.add(1, ordering: .relaxed)
+            }
+        }
+        #expect(dead.load(ordering: .relaxed) == 0 && calls.load(ordering: .relaxed) > 0)
+        #expect(register.most.load(ordering: .relaxed) == 2)
+        #expect(register.count.load(ordering: .relaxed) == 1)
+    }
+
+    @Test func `several threads may publish`() {
+        let register = Register(401)
+        let swap = HotSwap(register.box(0))
+        let reader = swap.makeReader()
+        let dead = Atomic(0)
+        onThreads(4) { thread in
+            for number in 1...100 {
+                swap.publish(register.box(thread * 100 + number))
+                reader.withSome { box in
+                    if !register.living[box.number].load(ordering: .relaxed) { dead.add(1, ordering: .relaxed) }
+                }
+            }
+        }
+        #expect(dead.load(ordering: .relaxed) == 0 && register.count.load(ordering: .relaxed) == 1)
     }
 
     /// Generation g lists the keys g, g + 1, … g + 49 in a file of its own; a reader that holds it must find just these.
@@ -76,7 +218,7 @@ import Testing
         let readers = 4
         for _ in 0..<readers {
             let thread = Thread {
-                var reader = swap.makeReader()
+                let reader = swap.makeReader()
                 var last = 0
                 var number = 0
                 while !isOver.load(ordering: .acquiring) {

@@ -15,11 +15,13 @@ import Testing
             usleep(20_000)
             do throws(IndexFault) {
                 let file = try IndexFile(path: path)
-                let header = try file.header()
-                try? disturb()
-                let ledger = try BlockLedger(file, header)
-                try ledger.checkAll()
-                try ledger.checkUnchanged()
+                let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: sound.bytes.count, alignment: 64)
+                defer { memory.deallocate() }
+                // It asks for memory when the header and the checksums have been read.
+                _ = try file.readAll { count throws(IndexFault) in
+                    try? disturb()
+                    return UnsafeMutableRawBufferPointer(rebasing: memory[..<count])
+                }
                 return nil
             } catch {
                 return error.kind
@@ -35,5 +37,13 @@ import Testing
             try handle.close()
         }
         #expect(rewritten == .changing)
+        // Its checksums are wrong then, which is no fault of the file.
+        let overwritten = try whileRead {
+            let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
+            try handle.seek(toOffset: 5000)
+            try handle.write(contentsOf: [1, 2, 3])
+            try handle.close()
+        }
+        #expect(overwritten == .changing)
     }
 }

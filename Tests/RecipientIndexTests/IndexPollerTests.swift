@@ -14,7 +14,6 @@ final class WatcherEvents: Sendable {
         switch event {
         case .loaded(let info): list.withLock { $0.append("loaded \(info.generation)") }
         case .failed(let error): list.withLock { $0.append("failed: \(error.reason)") }
-        case .withdrawn(let error): list.withLock { $0.append("withdrawn: \(error.reason)") }
         }
     }
 }
@@ -104,25 +103,80 @@ final class WatcherEvents: Sendable {
         #expect(events.all.count == 2 && events.all[1] == "loaded 1")
     }
 
-    @Test func `the first snapshot serves at once, and is withdrawn when its table is damaged`() throws {
-        let sound = try SnapshotBytes((0..<60_000).map { ("\($0)@example.com", []) }, generation: 1)
+    @Test func `a damaged snapshot is not taken, neither as the first nor in place of another`() throws {
+        let sound = try SnapshotBytes((0..<60_000).map { ("\($0)@example.com", []) }, generation: 2)
         try sound.damaged().write(to: path)
-        #expect(poller.look(atOnce: true) && events.all == ["loaded 1"])
-        #expect(!poller.look(atOnce: false) && swap.current == nil)
-        #expect(events.all.count == 2 && events.all[1].hasPrefix("withdrawn: the bytes from"))
-        for _ in 0..<5 { #expect(!poller.look(atOnce: false)) }
-        #expect(events.all.count == 2)
-        try publish(2)
-        for _ in 0..<5 { #expect(poller.look(atOnce: false)) }
-        #expect(events.all.count == 3 && events.all[2] == "loaded 2" && swap.current != nil)
-    }
-
-    @Test func `one that replaces another is read as a whole before`() throws {
+        #expect(!poller.look(atOnce: true) && swap.current == nil)
+        #expect(events.all.count == 1 && events.all[0].hasPrefix("failed: the bytes from"))
         try publish(1)
         #expect(poller.look(atOnce: true) && poller.look(atOnce: true))
-        try SnapshotBytes((0..<60_000).map { ("\($0)@example.com", []) }, generation: 2).damaged().write(to: path)
+        try sound.damaged().write(to: path)
         for _ in 0..<5 { #expect(poller.look(atOnce: false)) }
-        #expect(events.all.count == 2 && events.all[1].hasPrefix("failed: the bytes from"))
+        #expect(events.all.count == 3 && events.all[2].hasPrefix("failed: the bytes from"))
         #expect(swap.current?.info.generation == 1)
+    }
+
+    @Test func `a file that is overwritten in place bit by bit is taken when it is whole`() throws {
+        let old = try SnapshotBytes((0..<60_000).map { ("\($0)@example.com", []) }, generation: 1)
+        let new = try SnapshotBytes(
+            (1..<60_001).map { ("\($0)@example.com", []) }, salt: SipHash(k0: 3, k1: 4), generation: 2)
+        try old.write(to: path)
+        #expect(poller.look(atOnce: true))
+        let descriptor = open(path, O_WRONLY)
+        try #require(descriptor >= 0)
+        defer { close(descriptor) }
+        // As rsync --inplace does; a slow one stops for longer than two looks.
+        for start in stride(from: 0, to: new.bytes.count, by: 20_000) {
+            let piece = new.bytes[start..<min(start + 20_000, new.bytes.count)]
+            try #require(piece.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, start) } == piece.count)
+            let isWhole = piece.endIndex == new.bytes.count
+            // A coarse clock must go on, or the file's times don't.
+            usleep(20_000)
+            for _ in 0..<3 { #expect(poller.look(atOnce: false)) }
+            #expect(swap.current?.info.generation == (isWhole ? 2 : 1), "\(start)")
+            #expect(swap.current?.lookup("0@example.com") == (isWhole ? nil : []), "\(start)")
+        }
+        #expect(
+            events.all.last == "loaded 2" && events.all.dropFirst().dropLast().allSatisfy { $0.hasPrefix("failed") })
+    }
+
+    @Test func `whatever is written over the file while it is read, only whole snapshots are taken`() throws {
+        let files = try [1, 2].map { generation in
+            try SnapshotBytes(
+                (0..<20_000).map { ("\($0)@\(generation).example.com", []) },
+                salt: SipHash(k0: UInt64(generation), k1: 4), generation: UInt64(generation))
+        }
+        try files[0].write(to: path)
+        #expect(poller.look(atOnce: true))
+        let isOver = Atomic(false)
+        let path = path
+        let ended = DispatchSemaphore(value: 0)
+        Thread.detachNewThread {
+            var round = 0
+            while !isOver.load(ordering: .relaxed) {
+                round += 1
+                let file = files[round & 1]
+                let descriptor = open(path, O_WRONLY)
+                for start in stride(from: 0, to: file.bytes.count, by: 30_000) {
+                    let piece = file.bytes[start..<min(start + 30_000, file.bytes.count)]
+                    _ = piece.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, start) }
+                }
+                close(descriptor)
+                if round.isMultiple(of: 3) { usleep(10_000) }
+            }
+            ended.signal()
+        }
+        for _ in 0..<500 {
+            poller.look(atOnce: false)
+            let snapshot = try #require(swap.current)
+            let generation = snapshot.info.generation
+            for number in stride(from: 0, to: 20_000, by: 397) {
+                #expect(snapshot.lookup("\(number)@\(generation).example.com") == [])
+                #expect(snapshot.lookup("\(number)@\(3 - generation).example.com") == nil)
+            }
+        }
+        isOver.store(true, ordering: .relaxed)
+        ended.wait()
+        #expect(eventually { poller.look(atOnce: false) && events.all.last?.hasPrefix("loaded") == true })
     }
 }

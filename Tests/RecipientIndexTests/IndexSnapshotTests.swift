@@ -208,45 +208,63 @@ import Testing
         }
     }
 
-    @Test func `when verification is put off, nothing is answered from a damaged block`() throws {
+    @Test func `needs its file no more, whatever is done to it`() throws {
         let folder = try TemporaryFolder()
-        let keys = (0..<60_000).map { "\($0)@example.com" }
+        let path = folder.file()
+        // Some huge pages, and a rest.
+        let keys = (0..<250_000).map { "\($0)@example.com" }
         let sound = try SnapshotBytes(keys.map { ($0, []) })
-        try sound.damaged().write(to: folder.file())
-        let snapshot = try IndexSnapshot(path: folder.file(), verification: .onDemand)
-        #expect(!snapshot.isDamaged && snapshot.damage == nil)
-        let unanswered = keys.count { snapshot.lookup($0) == nil }
-        // A block is one of eleven.
-        #expect((4_000..<7_000).contains(unanswered))
-        #expect(snapshot.isDamaged && snapshot.damage?.kind == .damaged)
-        let error = #expect(throws: IndexError.self) { try snapshot.verify() }
-        #expect(error?.path == folder.file())
+        for (name, change) in [
+            ("overwritten", { try garbage(sound.bytes.count).write(to: path) }),
+            ("cut off", { try #require(truncate(path, 5000) == 0) }),
+            ("emptied", { try #require(truncate(path, 0) == 0) }),
+            ("deleted", { try #require(unlink(path) == 0) }),
+        ] as [(String, () throws -> Void)] {
+            // In place: it is the same file all the time.
+            try sound.write(to: path)
+            let snapshot = try IndexSnapshot(path: path)
+            try change()
+            #expect(keys.allSatisfy { snapshot.lookup($0) == [] }, "\(name)")
+            #expect(snapshot.lookup("nobody@example.com") == nil, "\(name)")
+        }
+        let maps = try procFile("/proc/self/maps")
+        #expect(!maps.contains(folder.path))
     }
 
-    @Test func `when verification is put off, header and sources are verified all the same`() throws {
+    @Test func `tells what it says of itself without keeping it, and is as strict`() throws {
+        var random = SeededGenerator.announced("information")
         let folder = try TemporaryFolder()
-        let sound = try SnapshotBytes((0..<60_000).map { ("\($0)@example.com", []) })
-        let sources = Int(sound.number(104))
-        for offset in [100, 4000, sources, sources + 8, Int(sound.number(112)), sound.bytes.count - 1] {
+        let sound = try SnapshotBytes((0..<60_000).map { ("\($0)@example.com", []) }, generation: 7)
+        try sound.write(to: folder.file())
+        #expect(try IndexInfo(path: folder.file()) == IndexSnapshot(path: folder.file()).info)
+        for _ in 0..<50 {
             var file = sound
-            file.bytes[offset] ^= 1
-            try file.write(to: folder.file())
-            #expect(throws: IndexError.self, "byte \(offset)") {
-                try IndexSnapshot(path: folder.file(), verification: .onDemand)
-            }
+            file.bytes[Int.random(in: 0..<file.bytes.count, using: &random)] ^= 1
+            let refused = try #require(try file.opened(in: folder).error)
+            let error = #expect(throws: IndexError.self) { try IndexInfo(path: folder.file()) }
+            #expect(error == refused)
         }
     }
 
-    @Test func `searches find all while others verify`() async throws {
+    @Test func `finds its sources, and its table, wherever they are`() throws {
         let folder = try TemporaryFolder()
-        let keys = (0..<60_000).map { "\($0)@example.com" }
-        try SnapshotBytes(keys.map { ($0, []) }).write(to: folder.file())
-        let snapshot = try IndexSnapshot(path: folder.file(), verification: .onDemand)
-        await withTaskGroup(of: Int.self) { group in
-            for _ in 0..<3 { group.addTask { keys.count { snapshot.lookup($0) == nil } } }
-            group.addTask { (try? snapshot.verify()) == nil ? 1 : 0 }
-            for await missed in group { #expect(missed == 0) }
-        }
-        #expect(!snapshot.isDamaged)
+        let old = try SnapshotBytes.hundred()
+        let (table, sources, checksums) = (4096, Int(old.number(104)), Int(old.number(112)))
+        // The sources come first, then a gap, then the table at the end of the second block.
+        var body = Array(old.bytes[sources..<checksums])
+        body += [UInt8](repeating: 0, count: 65536 - body.count)
+        body += old.bytes[table..<table + Int(old.number(88)) * 64]
+        var file = SnapshotBytes(Array(old.bytes[..<4096]) + body + [UInt8](repeating: 0, count: 16))
+        file.set(96, UInt64(4096 + 65536))
+        file.set(104, UInt64(4096))
+        file.set(112, UInt64(4096 + body.count))
+        file.set(120, UInt64(file.bytes.count))
+        file.seal()
+        let snapshot = try file.opened(in: folder).get()
+        #expect(snapshot.lookup("user7@example.com") == [] && snapshot.info.sources.map(\.name) == ["s"])
+    }
+
+    private func garbage(_ count: Int) -> SnapshotBytes {
+        SnapshotBytes((0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31) })
     }
 }

@@ -1,6 +1,7 @@
 import Foundation
 import GRDB
 import Glibc
+import System
 import TestSupport
 import Testing
 
@@ -13,13 +14,16 @@ import Testing
         folder = try TemporaryFolder()
     }
 
-    private func refusal(_ path: String) -> LogError? {
-        do {
-            try RejectionLog(.init(path: path)).close()
-            return nil
-        } catch {
-            return error
-        }
+    /// Why a log can't be opened.
+    private func refusal(_ path: String) -> PartFailure? {
+        let log = RejectionLog(.init(path: path))
+        defer { log.close() }
+        log.flush()
+        return log.failure
+    }
+
+    private func copies() throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.contains(".damaged-") }.sorted()
     }
 
     private func mode(_ path: String) throws -> Int? {
@@ -27,7 +31,7 @@ import Testing
     }
 
     @Test func theFilesAreTheOwnersAlone() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
         log.flush()
         for suffix in ["", "-wal", "-shm", "-lock"] {
@@ -49,7 +53,9 @@ import Testing
     @Test func countersBeyondAllBoundsAreAnError() throws {
         let reader = try damaged(by: "UPDATE counter SET count = 9223372036854775807")
         let query = ReportQuery(since: allTime.since, until: allTime.until)
-        #expect(throws: LogError.self) { try reader.report(query) }
+        let error = #expect(throws: LogError.self) { try reader.report(query) }
+        #expect(error?.code == .corrupt)
+        #expect(error?.description.contains("the rejection log \(folder.database) is damaged: ") == true)
     }
 
     @Test func aTimeBeyondAllBoundsIsShown() throws {
@@ -57,9 +63,21 @@ import Testing
         #expect(try reader.entries(after: 0).allSatisfy { !$0.textLine().isEmpty && !$0.jsonLine().isEmpty })
     }
 
+    @Test(arguments: [Int64.max, Int64.min, -1])
+    func rowsOfATimeBeyondAllBoundsComeOnce(time: Int64) throws {
+        let log = RejectionLog(.init(path: folder.database))
+        for _ in 0..<1_200 { Sample().record(in: log) }
+        log.close()
+        try DatabaseQueue(path: folder.database).write {
+            try $0.execute(sql: "UPDATE detail SET time = ?", arguments: [time])
+        }
+        #expect(
+            try RejectionReader(path: folder.database).entries().prefix(5_000).map { try $0.get().id }.count == 1_200)
+    }
+
     /// A log of two refusals, changed behind its back.
     private func damaged(by change: String) throws -> RejectionReader {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         for reason in ["unknown", "relay"] { Sample(reason: reason).record(in: log) }
         log.close()
         try DatabaseQueue(path: folder.database).write { db in
@@ -72,11 +90,11 @@ import Testing
     }
 
     @Test func aLostStateRowStopsNoWriting() throws {
-        let first = try RejectionLog(.init(path: folder.database))
+        let first = RejectionLog(.init(path: folder.database))
         for _ in 0..<10 { Sample().record(in: first) }
         first.close()
         try DatabaseQueue(path: folder.database).write { try $0.execute(sql: "DELETE FROM state") }
-        let second = try RejectionLog(.init(path: folder.database))
+        let second = RejectionLog(.init(path: folder.database))
         for _ in 0..<10 { Sample().record(in: second) }
         #expect(second.flush())
         second.close()
@@ -84,18 +102,18 @@ import Testing
     }
 
     @Test func aModeThatWasWidenedStays() throws {
-        try RejectionLog(.init(path: folder.database)).close()
+        RejectionLog(.init(path: folder.database)).close()
         for suffix in ["", "-wal", "-shm"] { try? FileManager.default.removeItem(atPath: folder.database + suffix) }
-        try RejectionLog(.init(path: folder.database)).close()
+        RejectionLog(.init(path: folder.database)).close()
         #expect(chmod(folder.database, 0o640) == 0)
         for suffix in ["-wal", "-shm"] { try? FileManager.default.removeItem(atPath: folder.database + suffix) }
-        try RejectionLog(.init(path: folder.database)).close()
+        RejectionLog(.init(path: folder.database)).close()
         #expect(try mode(folder.database) == 0o640)
         #expect(try mode(folder.database + "-wal") == 0o640)
     }
 
     @Test func aNewerVersionIsRefusedAndLeftAsItIs() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
         log.close()
         let queue = try DatabaseQueue(path: folder.database)
@@ -105,15 +123,16 @@ import Testing
         }
         try queue.close()
         let before = try Data(contentsOf: URL(fileURLWithPath: folder.database))
-        let error = try #require(refusal(folder.database))
-        #expect(error.code == .newerVersion)
-        #expect(error.description.contains("was written by a newer Postern (schema 9; this one knows 2)"))
-        #expect(throws: error) { try RejectionReader(path: folder.database) }
+        let failure = try #require(refusal(folder.database))
+        #expect(failure.reason.contains("was written by a newer Postern (schema 9; this one knows 2)"))
+        let error = #expect(throws: LogError.self) { try RejectionReader(path: folder.database) }
+        #expect(error?.code == .newerVersion)
+        #expect(error?.reason == failure.reason)
         #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == before)
     }
 
     @Test func aNewerVersionInTheWriteAheadLogIsRefusedToo() throws {
-        try RejectionLog(.init(path: folder.database)).close()
+        RejectionLog(.init(path: folder.database)).close()
         let queue = try DatabaseQueue(path: folder.database)
         try queue.inDatabase { try $0.execute(sql: "PRAGMA user_version = 9") }
         let crashed = folder.path + "/crashed.sqlite"
@@ -122,7 +141,7 @@ import Testing
         }
         let before = try ["", "-wal"].map { try Data(contentsOf: URL(fileURLWithPath: crashed + $0)) }
         #expect(!before[1].isEmpty)
-        #expect(refusal(crashed)?.code == .newerVersion)
+        #expect(refusal(crashed)?.reason.contains("newer Postern") == true)
         #expect(try ["", "-wal"].map { try Data(contentsOf: URL(fileURLWithPath: crashed + $0)) } == before)
     }
 
@@ -131,25 +150,26 @@ import Testing
         try queue.inDatabase { try $0.execute(sql: "CREATE TABLE precious (x); INSERT INTO precious VALUES (1)") }
         try queue.close()
         let before = try Data(contentsOf: URL(fileURLWithPath: folder.database))
-        #expect(refusal(folder.database)?.code == .notALog)
+        #expect(refusal(folder.database)?.reason.contains("another program's database") == true)
         #expect(throws: LogError.self) { try RejectionReader(path: folder.database) }
         #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == before)
     }
 
-    @Test func aFileThatIsNoDatabaseIsRefusedAndLeftAsItIs() throws {
+    @Test func aFileThatIsNoDatabaseIsMovedAsideWhole() throws {
         let text = Data(String(repeating: "not a database\n", count: 500).utf8)
         try text.write(to: URL(fileURLWithPath: folder.database))
-        let error = try #require(refusal(folder.database))
-        #expect(error.code == .notALog)
-        #expect(error.description.contains(folder.database))
-        #expect(throws: error) { try RejectionReader(path: folder.database) }
+        let error = #expect(throws: LogError.self) { try RejectionReader(path: folder.database) }
+        #expect(error?.code == .corrupt)
         #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == text)
+        #expect(refusal(folder.database) == nil)
+        let copy = try #require(try copies().first)
+        #expect(try Data(contentsOf: URL(fileURLWithPath: folder.file(copy))) == text)
         try FileManager.default.createDirectory(atPath: folder.path + "/folder", withIntermediateDirectories: true)
-        #expect(refusal(folder.path + "/folder")?.code == .notALog)
+        #expect(refusal(folder.path + "/folder")?.reason.contains("not a regular file") == true)
     }
 
-    @Test func aDamagedDatabaseIsRefusedOrReported() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+    @Test func aDamagedDatabaseIsReportedToReadersAndMovedAside() throws {
+        let log = RejectionLog(.init(path: folder.database))
         for _ in 0..<1_000 { Sample().record(in: log) }
         log.close()
         let compact = try DatabaseQueue(path: folder.database)
@@ -159,38 +179,100 @@ import Testing
         // All pages but the header's: the schema is still there, no table is.
         for index in 4_096..<bytes.count { bytes[index] = 0x5A }
         try bytes.write(to: URL(fileURLWithPath: folder.database))
-        let error = try #require(refusal(folder.database))
-        #expect(error.code == .corrupt)
-        #expect(error.description.contains("damaged"))
-        #expect(throws: LogError.self) { try wholeReport(folder.database) }
+        let error = #expect(throws: LogError.self) { try wholeReport(folder.database) }
+        #expect(error?.code == .corrupt)
+        #expect(error?.description.contains("the rejection log \(folder.database) is damaged") == true)
+        #expect(refusal(folder.database) == nil)
+        #expect(try copies().contains { $0.hasSuffix("Z") })
+        #expect(try wholeReport(folder.database).totals.refused == 0)
     }
 
     @Test func twoWritersAreOneTooMany() throws {
-        let log = try RejectionLog(.init(path: folder.database))
-        let link = folder.path + "/link.sqlite"
-        try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: folder.database)
-        for path in [folder.database, link] {
-            let error = try #require(refusal(path))
-            #expect(error.code == .inUse)
-            #expect(error.description.contains("process \(getpid())"))
+        let log = RejectionLog(.init(path: folder.database))
+        log.flush()
+        let link = folder.path + "/link"
+        try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: folder.path)
+        for path in [folder.database, link + "/rejections.sqlite"] {
+            let failure = try #require(refusal(path))
+            #expect(failure.reason.contains("in use by another filter (process \(getpid()))"))
+            #expect(failure.nextTry != nil)
         }
         log.close()
         #expect(refusal(folder.database) == nil)
     }
 
+    @Test(arguments: ["", "-wal", "-shm", "-journal", "-lock"])
+    func noFileIsReachedThroughALink(suffix: String) throws {
+        let target = try folder.write("precious", as: "precious")
+        let link = folder.database + suffix
+        try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: target)
+        let failure = try #require(refusal(folder.database))
+        #expect(failure.reason.contains("\(link)") && failure.reason.contains("symbolic link"), "\(failure)")
+        #expect(try String(contentsOfFile: target, encoding: .utf8) == "precious")
+        #expect(try FileManager.default.destinationOfSymbolicLink(atPath: link) == target)
+        #expect(try copies().isEmpty)
+        if suffix.isEmpty {
+            let error = #expect(throws: LogError.self) { try RejectionReader(path: folder.database) }
+            #expect(error?.reason == failure.reason)
+        }
+    }
+
+    @Test func aLinkToNothingIsNotFollowedToMakeAFile() throws {
+        let target = folder.file("elsewhere")
+        try FileManager.default.createSymbolicLink(atPath: folder.database, withDestinationPath: target)
+        #expect(refusal(folder.database)?.reason.contains("symbolic link") == true)
+        #expect(!FileManager.default.fileExists(atPath: target))
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "needs root"))
+    func whatRootMakesBelongsToTheFoldersOwner() throws {
+        #expect(chown(folder.path, 65_534, 65_534) == 0)
+        let log = RejectionLog(.init(path: folder.database))
+        Sample().record(in: log)
+        #expect(log.flush())
+        _ = try wholeReport(folder.database)
+        for name in try FileManager.default.contentsOfDirectory(atPath: folder.path) {
+            var status = stat()
+            #expect(lstat(folder.file(name), &status) == 0 && status.st_uid == 65_534, "\(name)")
+        }
+        log.close()
+    }
+
+    /// The kernel drops all record locks of a process on a file when it closes any descriptor of that file.
+    @Test func noLockOfALiveConnectionIsDropped() throws {
+        let log = RejectionLog(.init(path: folder.database))
+        Sample().record(in: log)
+        #expect(log.flush())
+        var status = stat()
+        #expect(stat(folder.database, &status) == 0 && status.st_nlink == 1)
+        func locks() throws -> Int {
+            let file = ":\(status.st_ino) "
+            return try String(contentsOfFile: "/proc/locks", encoding: .utf8).split(separator: "\n")
+                .filter { $0.contains(file) && $0.contains(" POSIX ") && $0.contains(" \(getpid()) ") }.count
+        }
+        let before = try locks()
+        #expect(before > 0)
+        for _ in 0..<3 {
+            #expect(refusal(folder.database) != nil)
+            #expect(try wholeReport(folder.database).totals.refused == 1)
+            #expect(try locks() == before)
+        }
+        #expect(!FileManager.default.fileExists(atPath: folder.database + "-new"))
+        log.close()
+    }
+
     @Test func aPlaceThatCantBeWrittenIsSaidAtOnce() throws {
         let missing = try #require(refusal(folder.path + "/none/rejections.sqlite"))
-        #expect(missing.code == .notFound)
-        #expect(missing.description.contains("\(folder.path)/none"))
+        #expect(missing.reason.contains("its folder \(folder.path)/none: No such file or directory"))
         try Data().write(to: URL(fileURLWithPath: folder.path + "/file"))
-        #expect(refusal(folder.path + "/file/rejections.sqlite")?.code == .notFound)
+        #expect(refusal(folder.path + "/file/rejections.sqlite")?.reason.contains("is not a folder") == true)
     }
 
     @Test(.enabled(if: geteuid() != 0, "root may write everywhere"))
     func aFolderWithoutWritePermissionIsSaidAtOnce() throws {
         #expect(chmod(folder.path, 0o500) == 0)
         defer { chmod(folder.path, 0o700) }
-        #expect(refusal(folder.database)?.code == .permission)
+        #expect(refusal(folder.database)?.reason.contains("must be writable: Permission denied") == true)
     }
 
     @Test func readingNeedsALog() throws {
@@ -205,7 +287,7 @@ import Testing
     }
 
     @Test func aReaderChangesNothing() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
         log.close()
         let before = try Data(contentsOf: URL(fileURLWithPath: folder.database))

@@ -7,7 +7,7 @@ import Testing
 @Suite struct LogEntryTests {
     private func logged(_ samples: [Sample]) throws -> [LogEntry] {
         let folder = try TemporaryFolder()
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         for sample in samples { sample.record(in: log) }
         log.close()
         return try allEntries(folder.database)
@@ -53,9 +53,69 @@ import Testing
             entries.map { $0.mailLogLine() } == [
                 "4AbC12: reject: RCPT from mail.example.net[192.0.2.1]: 550 5.1.1 User unknown; from=<sender@example.net> "
                     + "to=<user@example.com> helo=<helo.example.net> reason=unknown auth=yes mta=<mx.example.com>",
-                "NOQUEUE: reject_warning: RCPT from unknown[unknown]: 451 4.3.0 <x\\x1b[31m>: No\\x0d\\x0aInjected: yes; "
+                "NOQUEUE: reject_warning: RCPT from unknown[unknown]: 451 4.3.0 \\x3cx\\x1b[31m\\x3e: No\\x0d\\x0aInjected: yes; "
                     + "from=<> to=<user@example.com> helo=<a\\x3e\\x20to=\\x3cb\\x0a[c]> reason=no-index",
             ])
+    }
+
+    @Test func noValueForgesAFieldOfTheMailLogLine() throws {
+        let hostile = [
+            #""x>; from=<spoof@a> to=<b> reason=listed"@example.com"#, #"a\x3e@example.com"#, "x>", ">", "<",
+            "; from=<a>",
+            "]: 250 2.1.5 Ok; from=<", "x[1.2.3.4]: 550 no; from=<a> to=<b> helo=<c> reason=unknown", "a: reject: b",
+            "\\",
+            "\\\\", "\\;", " ", "reason=listed", "> reason=listed auth=yes", "\r\n4AbC: reject: RCPT from a[b]:",
+            "\u{202e}x",
+            "\u{85}", "\u{a0}", "ü\u{301}>\u{301};\u{301}", "\"", "=", "user@example.com",
+            "bounces+user=example.org@lists.example",
+        ]
+        var random = SeededGenerator.announced("mailLogLine")
+        let pieces =
+            hostile + ["<", ">", ";", " ", "=", "[", "]", ":", "\\", "x3e", "from=<", "to=<", "a", "\n", "\u{200b}"]
+        func text() -> String {
+            if Bool.random(using: &random) { return hostile.randomElement(using: &random) ?? "" }
+            return (0..<Int.random(in: 0...6, using: &random)).map { _ in pieces.randomElement(using: &random) ?? "" }
+                .joined()
+        }
+        func some(_ text: String) -> String { text.isEmpty || ["unknown", "NOQUEUE"].contains(text) ? "x" : text }
+        for turn in 0..<3_000 {
+            let recipient = text()
+            let reply =
+                turn % 3 == 0
+                ? "550 5.1.1 <\(recipient)>: Recipient address rejected: User unknown"
+                : turn % 3 == 1 ? text() : "5 <\(text())>"
+            let entry = LogEntry(
+                id: 1, time: Date(), outcome: .refused, observed: Bool.random(using: &random), reason: some(text()),
+                recipient: recipient, domain: "", sender: text(), client: "2001:db8::1", clientName: some(text()),
+                helo: text(), session: some(text()), authenticated: Bool.random(using: &random), mta: some(text()),
+                reply: reply)
+            let line = entry.mailLogLine()
+            let fields = try #require(MailLogFields(line), "\(line)")
+            #expect(fields.session == entry.session && fields.observed == entry.observed, "\(line)")
+            #expect(fields.clientName == entry.clientName && fields.client == entry.client, "\(line)")
+            #expect(fields.reply == entry.reply, "\(line)")
+            #expect(fields.sender == entry.sender && fields.recipient == entry.recipient, "\(line)")
+            #expect(fields.helo == entry.helo && fields.reason == entry.reason, "\(line)")
+            #expect(fields.authenticated == entry.authenticated && fields.mta == entry.mta, "\(line)")
+            #expect(line.unicodeScalars.allSatisfy { SafeText.isVisible($0) }, "\(line)")
+            // A reader who looks for fields only, and from the end, finds none that was made up.
+            for field in ["from", "to", "helo", "mta"] {
+                #expect(line.components(separatedBy: " \(field)=<").count == 2, "\(field): \(line)")
+            }
+            #expect(line.components(separatedBy: " reason=").count == 2, "\(line)")
+        }
+    }
+
+    @Test func theSpoofOfAQuotedLocalPartIsShownHarmless() throws {
+        var sample = Sample()
+        sample.recipient = Array(#""x>; from=<spoof@a> to=<b> reason=listed"@example.com"#.utf8)
+        sample.reply = Array("550 5.1.1 <".utf8) + sample.recipient + Array(">: User unknown".utf8)
+        let address = #""x\x3e\x3b\x20from=\x3cspoof@a\x3e\x20to=\x3cb\x3e\x20reason=listed"@example.com"#
+        #expect(
+            try logged([sample]).first?.mailLogLine()
+                == "4AbC12: reject: RCPT from mail.example.net[192.0.2.1]: 550 5.1.1 <\(address)>: User unknown; "
+                + "from=<sender@example.net> to=<\(address)> helo=<helo.example.net> reason=unknown mta=<mx.example.com>"
+        )
     }
 
     @Test func redactionHidesEveryLocalPart() throws {
@@ -71,7 +131,7 @@ import Testing
 
     @Test func entriesAreFoundByClientAddressAndSession() throws {
         let folder = try TemporaryFolder()
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         func add(_ recipient: String, _ sender: String, _ client: LogAddress, _ session: String) {
             var sample = Sample(recipient: Array(recipient.utf8), sender: Array(sender.utf8))
             sample.client = client
@@ -158,7 +218,7 @@ import Testing
                 clientName: bytes(), helo: bytes(), session: bytes(), mta: bytes(), reply: bytes())
         }
         let folder = try TemporaryFolder()
-        let log = try RejectionLog(.init(path: folder.database, queueCapacity: 32 << 20))
+        let log = RejectionLog(.init(path: folder.database, queueCapacity: 32 << 20))
         for sample in samples { sample.record(in: log) }
         log.close()
         let entries = try RejectionReader(path: folder.database).entries(after: 0)
@@ -176,7 +236,7 @@ import Testing
 
     @Test func entriesComePageByPageInTheOrderOfTime() throws {
         let folder = try TemporaryFolder()
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         var random = SeededGenerator.announced("entries")
         let times = (0..<1_700).map { _ in Sample.base + Int64.random(in: 0...300, using: &random) }
         for (index, time) in times.enumerated() {
@@ -202,5 +262,78 @@ import Testing
         #expect(try reader.lastEntryID() == 1_700)
         #expect(try reader.entries(after: 1_690).map(\.id) == Array(1_691...1_700))
         #expect(try reader.entries(after: 0, limit: 3).map(\.id) == [1, 2, 3])
+    }
+}
+
+/// A line of the mail log taken apart as its documentation says.
+private struct MailLogFields {
+    var session = ""
+    var observed = false
+    var clientName = ""
+    var client = ""
+    var reply = ""
+    var sender = ""
+    var recipient = ""
+    var helo = ""
+    var reason = ""
+    var authenticated = false
+    var mta = ""
+
+    init?(_ line: String) {
+        var rest = Substring(line)
+        func take(upTo end: String) -> String? {
+            guard let place = rest.range(of: end, options: .literal) else { return nil }
+            defer { rest = rest[place.upperBound...] }
+            return Self.plain(rest[..<place.lowerBound])
+        }
+        guard let session = take(upTo: ": "), let kind = take(upTo: ": RCPT from "), let name = take(upTo: "["),
+            let client = take(upTo: "]: "), let reply = take(upTo: "; from=<"), let sender = take(upTo: "> to=<"),
+            let recipient = take(upTo: "> helo=<"), let helo = take(upTo: "> reason="),
+            kind == "reject" || kind == "reject_warning"
+        else { return nil }
+        var words = rest.split(separator: " ", omittingEmptySubsequences: false)
+        guard let reason = words.first.flatMap(Self.plain) else { return nil }
+        words.removeFirst()
+        if words.first == "auth=yes" {
+            authenticated = true
+            words.removeFirst()
+        }
+        if let word = words.first {
+            guard words.count == 1, word.hasPrefix("mta=<"), word.hasSuffix(">"),
+                let mta = Self.plain(word.dropFirst(5).dropLast())
+            else { return nil }
+            self.mta = mta
+        }
+        (self.session, observed, clientName, self.client) = (session, kind == "reject_warning", name, client)
+        (self.reply, self.sender, self.recipient, self.helo, self.reason) = (reply, sender, recipient, helo, reason)
+    }
+
+    /// The text without its escapes; nil if it has one that isn't whole.
+    private static func plain(_ text: Substring) -> String? {
+        var result = String.UnicodeScalarView()
+        var rest = text.unicodeScalars
+        while let scalar = rest.popFirst() {
+            guard scalar == "\\" else {
+                result.append(scalar)
+                continue
+            }
+            let digits: String
+            switch rest.popFirst() {
+            case "\\":
+                result.append("\\")
+                continue
+            case "x":
+                digits = String(rest.prefix(2))
+                rest = rest.dropFirst(2)
+            case "u":
+                guard rest.popFirst() == "{", let end = rest.firstIndex(of: "}") else { return nil }
+                digits = String(rest[..<end])
+                rest = rest[rest.index(after: end)...]
+            default: return nil
+            }
+            guard let value = UInt32(digits, radix: 16), let scalar = Unicode.Scalar(value) else { return nil }
+            result.append(scalar)
+        }
+        return String(result)
     }
 }

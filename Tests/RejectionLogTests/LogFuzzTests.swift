@@ -7,7 +7,7 @@ import Testing
 @Suite struct LogFuzzTests {
     /// A database of a few hundred refusals over some days.
     private func sample(_ folder: TemporaryFolder) throws -> [UInt8] {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         for number in 0..<300 {
             var sample = Sample()
             sample.time += Int64(number) * 1_000_000

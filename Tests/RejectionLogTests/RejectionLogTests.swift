@@ -13,7 +13,7 @@ import Testing
     }
 
     @Test func everyKindIsCountedAndRefusalsLeaveARow() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
         Sample(outcome: .tempfailed, reason: "no-index").record(in: log)
         Sample(outcome: .accepted, reason: "listed").record(in: log)
@@ -37,7 +37,7 @@ import Testing
     }
 
     @Test func talliesAndMinutesAgreeWithWhatWasRecorded() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         for minute in 0..<3 {
             let time = Sample.base + Int64(minute) * 60_000
             Sample(time: time).record(in: log)
@@ -71,7 +71,7 @@ import Testing
         var options = RejectionLog.Options(path: folder.database)
         options.detailRate = 1
         options.detailBurst = 100
-        let log = try RejectionLog(options)
+        let log = RejectionLog(options)
         // The allowance is looked at as rows are written.
         for _ in 0..<101 { Sample().record(in: log) }
         log.flush()
@@ -104,7 +104,7 @@ import Testing
             for entry in entries { told.add("\(entry.reason) \(entry.domain) \(entry.recipient)") }
             told.add("and \(left), thinned \(rows.thinned)")
         }
-        let log = try RejectionLog(options)
+        let log = RejectionLog(options)
         Sample(reason: "mta").record(in: log)
         Sample(time: Sample.base + 1, outcome: .accepted, reason: "listed").record(in: log)
         Sample(time: Sample.base + 2).record(in: log)
@@ -118,7 +118,7 @@ import Testing
     }
 
     @Test func aRowHoldsWhatWasRecorded() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         var sample = Sample(time: Sample.base + 1_234, authenticated: true)
         sample.client = LogAddress(high: 0x2001_0db8_0000_0000, low: 1)
         sample.record(in: log)
@@ -137,7 +137,7 @@ import Testing
     @Test func aFloodIsCountedToTheLastOneWhileRowsThinOut() throws {
         var options = RejectionLog.Options(path: folder.database, queueCapacity: 64 << 10)
         options.interval = 5
-        let log = try RejectionLog(options)
+        let log = RejectionLog(options)
         let threads = 8
         let each = 20_000
         let done = DispatchGroup()
@@ -193,9 +193,9 @@ import Testing
         let lines = Lines()
         var options = RejectionLog.Options(path: folder.database, queueCapacity: 64 << 10) { lines.add($0) }
         options.interval = 5
-        options.retryInterval = 10
+        options.retryPause = 10...10
         options.busyTimeout = 0.05
-        let log = try RejectionLog(options)
+        let log = RejectionLog(options)
         Sample().record(in: log)
         #expect(log.flush())
 
@@ -224,7 +224,7 @@ import Testing
 
     @Test func countsGoOnAfterARestart() throws {
         for round in 1...3 {
-            let log = try RejectionLog(.init(path: folder.database))
+            let log = RejectionLog(.init(path: folder.database))
             // In another order each time: slots differ, names don't.
             for reason in round == 2 ? ["relay", "unknown"] : ["unknown", "relay"] {
                 Sample(reason: reason).record(in: log)
@@ -238,7 +238,7 @@ import Testing
     }
 
     @Test func whatWasFlushedSurvivesACrash() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         for _ in 0..<100 { Sample().record(in: log) }
         #expect(log.flush())
         // What a killed process leaves: the files as they are, without a last checkpoint.
@@ -248,7 +248,7 @@ import Testing
         }
         log.close()
         #expect(try wholeReport(crashed).totals.refused == 100)
-        let again = try RejectionLog(.init(path: crashed))
+        let again = RejectionLog(.init(path: crashed))
         Sample().record(in: again)
         again.close()
         #expect(try wholeReport(crashed).totals.refused == 101)
@@ -256,7 +256,7 @@ import Testing
     }
 
     @Test func foreignDomainsAreNamedUpToALimitAndSumUp() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         for index in 0..<1_500 {
             var sample = Sample(time: Sample.base + Int64(index), reason: "relay", domain: nil)
             sample.domainName = Array("d\(index).example".utf8)
@@ -283,8 +283,8 @@ import Testing
     @Test func retentionRemovesWhatIsOldAndShrinksTheFile() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database, retention: 7 * 86_400)
-        options.clock = { clock.now }
-        let log = try RejectionLog(options)
+        options.clocks = clock.clocks
+        let log = RejectionLog(options)
         for index in 0..<12_000 {
             var sample = Sample(time: Sample.base + Int64(index) * 10, domain: index % 2 == 0 ? nil : "example.com")
             sample.domainName = Array("d\(index % 50).example".utf8)
@@ -318,7 +318,8 @@ import Testing
     @Test func readingGoesOnWhileWriting() throws {
         var options = RejectionLog.Options(path: folder.database)
         options.interval = 1
-        let log = try RejectionLog(options)
+        let log = RejectionLog(options)
+        #expect(log.flush())
         let reader = try RejectionReader(path: folder.database)
         let writing = DispatchGroup()
         writing.enter()

@@ -11,7 +11,7 @@ import Testing
     /// A log with the events of `report.cases`.
     init() throws {
         folder = try TemporaryFolder()
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         for line in try cases("report.cases") {
             var sample = Sample(
                 time: Sample.base + (try #require(Int64(line[0]))) * 60_000,

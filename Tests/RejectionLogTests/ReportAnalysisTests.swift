@@ -35,7 +35,7 @@ import Testing
     }
 
     private func record(_ samples: [Sample]) throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         for sample in samples { sample.record(in: log) }
         log.close()
     }
@@ -125,7 +125,7 @@ import Testing
     }
 
     @Test func recipientsThatAreListedNowSayHowLateTheListWas() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         sample("new.hire@example.com", minute: 10).record(in: log)
         sample("new.hire@example.com", minute: 70).record(in: log)
         for (generation, minute) in [(1, 0), (2, 60), (3, 130), (3, 140), (4, 200)] {

@@ -73,13 +73,34 @@ final class Lines: Sendable {
     func add(_ line: String) { state.withLock { $0.append(line) } }
 }
 
-/// A clock that the test sets.
+/// Clocks that the test sets.
 final class TestClock: Sendable {
-    private let state: Mutex<Int64>
-    init(_ time: Int64) { state = Mutex(time) }
+    private struct Times {
+        var wall: Int64
+        var steady: Int64 = 1_000_000
+    }
+
+    private let state: Mutex<Times>
+
+    init(_ time: Int64) { state = Mutex(Times(wall: time)) }
+
+    /// The time; when it is set, as much has passed on the steady clock.
     var now: Int64 {
-        get { state.withLock { $0 } }
-        set { state.withLock { $0 = newValue } }
+        get { state.withLock { $0.wall } }
+        set {
+            state.withLock { times in
+                times.steady += newValue - times.wall
+                times.wall = newValue
+            }
+        }
+    }
+
+    /// Sets the time of day wrong by so many milliseconds, or right again.
+    func leap(_ milliseconds: Int64) { state.withLock { $0.wall += milliseconds } }
+
+    var clocks: LogClocks {
+        LogClocks(
+            wall: { [self] in state.withLock { $0.wall } }, steady: { [self] in state.withLock { $0.steady } })
     }
 }
 

@@ -107,8 +107,8 @@ import Testing
             let events = events(3_000, days: 5, &random)
             let clock = TestClock(Sample.base)
             var options = RejectionLog.Options(path: folder.database)
-            options.clock = { clock.now }
-            let log = try RejectionLog(options)
+            options.clocks = clock.clocks
+            let log = RejectionLog(options)
             // Some are written and tallied day by day, some are still rows when the report is made.
             let parts = stride(from: 0, to: events.count, by: 500).map { events[$0..<min($0 + 500, events.count)] }
             for (number, part) in parts.enumerated() {
@@ -149,8 +149,8 @@ import Testing
     @Test func aDayThatIsOverKeepsItsMostFrequentValuesAndTheSums() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database)
-        options.clock = { clock.now }
-        let log = try RejectionLog(options)
+        options.clocks = clock.clocks
+        let log = RejectionLog(options)
         for index in 0..<3_000 {
             for _ in 0..<(index < 10 ? 3 : 1) {
                 var sample = Sample(time: Sample.base + Int64(index))
@@ -181,8 +181,8 @@ import Testing
     @Test func aSenderToManyDomainsIsOne() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database)
-        options.clock = { clock.now }
-        let log = try RejectionLog(options)
+        options.clocks = clock.clocks
+        let log = RejectionLog(options)
         for index in 0..<200 {
             var sample = Sample(time: Sample.base, reason: "relay", domain: nil)
             sample.domainName = Array("d\(index).example".utf8)
@@ -199,7 +199,7 @@ import Testing
 
     @Test func anOldDatabaseIsCaughtUpWith() throws {
         // What a Postern of schema 1 left: rows and counters, no tallies.
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         for index in 0..<5_000 {
             var sample = Sample(time: Sample.base + Int64(index) * 60_000)
             sample.recipient = Array("user\(index % 100)@example.com".utf8)
@@ -213,7 +213,8 @@ import Testing
             try db.execute(sql: "PRAGMA user_version = 1")
         }
         #expect(throws: LogError.self) { try RejectionReader(path: folder.database) }
-        let again = try RejectionLog(.init(path: folder.database))
+        let again = RejectionLog(.init(path: folder.database))
+        #expect(again.flush())
         let before = try wholeReport(folder.database, top: 200)
         #expect(before.totals.refused == 5_000)
         #expect(before.top.recipients.count == 100)
@@ -224,7 +225,7 @@ import Testing
     }
 
     @Test func whatWasTalliedIsTalliedOnceAfterACrash() throws {
-        let log = try RejectionLog(.init(path: folder.database))
+        let log = RejectionLog(.init(path: folder.database))
         for _ in 0..<3_000 { Sample().record(in: log) }
         #expect(log.tally())
         for _ in 0..<1_000 { Sample().record(in: log) }
@@ -234,7 +235,7 @@ import Testing
             try FileManager.default.copyItem(atPath: folder.database + suffix, toPath: crashed + suffix)
         }
         log.close()
-        let again = try RejectionLog(.init(path: crashed))
+        let again = RejectionLog(.init(path: crashed))
         #expect(again.tally())
         again.close()
         #expect(try wholeReport(crashed).top.recipients.map(\.count) == [4_000])
@@ -243,9 +244,9 @@ import Testing
     @Test func aDatabaseThatIsTooLargeLosesItsOldestRowsThenItsOldestTallies() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database)
-        options.clock = { clock.now }
+        options.clocks = clock.clocks
         options.maximumSize = 1 << 20
-        let log = try RejectionLog(options)
+        let log = RejectionLog(options)
         for index in 0..<10_000 {
             var sample = Sample(time: Sample.base + Int64(index))
             sample.reply = Array(repeating: 0x78, count: 300)
@@ -257,7 +258,8 @@ import Testing
         #expect(pages <= 1 << 20)
         let left = try allEntries(folder.database)
         #expect(left.count > 500 && left.count < 9_000)
-        #expect(left.last?.id == 10_000)
+        // Two that are written at once may change places.
+        #expect(left.map(\.id).max() == 10_000)
         let report = try wholeReport(folder.database)
         #expect(report.totals.refused == 10_000)
         #expect(report.top.recipients.map(\.count) == [10_000])
@@ -268,9 +270,9 @@ import Testing
     @Test func detailRowsGoBeforeTheCounts() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database, retention: 90 * 86_400)
-        options.clock = { clock.now }
+        options.clocks = clock.clocks
         options.detailRetention = 2 * 86_400
-        let log = try RejectionLog(options)
+        let log = RejectionLog(options)
         for day in 0..<5 {
             clock.now = Sample.base + Int64(day) * Self.day
             for _ in 0..<10 { Sample(time: clock.now).record(in: log) }
@@ -291,7 +293,7 @@ import Testing
     }
 
     @Test func openDaysStaySmallInAFloodOfNames() throws {
-        let log = try RejectionLog(.init(path: folder.database, queueCapacity: 64 << 20))
+        let log = RejectionLog(.init(path: folder.database, queueCapacity: 64 << 20))
         for index in 0..<230_000 {
             var sample = Sample(time: Sample.base)
             sample.recipient = Array("\(index)@example.com".utf8)

@@ -186,8 +186,8 @@ package final class MTAConnection {
     }
 
     /// The counters of the filter's process; this connection is among the open ones.
-    package func statistics() throws -> [String: Int] {
-        let answer = try recipient("<stats@test>")
+    package func statistics(_ recipient: String = "<stats@test>") throws -> [String: Int] {
+        let answer = try self.recipient(recipient)
         let pairs = answer.text.split(separator: " ").compactMap { field -> (String, Int)? in
             let parts = field.split(separator: "=")
             guard parts.count == 2, let number = Int(parts[1]) else { return nil }

@@ -93,6 +93,12 @@ hot_path_packages_missing() {
     command -v objcopy >/dev/null || echo binutils
 }
 
+# faults_packages_missing: the packages that fault injection needs and the system lacks, a line each.
+faults_packages_missing() {
+    command -v cc >/dev/null || printf '%s\n' gcc libc6-dev
+    command -v python3 >/dev/null || echo python3
+}
+
 # library_missing NAME HEADER: true where neither pkg-config nor the compiler would find it.
 library_missing() {
     ! pkg-config --exists "$1" 2>/dev/null && [[ ! -e /usr/include/$2 ]]

@@ -136,12 +136,15 @@ final class DirectorySession {
                     base: dn, scope: postern_ldap_scope_base, filter: "(objectClass=*)",
                     attributes: ["\(attribute);range=\(from)-*"])
                 _ = try receive(id, base: dn, check) { message throws(LDAPError) in
+                    var isTooMuch = false
                     try message.forEachAttribute { name, found in
                         guard String(decoding: name, as: UTF8.self).lowercased().hasPrefix("\(attribute.lowercased());")
                         else { return }
                         values += found.map { Array($0) }
+                        isTooMuch = isTooMuch || values.count > LDAPMessage.mostValues
                         next = DirectoryEntryReader.range(name)?.next
                     }
+                    if isTooMuch { throw LDAPMessage.tooManyValues }
                 }
             }
             return values

@@ -13,6 +13,10 @@ final class DirectorySource: RecipientSource {
     private let directory: DirectoryConfiguration
     /// Its place among the sources of the configuration.
     private let index: Int
+    /// The sockets of all its connections.
+    private let sockets = OpenSockets()
+    /// When a refused password is tried again.
+    private let rest = Mutex<ContinuousClock.Instant?>(nil)
     /// Syncs of one synchronizer come one after the other; should they not, they wait here.
     private let turn = Mutex(())
 
@@ -23,7 +27,9 @@ final class DirectorySource: RecipientSource {
     /// A connection that was made for the relay domains and is good for the pull that comes next.
     private var spare: DirectorySession?
     /// A password that a server refused: not tried again for a while, lest the account be locked.
-    private var refusal: RefusedPassword?
+    private var refusal: RefusedPassword? {
+        didSet { rest.withLock { $0 = refusal?.until } }
+    }
 
     private struct RefusedPassword {
         var stamp: FileStamp?
@@ -40,11 +46,6 @@ final class DirectorySource: RecipientSource {
         self.directory = directory
         self.index = index
         servers = ServerList(directory.servers)
-        if case .gssapi(let keytab?) = directory.login {
-            // Where the Kerberos library looks for keys and keeps its tickets: in memory, so that there is nothing to renew by hand.
-            setenv("KRB5_CLIENT_KTNAME", "FILE:\(keytab)", 1)
-            setenv("KRB5CCNAME", "MEMORY:postern", 1)
-        }
     }
 
     // MARK: RecipientSource
@@ -127,6 +128,10 @@ final class DirectorySource: RecipientSource {
             }
         }
     }
+
+    func interrupt() { sockets.shutDown() }
+
+    var restsUntil: ContinuousClock.Instant? { rest.withLock { $0 } }
 
     // MARK: Reading
 
@@ -259,7 +264,7 @@ final class DirectorySource: RecipientSource {
         LDAPOptions(
             startTLS: directory.startTLS, caFile: directory.caFile, verifiesCertificate: directory.verifiesCertificate,
             timeout: .seconds(directory.timeout), followsReferrals: directory.followsReferrals,
-            allowsPlaintext: directory.allowsPlaintext)
+            allowsPlaintext: directory.allowsPlaintext, sockets: sockets)
     }
 
     private func credentials() throws(SyncError) -> LDAPCredentials {

@@ -95,3 +95,26 @@ struct BERReader {
     /// The next element if it is an octet string; nil also where it is left out.
     mutating func optionalOctets() -> [UInt8]? { read(BER.octetString).map(Array.init) }
 }
+
+/// Goes through elements where they lie, whatever their tags; what doesn't fit ends it.
+struct BERWalker {
+    private var rest: UnsafeBufferPointer<UInt8>
+
+    init(_ bytes: UnsafeBufferPointer<UInt8>) { rest = bytes }
+
+    /// The content of the next element; nil at the end.
+    mutating func next() -> UnsafeBufferPointer<UInt8>? {
+        guard rest.count >= 2 else { return nil }
+        var length = Int(rest[1])
+        var start = 2
+        if length >= 0x80 {
+            let octets = length & 0x7f
+            guard (1...4).contains(octets), rest.count >= start + octets else { return nil }
+            length = rest[start..<start + octets].reduce(0) { $0 << 8 | Int($1) }
+            start += octets
+        }
+        guard length <= rest.count - start else { return nil }
+        defer { rest = rest.slice(start + length..<rest.count) }
+        return rest.slice(start..<start + length)
+    }
+}

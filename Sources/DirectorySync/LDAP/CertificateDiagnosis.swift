@@ -1,6 +1,7 @@
 import CGnuTLS
 import CLDAP
 import Glibc
+import System
 
 /// Finds out what is wrong with a server's certificate: libldap only says that something is.
 enum CertificateDiagnosis {
@@ -14,6 +15,16 @@ enum CertificateDiagnosis {
             let certificate = connection.peerCertificate
         else { return nil }
         return reason(certificate, host: uri.host, authorities: options.caFile ?? LDAPOptions.systemAuthorities)
+    }
+
+    /// What is wrong with a file of authorities' certificates, as a clause; nil where it has one at least.
+    static func fault(ofAuthorities path: String) -> String? {
+        guard access(path, R_OK) == 0 else { return "can't be read: \(systemMessage())" }
+        var trust: gnutls_x509_trust_list_t?
+        guard gnutls_x509_trust_list_init(&trust, 0) == 0 else { return nil }
+        defer { gnutls_x509_trust_list_deinit(trust, 1) }
+        let count = gnutls_x509_trust_list_add_trust_file(trust, path, nil, GNUTLS_X509_FMT_PEM, 0, 0)
+        return count > 0 ? nil : "holds no certificate to verify it with"
     }
 
     /// - Parameter der: the certificate.

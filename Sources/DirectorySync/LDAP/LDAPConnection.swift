@@ -13,6 +13,8 @@ struct LDAPOptions: Sendable {
     var followsReferrals = false
     /// Whether a password may go over a connection that isn't encrypted.
     var allowsPlaintext = false
+    /// Where the connection's socket is noted while it is open.
+    var sockets = OpenSockets()
 
     /// Where Debian keeps the authorities that the system trusts; libldap knows none by itself.
     static let systemAuthorities = "/etc/ssl/certs/ca-certificates.crt"
@@ -33,6 +35,8 @@ final class LDAPConnection {
     let uri: LDAPURI
     let handle: OpaquePointer
     let options: LDAPOptions
+    /// The socket that was noted.
+    private let noted: Int32
     /// For servers that refer to others.
     private let rebinding: Rebinding
 
@@ -41,7 +45,13 @@ final class LDAPConnection {
 
     /// Connects, encrypts and binds.
     init(_ uri: LDAPURI, _ options: LDAPOptions, _ credentials: LDAPCredentials, check: Check) throws(LDAPError) {
-        _ = Self.environment
+        DirectoryEnvironment.prepareLibrary()
+        if Self.encrypts(uri, options), options.verifiesCertificate {
+            let authorities = Self.authorities(options)
+            if let fault = CertificateDiagnosis.fault(ofAuthorities: authorities) {
+                throw LDAPError(.tls, LDAP_LOCAL_ERROR, "ca_file \(authorities) \(fault)")
+            }
+        }
         self.uri = uri
         self.options = options
         rebinding = Rebinding(credentials, allowsPlaintext: options.allowsPlaintext)
@@ -54,12 +64,21 @@ final class LDAPConnection {
             throw .result(.connect, code, diagnostic: "")
         }
         self.handle = handle
+        noted = descriptor
+        options.sockets.add(descriptor)
+        do throws(SyncError) { try check() } catch { throw .cancelled(error) }
         configure()
         try encrypt(check)
         try bind(credentials, check)
     }
 
-    deinit { ldap_unbind_ext(handle, nil, nil) }
+    deinit {
+        options.sockets.remove(noted)
+        // The farewell may find no room on the way.
+        var writing = timeval(tv_sec: 1, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &writing, socklen_t(MemoryLayout<timeval>.size))
+        ldap_unbind_ext(handle, nil, nil)
+    }
 
     /// The socket, to wait for with poll(2) once there is nothing left that was read ahead: ``poll(_:wait:_:)`` tells.
     var descriptor: Int32 {
@@ -71,21 +90,19 @@ final class LDAPConnection {
     /// Whether what goes over it is hidden from the network.
     var isEncrypted: Bool { uri.scheme != .ldap || options.startTLS }
 
-    /// libldap's own files and variables are for people at a terminal: here only the configuration counts. Before its first use.
-    static let environment: Void = {
-        setenv("LDAPNOINIT", "1", 1)
-        // It looks at that when it is first asked for anything; programs that are started later mustn't.
-        var level: Int32 = 0
-        ldap_get_option(nil, LDAP_OPT_DEBUG_LEVEL, &level)
-        unsetenv("LDAPNOINIT")
-    }()
-
     private static let tlsPackage: String = {
         var name: UnsafeMutablePointer<CChar>?
         ldap_get_option(nil, LDAP_OPT_X_TLS_PACKAGE, &name)
         defer { ldap_memfree(name) }
         return name.map { String(cString: $0) } ?? ""
     }()
+
+    /// The longest message that is taken. A page comes as one message an entry, so that this is a limit for an entry.
+    private static let longestMessage: ber_len_t = 16 << 20
+
+    /// The weakest protection by Kerberos that is taken for one, in bits as SASL counts them: 1 is integrity alone, 56 the weakest
+    /// encryption that there ever was.
+    static let weakestEncryption = 56
 
     // MARK: Making
 
@@ -95,6 +112,7 @@ final class LDAPConnection {
     private func configure() {
         // Without it, a sync is as right, only slower.
         _ = postern_ldap_read_ahead(handle, Self.readAhead)
+        _ = postern_ldap_limit_incoming(handle, Self.longestMessage)
         set(LDAP_OPT_PROTOCOL_VERSION, 3)
         ldap_set_option(
             handle, LDAP_OPT_REFERRALS,
@@ -115,9 +133,17 @@ final class LDAPConnection {
         ldap_set_option(handle, option, &value)
     }
 
+    private static func encrypts(_ uri: LDAPURI, _ options: LDAPOptions) -> Bool {
+        uri.scheme == .ldaps || options.startTLS && uri.scheme == .ldap
+    }
+
+    private static func authorities(_ options: LDAPOptions) -> String {
+        options.caFile ?? LDAPOptions.systemAuthorities
+    }
+
     private func encrypt(_ check: Check) throws(LDAPError) {
-        guard uri.scheme == .ldaps || options.startTLS && uri.scheme == .ldap else { return }
-        let authorities = options.caFile ?? LDAPOptions.systemAuthorities
+        guard Self.encrypts(uri, options) else { return }
+        let authorities = Self.authorities(options)
         set(LDAP_OPT_X_TLS_REQUIRE_CERT, options.verifiesCertificate ? LDAP_OPT_X_TLS_DEMAND : LDAP_OPT_X_TLS_NEVER)
         if options.verifiesCertificate {
             guard ldap_set_option(handle, LDAP_OPT_X_TLS_CACERTFILE, authorities) == LDAP_SUCCESS else {
@@ -131,8 +157,7 @@ final class LDAPConnection {
         }
         var isServer: Int32 = 0
         guard ldap_set_option(handle, LDAP_OPT_X_TLS_NEWCTX, &isServer) == LDAP_SUCCESS else {
-            let reason = access(authorities, R_OK) == 0 ? "it holds no certificate" : systemMessage()
-            throw LDAPError(.tls, LDAP_LOCAL_ERROR, "ca_file \(authorities) can't be used: \(reason)")
+            throw LDAPError(.tls, LDAP_LOCAL_ERROR, "TLS can't be prepared: \(failure(.tls, LDAP_LOCAL_ERROR).text)")
         }
         if options.startTLS, uri.scheme == .ldap {
             var id: Int32 = 0
@@ -145,17 +170,32 @@ final class LDAPConnection {
                 throw LDAPError(.tls, error.code, "the server doesn't offer StartTLS: \(error.text)")
             }
         }
-        // Without this libldap would read again and again, for ever and without a pause, where a server is silent in the handshake.
-        ldap_set_option(handle, LDAP_OPT_CONNECT_ASYNC, postern_ldap_opt_on())
-        let code = ldap_install_tls(handle)
-        ldap_set_option(handle, LDAP_OPT_CONNECT_ASYNC, postern_ldap_opt_off())
+        let code = try handshake(check)
         if code == LDAP_TIMEOUT { throw LDAPError(.tls, code, "no answer within \(options.timeout.text)") }
         guard code == LDAP_SUCCESS else {
+            do throws(SyncError) { try check() } catch { throw .cancelled(error) }
             let diagnosis = options.verifiesCertificate ? CertificateDiagnosis.reason(uri, options, check: check) : nil
             throw LDAPError(
                 .tls, code,
                 diagnosis.map { "the server's certificate is not accepted: \($0)" }
                     ?? "TLS can't be agreed on: \(failure(.tls, code).text)")
+        }
+    }
+
+    /// Agrees on TLS; a result of libldap, `LDAP_TIMEOUT` where the server takes too long.
+    private func handshake(_ check: Check) throws(LDAPError) -> Int32 {
+        // Without this, libldap 2.5 would read again and again, for ever and without a pause, where a server is silent. With it, 2.5
+        // waits for the network's time-out; 2.6 gives up whenever there is nothing to read, to be called again.
+        ldap_set_option(handle, LDAP_OPT_CONNECT_ASYNC, postern_ldap_opt_on())
+        defer { ldap_set_option(handle, LDAP_OPT_CONNECT_ASYNC, postern_ldap_opt_off()) }
+        let deadline = ContinuousClock.now + options.timeout
+        while true {
+            let code = ldap_install_tls(handle)
+            guard code == postern_ldap_connecting else { return code }
+            do throws(SyncError) { try check() } catch { throw .cancelled(error) }
+            guard ContinuousClock.now < deadline else { return LDAP_TIMEOUT }
+            var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            _ = Glibc.poll(&entry, 1, 200)
         }
     }
 
@@ -165,13 +205,14 @@ final class LDAPConnection {
             // Version 3 needs none; servers that don't want strangers say so at the search.
             return
         case .gssapi:
-            if uri.scheme == .ldaps || options.startTLS {
-                // Active Directory takes no second layer of encryption, and may want the bind to be tied to the first.
-                var none: ber_len_t = 0
-                ldap_set_option(handle, LDAP_OPT_X_SASL_SSF_MAX, &none)
-                set(LDAP_OPT_X_SASL_CBINDING, LDAP_OPT_X_SASL_CBINDING_TLS_ENDPOINT)
+            let code = bindByKerberos(handle, isEncrypted: isEncrypted)
+            do throws(SyncError) { try check() } catch { throw .cancelled(error) }
+            guard code != LDAP_CONFIDENTIALITY_REQUIRED else {
+                throw LDAPError(
+                    .bind, code,
+                    "Kerberos doesn't encrypt this connection, or not well enough (at least \(Self.weakestEncryption) bits): "
+                        + "let the server do so, or use ldaps:// or starttls = true")
             }
-            let code = postern_ldap_sasl_bind(handle, "GSSAPI")
             guard code == LDAP_SUCCESS else { throw failure(.bind, code) }
         case .external: try bind("EXTERNAL", nil, [], check)
         case .simple(let dn, let password):
@@ -258,8 +299,16 @@ final class LDAPConnection {
     ) throws(LDAPError) -> LDAPMessage? {
         var limit = timeval(tv_sec: 0, tv_usec: Int(wait / .microseconds(1)))
         var message: OpaquePointer?
+        errno = 0
         let type = ldap_result(handle, id, postern_ldap_msg_one, &limit, &message)
         guard type >= 0 else {
+            // What liblber says of a message beyond the limit.
+            if errno == ERANGE {
+                throw LDAPError(
+                    operation, LDAP_SERVER_DOWN,
+                    "the server sent a message of more than \(Self.longestMessage >> 20) MiB, which is the limit for an entry: "
+                        + "leave its large attribute out of attributes, or the entry out by exclude_filter")
+            }
             var code: Int32 = LDAP_SERVER_DOWN
             ldap_get_option(handle, postern_ldap_opt_result_code, &code)
             throw failure(operation, code == LDAP_SUCCESS ? LDAP_SERVER_DOWN : code)
@@ -268,11 +317,16 @@ final class LDAPConnection {
     }
 
     private func failure(_ operation: LDAPError.Operation, _ code: Int32) -> LDAPError {
-        var text: UnsafeMutablePointer<CChar>?
-        ldap_get_option(handle, LDAP_OPT_DIAGNOSTIC_MESSAGE, &text)
-        defer { ldap_memfree(text) }
-        return .result(operation, code, diagnostic: text.map { String(cString: $0) } ?? "")
+        .result(operation, code, diagnostic: diagnostic(handle))
     }
+}
+
+/// What libldap says besides of the last result.
+private func diagnostic(_ handle: OpaquePointer) -> String {
+    var text: UnsafeMutablePointer<CChar>?
+    ldap_get_option(handle, LDAP_OPT_DIAGNOSTIC_MESSAGE, &text)
+    defer { ldap_memfree(text) }
+    return text.map { String(cString: $0) } ?? ""
 }
 
 /// What libldap needs to bind to a server that another one has referred to.
@@ -286,6 +340,34 @@ private final class Rebinding {
     }
 }
 
+/// Binds with SASL GSSAPI; `LDAP_CONFIDENTIALITY_REQUIRED` where that leaves the connection unprotected.
+///
+/// - Parameter isEncrypted: whether it is protected without it.
+private func bindByKerberos(_ handle: OpaquePointer, isEncrypted: Bool) -> Int32 {
+    // Active Directory takes no second layer of encryption.
+    var least = ber_len_t(isEncrypted ? 0 : LDAPConnection.weakestEncryption)
+    var most = ber_len_t(isEncrypted ? 0 : Int(Int32.max))
+    ldap_set_option(handle, LDAP_OPT_X_SASL_SSF_MIN, &least)
+    ldap_set_option(handle, LDAP_OPT_X_SASL_SSF_MAX, &most)
+    if isEncrypted {
+        // It may want the bind to be tied to the first layer.
+        var binding = LDAP_OPT_X_SASL_CBINDING_TLS_ENDPOINT
+        ldap_set_option(handle, LDAP_OPT_X_SASL_CBINDING, &binding)
+    }
+    let code = postern_ldap_sasl_bind(handle, "GSSAPI")
+    guard !isEncrypted else { return code }
+    guard code == LDAP_SUCCESS else {
+        // SASL_TOOWEAK, which libldap tells in its words only.
+        return diagnostic(handle).contains("SASL(\(SASL_TOOWEAK))") ? LDAP_CONFIDENTIALITY_REQUIRED : code
+    }
+    // Whatever libraries make of what they were asked for.
+    var strength: ber_len_t = 0
+    guard ldap_get_option(handle, LDAP_OPT_X_SASL_SSF, &strength) == LDAP_SUCCESS, strength >= least else {
+        return LDAP_CONFIDENTIALITY_REQUIRED
+    }
+    return code
+}
+
 /// Called by libldap on the thread that waits for an answer, with a new connection to the server referred to.
 private func rebind(
     _ handle: OpaquePointer?, _ url: UnsafePointer<CChar>?, _ request: ber_tag_t, _ id: ber_int_t,
@@ -295,7 +377,8 @@ private func rebind(
     let rebinding = Unmanaged<Rebinding>.fromOpaque(context).takeUnretainedValue()
     switch rebinding.credentials {
     case .anonymous, .external: return LDAP_SUCCESS
-    case .gssapi: return postern_ldap_sasl_bind(handle, "GSSAPI")
+    case .gssapi:
+        return bindByKerberos(handle, isEncrypted: !String(cString: url).lowercased().hasPrefix("ldap://"))
     case .simple(let dn, var password):
         let text = String(cString: url).lowercased()
         guard rebinding.allowsPlaintext || text.hasPrefix("ldaps://") || text.hasPrefix("ldapi://") else {

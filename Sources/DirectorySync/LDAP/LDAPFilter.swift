@@ -34,7 +34,7 @@ enum LDAPFilter {
     /// Whether libldap understands a filter; it wants brackets around, as others do. libldap has no call for that, so it is made to
     /// send a search to nobody.
     static func isValid(_ filter: String) -> Bool {
-        _ = LDAPConnection.environment
+        DirectoryEnvironment.prepareLibrary()
         guard filter.hasPrefix("("), filter.hasSuffix(")"), !filter.utf8.contains(0) else { return false }
         var ends: [Int32] = [-1, -1]
         guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {

@@ -31,6 +31,18 @@ final class LDAPMessage {
 
     // MARK: An entry
 
+    /// The most values that an entry may have; each is kept for a moment.
+    static let mostValues = 100_000
+    /// Entries below this size are not counted through; they have fewer.
+    private static let uncounted = 2 * mostValues
+
+    static var tooManyValues: LDAPError {
+        LDAPError(
+            .search, LDAP_SIZELIMIT_EXCEEDED,
+            "the server sent an entry with more than \(mostValues) values, which is the limit: leave the entry out by "
+                + "exclude_filter, or the attribute out of attributes")
+    }
+
     /// The entry's name; empty for none.
     var dn: String {
         guard let text = ldap_get_dn(connection.handle, message) else { return "" }
@@ -48,6 +60,12 @@ final class LDAPMessage {
             throw .malformed("an entry without a name")
         }
         defer { ber_free(ber, 0) }
+        var size: ber_len_t = 0
+        if ber_get_option(UnsafeMutableRawPointer(ber), LBER_OPT_BER_REMAINING_BYTES, &size) == LBER_OPT_SUCCESS,
+            size >= Self.uncounted
+        {
+            try countValues()
+        }
         while true {
             var attribute = berval()
             var values: UnsafeMutablePointer<berval>?
@@ -56,6 +74,25 @@ final class LDAPMessage {
             guard attribute.bv_val != nil else { return }
             body(attribute.bytes, LDAPValues(first: values))
             ldap_memfree(values)
+        }
+    }
+
+    /// An error for an entry with too many values; nothing is made of them.
+    private func countValues() throws(LDAPError) {
+        var ber: OpaquePointer?
+        var content = berval()
+        guard ldap_get_dn_ber(connection.handle, message, &ber, &content) == LDAP_SUCCESS else { return }
+        defer { ber_free(ber, 0) }
+        var count = 0
+        while ber_skip_element(ber, &content) != ber_tag_t.max {
+            // The name, then the set of values.
+            var attribute = BERWalker(content.bytes)
+            guard attribute.next() != nil, let values = attribute.next() else { continue }
+            var walker = BERWalker(values)
+            while walker.next() != nil {
+                count += 1
+                guard count <= Self.mostValues else { throw Self.tooManyValues }
+            }
         }
     }
 

@@ -9,39 +9,31 @@ enum LDAPSocket {
     static func connect(
         to uri: LDAPURI, timeout: Duration, check: () throws(SyncError) -> Void
     ) throws(LDAPError) -> Int32 {
-        if uri.scheme == .ldapi { return try connect(path: uri.host) }
-        var hints = addrinfo()
-        hints.ai_family = AF_UNSPEC
-        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-        var list: UnsafeMutablePointer<addrinfo>?
-        let status = getaddrinfo(uri.host, String(uri.port), &hints, &list)
-        guard status == 0 else {
-            let reason = status == EAI_SYSTEM ? systemMessage() : String(cString: gai_strerror(status))
-            throw failure("the name \(uri.host) can't be resolved: \(reason)")
-        }
-        defer { freeaddrinfo(list) }
+        if uri.scheme == .ldapi { return try connect(path: uri.host, timeout: timeout, check: check) }
+        let addresses = try HostResolver.addresses(of: uri.host, port: uri.port, timeout: timeout, check: check)
         var last: LDAPError?
-        var next = list
-        while let address = next {
+        for address in addresses {
             do throws(LDAPError) {
-                return try connect(address.pointee, timeout: timeout, check: check)
+                return try connect(address, timeout: timeout, check: check)
             } catch {
                 if error.cancellation != nil { throw error }
                 last = error
             }
-            next = address.pointee.ai_next
         }
         throw last ?? failure("the name \(uri.host) has no address")
     }
 
     private static func connect(
-        _ address: addrinfo, timeout: Duration, check: () throws(SyncError) -> Void
+        _ address: HostResolver.Address, timeout: Duration, check: () throws(SyncError) -> Void
     ) throws(LDAPError) -> Int32 {
-        let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-        let descriptor = socket(address.ai_family, kind, 0)
-        guard descriptor >= 0 else { throw failure(systemMessage()) }
+        let descriptor = try make(address.family)
         do throws(LDAPError) {
-            if Glibc.connect(descriptor, address.ai_addr, address.ai_addrlen) != 0 {
+            let status = address.bytes.withUnsafeBytes { bytes in
+                bytes.withMemoryRebound(to: sockaddr.self) {
+                    Glibc.connect(descriptor, $0.baseAddress, socklen_t(bytes.count))
+                }
+            }
+            if status != 0 {
                 guard errno == EINPROGRESS else { throw failure(systemMessage()) }
                 try wait(descriptor, timeout: timeout, check: check)
             }
@@ -51,6 +43,14 @@ enum LDAPSocket {
             close(descriptor)
             throw error
         }
+    }
+
+    /// A socket that doesn't block.
+    private static func make(_ family: Int32) throws(LDAPError) -> Int32 {
+        let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+        let descriptor = socket(family, kind, 0)
+        guard descriptor >= 0 else { throw failure(systemMessage()) }
+        return descriptor
     }
 
     private static func wait(
@@ -70,9 +70,9 @@ enum LDAPSocket {
         guard code == 0 else { throw failure(systemMessage(code)) }
     }
 
-    private static func connect(path: String) throws(LDAPError) -> Int32 {
-        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard descriptor >= 0 else { throw failure(systemMessage()) }
+    private static func connect(
+        path: String, timeout: Duration, check: () throws(SyncError) -> Void
+    ) throws(LDAPError) -> Int32 {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         let fits = withUnsafeMutableBytes(of: &address.sun_path) { target in
@@ -80,18 +80,31 @@ enum LDAPSocket {
             target.copyBytes(from: path.utf8)
             return true
         }
-        let status = withUnsafePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+        guard fits else { throw failure("the socket \(path) can't be used: the path is too long") }
+        let descriptor = try make(AF_UNIX)
+        do throws(LDAPError) {
+            let deadline = ContinuousClock.now + timeout
+            while true {
+                let status = withUnsafePointer(to: &address) { pointer in
+                    pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                        Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+                    }
+                }
+                if status == 0 { break }
+                // A server that takes no connections has its queue full, and there is nothing to poll for.
+                guard errno == EAGAIN else {
+                    throw failure("the socket \(path) can't be used: \(systemMessage())")
+                }
+                do throws(SyncError) { try check() } catch { throw .cancelled(error) }
+                guard ContinuousClock.now < deadline else { throw failure("no answer within \(timeout.text)") }
+                usleep(50_000)
             }
-        }
-        guard fits, status == 0 else {
-            let reason = fits ? systemMessage() : "the path is too long"
+            configure(descriptor)
+            return descriptor
+        } catch {
             close(descriptor)
-            throw failure("the socket \(path) can't be used: \(reason)")
+            throw error
         }
-        configure(descriptor)
-        return descriptor
     }
 
     /// Makes reading and writing give up by itself: libldap reads the rest of a message that has begun without looking at its own
@@ -114,7 +127,7 @@ enum LDAPSocket {
         setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
     }
 
-    private static func failure(_ text: String) -> LDAPError {
+    static func failure(_ text: String) -> LDAPError {
         LDAPError(.connect, LDAP_SERVER_DOWN, "can't be reached: \(text)")
     }
 }

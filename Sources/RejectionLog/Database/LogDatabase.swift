@@ -1,29 +1,30 @@
 import Foundation
 import GRDB
 import GRDBSQLite
+import Glibc
 
 /// The writer's connection: WAL, its side files as narrow as the database, locked against a second writer.
 final class LogDatabase {
     let queue: DatabaseQueue
-    let path: String
-    private var file: LogFile?
+    let file: LogFile
+    var path: String { file.path }
+    private let identity: FileIdentity?
 
-    init(path given: String, busyTimeout: TimeInterval) throws(LogError) {
-        let file = try LogFile(path: given)
-        path = file.path
-        do {
-            queue = try Self.open(file.path, busyTimeout)
-        } catch {
-            throw LogError(error, path: file.path, doing: "open")
-        }
-        self.file = consume file
+    /// Opens the database, makes it if it is missing, brings an older one up to date, and proves that it can be written.
+    init(_ file: LogFile, busyTimeout: TimeInterval) throws {
+        self.file = file
+        try LogFile.checkKind(file.path)
+        try file.create()
+        queue = try Self.open(file.path, busyTimeout)
+        identity = FileIdentity(path: file.path)
     }
 
-    /// Ends the connection, then lets the next writer in. The write-ahead log stays beside the database, so that a user who
-    /// may only read still can.
+    /// False once the file at the path is another one, or gone: what is written then would be lost.
+    var isInPlace: Bool { identity != nil && FileIdentity(path: path) == identity }
+
+    /// Ends the connection. The write-ahead log stays beside the database, so that a user who may only read still can.
     func close() {
         try? queue.close()
-        file = nil
     }
 
     private static func open(_ path: String, _ busyTimeout: TimeInterval) throws -> DatabaseQueue {
@@ -37,10 +38,18 @@ final class LogDatabase {
         configuration.label = "rejection log"
         configuration.journalMode = .wal
         configuration.busyMode = .timeout(busyTimeout)
+        // A disk that fails while a transaction is taken back must not end the process: the connection is given up then.
+        configuration.allowsUnsafeTransactions = true
         configuration.prepareDatabase { db in
+            guard let opened = sqlite3_db_filename(db.sqliteConnection, "main"), String(cString: opened) == path else {
+                throw LogError(
+                    .permission, path, "can't open the rejection log \(path): it has become a symbolic link",
+                    advice: LogError.accessAdvice)
+            }
             var keep: CInt = 1
             sqlite3_file_control(db.sqliteConnection, nil, SQLITE_FCNTL_PERSIST_WAL, &keep)
             db.add(function: TallyWriter.function)
+            try ReadOnlyDatabase.distrust(db)
             // Only a database without tables still takes this one.
             try db.execute(sql: "PRAGMA auto_vacuum = INCREMENTAL")
             try db.execute(sql: "PRAGMA wal_autocheckpoint = 4000")
@@ -55,5 +64,19 @@ final class LogDatabase {
             if version < LogSchema.version { try db.checkpoint(.truncate) }
         }
         return queue
+    }
+}
+
+/// Which file a path names at a moment.
+struct FileIdentity: Equatable {
+    private let device: dev_t
+    private let number: ino_t
+
+    /// Nil where there is none.
+    init?(path: String) {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return nil }
+        device = status.st_dev
+        number = status.st_ino
     }
 }

@@ -1,4 +1,6 @@
 import GRDB
+import Glibc
+import System
 
 extension LogError {
     /// What SQLite's refusal means for a rejection log.
@@ -8,31 +10,56 @@ extension LogError {
             return
         }
         guard let error = error as? DatabaseError else {
-            self.init(.failed, path, "can't \(doing) the rejection log \(path): \(error)")
+            // A value of a type that the column never has.
+            if let error = error as? DamagedValue {
+                self = .damaged(path, error.words)
+            } else if error is RowDecodingError {
+                self = .damaged(path, "a value is not of its column's type")
+            } else {
+                self.init(.failed, path, "can't \(doing) the rejection log \(path): \(error)")
+            }
             return
         }
         let words = error.message ?? "\(error.resultCode)"
+        let subject = "can't \(doing) the rejection log \(path)"
         switch error.resultCode {
         case .SQLITE_NOTADB:
-            self.init(.notALog, path, "\(path) is not a rejection log: it is no SQLite database; it was left as it is")
-        case .SQLITE_CORRUPT:
-            self.init(
-                .corrupt, path,
-                "the rejection log \(path) is damaged (\(words)); move it away, and a new one is made at the next start"
-            )
+            self = .damaged(path, "it is not an SQLite database")
+        case .SQLITE_CORRUPT, .SQLITE_CONSTRAINT, .SQLITE_MISMATCH:
+            // The statements are always the same: what SQLite finds wrong with them is wrong with the database.
+            self = .damaged(path, words)
+        case .SQLITE_ERROR
+        where ["no such table", "no column", "no such column", "malformed"].contains(where: words.contains):
+            self = .damaged(path, words)
         case .SQLITE_PERM, .SQLITE_READONLY, .SQLITE_AUTH:
-            self.init(.permission, path, "can't \(doing) the rejection log \(path): \(words)")
+            self.init(.permission, path, "\(subject): \(words)", advice: Self.accessAdvice)
         case .SQLITE_CANTOPEN:
-            self.init(
-                .permission, path,
-                "can't \(doing) the rejection log \(path): \(words); the file and its folder must be accessible to this user"
-            )
+            self.init(.permission, path, "\(subject): \(words)", advice: Self.accessAdvice)
         case .SQLITE_FULL:
-            self.init(.failed, path, "can't \(doing) the rejection log \(path): the disk is full")
+            self.init(.failed, path, "\(subject): the disk is full", advice: Self.spaceAdvice)
+        case .SQLITE_IOERR where Self.isFull(path):
+            self.init(.failed, path, "\(subject): the disk is full", advice: Self.spaceAdvice)
         case .SQLITE_BUSY, .SQLITE_LOCKED:
-            self.init(.failed, path, "can't \(doing) the rejection log \(path): another program keeps it locked")
+            self.init(
+                .failed, path, "\(subject): another program keeps it locked",
+                advice: "end the program that has the database open: fuser \(path)")
         default:
-            self.init(.failed, path, "can't \(doing) the rejection log \(path): \(words)")
+            self.init(.failed, path, "\(subject): \(words)", advice: "see the kernel's messages about the disk: dmesg")
         }
+    }
+
+    static let accessAdvice = "the file and its folder must be accessible to the user that runs this"
+    static let spaceAdvice = "make room on its disk"
+
+    /// SQLite calls some failures for want of room I/O errors.
+    private static func isFull(_ path: String) -> Bool {
+        var status = statvfs()
+        guard statvfs(folder(of: path), &status) == 0 else { return false }
+        return status.f_bavail < 16 || (status.f_files > 0 && status.f_favail == 0)
+    }
+
+    /// True if the database itself is at fault, so that only a new one helps.
+    static func isDamage(_ error: any Error) -> Bool {
+        LogError(error, path: "", doing: "write").code == .corrupt
     }
 }

@@ -15,7 +15,8 @@ import GRDB
 ///   over, with all values; rows of days up to `closed_<kind>` in it are remains.
 /// - `generation`: the indexes that came into force, `time` and `created` in milliseconds since 1970.
 /// - `state`: `next_detail`, the id of the next row; `tallied`, the id of the last row in the tallies; `closed_<kind>`, the last
-///   day in `tally`; `details_from`, the time before which detail rows were pruned.
+///   day in `tally`; `details_from`, the time before which detail rows were pruned; `trusted_time`, the last time that was
+///   known to be right (``TrustedTime``).
 enum LogSchema {
     /// Marks the file as a rejection log (`PRAGMA application_id`): "PsRL".
     static let applicationID: Int32 = 0x5073_524C
@@ -76,14 +77,17 @@ enum LogSchema {
         if application == 0, version == 0, tables == 0 { return 0 }
         guard application == applicationID else {
             throw LogError(
-                .notALog, path, "\(path) is not a rejection log: it is another program's database; it was left as it is"
-            )
+                .notALog, path,
+                "\(path) is not a rejection log: it is another program's database; it was left as it is",
+                advice: "give log.database another path")
         }
+        guard version >= 0 else { throw LogError.damaged(path, "its schema has the number \(version)") }
         guard version <= Self.version else {
             throw LogError(
                 .newerVersion, path,
                 "the rejection log \(path) was written by a newer Postern (schema \(version); this one knows "
-                    + "\(Self.version)); it was left as it is")
+                    + "\(Self.version)); it was left as it is",
+                advice: "run the newer Postern, or move the database away")
         }
         return version
     }

@@ -9,8 +9,17 @@ enum ReadOnlyDatabase {
         configuration.label = "rejection log reader"
         configuration.readonly = true
         configuration.busyMode = .timeout(5)
-        configuration.prepareDatabase { $0.add(function: Redaction.function) }
+        configuration.prepareDatabase { db in
+            db.add(function: Redaction.function)
+            try distrust(db)
+        }
         return configuration
+    }
+
+    /// Has SQLite look harder at what the file says: it may be damaged, or made by somebody else.
+    static func distrust(_ db: Database) throws {
+        try db.execute(sql: "PRAGMA cell_size_check = ON")
+        try db.execute(sql: "PRAGMA trusted_schema = OFF")
     }
 
     /// What to open when no writer is at work: without a write-ahead log the file is complete, and SQLite needs no side files,

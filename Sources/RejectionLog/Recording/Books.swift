@@ -11,7 +11,7 @@ struct Books {
         var observed: Bool
     }
 
-    private var nextDetail: Int64
+    private(set) var nextDetail: Int64
     /// The id of the newest detail row.
     var lastDetail: Int64 { nextDetail &- 1 }
     /// Ids by slot; -1 for those not looked up yet.
@@ -19,19 +19,19 @@ struct Books {
     private var reasonIDs: [Int64] = []
     private var foreign = ForeignNames()
 
-    init(_ db: Database) throws {
+    /// - Parameter least: the next id is not lower than this.
+    init(_ db: Database, path: String, from least: Int64) throws {
         // The rows themselves have the last word: an id that is taken would stop all writing.
         let noted = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'next_detail'") ?? 1
         let last = try Int64.fetchOne(db, sql: "SELECT max(id) FROM detail") ?? 0
-        nextDetail = max(noted, last &+ 1)
+        nextDetail = max(noted, last &+ 1, least)
+        guard last < Self.highestDetail, (1..<Self.highestDetail).contains(nextDetail) else {
+            throw LogError.damaged(path, "its newest row has the number \(max(noted, last))")
+        }
     }
 
-    /// After a transaction that was rolled back: what it has added to the database isn't there.
-    mutating func forget() {
-        domainIDs = [0]
-        reasonIDs = []
-        foreign = ForeignNames()
-    }
+    /// No log comes near it in a thousand years.
+    private static let highestDetail: Int64 = 1 << 60
 
     /// Within a transaction: enters everything.
     ///

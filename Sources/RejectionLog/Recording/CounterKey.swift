@@ -29,6 +29,20 @@ struct CounterKey: Hashable, Sendable {
     var outcome: UInt8 { UInt8(truncatingIfNeeded: bits >> 1) & 3 }
     var observed: Bool { bits & 1 == 1 }
 
+    /// The same without the domain.
+    var ofNoDomain: CounterKey {
+        CounterKey(
+            minute: minute, slot: 0, reason: reason, outcome: Outcome(rawValue: outcome) ?? .refused, observed: observed
+        )
+    }
+
+    /// The same without the domain, in the first minute of its hour.
+    var ofItsHour: CounterKey {
+        CounterKey(
+            minute: minute - minute % 60, slot: 0, reason: reason, outcome: Outcome(rawValue: outcome) ?? .refused,
+            observed: observed)
+    }
+
     /// A record of one detail row that found no room in the minute.
     static func thinned(minute: Int64) -> CounterKey {
         CounterKey(minute: minute, slot: 0, reason: ReasonSlot.thinned.index, outcome: .accepted, observed: false)

@@ -1,5 +1,7 @@
 import Dispatch
+import Foundation
 import Synchronization
+import System
 
 /// What the callers' threads and the writer share.
 final class LogCore: Sendable {
@@ -7,7 +9,7 @@ final class LogCore: Sendable {
     final class Ticket: Sendable {
         enum Wish { case store, prune, tally }
         let wish: Wish
-        let done = DispatchSemaphore(value: 0)
+        let done = SteadySemaphore()
         let fulfilled = Atomic<Bool>(false)
 
         init(_ wish: Wish) {
@@ -30,6 +32,16 @@ final class LogCore: Sendable {
         var ended = false
     }
 
+    /// How the database is doing.
+    private struct Condition {
+        var failure: PartFailure?
+        var damagedCopy: String?
+        /// Since when the writer has been at work without a rest; nil while it rests.
+        var busySince: Date?
+        /// Nobody waits for the writer any more: the process is about to end.
+        var isAbandoned = false
+    }
+
     static let stripeCount = 16
 
     let stripes: InlineArray<16, Stripe>
@@ -37,18 +49,32 @@ final class LogCore: Sendable {
     let reasons = NameRegistry(first: "other", limit: Int(ReasonSlot.thinned.index))
     let written = Atomic<Int>(0)
     let thinned = Atomic<Int>(0)
-    let failing = Atomic<Bool>(false)
+    /// Recipients that the writer has taken over and not yet written.
+    let waiting = Atomic<Int>(0)
+    /// True while the writer has the database open.
+    let isOpen = Atomic<Bool>(false)
     let totals = VerdictTotals()
+    /// Seconds that the writer may be at work before its disk is said to hang.
+    private let patience: TimeInterval
 
     /// Every stripe was found full: until the writer has come, callers don't look further than their own.
     private let saturated = Atomic<Bool>(false)
-    private let bell = DispatchSemaphore(value: 0)
+    private let bell = SteadySemaphore()
     /// The bell has been rung and not yet heard: saves ringing (a system call) for each record of a flood.
     private let rung = Atomic<Bool>(false)
     private let requests = Mutex(Requests())
+    private let condition = Mutex(Condition())
 
-    init(detailCapacity: Int) {
+    init(detailCapacity: Int, patience: TimeInterval) {
+        self.patience = patience
         stripes = InlineArray { _ in Stripe(detailCapacity: detailCapacity, counterPlaces: 256) }
+    }
+
+    /// How many recipients are counted in memory only.
+    var uncounted: Int {
+        var sum = waiting.load(ordering: .relaxed)
+        for place in 0..<Self.stripeCount { sum &+= stripes[place].state.withLock { $0.recipients } }
+        return max(0, sum)
     }
 
     func record(_ event: borrowing LogEvent, home: Int) {
@@ -92,8 +118,8 @@ final class LogCore: Sendable {
 
     /// The writer waits here; `patient`: until the time is over or somebody waits for an answer, whatever the bell says.
     func wait(milliseconds: Int, patient: Bool) {
-        let deadline = DispatchTime.now() + .milliseconds(milliseconds)
-        while bell.wait(timeout: deadline) == .success {
+        let deadline = ContinuousClock.now + .milliseconds(milliseconds)
+        while bell.wait(within: deadline - .now) {
             if !patient || hasRequests { break }
         }
         rung.store(false, ordering: .releasing)
@@ -126,6 +152,35 @@ final class LogCore: Sendable {
             return requests.indexes
         }
     }
+
+    /// Called by the writer when it begins to work.
+    func begin() { condition.withLock { $0.busySince = Date() } }
+
+    /// Called by the writer when it has nothing to do.
+    func rest() { condition.withLock { $0.busySince = nil } }
+
+    func setFailure(_ failure: PartFailure?) { condition.withLock { $0.failure = failure } }
+
+    func setDamagedCopy(_ path: String) { condition.withLock { $0.damagedCopy = path } }
+
+    /// Where the last damaged database was moved to.
+    var damagedCopy: String? { condition.withLock { $0.damagedCopy } }
+
+    /// Why the database can't be written; also if the writer has been waiting for its disk for long.
+    func failure(path: String) -> PartFailure? {
+        condition.withLock { condition in
+            guard let since = condition.busySince, case let age = Date().timeIntervalSince(since), age > patience
+            else { return condition.failure }
+            return PartFailure(
+                reason: "the disk of the rejection log \(path) has not answered for \(Int(clamping: Int64(age))) s",
+                advice: "see the kernel's messages about the disk: dmesg", since: condition.failure?.since ?? since)
+        }
+    }
+
+    /// Called by whoever no longer waits for the writer.
+    func abandon() { condition.withLock { $0.isAbandoned = true } }
+
+    var isAbandoned: Bool { condition.withLock { $0.isAbandoned } }
 
     /// Called by the writer as its last act.
     func end() {

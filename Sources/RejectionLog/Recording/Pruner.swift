@@ -7,12 +7,15 @@ struct Pruner {
     private static let hour: Int64 = 3_600_000
     /// Milliseconds between looks at the size.
     private static let lookInterval: Int64 = 5_000
+    /// Milliseconds until the next try while the time isn't known for sure.
+    private static let patience: Int64 = 60_000
 
     private let retention: Int64?
     private let detailRetention: Int64?
     private let maximumSize: Int64?
-    private var next: Int64 = 0
-    private var nextLook: Int64 = 0
+    /// When to look again, on the steady clock; nil: at once.
+    private var next: Int64?
+    private var nextLook: Int64?
     /// True while a round of pruning has more to do.
     private(set) var isBusy = false
 
@@ -25,12 +28,19 @@ struct Pruner {
         maximumSize = options.maximumSize.map(Int64.init)
     }
 
-    /// Once an hour, every few seconds where there is a limit of size, and at each call until the work is done. `now` in
-    /// milliseconds since 1970.
-    func isDue(_ now: Int64) -> Bool {
+    /// Once an hour, every few seconds where there is a limit of size, and at each call until the work is done.
+    func isDue(_ steady: Int64) -> Bool {
         if isBusy { return true }
-        if detailRetention != nil, now >= next || now < next &- Self.hour { return true }
-        return maximumSize != nil && (now >= nextLook || now < nextLook &- Self.lookInterval)
+        if detailRetention != nil, isOver(next, steady) { return true }
+        return maximumSize != nil && isOver(nextLook, steady)
+    }
+
+    private func isOver(_ moment: Int64?, _ steady: Int64) -> Bool { moment.map { steady >= $0 } ?? true }
+
+    /// The last time that an earlier run of the filter was sure of.
+    static func trustedTime(_ db: Database) throws -> Int64? {
+        let time = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'trusted_time'")
+        return time.flatMap { (0...CounterKey.maximumMinute * 60_000).contains($0) ? $0 : nil }
     }
 
     /// After a failure: not again before the next hour.
@@ -39,13 +49,21 @@ struct Pruner {
     }
 
     /// One small batch of work. Detail rows that aren't in the tallies yet, those after `tallied`, stay.
-    mutating func step(_ db: Database, now: Int64, tallied: Int64) throws {
-        nextLook = now &+ Self.lookInterval
-        let isAged = isBusy || now >= next || now < next &- Self.hour
+    ///
+    /// - Parameters:
+    ///   - now: the time for the retention; nil while it isn't known for sure: then nothing is too old.
+    ///   - wall: the time on the wall.
+    mutating func step(
+        _ db: Database, now: Int64?, wall: Int64, steady: Int64, wanted: Bool, tallied: Int64
+    ) throws {
+        nextLook = steady &+ Self.lookInterval
+        let isAged = isBusy || wanted || isOver(next, steady)
         isBusy = true
-        if isAged { next = now &+ Self.hour }
-        if isAged, try removeOld(db, now, tallied) >= Self.batch { return }
-        if try removeLarge(db, tallied) { return }
+        if isAged {
+            next = steady &+ (now == nil ? Self.patience : Self.hour)
+            if let now, try removeOld(db, now, tallied) >= Self.batch { return }
+        }
+        if try removeLarge(db, tallied, now: now ?? wall) { return }
         let free = try Int.fetchOne(db, sql: "PRAGMA freelist_count") ?? 0
         let pages = try Int.fetchOne(db, sql: "PRAGMA page_count") ?? 0
         // Some room is used again every day: to give all of it back would only be work.
@@ -59,7 +77,10 @@ struct Pruner {
     private func removeOld(_ db: Database, _ now: Int64, _ tallied: Int64) throws -> Int {
         var removed = 0
         try db.inTransaction(.immediate) {
-            if let detailRetention { removed = try Self.removeDetails(db, before: now &- detailRetention, tallied) }
+            try Tallier.note(db, "trusted_time", now)
+            if let detailRetention {
+                removed = try Self.removeDetails(db, before: now &- detailRetention, tallied, now: now)
+            }
             guard let retention else { return .commit }
             // Counters of all units go by whole days, so that the units still agree with each other, and tallies with them.
             let minute = TimeUnit.day.start(of: CounterKey.minute(ofMilliseconds: now &- retention))
@@ -90,7 +111,7 @@ struct Pruner {
     }
 
     /// Removes a batch if the database is too large; false if it isn't, or if nothing can go.
-    private func removeLarge(_ db: Database, _ tallied: Int64) throws -> Bool {
+    private func removeLarge(_ db: Database, _ tallied: Int64, now: Int64) throws -> Bool {
         guard let maximumSize else { return false }
         let size = try Int64.fetchOne(db, sql: "PRAGMA page_size") ?? 0
         let pages = try Int64.fetchOne(db, sql: "PRAGMA page_count") ?? 0
@@ -102,13 +123,13 @@ struct Pruner {
         }
         var removed = 0
         try db.inTransaction(.immediate) {
-            removed = try Self.removeDetails(db, before: .max, tallied)
+            removed = try Self.removeDetails(db, before: .max, tallied, now: now)
             if removed == 0 {
                 let oldest = try Int64.fetchOne(
                     db, sql: "SELECT min(day) FROM (SELECT day FROM tally GROUP BY kind, day)")
                 for kind in TallyKind.allCases where removed < Self.batch {
                     guard let oldest else { break }
-                    removed += try Self.removeTally(db, kind, before: oldest + 1, limit: Self.batch - removed)
+                    removed += try Self.removeTally(db, kind, before: oldest &+ 1, limit: Self.batch - removed)
                 }
             }
             return .commit
@@ -116,8 +137,11 @@ struct Pruner {
         return removed > 0
     }
 
-    /// Removes a batch of the oldest ones, and notes since when all are there.
-    private static func removeDetails(_ db: Database, before time: Int64, _ tallied: Int64) throws -> Int {
+    /// Removes a batch of the oldest ones, and notes since when all are there: not a time to come, which rows have that were
+    /// recorded while the clock was wrong.
+    private static func removeDetails(
+        _ db: Database, before time: Int64, _ tallied: Int64, now: Int64
+    ) throws -> Int {
         let selection =
             "SELECT id, time FROM detail WHERE time < ? AND id <= ? ORDER BY time LIMIT \(batch)"
         let newest = try Int64.fetchOne(
@@ -130,7 +154,7 @@ struct Pruner {
             sql: """
                 INSERT INTO state VALUES ('details_from', ?)
                 ON CONFLICT DO UPDATE SET value = max(value, excluded.value)
-                """, arguments: [newest == .max ? newest : newest + 1])
+                """, arguments: [min(newest, now) &+ 1])
         return removed
     }
 
@@ -139,12 +163,12 @@ struct Pruner {
     ) throws -> Int {
         var removed = 0
         while removed < limit {
-            let first = try Int64.fetchOne(
-                db, sql: "SELECT min(start) FROM \(table) WHERE unit = ? AND start < ?",
-                arguments: [unit.rawValue, minute])
-            guard let first else { break }
             try db.execute(
-                sql: "DELETE FROM \(table) WHERE unit = ? AND start = ?", arguments: [unit.rawValue, first])
+                sql: """
+                    DELETE FROM \(table) WHERE unit = ?1 AND start = (
+                        SELECT min(start) FROM \(table) WHERE unit = ?1 AND start < ?2)
+                    """, arguments: [unit.rawValue, minute])
+            if db.changesCount == 0 { break }
             removed += db.changesCount
         }
         return removed

@@ -1,4 +1,4 @@
-/// Detail rows that have just been written, for ``RejectionLog/Options/stored``; valid for the call only.
+/// Detail rows that the writer has just taken over, whether or not it can write them, for ``RejectionLog/Options/stored``; valid for the call only.
 public struct StoredRows {
     let buffers: [DetailBuffer]
     let domains: [String]

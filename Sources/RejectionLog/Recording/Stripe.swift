@@ -4,8 +4,16 @@ import Synchronization
 struct Stripe: ~Copyable {
     /// What is under the lock; held for a few copies, or for the exchange of the two handles.
     struct State: Sendable {
+        /// More different counters than this are kept by the hour and without the domain, so that they need little room however
+        /// long the writer doesn't come.
+        static let counterLimit = 16_384
+
         var details: DetailBuffer
         var counters: CounterTable
+        /// How many recipients `counters` holds.
+        var recipients = 0
+        /// True while `counters` holds counts under another minute or domain than their own.
+        var isCoarse = false
         /// Set by the writer while more detail rows come than it is to keep.
         var thins = false
 
@@ -22,7 +30,7 @@ struct Stripe: ~Copyable {
         /// Counts and queues, or neither; counts alone while details are thinned out.
         mutating func add(_ event: borrowing LogEvent, _ key: CounterKey) -> Admission {
             if event.outcome == .accepted {
-                counters.add(key)
+                count(key)
                 return .done
             }
             if thins {
@@ -30,14 +38,22 @@ struct Stripe: ~Copyable {
                 return .done
             }
             guard details.append(event) else { return .full }
-            counters.add(key)
+            count(key)
             return details.used &* 2 > details.capacity ? .filling : .done
         }
 
         /// Counts without a detail row, which is counted as thinned out.
         mutating func addThinned(_ key: CounterKey) {
-            counters.add(key)
-            counters.add(.thinned(minute: key.minute))
+            count(key)
+            counters.add(.thinned(minute: counters.used < Self.counterLimit ? key.minute : key.ofItsHour.minute))
+        }
+
+        private mutating func count(_ key: CounterKey) {
+            recipients &+= 1
+            guard counters.used >= Self.counterLimit else { return counters.add(key) }
+            // The writer hasn't come for long: its disk hangs.
+            isCoarse = true
+            counters.add(key.ofItsHour)
         }
     }
 

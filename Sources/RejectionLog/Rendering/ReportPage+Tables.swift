@@ -162,7 +162,8 @@ extension ReportPage {
     private func table(
         id: String, _ title: String, _ note: String, _ columns: [Column], _ rows: [[String]], bars: [Int] = []
     ) -> Content {
-        [
+        let most = bars.max() ?? 0
+        return [
             "id": id, "title": title, "note": note, "hasNote": !note.isEmpty, "isEmpty": rows.isEmpty,
             "hasBars": !bars.isEmpty,
             "columns": columns.map { ["title": $0.title, "kind": $0.kind.rawValue] },
@@ -175,7 +176,7 @@ extension ReportPage {
                             "parts": column.kind == .time ? Self.parts(text) : [text],
                         ]
                     },
-                    "width": place < bars.count ? Self.width(bars[place], of: bars.max() ?? 0) : "0",
+                    "width": place < bars.count ? Self.width(bars[place], of: most) : "0",
                     "hasBars": !bars.isEmpty,
                 ]
             },

@@ -57,13 +57,16 @@ struct ReportSource {
 
     /// The minute of the first count; nil in an empty log.
     func begin() throws -> Int64? {
-        try Int64.fetchOne(db, sql: "SELECT min(start) FROM counter WHERE unit = 0")
+        try Int64.fetchOne(db, sql: "SELECT min(start) FROM counter WHERE unit = 0").map(Self.minute)
     }
 
     /// The minute after that of the newest count; nil in an empty log.
     func newestMinute() throws -> Int64? {
-        try Int64.fetchOne(db, sql: "SELECT max(start) + 1 FROM counter WHERE unit = 0")
+        try Int64.fetchOne(db, sql: "SELECT max(start) FROM counter WHERE unit = 0").map { Self.minute($0) + 1 }
     }
+
+    /// A minute within what the log can hold.
+    private static func minute(_ value: Int64) -> Int64 { min(max(value, 0), CounterKey.maximumMinute) }
 
     /// What observe mode let pass, by reason.
     func observed(from: Int64, to: Int64) throws -> [String: Int] {
@@ -82,7 +85,7 @@ struct ReportSource {
                     SELECT c.reason, sum(c.count) FROM counter c
                     WHERE \(filter) AND c.observed = 1 AND c.outcome <> 0 GROUP BY 1
                     """, arguments: arguments)
-            for row in rows { counts[reasons[try row.value(0)] ?? "", default: 0] &+= try row.value(1) as Int }
+            for row in rows { counts[reasons[try row.value(0)] ?? "", default: 0] &+= try row.count(1) }
         }
         return counts.filter { $0.value > 0 }
     }
@@ -112,15 +115,18 @@ struct ReportSource {
                 while let row = try rows.next() {
                     counts.add(
                         reason: reasons[try row.value(0)] ?? "", outcome: Self.outcome(try row.value(1)),
-                        observed: try row.value(2), domain: try row.value(3), try row.value(4))
+                        observed: try row.value(2), domain: try row.value(3), try row.count(4))
                 }
             }
         }
         for span in TimeUnit.spans(from: from, to: to) {
-            counts.totals.thinned &+=
-                try Int.fetchOne(
-                    db, sql: "SELECT sum(count) FROM thinned WHERE unit = ? AND start >= ? AND start < ?",
-                    arguments: [span.unit.rawValue, span.from, span.to]) ?? 0
+            counts.totals.thinned &+= try db.count(
+                "SELECT sum(count) FROM thinned WHERE unit = ? AND start >= ? AND start < ?",
+                [span.unit.rawValue, span.from, span.to])
+        }
+        let totals = counts.totals
+        for total in [totals.refused, totals.tempfailed, totals.observed, totals.accepted, totals.mtaRefused] {
+            _ = try StoredCount.positive(Int64(total))
         }
         // A foreign domain's count may have come and gone again within the period.
         counts.byReason = counts.byReason.filter { $0.value > 0 }
@@ -129,9 +135,9 @@ struct ReportSource {
 
     /// How many refusals there are about, whatever the cut: what reading their rows will cost.
     func rowEstimate(from: Int64, to: Int64) throws -> Int {
-        try Int.fetchOne(
-            db, sql: "SELECT sum(count) FROM counter WHERE unit = 1 AND start >= ? AND start < ? AND outcome <> 0",
-            arguments: [from / 60_000, to / 60_000]) ?? 0
+        try db.count(
+            "SELECT max(0, sum(count)) FROM counter WHERE unit = 1 AND start >= ? AND start < ? AND outcome <> 0",
+            [from / 60_000, to / 60_000])
     }
 
     /// Counts by the minute at which their unit starts; units not larger than `largest`.
@@ -154,7 +160,7 @@ struct ReportSource {
                     WHERE \(filter) GROUP BY 1, 2, 3
                     """, arguments: arguments)
             while let row = try rows.next() {
-                body(try row.value(0), Self.outcome(try row.value(1)), try row.value(2), try row.value(3))
+                body(try row.value(0), Self.outcome(try row.value(1)), try row.value(2), try row.count(3))
             }
         }
     }
@@ -201,7 +207,7 @@ struct ReportSource {
     func forEachTally(
         _ kind: TallyKind, from: Int64, to: Int64, closed: Int64, _ body: (TallyRow) throws -> Void
     ) throws {
-        for (table, first) in [("tally", from), ("open_tally", max(from, closed + 1))] where first < to {
+        for (table, first) in [("tally", from), ("open_tally", max(from, closed &+ 1))] where first < to {
             var filter = "kind = ? AND day >= ? AND day < ?"
             var arguments: StatementArguments = [kind.rawValue, first, to]
             if let domainID {
@@ -215,7 +221,11 @@ struct ReportSource {
             let statement = try db.makeStatement(
                 sql: "SELECT \(TallyRow.columns) FROM \(table) WHERE \(filter)")
             try statement.setArguments(arguments)
-            try RawRows.forEach(statement) { try body(TallyRow(handle: $0)) }
+            try RawRows.forEach(statement) {
+                let row = TallyRow(handle: $0)
+                _ = try StoredCount.positive(row.count)
+                try body(row)
+            }
         }
     }
 

@@ -55,10 +55,9 @@ struct PeriodTallies {
         }
         if first < last { try addTallies(source, from: first, to: last) }
         try addDetails(source, from: from, to: to, after: mark)
-        coverage.folded =
-            try Int.fetchOne(
-                db, sql: "SELECT sum(count) FROM folded WHERE kind = ? AND day >= ? AND day < ?",
-                arguments: [TallyKind.recipient.rawValue, from / day, (to + day - 1) / day]) ?? 0
+        coverage.folded = try db.count(
+            "SELECT sum(count) FROM folded WHERE kind = ? AND day >= ? AND day < ?",
+            [TallyKind.recipient.rawValue, from / day, (to + day - 1) / day])
     }
 
     /// A day's tallies without the rows of some parts of it. Of what is left, the sketches and times are those of the day.

@@ -105,7 +105,7 @@ private struct ReportBuilder {
                 counts.byReason.map { ($0.key, $0.value) }.sorted { ($1.1, $0.0) < ($0.1, $1.0) }
             case .hour, .day:
                 try ReportTrend(source: source, query: query, now: context.now).steps(key == .hour ? .hour : .day)
-                    .map { (Timestamp.seconds($0.start), $0.refused + $0.tempfailed + $0.observed) }
+                    .map { (Timestamp.seconds($0.start), $0.refusals) }
             }
         let all = counts.refusals
         let shown = rows.reduce(0) { $0 &+ $1.1 }

@@ -56,7 +56,7 @@ struct ReportFindings {
     }
 
     private func noIndex() -> Finding? {
-        let count = (report.byReason["no-index"] ?? 0) + (report.byReason["stale-index"] ?? 0)
+        let count = (report.byReason["no-index"] ?? 0) &+ (report.byReason["stale-index"] ?? 0)
         guard count > 0 else { return nil }
         return problem(
             "tempfailed",
@@ -136,8 +136,8 @@ struct ReportFindings {
 
     private func mta() -> Finding? {
         let count = report.totals.mtaRefused
-        let all = report.totals.refused + report.totals.tempfailed
-        guard count > 0, count * 10 >= all else { return nil }
+        let all = report.totals.refused &+ report.totals.tempfailed
+        guard count > 0, Double(count) * 10 >= Double(all) else { return nil }
         return notice(
             "mta",
             "\(ReportWords.count(count, "recipient")) \(count == 1 ? "was" : "were") refused by the MTA itself, before Postern was "

@@ -49,6 +49,12 @@ struct ReportTrend {
             case .tempfailed: steps[place].tempfailed &+= count
             }
         }
+        // Where a foreign domain's count was taken from another row.
+        for place in steps.indices {
+            steps[place].refused = max(0, steps[place].refused)
+            steps[place].tempfailed = max(0, steps[place].tempfailed)
+            steps[place].observed = max(0, steps[place].observed)
+        }
         return steps
     }
 

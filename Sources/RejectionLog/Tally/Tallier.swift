@@ -17,20 +17,19 @@ struct Tallier {
     static let backlogLimit: Int64 = 2_000_000
 
     private static let day: Int64 = 86_400_000
+    /// More than the log can hold.
+    private static let lastDay = CounterKey.maximumMinute / 1_440 + 1
     /// After midnight, for the rows that are still on their way.
     private static let grace: Int64 = 600_000
     /// Milliseconds after which fewer rows than a chunk are worth a transaction.
     private static let patience: Int64 = 30_000
-    private static let rest: Int64 = 60_000
 
     /// The last row in the tallies.
     private(set) var tallied: Int64
     /// By kind: the last day that is closed; 0: none.
     private var closed: [TallyKind: Int64]
-    /// When rows were looked for last; nil before the first time.
+    /// When rows were looked for last, on the steady clock; nil before the first time.
     private var last: Int64?
-    /// Not before this time, after a failure.
-    private var pause: Int64 = 0
     private var chunksUntilCheck = 0
     private var scratch: [UInt8] = []
 
@@ -49,34 +48,31 @@ struct Tallier {
     static func closedDays(_ db: Database) throws -> [TallyKind: Int64] {
         var days: [TallyKind: Int64] = [:]
         for kind in TallyKind.allCases {
-            days[kind] = try Int64.fetchOne(
+            let day = try Int64.fetchOne(
                 db, sql: "SELECT value FROM state WHERE name = ?", arguments: ["closed_\(kind.rawValue)"])
+            days[kind] = day.map { min(max($0, 0), Self.lastDay) }
         }
         return days
     }
 
-    /// True if there may be something to do at the time: `last` is the newest row's id, `arriving` how many rows came just now.
-    mutating func isDue(_ now: Int64, last newest: Int64, arriving: Int) -> Bool {
+    /// True if there may be something to do: `last` is the newest row's id, `arriving` how many rows came just now.
+    mutating func isDue(_ steady: Int64, last newest: Int64, arriving: Int) -> Bool {
         let waiting = newest &- tallied
-        if now < pause, now > pause &- Self.rest { return false }
         if arriving > Self.busy { return waiting > Self.backlogLimit }
-        guard let last, now >= last else {
-            self.last = now
+        guard let last else {
+            self.last = steady
             return waiting >= Int64(Self.chunk)
         }
-        return waiting >= Int64(Self.chunk) || now >= last &+ Self.patience
+        return waiting >= Int64(Self.chunk) || steady >= last &+ Self.patience
     }
 
-    /// After a failure: not again for a minute.
-    mutating func postpone(_ now: Int64) { pause = now &+ Self.rest }
-
     /// One piece of work; false if there was none.
-    mutating func step(_ db: Database, now: Int64) throws -> Bool {
-        if try addRows(db) {
-            last = now
-            return true
-        }
-        last = now
+    ///
+    /// - Parameter now: the time by which days are over; nil while it isn't known for sure: then none is closed.
+    mutating func step(_ db: Database, now: Int64?, steady: Int64) throws -> Bool {
+        last = steady
+        if try addRows(db) { return true }
+        guard let now else { return false }
         return try closeDay(db, now: now)
     }
 
@@ -193,6 +189,7 @@ struct Tallier {
             let oldest = try Int64.fetchOne(
                 db, sql: "SELECT min(day) FROM open_tally WHERE kind = ?", arguments: [kind.rawValue])
             guard let oldest, oldest < today else { continue }
+            guard oldest >= 0 else { throw DamagedValue(words: "a tally is of the day \(oldest)") }
             if oldest <= done {
                 try db.inTransaction(.immediate) {
                     try db.execute(
@@ -201,6 +198,8 @@ struct Tallier {
                                 SELECT kind, day, value, reason, domain FROM open_tally WHERE kind = ? AND day = ?
                                 LIMIT 5000)
                             """, arguments: [kind.rawValue, oldest])
+                    // It would be found again for ever.
+                    if db.changesCount == 0 { throw DamagedValue(words: "a tally's day is not a number") }
                     return .commit
                 }
                 return true

@@ -156,18 +156,7 @@ private struct Output {
     }
 
     mutating func flush() throws {
-        var done = 0
-        while done < count {
-            let written = Glibc.write(STDOUT_FILENO, start + done, count - done)
-            if written < 0 && errno == EINTR { continue }
-            // A reader that has seen enough, such as head, is no fault.
-            guard written >= 0 else {
-                if errno == EPIPE { throw ExitCode(0) }
-                throw Messages.fail(
-                    "standard output can't be written: \(String(cString: strerror(errno)))", ExitStatus.inputOutput)
-            }
-            done += written
-        }
+        try Results.write(UnsafeRawBufferPointer(start: start, count: count))
         count = 0
     }
 }

@@ -15,11 +15,11 @@ struct SnapshotOption: ParsableArguments {
     @Argument(help: ArgumentHelp("The snapshot file; default: index.path of the configuration.", valueName: "file"))
     var path: String?
 
-    /// The verified snapshot and its path; an unsound one ends the command with exit status 1.
-    func open() throws -> (path: String, snapshot: IndexSnapshot) {
+    /// What the verified snapshot says of itself, and its path; an unsound one ends the command with exit status 1.
+    func read() throws -> (path: String, info: IndexInfo) {
         let path = try self.path ?? option.load().index.path
         do {
-            return (path, try IndexSnapshot(path: path))
+            return (path, try IndexInfo(path: path))
         } catch {
             throw Messages.fail(error, 1)
         }
@@ -36,8 +36,8 @@ struct IndexVerify: ParsableCommand {
     @OptionGroup var snapshot: SnapshotOption
 
     func run() throws {
-        let (path, snapshot) = try snapshot.open()
-        try Results.write("\(path): sound, \(snapshot.info.recipients) recipients")
+        let (path, info) = try snapshot.read()
+        try Results.write("\(path): sound, \(info.recipients) recipients")
     }
 }
 
@@ -53,8 +53,7 @@ struct IndexInfoCommand: ParsableCommand {
     var format = OutputFormat.text
 
     func run() throws {
-        let (path, snapshot) = try snapshot.open()
-        let info = snapshot.info
+        let (path, info) = try snapshot.read()
         switch format {
         case .json:
             try Results.write(

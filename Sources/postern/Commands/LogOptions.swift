@@ -58,15 +58,4 @@ extension LogError {
         case .inUse, .failed: ExitStatus.inputOutput
         }
     }
-
-    /// After sysexits for the filter, which writes: 65 unsound or of another version, 69 in use, 73 can't be made or written,
-    /// 74 any other failure.
-    var writingExitStatus: Int32 {
-        switch code {
-        case .newerVersion, .notALog, .corrupt: ExitStatus.unsoundData
-        case .inUse: ExitStatus.unavailable
-        case .notFound, .permission: ExitStatus.cannotCreate
-        case .failed: ExitStatus.inputOutput
-        }
-    }
 }

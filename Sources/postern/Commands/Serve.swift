@@ -15,12 +15,15 @@ struct Serve: ParsableCommand {
             The filter answers from the snapshot at index.path, which the sync thread publishes, and takes a new one over \
             within a second, whoever wrote it. Messages go to standard error, for the journal.
 
-            SIGTERM and SIGINT end it cleanly: the recipients in judgement get their answers, the log is written out. \
-            SIGHUP is ignored. SIGUSR1 has the configuration read again, as postern reload does; with milter.reload = "auto" it is \
+            SIGTERM and SIGINT end it within 5 seconds: the recipients in judgement get their answers, the log is written out. A \
+            second one, more than a second later, ends it at once. SIGHUP is ignored. SIGUSR1 has the configuration read again, as postern reload does; with milter.reload = "auto" it is \
             read again by itself when it has changed. A faulty one is refused with its faults, and the one in force stays.
 
-            Exit status: 0 after a clean stop; 69 the socket is in use or can't be had; 65 the database is damaged or of a \
-            newer version; 73 a file can't be made; 77 not permitted; 78 faulty configuration.
+            Only what keeps recipients from being judged ends it. A log, a sync state or an HTTP port that can't be used, or a \
+            standard error that can't be written, is said once, shown by postern status, and tried again.
+
+            Exit status: 0 after a clean stop; 69 the milter's socket is in use or unusable, or another filter keeps its log \
+            there; 70 a part didn't end in time; 77 not permitted; 78 faulty configuration.
             """)
 
     @OptionGroup var option: ConfigurationOption
@@ -31,7 +34,14 @@ struct Serve: ParsableCommand {
         } catch {
             throw Messages.fail(error, ExitStatus.software)
         }
-        let configuration = try option.load()
+        let configuration = try option.load(announces: true)
+        do {
+            try DirectoryEnvironment.prepare(for: configuration.syncConfiguration)
+        } catch {
+            throw Messages.fail(error, error.exitStatus)
+        }
+        // After all that only one thread may do: the acting user, the environment.
+        StandardErrorLog.startThread()
         let service = try FilterService(configuration, configurationFile: option.file)
         try service.start()
         while MilterSignals.wait() == .reload { service.reload() }

@@ -22,7 +22,7 @@ struct Status: ParsableCommand {
         let status = StatusDocument(try option.load())
         switch format {
         case .json: try Results.write(try JSON.text(status))
-        case .text: try Results.write(status.text(width: Terminal.width))
+        case .text: try Results.write(status.text(width: Terminal.isTerminal ? Terminal.width : nil))
         }
         if !status.troubles.isEmpty { throw ExitCode(1) }
     }

@@ -40,13 +40,14 @@ struct SyncCommand: ParsableCommand {
 
     func run() throws {
         if !isSingle { try prepareSignals() }
-        let configuration = try option.load()
+        let configuration = try option.load(announces: true)
         guard !configuration.sync.sources.isEmpty else {
             throw Messages.fail(
                 "\(option.file): there is no [[source]] to pull; accepted: at least one", ExitStatus.configuration)
         }
         do {
             for notice in configuration.notices { Messages.write("note: \(notice)") }
+            try DirectoryEnvironment.prepare(for: configuration.syncConfiguration)
             let synchronizer = try Synchronizer(configuration.syncConfiguration)
             guard isSingle else {
                 try stay(synchronizer)
@@ -84,7 +85,9 @@ struct SyncCommand: ParsableCommand {
     private func stay(_ synchronizer: Synchronizer) throws {
         let logger = StandardErrorLog.logger
         try synchronizer.prepare()
-        let thread = SyncThread(synchronizer) { SyncReportText.log($0, logger) }
+        let thread = SyncThread(synchronizer, condition: { SyncReportText.log($0, logger) }) {
+            SyncReportText.log($0, logger)
+        }
         thread.start()
         while MilterSignals.wait() == .reload {}
         thread.stop()

@@ -141,6 +141,7 @@ struct ConfigurationReader {
                         + "read and write")
             }
         }
+        if let limit = table.integer("max_connections", 1...1_000_000) { configuration.maximumConnections = limit }
         if let reloads = table.choice("reload", ["signal": false, "auto": true]) {
             configuration.reloadsByItself = reloads
         }

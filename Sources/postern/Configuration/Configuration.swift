@@ -4,6 +4,7 @@ import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import System
 
 /// The configuration file, read, checked and with its defaults filled in. All paths are absolute.
 struct Configuration: Sendable {
@@ -17,6 +18,8 @@ struct Configuration: Sendable {
 
     var socket = Self.defaultSocket
     var socketMode: UInt32 = 0o660
+    /// The most connections of MTAs at once.
+    var maximumConnections = 10_000
     /// Whether the running filter reads the configuration again by itself when it has changed.
     var reloadsByItself = false
     /// The files that it was read from, in the state that they were read in: this one and the tables of `relay.domains_from`.
@@ -41,6 +44,12 @@ struct Configuration: Sendable {
     var sourceFaults: [ConfigurationFault] = []
     /// What is accepted and not yet acted on, a line each.
     var notices: [String] = []
+
+    /// The folders of the files that the filter and the sync write.
+    var writtenFolders: [String] {
+        let files = [log.database] + (sync.sources.isEmpty ? [] : [sync.state, index.path])
+        return files.map { folder(of: $0) }
+    }
 
     /// One relay domain.
     struct RelayDomain: Sendable {

@@ -8,9 +8,9 @@ enum ConfigurationSample {
 
         [milter]
         # Where the MTA finds the filter: inet:PORT@HOST, inet6:PORT@HOST or unix:/PATH.
-        # For Sendmail on the same host take a unix socket: over TCP each of its recipients waits 40 ms.
         socket = "inet:8891@127.0.0.1"
         # socket_mode = "0660"            # of a unix socket: the MTA's user must be able to write to it
+        # max_connections = 10000         # from MTAs at once; the recipients of further ones are deferred
         # reload = "signal"               # at postern reload or SIGUSR1; "auto": also when this file has changed
 
         [relay]

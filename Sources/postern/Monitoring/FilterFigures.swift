@@ -1,5 +1,6 @@
 import DirectorySync
 import Foundation
+import Monitoring
 import RecipientIndex
 
 /// What a running filter knows of itself at a moment: for `postern status` and the live page.
@@ -15,7 +16,11 @@ struct FilterFigures: Codable, Sendable {
         var queueCapacity: Int
         var written: Int
         var thinned: Int
+        /// Recipients that are counted in memory only.
+        var waiting: Int
         var failing: Bool
+        /// Where a damaged log was moved to last.
+        var damagedCopy: String?
     }
 
     struct Harvest: Codable, Sendable {
@@ -26,14 +31,40 @@ struct FilterFigures: Codable, Sendable {
         var held: Int
     }
 
+    struct Connections: Codable, Sendable {
+        /// Connections of MTAs now, and how many there may be.
+        var open: Int
+        var limit: Int
+        /// Since the start: those whose recipients were deferred for being too many, those closed at once, those ended since a packet wasn't whole
+        /// in time.
+        var deferred: Int
+        var dropped: Int
+        var expired: Int
+    }
+
+    struct SyncOutlook: Codable, Sendable {
+        /// Since when a sync has been running; nil between two.
+        var runningSince: Date?
+        /// When all sources are read next.
+        var next: Date?
+    }
+
     var version: String
     var process: Int
+    /// The number of the user that it runs as.
+    var user: Int
     var started: Date
     var socket: String
     /// `enforce`, `observe`, or both where the domains differ.
     var mode: String
     var domains: Int
     var sessions: Sessions
+    var connections: Connections
+    /// What of the filter works and what doesn't.
+    var parts: [ServiceHealth.Report]
+    /// Messages that could not be written to standard error.
+    var messagesDropped: Int
+    var syncOutlook: SyncOutlook?
     var index: IndexFigures?
     /// Whether recipients are put off without an index.
     var indexExpected: Bool
@@ -70,14 +101,36 @@ struct Trouble: Codable, Sendable, Equatable {
     var text: String
     var advice: String
 
-    /// The troubles of an index, a sync and a log, gravest first.
+    /// A part of the running filter that doesn't work; nil for one that does.
+    init?(_ report: ServiceHealth.Report, now: Date) {
+        guard !report.works, let reason = report.reason else { return nil }
+        text = reason.hasPrefix("\(report.part.rawValue)") ? reason : "\(report.part.rawValue): \(reason)"
+        func seconds(_ interval: TimeInterval) -> String {
+            Words.duration(seconds: Int(exactly: max(0, interval).rounded()) ?? 0)
+        }
+        let age = "for \(seconds(now.timeIntervalSince(report.since)))"
+        let next = report.nextTry.map { "; next try in \(seconds($0.timeIntervalSince(now)))" } ?? ""
+        advice = "\(report.advice ?? "see the filter's messages") (\(age)\(next))"
+    }
+
+    init(text: String, advice: String) {
+        self.text = text
+        self.advice = advice
+    }
+
+    /// The troubles of the running filter's parts, an index and a sync, gravest first.
     ///
-    /// - Parameter sync: nil where there is no state that can be read.
+    /// - Parameters:
+    ///   - parts: what the running filter says of itself; empty where none runs.
+    ///   - sync: nil where there is no state that can be read.
     static func all(
         _ configuration: Configuration, index: IndexFigures?, isIndexExpected: Bool, sync: SyncStatus?,
-        log: FilterFigures.Log?, now: Date = Date()
+        parts: [ServiceHealth.Report], now: Date = Date()
     ) -> [Trouble] {
-        var troubles: [Trouble] = []
+        let failing = Set(parts.filter { !$0.works }.map(\.part))
+        // What the sync says of its sources comes below, with more in it; the control files lie beside the log.
+        let told = parts.filter { $0.part != .sync && !($0.part == .control && failing.contains(.log)) }
+        var troubles = told.compactMap { Trouble($0, now: now) }
         if index == nil, isIndexExpected {
             troubles.append(
                 Trouble(
@@ -95,12 +148,6 @@ struct Trouble: Codable, Sendable, Equatable {
                         advice: "mend the sync, or whatever brings the index here; policy.index_stale decides meanwhile"
                     ))
             }
-        }
-        if log?.failing == true {
-            troubles.append(
-                Trouble(
-                    text: "the rejection log can't be written; counts wait in memory",
-                    advice: "see the filter's messages; is the disk full? \(configuration.log.database)"))
         }
         if let refusal = sync?.refusal {
             // What nobody may overrule comes first.
@@ -121,7 +168,7 @@ struct Trouble: Codable, Sendable, Equatable {
                     text: "source \(name) could not be read at \(Words.time(failure.at)): \(failure.text)",
                     advice: "its last list stays in use; try it: postern sync --dry-run"))
         }
-        if sync == nil, !configuration.sync.sources.isEmpty {
+        if sync == nil, !configuration.sync.sources.isEmpty, !failing.contains(.state) {
             troubles.append(
                 Trouble(
                     text: "there is no sync state that can be read at \(configuration.sync.state)",

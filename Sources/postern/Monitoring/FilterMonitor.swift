@@ -6,6 +6,7 @@ import RecipientFilter
 import RecipientIndex
 import RejectionLog
 import Synchronization
+import System
 
 /// What is known of the running filter, put together for who asks: metrics, live page, `postern status`. Any thread.
 final class FilterMonitor: Sendable {
@@ -22,10 +23,12 @@ final class FilterMonitor: Sendable {
     private let reader = Mutex<RejectionReader?>(nil)
     private let sync: SyncTally
     private let indexes: IndexTally
+    private let health: ServiceHealth
 
     init(
         _ configuration: Configuration, context: FilterContext, server: MilterServer, log: RejectionLog,
-        offenders: OffenderLog, lines: LineLog?, indexes: IndexTally, sync: SyncTally
+        offenders: OffenderLog, lines: LineLog?, indexes: IndexTally, sync: SyncTally,
+        health: ServiceHealth
     ) {
         self.configuration = configuration
         self.context = context
@@ -35,6 +38,7 @@ final class FilterMonitor: Sendable {
         self.lines = lines
         self.indexes = indexes
         self.sync = sync
+        self.health = health
     }
 
     /// Nil when recipients can be judged, or why not.
@@ -43,23 +47,64 @@ final class FilterMonitor: Sendable {
         return "no index is in force, and one is expected at \(configuration.index.path)"
     }
 
+    /// The parts that don't work though recipients are judged, a line each; empty where all do.
+    var degradation: [String] {
+        reportConditions()
+        let now = Date()
+        return health.reports.compactMap { Trouble($0, now: now) }.map { "\($0.text); \($0.advice)" }
+    }
+
+    /// Reports the parts that don't report by themselves, standard error and the connections, and when the others are tried next.
+    func reportConditions() {
+        if let failure = log.failure { health.report(.log, failure) }
+        if let failure = sync.outlook?.failure { health.report(.state, failure) }
+        health.report(.messages, MessageStream.standardError.failure)
+        health.report(.connections, connectionFailure)
+    }
+
+    /// Why connections were turned away within the last minute; nil where none was.
+    private var connectionFailure: PartFailure? {
+        let statistics = server.statistics
+        func isNew(_ time: ContinuousClock.Instant?) -> Bool { time.map { .now - $0 < .seconds(60) } ?? false }
+        if isNew(statistics.lastDescriptorShortage) {
+            return PartFailure(
+                reason: "connections: there are no descriptors left for more; further ones are closed at once",
+                advice: "raise the limit of open files (LimitNOFILE= in the unit)")
+        }
+        guard isNew(statistics.lastOverload) else { return nil }
+        return PartFailure(
+            reason:
+                "connections: the limit of \(statistics.connectionLimit) is reached; recipients on further ones are deferred",
+            advice: statistics.connectionLimit < configuration.maximumConnections
+                ? "raise the limit of open files (LimitNOFILE= in the unit)" : "raise milter.max_connections")
+    }
+
     /// The figures of now.
     var figures: FilterFigures {
+        reportConditions()
         let statistics = log.statistics
         let policy = context.policy.current
         let observing = policy?.domains.filter(\.rules.observe).count ?? 0
         let domains = policy?.domains.count ?? 0
+        let connections = server.statistics
         return FilterFigures(
-            version: Postern.version, process: Int(getpid()), started: started,
+            version: Postern.version, process: Int(getpid()), user: Int(geteuid()), started: started,
             socket: "\(configuration.socket)",
             mode: observing == 0
                 ? "enforce" : observing == domains ? "observe" : "observe for \(observing) of \(domains) domains",
             domains: domains, sessions: .init(open: server.openSessions, total: server.totalSessions),
+            connections: .init(
+                open: connections.connections, limit: connections.connectionLimit,
+                deferred: connections.deferredConnections, dropped: connections.droppedConnections,
+                expired: connections.expiredConnections),
+            parts: health.reports, messagesDropped: MessageStream.standardError.dropped,
+            syncOutlook: sync.outlook.map { .init(runningSince: $0.runningSince, next: $0.next) },
             index: context.index.current.map { IndexFigures($0.info, path: configuration.index.path) },
             indexExpected: policy?.indexExpected ?? false,
             log: .init(
                 queued: statistics.queued, queueCapacity: statistics.queueCapacity, written: statistics.written,
-                thinned: statistics.thinned, failing: statistics.failing),
+                thinned: statistics.thinned, waiting: statistics.waiting, failing: statistics.failing,
+                damagedCopy: statistics.damagedCopy),
             harvest: .init(
                 networks: context.harvest.networks, offenders: offenders.count, held: context.tarpit.held),
             http: configuration.http.listen.map { "http://\($0)/" })
@@ -75,7 +120,7 @@ final class FilterMonitor: Sendable {
             now: Date(),
             troubles: Trouble.all(
                 configuration, index: figures.index, isIndexExpected: figures.indexExpected, sync: status,
-                log: figures.log),
+                parts: figures.parts),
             filter: figures, sync: status.map(LiveDocument.Sync.init))
         do {
             let reader = try openReader()
@@ -113,6 +158,7 @@ final class FilterMonitor: Sendable {
         addIndex(figures, &text)
         addSync(&text)
         addLog(figures, &text)
+        addParts(figures, &text)
         return text.text
     }
 
@@ -122,7 +168,7 @@ final class FilterMonitor: Sendable {
             "process_start_time_seconds", "When the process was started, in seconds since 1970.",
             started.timeIntervalSince1970)
         text.gauge(
-            "process_resident_memory_bytes", "Resident memory, the mapped index included.",
+            "process_resident_memory_bytes", "Resident memory, the index included.",
             process.residentMemory.map(Double.init))
         text.gauge("process_open_fds", "Open file descriptors.", process.openDescriptors.map(Double.init))
         if let seconds = process.processorSeconds {
@@ -171,6 +217,17 @@ final class FilterMonitor: Sendable {
     private func addSessions(_ figures: FilterFigures, _ text: inout Exposition) {
         text.gauge("postern_sessions_open", "SMTP sessions open now.", Double(figures.sessions.open))
         text.counter("postern_sessions", "SMTP sessions since the start.", figures.sessions.total)
+        text.gauge("postern_connections_open", "Connections of MTAs open now.", Double(figures.connections.open))
+        text.gauge("postern_connections_limit", "Connections that there may be.", Double(figures.connections.limit))
+        let turnedAway = [
+            ("deferred", figures.connections.deferred), ("dropped", figures.connections.dropped),
+            ("expired", figures.connections.expired),
+        ]
+        text.counter(
+            "postern_connections_turned_away",
+            "Connections over the limit (deferred: their recipients were), closed at once (dropped), or with a packet that "
+                + "wasn't whole in time (expired).",
+            turnedAway.map { (["how": $0.0], Double($0.1)) })
         text.counter(
             "postern_harvest_offenders", "Client networks that have reached the harvest limit.",
             figures.harvest.offenders)
@@ -246,6 +303,9 @@ final class FilterMonitor: Sendable {
             "postern_log_rows_thinned", "Detail rows that found no room; the refusals are counted all the same.",
             figures.log.thinned)
         text.gauge(
+            "postern_log_waiting_recipients", "Recipients that are counted in memory and not yet in the database.",
+            Double(figures.log.waiting))
+        text.gauge(
             "postern_log_failing", "1 while the rejection log can't be written, else 0.", figures.log.failing ? 1 : 0)
         text.gauge(
             "postern_log_size_bytes", "Size of the rejection log, its write-ahead log included.",
@@ -256,7 +316,19 @@ final class FilterMonitor: Sendable {
         }
     }
 
-    /// The octets of the database and what lies beside it.
+    private func addParts(_ figures: FilterFigures, _ text: inout Exposition) {
+        text.gauge(
+            "postern_part_working", "1 where a part of the filter works, 0 where it doesn't and is tried again.",
+            figures.parts.map { (["part": $0.part.rawValue], $0.works ? 1 : 0) })
+        text.gauge(
+            "postern_part_since_timestamp_seconds", "Since when a part has worked, or not, in seconds since 1970.",
+            figures.parts.map { (["part": $0.part.rawValue], $0.since.timeIntervalSince1970) })
+        text.counter(
+            "postern_messages_dropped", "Messages that could not be written to standard error.", figures.messagesDropped
+        )
+    }
+
+    /// The bytes of the database and what lies beside it.
     static func logSize(_ database: String) -> Int {
         ["", "-wal"].reduce(0) { sum, suffix in
             var status = stat()

@@ -12,7 +12,7 @@ final class IndexTally: Sendable {
     func take(_ event: IndexWatcher.Event) {
         switch event {
         case .loaded: taken.add(1, ordering: .relaxed)
-        case .failed, .withdrawn: failed.add(1, ordering: .relaxed)
+        case .failed: failed.add(1, ordering: .relaxed)
         }
     }
 }

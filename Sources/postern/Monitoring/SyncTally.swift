@@ -41,6 +41,13 @@ final class SyncTally: Sendable {
     }
 
     private let state = Mutex(Reading())
+    private let thread = Mutex<SyncThread?>(nil)
+
+    /// The sync thread of now, if there is one.
+    func watch(_ thread: SyncThread?) { self.thread.withLock { $0 = thread } }
+
+    /// What the sync thread does now and next; nil without one.
+    var outlook: SyncOutlook? { thread.withLock { $0 }?.outlook }
 
     /// Nothing yet; the sources are there from the beginning, so that what is counted begins at 0.
     init(_ configuration: Configuration) { expect(configuration) }

@@ -111,11 +111,16 @@ extension Directories {
             #expect(run.report?.recipients == 1)
             #expect(run.report?.source?.method == "DirSync")
 
-            // Samba takes no Kerberos within TLS.
+            // Within TLS, newer versions take Kerberos without its own encryption, older ones none.
             try gateway.configure([.samba(samba, kerberos.merging(["ca_file": "\"\(samba.authorityFile)\""]) { $1 })])
             run = try sync(environment)
-            #expect(run.status == 75)
-            #expect(run.error.contains("bind: the server takes Kerberos only where that encrypts"), "\(run.error)")
+            if SambaInstance.takesKerberosOverTLS {
+                #expect(run.status == 0, "\(run.error)")
+                #expect(run.report?.source?.server == samba.ldapsURI)
+            } else {
+                #expect(run.status == 75)
+                #expect(run.error.contains("bind: the server takes Kerberos only where that encrypts"), "\(run.error)")
+            }
 
             // Without a keytab, with the ticket of the environment.
             try gateway.configure([.samba(samba, uris: [samba.uri], kerberos.merging(["keytab": nil]) { $1 })])
@@ -133,6 +138,50 @@ extension Directories {
             #expect(run.status == 75)
             #expect(run.error.contains("bind: "), "\(run.error)")
             #expect(try gateway.index()?.recipients == 1)
+        }
+
+        @Test("Kerberos that leaves a connection unprotected isn't taken for more")
+        func unprotected() throws {
+            var options = SambaOptions()
+            options.hasKDC = true
+            let samba = try SambaInstance(in: workspace, options)
+            let realm = try KerberosRealm(of: samba)
+            var server = SlapdOptions()
+            server.people = 3
+            server.environment = [
+                "KRB5_CONFIG": realm.configuration, "KRB5_KTNAME": "FILE:\(try realm.serverKeytab())",
+            ]
+            server.globalLines = [
+                "sasl-host 127.0.0.1", "sasl-realm \(SambaInstance.realm)",
+                "authz-regexp \"^uid=\(SambaInstance.account),.*cn=auth$\" \"\(SlapdInstance.bindDN)\"",
+            ]
+            let slapd = try SlapdInstance(in: workspace, server)
+            let kerberos: [String: String?] = [
+                "bind_dn": nil, "password_file": nil, "allow_plaintext": nil, "sasl": "\"gssapi\"",
+                "keytab": "\"\(realm.keytab)\"",
+            ]
+            let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd, kerberos)])
+            func sync() throws -> SyncRun {
+                SyncRun(
+                    try workspace.run(
+                        PosternProcess.executable,
+                        ["sync", "--once", "--full", "--format", "json", "--config", workspace.file("postern.toml")],
+                        environment: ["KRB5_CONFIG": realm.configuration]))
+            }
+            var run = try sync()
+            #expect(run.status == 0, "\(run.error) \(slapd.log.suffix(2_000))")
+            #expect(run.report?.recipients == 3)
+            // Integrity alone is no encryption.
+            for most in [0, 1] {
+                slapd.options.globalLines = server.globalLines + ["sasl-secprops none,maxssf=\(most)"]
+                try slapd.restart()
+                run = try sync()
+                #expect(run.status == 75, "\(most): \(run.output)")
+                #expect(
+                    run.error.contains("\(slapd.uri): bind: Kerberos doesn't encrypt this connection"),
+                    "\(most): \(run.error)")
+                #expect(try gateway.index()?.recipients == 3)
+            }
         }
 
         @Test("rights that are given and taken later are made use of, and said")

@@ -43,6 +43,13 @@ final class KerberosRealm {
         try samba.tool(["domain", "exportkeytab", keytab, "--principal=\(Self.principal)"])
     }
 
+    /// Gives a server under the first of the addresses its keys: a keytab.
+    func serverKeytab(address: String = "127.0.0.1") throws -> String {
+        let path = samba.workspace.file("\(samba.folderName).server.keytab")
+        try samba.tool(["domain", "exportkeytab", path, "--principal=ldap/\(address)@\(SambaInstance.realm)"])
+        return path
+    }
+
     /// The environment of a client that uses tickets which `obtainTicket` got.
     var environment: [String: String] { ["KRB5_CONFIG": configuration, "KRB5CCNAME": "FILE:\(cache)"] }
 

@@ -19,7 +19,7 @@ extension Directories {
             #expect(try client.search(base: SambaInstance.base, scope: "base").entries.count == 1)
             client.environment = realm.keytabEnvironment
             #expect(try client.search(base: SambaInstance.base, scope: "base").entries.count == 1)
-            // With TLS, Samba refuses GSSAPI's own encryption.
+            // With TLS, GSSAPI's own encryption is refused.
             client.uri = samba.ldapsURI
             #expect(try client.search(base: SambaInstance.base, scope: "base").code == 53)
         }

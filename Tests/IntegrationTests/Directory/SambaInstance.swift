@@ -37,6 +37,15 @@ final class SambaInstance {
         return Ports.unusedAddress(for: ports) == nil ? "LDAP's and Kerberos' ports are taken on all addresses" : nil
     }()
 
+    /// Whether it takes Kerberos within TLS, as it does from 4.21 on.
+    static let takesKerberosOverTLS: Bool = {
+        let version = try? Workspace().run(program, ["--version"]).output
+        let numbers =
+            version?.split(separator: " ").dropFirst().first?.split(separator: ".").compactMap { Int($0) } ?? []
+        guard numbers.count >= 2 else { return false }
+        return (numbers[0], numbers[1]) >= (4, 21)
+    }()
+
     /// What was chosen. A change, such as another certificate, holds from the next start.
     var options: SambaOptions
     let workspace: Workspace

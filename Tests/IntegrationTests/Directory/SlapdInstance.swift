@@ -82,7 +82,8 @@ final class SlapdInstance {
         let tls = options.certificate == nil ? "" : " \(ldapsURI)"
         let child = try ChildProcess(
             executable, ["-d", "stats", "-h", "\(uri) \(ldapiURI)\(tls)", "-f", workspace.file("\(name)/slapd.conf")],
-            output: workspace.file("\(name)/log"), error: workspace.file("\(name)/log"))
+            output: workspace.file("\(name)/log"), error: workspace.file("\(name)/log"),
+            environment: options.environment)
         self.child = child
         guard eventually(within: 60, { Ports.answers(port) || !child.isRunning }), child.isRunning else {
             throw ChildProcess.Failure(

@@ -29,6 +29,8 @@ struct SlapdOptions {
     var ldif = ""
     /// Rules of access that come before the usual ones: only the service account reads.
     var access: [String] = []
+    /// Added to the environment of the server, such as where its keytab is.
+    var environment: [String: String] = [:]
     /// Lines of slapd.conf, before the database's and at the end of it.
     var globalLines: [String] = []
     var databaseLines: [String] = []

@@ -51,7 +51,7 @@ struct LookupRows {
         let size = try perRecipient("\(folder)/postern.index")
         let opened = try (0..<max(5, plan.rounds)).map { _ in
             let began = ContinuousClock.now
-            let snapshot = try IndexSnapshot(path: "\(folder)/postern.index", verification: .onDemand)
+            let snapshot = try IndexSnapshot(path: "\(folder)/postern.index")
             return withExtendedLifetime(snapshot) { (ContinuousClock.now - began) / .seconds(1) }
         }
         return [
@@ -70,7 +70,7 @@ struct LookupRows {
             try Row(
                 section, "memory for building it", .mebibytes, [Double(built.peakResident) / 1_048_576],
                 goal: .atMost(1_024)),
-            try Row(section, "opening the index", .seconds, opened, goal: .atMost(0.01)),
+            try Row(section, "reading and verifying the index", .seconds, opened, goal: .atMost(0.2)),
         ]
     }
 }

@@ -1,0 +1,190 @@
+import CMilter
+import Glibc
+import Synchronization
+import System
+
+/// The threads that serve the connections, and the descriptor by which the kernel tells them which one has something to read.
+///
+/// There are a few, since no call waits: a connection is given to a thread when something has come, and given back when the replies are
+/// written. A call that is to wait, such as one that holds a reply back, says so; another thread then takes its place.
+final class WorkerPool: Sendable {
+    /// Serves a connection that has something to read.
+    typealias Service = @Sendable (UnsafeMutablePointer<Channel>, UnsafeMutablePointer<PacketStream>) -> Void
+
+    /// How many calls may wait at once; further ones don't.
+    static let waitingLimit = 1024
+
+    private struct Threads {
+        var count = 0
+        var waiting = 0
+        /// One for each thread there has been; an ended one is never busy.
+        var workers: [Worker] = []
+    }
+
+    /// What the others may know of a thread.
+    final class Worker: Sendable {
+        let isBusy = Atomic<Bool>(false)
+    }
+
+    private let events: Int32
+    /// Files that poll(2) always finds readable, a few so that the threads don't share one; never closed while a thread runs.
+    private let readyFiles: [Int32]
+    private let minimum: Int
+    private let service: Service
+    private let threads = Mutex(Threads())
+    private let gate = Atomic<Bool>(false)
+    /// Whether there may be more threads than are needed.
+    private let hasSurplus = Atomic<Bool>(false)
+
+    /// A pool whose threads start with ``start()``.
+    init(_ service: @escaping Service) throws(MilterError) {
+        events = epoll_create1(Int32(EPOLL_CLOEXEC))
+        guard events >= 0 else { throw MilterError(.unusable, "milter threads: no descriptor: \(systemMessage())") }
+        minimum = max(4, 2 * sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        self.service = service
+        readyFiles = (0..<4).map { _ in cmilter_ready_file() }
+        guard readyFiles.allSatisfy({ $0 >= 0 }) else {
+            throw MilterError(.unusable, "milter threads: no descriptor: \(systemMessage())")
+        }
+    }
+
+    deinit { for file in readyFiles + [events] where file >= 0 { close(file) } }
+
+    /// Starts the threads.
+    func start() throws(MilterError) {
+        for _ in 0..<minimum {
+            let code = launch()
+            guard code == 0 else {
+                throw MilterError(.unusable, "milter threads: none can be started: \(systemMessage(code))")
+            }
+        }
+    }
+
+    /// Has the connection served once something has come; once, until ``rearm(_:)``. False where the kernel refuses.
+    func add(_ channel: UnsafeMutablePointer<Channel>) -> Bool { control(EPOLL_CTL_ADD, channel) }
+
+    /// Has the connection served the next time that something has come, or at once if something is there.
+    func rearm(_ channel: UnsafeMutablePointer<Channel>) -> Bool { control(EPOLL_CTL_MOD, channel) }
+
+    private func control(_ operation: Int32, _ channel: UnsafeMutablePointer<Channel>) -> Bool {
+        var event = epoll_event()
+        event.events = EPOLLIN.rawValue | EPOLLONESHOT.rawValue
+        event.data.ptr = UnsafeMutableRawPointer(channel)
+        return epoll_ctl(events, operation, channel.pointee.descriptor, &event) == 0
+    }
+
+    /// Runs what may wait on a thread of the pool, while another one serves the connections in its place.
+    ///
+    /// - Returns: false, and nothing was run, where too many wait already or no thread can be started.
+    func wait(_ body: () -> Void) -> Bool {
+        let isPossible = threads.withLock { threads in
+            guard threads.waiting < Self.waitingLimit else { return false }
+            threads.waiting += 1
+            guard threads.count - threads.waiting < minimum else { return true }
+            guard launch(&threads) == 0 else {
+                threads.waiting -= 1
+                return false
+            }
+            return true
+        }
+        guard isPossible else { return false }
+        body()
+        threads.withLock { $0.waiting -= 1 }
+        hasSurplus.store(true, ordering: .relaxed)
+        return true
+    }
+
+    /// Lets no thread begin with a connection any more.
+    func shutGate() { gate.store(true, ordering: .sequentiallyConsistent) }
+
+    var isGateShut: Bool { gate.load(ordering: .sequentiallyConsistent) }
+
+    /// Whether a thread serves a connection.
+    var isBusy: Bool { threads.withLock { $0.workers }.contains { $0.isBusy.load(ordering: .sequentiallyConsistent) } }
+
+    // MARK: Threads
+
+    private func launch() -> Int32 { threads.withLock { launch(&$0) } }
+
+    /// Starts a thread; 0 or an error number.
+    private func launch(_ threads: inout Threads) -> Int32 {
+        let worker = Worker()
+        let start = Start(pool: self, worker: worker, readyFile: readyFiles[threads.workers.count % readyFiles.count])
+        var attributes = pthread_attr_t()
+        pthread_attr_init(&attributes)
+        defer { pthread_attr_destroy(&attributes) }
+        pthread_attr_setstacksize(&attributes, 1 << 20)
+        pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
+        let argument = Unmanaged.passRetained(start)
+        var thread = pthread_t()
+        let code = pthread_create(&thread, &attributes, runWorker, argument.toOpaque())
+        guard code == 0 else {
+            argument.release()
+            return code
+        }
+        threads.count += 1
+        threads.workers.append(worker)
+        return 0
+    }
+
+    /// What a thread begins with.
+    fileprivate final class Start: Sendable {
+        let pool: WorkerPool
+        let worker: Worker
+        let readyFile: Int32
+
+        init(pool: WorkerPool, worker: Worker, readyFile: Int32) {
+            self.pool = pool
+            self.worker = worker
+            self.readyFile = readyFile
+        }
+    }
+
+    /// The life of a thread.
+    fileprivate func run(_ worker: Worker, _ stream: UnsafeMutablePointer<PacketStream>) {
+        var event = epoll_event()
+        while true {
+            let count = epoll_wait(events, &event, 1, -1)
+            guard count == 1, let channel = Channel.at(event.data.ptr) else {
+                if count < 0 && errno != EINTR { usleep(100_000) }
+                continue
+            }
+            // Either this thread sees the gate shut, or whoever has shut it sees the thread busy.
+            worker.isBusy.store(true, ordering: .sequentiallyConsistent)
+            if isGateShut { park(worker) }
+            service(channel, stream)
+            worker.isBusy.store(false, ordering: .releasing)
+            if hasSurplus.load(ordering: .relaxed), endsSurplus(worker) { return }
+        }
+    }
+
+    private func endsSurplus(_ worker: Worker) -> Bool {
+        threads.withLock { threads in
+            guard threads.count - threads.waiting > minimum else {
+                hasSurplus.store(false, ordering: .relaxed)
+                return false
+            }
+            threads.count -= 1
+            threads.workers.removeAll { $0 === worker }
+            return true
+        }
+    }
+
+    /// Holds a thread back until the process ends.
+    private func park(_ worker: Worker) -> Never {
+        worker.isBusy.store(false, ordering: .sequentiallyConsistent)
+        while true { sleep(3600) }
+    }
+}
+
+/// The body of a thread; the argument is a retained `WorkerPool.Start`.
+private func runWorker(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+    guard let argument else { return nil }
+    let start = Unmanaged<WorkerPool.Start>.fromOpaque(argument).takeRetainedValue()
+    let stream = UnsafeMutablePointer<PacketStream>.allocate(capacity: 1)
+    defer { stream.deallocate() }
+    stream.initialize(to: PacketStream(readyDescriptor: start.readyFile))
+    defer { stream.deinitialize(count: 1) }
+    start.pool.run(start.worker, stream)
+    return nil
+}

@@ -1,0 +1,225 @@
+import Foundation
+import Glibc
+import RecipientIndex
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import DirectorySync
+
+/// A sync thread ends whatever its sources do. The limits here are for a thread that hangs: a source's own are far longer.
+@Suite struct SyncEndTests {
+    private let folder: TemporaryFolder
+
+    init() throws { folder = try TemporaryFolder() }
+
+    private func eventually(_ condition: () -> Bool) -> Bool {
+        let limit = ContinuousClock.now + .seconds(60)
+        while !condition() {
+            if ContinuousClock.now > limit { return false }
+            usleep(10_000)
+        }
+        return true
+    }
+
+    /// What a server answers before it is silent.
+    static let silences: [(name: String, scheme: String, answers: [[UInt8]], requests: Int)] = [
+        ("TLS handshake", "ldaps", [], 1),
+        ("StartTLS", "ldap+starttls", [], 1),
+        ("TLS handshake after StartTLS", "ldap+starttls", [SilentServer.success(1, 0x78)], 2),
+        ("bind", "ldap", [], 1),
+        ("search", "ldap", [SilentServer.success(1, 0x61)], 2),
+        (
+            "a message that has begun", "ldap",
+            [
+                SilentServer.success(1, 0x61), SilentServer.root(2),
+                Array(SilentServer.entry(3, "cn=a", [("mail", [Array("a@example.com".utf8)])]).dropLast(9)),
+            ], 3
+        ),
+    ]
+
+    private func thread(
+        _ scheme: String, _ server: SilentServer, _ report: @escaping @Sendable (SyncEvent) -> Void = { _ in }
+    ) throws -> SyncThread {
+        let uri = try #require(
+            LDAPURI("\(scheme.prefix { $0 != "+" })://127.0.0.1:\(server.port)"))
+        // A second server, which must not be tried any more.
+        var directory = DirectoryConfiguration(.generic, servers: [uri, uri])
+        directory.timeout = 600
+        directory.startTLS = scheme.hasSuffix("starttls")
+        directory.verifiesCertificate = false
+        directory.allowsPlaintext = true
+        directory.login = .simple(dn: "cn=postern", passwordFile: try folder.write("secret", "secret\n"))
+        var configuration = folder.configuration([])
+        configuration.sources = [SourceConfiguration(name: "people", kind: .directory(directory))]
+        return SyncThread(try Synchronizer(configuration), condition: { _ in }, report: report)
+    }
+
+    @Test(arguments: silences.indices) func endsWhileAServerIsSilent(_ number: Int) throws {
+        let silence = Self.silences[number]
+        let server = try SilentServer(silence.answers)
+        defer { server.stop() }
+        let events = Mutex(0)
+        let thread = try thread(silence.scheme, server) { _ in events.withLock { $0 += 1 } }
+        thread.start()
+        #expect(eventually { server.requests >= silence.requests }, "\(silence.name)")
+        #expect(thread.outlook.runningSince != nil)
+        #expect(thread.stop(within: .seconds(60)), "\(silence.name)")
+        #expect(events.withLock { $0 } == 0, "that it was told to stop is no failure to report")
+        #expect(server.requests <= silence.requests + 1, "no other server is tried")
+        #expect(thread.outlook.runningSince == nil)
+        #expect(access(folder("recipients.index"), F_OK) != 0)
+    }
+
+    @Test func endsWhileAProgramIgnoresThat() throws {
+        let path = try folder.write(
+            "#!/bin/sh\ntrap '' TERM INT HUP\ntouch \(folder("runs"))\nwhile :; do sleep 600; done\n", as: "users")
+        chmod(path, 0o755)
+        var configuration = folder.configuration([])
+        configuration.sources = [
+            SourceConfiguration(name: "people", kind: .command(CommandConfiguration(command: [path], timeout: 600)))
+        ]
+        let thread = SyncThread(try Synchronizer(configuration), condition: { _ in }) { _ in }
+        thread.start()
+        #expect(eventually { access(folder("runs"), F_OK) == 0 })
+        #expect(thread.stop(within: .seconds(60)))
+    }
+
+    @Test func endsWhileANameIsLookedUp() throws {
+        let asked = DispatchSemaphore(value: 0)
+        let answer = DispatchSemaphore(value: 0)
+        let name = "silent-\(UInt64.random(in: 0 ... .max)).example"
+        let lookUp: HostResolver.LookUp = { _, _ in
+            asked.signal()
+            answer.wait()
+            return .success([HostResolver.Address(family: AF_INET, bytes: [1])])
+        }
+        var checks = 0
+        #expect {
+            try HostResolver.addresses(of: name, port: 389, timeout: .seconds(600), lookUp: lookUp) {
+                () throws(SyncError) in
+                checks += 1
+                if checks == 3 { throw SyncError(.cancelled, "enough") }
+            }
+        } throws: {
+            ($0 as? LDAPError)?.cancellation?.kind == .cancelled
+        }
+        asked.wait()
+        // The same question isn't asked twice at a time.
+        #expect {
+            try HostResolver.addresses(of: name, port: 389, timeout: .milliseconds(300), lookUp: lookUp) {
+                () throws(SyncError) in
+            }
+        } throws: {
+            ($0 as? LDAPError)?.text.contains("the name \(name) can't be resolved: no answer within") == true
+        }
+        #expect(asked.wait(timeout: .now()) == .timedOut)
+        answer.signal()
+        answer.signal()
+        let found = try HostResolver.addresses(of: name, port: 389, timeout: .seconds(60), lookUp: lookUp) {
+            () throws(SyncError) in
+        }
+        #expect(found == [HostResolver.Address(family: AF_INET, bytes: [1])])
+        #expect(
+            try HostResolver.addresses(of: "::1", port: 389, timeout: .zero, lookUp: lookUp) { () throws(SyncError) in }
+                .first?.family == AF_INET6)
+    }
+
+    @Test func endsWhileASocketTakesNoConnections() throws {
+        let path = folder("ldapi")
+        let listener = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(listener) }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        var held: [Int32] = []
+        defer { held.forEach { close($0) } }
+        withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
+                let size = socklen_t(MemoryLayout<sockaddr_un>.size)
+                #expect(bind(listener, pointer, size) == 0 && listen(listener, 0) == 0)
+                repeat {
+                    held.append(socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0))
+                } while connect(held.last ?? -1, pointer, size) == 0
+            }
+        }
+        #expect(errno == EAGAIN)
+        let uri = try #require(LDAPURI("ldapi://" + path.replacingOccurrences(of: "/", with: "%2F")))
+        var checks = 0
+        #expect {
+            try LDAPSocket.connect(to: uri, timeout: .seconds(600)) { () throws(SyncError) in
+                checks += 1
+                if checks == 3 { throw SyncError(.cancelled, "enough") }
+            }
+        } throws: {
+            ($0 as? LDAPError)?.cancellation?.kind == .cancelled
+        }
+    }
+
+    /// A source that hangs, as in a file system that doesn't answer, until it is let go.
+    private final class HangingSource: RecipientSource {
+        let configuration: SourceConfiguration
+        let hangs = DispatchSemaphore(value: 0)
+        let goOn = DispatchSemaphore(value: 0)
+        let isBack = Atomic(false)
+
+        init(_ configuration: SourceConfiguration) { self.configuration = configuration }
+
+        func pull(
+            _ request: PullRequest, into intake: EntryIntake, report: inout SourceReport
+        ) throws(SyncError) -> Pull {
+            hangs.signal()
+            goOn.wait()
+            let tag = intake.begin(source: 0)
+            let key = Array("old@example.com".utf8)
+            key.withUnsafeBufferPointer {
+                intake.add(Entry(key: $0, tag: tag, flags: [], object: .init(start: nil, count: 0)))
+            }
+            isBack.store(true, ordering: .sequentiallyConsistent)
+            return Pull(reading: .full, asOf: Date())
+        }
+    }
+
+    @Test func aThreadThatWasLeftBehindPublishesNothing() throws {
+        let configuration = folder.configuration()
+        let source = HangingSource(configuration.sources[0])
+        let told = Mutex(0)
+        let published = Mutex<[String]>([])
+        let old = SyncThread(
+            try Synchronizer(configuration, sources: [source]) { step throws(SyncError) in
+                if step == .committed || step == .published { published.withLock { $0.append("old") } }
+            }, condition: { _ in told.withLock { $0 += 1 } }, ran: { _ in told.withLock { $0 += 1 } }
+        ) { _ in told.withLock { $0 += 1 } }
+        old.start()
+        source.hangs.wait()
+        #expect(!old.stop(within: .milliseconds(100)))
+
+        // The next one, as after a reload, waits until the lock is free, and says why.
+        try folder.write("one.table", users(3))
+        let reasons = Mutex<[String]>([])
+        let new = SyncThread(
+            try Synchronizer(folder.configuration()), condition: { _ in },
+            ran: { run in
+                if case .failure(let error) = run.result, error.kind == .locked {
+                    reasons.withLock { $0.append(error.description) }
+                }
+            }
+        ) { event in if case .synced = event { published.withLock { $0.append("new") } } }
+        new.start()
+        #expect(eventually { !reasons.withLock { $0.isEmpty } })
+        #expect(
+            reasons.withLock { $0.first?.hasPrefix("an earlier sync of process \(getpid()), which is this one") }
+                == true)
+        #expect(published.withLock { $0 } == [])
+        source.goOn.signal()
+        #expect(eventually { published.withLock { !$0.isEmpty } })
+        let isBack = source.isBack.load(ordering: .sequentiallyConsistent)
+        #expect(isBack)
+        #expect(old.stop(within: .seconds(60)), "it has ended by itself")
+        #expect(published.withLock { $0 } == ["new"])
+        #expect(told.withLock { $0 } == 0)
+        #expect(try folder.snapshot().lookup("old@example.com") == nil)
+        #expect(try folder.snapshot().lookup("u0@example.com") != nil)
+        #expect(new.stop(within: .seconds(60)))
+    }
+}

@@ -1,0 +1,190 @@
+import Foundation
+import GRDB
+import TestSupport
+import Testing
+
+@testable import RejectionLog
+
+/// A wall clock that leaps.
+@Suite struct LogClockTests {
+    private static let hour: Int64 = 3_600_000
+    private static let day = 24 * hour
+
+    let folder: TemporaryFolder
+    let clock = TestClock(Sample.base)
+
+    init() throws {
+        folder = try TemporaryFolder()
+    }
+
+    private var options: RejectionLog.Options {
+        var options = RejectionLog.Options(path: folder.database, retention: 7 * 86_400)
+        options.clocks = clock.clocks
+        return options
+    }
+
+    private func record(_ count: Int, in log: RejectionLog) {
+        for _ in 0..<count { Sample(time: clock.now).record(in: log) }
+    }
+
+    private func rows(_ sql: String) throws -> Int {
+        try DatabaseQueue(path: folder.database).read { try Int.fetchOne($0, sql: sql) ?? 0 }
+    }
+
+    @Test(arguments: [139 * day, -139 * day, 3_650 * day, -20_000 * day])
+    func aLeapPrunesNothing(leap: Int64) throws {
+        let log = RejectionLog(options)
+        for _ in 0..<5 {
+            record(20, in: log)
+            #expect(log.tally())
+            clock.now += Self.day
+        }
+        #expect(log.prune())
+        // The clock leaps, twelve seconds later it is right again.
+        clock.leap(leap)
+        for _ in 0..<12 {
+            record(1, in: log)
+            #expect(log.tally() && log.prune())
+            clock.now += 1_000
+        }
+        clock.leap(-leap)
+        #expect(log.tally() && log.prune())
+        record(20, in: log)
+        #expect(log.flush())
+        let since = Date(timeIntervalSince1970: Double(Sample.base) / 1000)
+        let query = ReportQuery(since: since, until: since.addingTimeInterval(6 * 86_400), timeZone: .gmt)
+        let report = try RejectionReader(path: folder.database).report(query)
+        #expect(report.totals.refused == 120)
+        #expect(report.top.recipients.map(\.count) == [120])
+        #expect(report.trend.steps.map(\.refused) == [20, 20, 20, 20, 20, 20])
+        // Rows that were dated in a past long gone go; all others are there.
+        #expect(report.coverage.detailsSince ?? since <= since && !report.coverage.wholeDays)
+        let times = try allEntries(folder.database).filter { $0.time >= since && $0.time < query.until }
+        #expect(times.count == 120)
+        // The days to come are closed when they are over, not those of the wrong time.
+        #expect(try rows("SELECT max(value) FROM state WHERE name LIKE 'closed_%'") < Int(clock.now / Self.day))
+        // What is really old goes.
+        clock.now += 9 * Self.day
+        #expect(log.prune())
+        #expect(try RejectionReader(path: folder.database).report(query).totals.refused == 0)
+        log.close()
+    }
+
+    @Test func afterAStartAnHourDecides() throws {
+        let first = RejectionLog(options)
+        record(10, in: first)
+        #expect(first.flush())
+        clock.now += 2 * Self.hour
+        #expect(first.prune())
+        first.close()
+        // A clock that is wrong at the start.
+        clock.leap(139 * Self.day)
+        let second = RejectionLog(options)
+        #expect(second.prune())
+        clock.now += 10_000
+        clock.leap(-139 * Self.day)
+        #expect(second.prune())
+        second.close()
+        #expect(try wholeReport(folder.database).totals.refused == 10)
+        // A machine that was off for a month: the rows go once the clocks have agreed for an hour.
+        clock.now += 30 * Self.day
+        let third = RejectionLog(options)
+        #expect(third.prune())
+        clock.now += Self.hour / 2
+        #expect(third.prune())
+        #expect(try wholeReport(folder.database).totals.refused == 10)
+        clock.now += Self.hour / 2
+        #expect(third.prune())
+        #expect(try wholeReport(folder.database).totals.refused == 0)
+        third.close()
+    }
+
+    @Test func aFilterThatIsOftenStartedPrunesByWhatIsKnown() throws {
+        let first = RejectionLog(options)
+        record(10, in: first)
+        clock.now += 8 * Self.day
+        #expect(first.flush())
+        first.close()
+        // Never up for an hour. The first run was sure of the time but had not pruned yet.
+        let second = RejectionLog(options)
+        clock.now += Self.hour
+        #expect(second.prune())
+        second.close()
+        #expect(try wholeReport(folder.database).totals.refused == 0)
+        let start = clock.now
+        let third = RejectionLog(options)
+        record(5, in: third)
+        #expect(third.flush())
+        third.close()
+        for _ in 0..<20 {
+            clock.now += Self.day / 2
+            let next = RejectionLog(options)
+            #expect(next.prune())
+            clock.now += Self.hour / 2
+            #expect(next.prune())
+            next.close()
+        }
+        // Half an hour at a time adds up to ten hours that are certain, no more.
+        let known = try rows("SELECT value FROM state WHERE name = 'trusted_time'")
+        #expect(known >= Int(start + 10 * Self.hour) && known < Int(start + Self.day))
+        #expect(try wholeReport(folder.database).totals.refused == 5)
+    }
+
+    @Test func rowsOfATimeToComeDontHideTheOthers() throws {
+        var options = options
+        options.maximumSize = 1 << 20
+        let log = RejectionLog(options)
+        clock.leap(139 * Self.day)
+        record(10, in: log)
+        clock.leap(-139 * Self.day)
+        for index in 0..<4_000 {
+            var sample = Sample(time: clock.now)
+            sample.reply = Array(repeating: 0x78, count: 500)
+            sample.record(in: log)
+            if index % 500 == 499 { #expect(log.flush()) }
+        }
+        clock.now += 2 * Self.hour
+        #expect(log.tally() && log.prune())
+        #expect(try rows("SELECT value FROM state WHERE name = 'details_from'") <= Int(clock.now) + 1)
+        log.close()
+    }
+
+    @Test func clocksThatAgreeForAnHourAreTrusted() {
+        var time = TrustedTime()
+        func observe(_ wall: Int64, _ steady: Int64) -> Int64? {
+            time.observe(wall: wall, steady: steady)
+            return time.now
+        }
+        #expect(observe(Sample.base, 0) == nil)
+        #expect(observe(Sample.base + Self.hour - 1, Self.hour - 1) == nil)
+        #expect(observe(Sample.base + Self.hour, Self.hour) == Sample.base + Self.hour)
+        // Slewed by a minute: still the same clock.
+        #expect(observe(Sample.base + 2 * Self.hour + 60_000, 2 * Self.hour) == Sample.base + 2 * Self.hour + 60_000)
+        // A leap: what was known goes on by the steady clock.
+        let last = Sample.base + 2 * Self.hour + 60_000
+        #expect(observe(last + 139 * Self.day + 1_000, 2 * Self.hour + 1_000) == last + 1_000)
+        #expect(observe(last + 12_000, 2 * Self.hour + 12_000) == last + 12_000)
+        // Back: not after what the wall says.
+        #expect(observe(last - Self.day, 2 * Self.hour + 13_000) == last - Self.day)
+        #expect(observe(last - Self.day + Self.hour, 3 * Self.hour + 13_000) == last - Self.day + Self.hour)
+        // Absurd clocks.
+        for absurd in [Int64.min, -1, 0, Int64.max] {
+            _ = observe(absurd, Int64.max - 5)
+            _ = observe(Sample.base, absurd)
+        }
+    }
+
+    @Test func aStrangeTrustedTimeIsIgnored() throws {
+        RejectionLog(options).close()
+        for value in [Int64.min, -1, Int64.max] {
+            try DatabaseQueue(path: folder.database).write { db in
+                try db.execute(sql: "INSERT OR REPLACE INTO state VALUES ('trusted_time', ?)", arguments: [value])
+            }
+            let log = RejectionLog(options)
+            record(1, in: log)
+            #expect(log.prune())
+            log.close()
+        }
+        #expect(try wholeReport(folder.database).totals.refused == 3)
+    }
+}
