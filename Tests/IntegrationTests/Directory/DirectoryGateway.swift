@@ -203,5 +203,8 @@ struct SyncRun {
     }
 
     /// The lines of the error messages.
-    var messages: [String] { error.split(separator: "\n").map(String.init) }
+    /// What it said of the sync; notes are of the configuration.
+    var messages: [String] {
+        error.split(separator: "\n").map(String.init).filter { !$0.hasPrefix("postern: note: ") }
+    }
 }
