@@ -150,12 +150,12 @@ struct PacketStream: ~Copyable {
 }
 
 // libmilter's engine calls these two in place of its own functions of the same names, which wait on the socket. The time-out is that of the
-// context, see cmilter_begin().
+// context, see cmilter_begin(). They are public since an optimized build hides the names of others from libmilter.
 
 /// `mi_rd_cmd`: the next packet, or the end of the engine's work where there is none.
 @_cdecl("mi_rd_cmd")
-func readCommand(
-    _: Int32, _ timeout: UnsafeMutablePointer<timeval>?, _ command: UnsafeMutablePointer<CChar>?,
+public func readCommand(
+    _: Int32, _ timeout: UnsafeRawPointer?, _ command: UnsafeMutablePointer<CChar>?,
     _ length: UnsafeMutablePointer<Int>?, _: UnsafeMutablePointer<CChar>?
 ) -> UnsafeMutablePointer<CChar>? {
     guard let command, let length else { return nil }
@@ -168,8 +168,8 @@ func readCommand(
 
 /// `mi_wr_cmd`: takes a packet, which is written when the engine has ended its work.
 @_cdecl("mi_wr_cmd")
-func writeCommand(
-    _: Int32, _ timeout: UnsafeMutablePointer<timeval>?, _ command: Int32, _ data: UnsafeMutablePointer<CChar>?,
+public func writeCommand(
+    _: Int32, _ timeout: UnsafeRawPointer?, _ command: Int32, _ data: UnsafeMutablePointer<CChar>?,
     _ length: Int
 ) -> Int32 {
     guard let stream = stream(timeout) else { return MI_FAILURE }
@@ -178,7 +178,7 @@ func writeCommand(
 }
 
 /// The stream of the thread that serves a connection.
-private func stream(_ timeout: UnsafeMutablePointer<timeval>?) -> UnsafeMutablePointer<PacketStream>? {
-    guard let timeout else { return nil }
+private func stream(_ timeout: UnsafeRawPointer?) -> UnsafeMutablePointer<PacketStream>? {
+    guard let timeout = timeout?.assumingMemoryBound(to: timeval.self) else { return nil }
     return Channel.at(UnsafeMutableRawPointer(bitPattern: timeout.pointee.tv_sec))?.pointee.stream
 }
