@@ -19,9 +19,10 @@ extension Directories {
             #expect(try client.search(base: SambaInstance.base, scope: "base").entries.count == 1)
             client.environment = realm.keytabEnvironment
             #expect(try client.search(base: SambaInstance.base, scope: "base").entries.count == 1)
-            // With TLS, GSSAPI's own encryption is refused.
+            // With TLS, GSSAPI's own encryption is refused; from Samba 4.21 on a bind that isn't tied to the TLS channel is.
             client.uri = samba.ldapsURI
-            #expect(try client.search(base: SambaInstance.base, scope: "base").code == 53)
+            let code = try client.search(base: SambaInstance.base, scope: "base").code
+            #expect(code == (SambaInstance.takesKerberosOverTLS ? 49 : 53))
         }
     }
 }
