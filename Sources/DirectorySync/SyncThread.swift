@@ -207,7 +207,7 @@ public final class SyncThread: Sendable {
     }
 }
 
-/// Turns results into what is told of the files that a sync writes: each failure for another reason than the one before, and their end.
+/// Turns results into reports on the files that a sync writes: each failure with a new reason, and its end.
 struct FilesMemory {
     /// What holds now.
     private(set) var failure: PartFailure?

@@ -6,7 +6,7 @@ import Synchronization
 final class OpenSockets: Sendable {
     private let descriptors = Mutex<Set<Int32>>([])
 
-    /// Adds a socket. Whoever adds one asks afterwards whether to give up, as ``shutDown()`` may have come just before.
+    /// Adds a socket. The caller asks afterwards whether to give up, as ``shutDown()`` may have come just before.
     func add(_ descriptor: Int32) { descriptors.withLock { _ = $0.insert(descriptor) } }
 
     /// Forgets a socket; before it is closed, as the number may then stand for another file.
