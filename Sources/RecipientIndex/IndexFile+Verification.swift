@@ -121,6 +121,7 @@ struct TableCensus {
     private var entries = 0
     private var recipients = 0
     private var catchAlls = 0
+    private var leaving = 0
 
     init(_ header: IndexHeader) {
         self.header = header
@@ -143,19 +144,25 @@ struct TableCensus {
             }
             let each: UInt64 = 0x0001_0101_0101_0101
             let catchAll = flags &>> 2 & each
-            let special = (catchAll | flags &>> 3) & each
+            let left = flags &>> 4 & each
+            // Catch-all, relay and alias domains.
+            let special = (catchAll | flags &>> 3 | flags &>> 5) & each
             entries &+= Int(used)
-            recipients &+= Int(used) &- special.nonzeroBitCount
+            recipients &+= Int(used) &- (special | left).nonzeroBitCount
+            leaving &+= left.nonzeroBitCount
             catchAlls &+= catchAll.nonzeroBitCount
             place &+= IndexFormat.bucketSize
         }
     }
 
     func check() throws(IndexFault) {
-        guard entries == header.entries, recipients == header.recipients, catchAlls == header.catchAlls else {
+        guard entries == header.entries, recipients == header.recipients, catchAlls == header.catchAlls,
+            leaving == header.leaving
+        else {
             throw .damaged(
-                "its table holds \(entries) entries, \(recipients) recipients and \(catchAlls) catch-all domains, its header says "
-                    + "\(header.entries), \(header.recipients) and \(header.catchAlls)")
+                "its table holds \(entries) entries, \(recipients) recipients, \(catchAlls) catch-all domains and \(leaving) "
+                    + "leaving recipients, its header says \(header.entries), \(header.recipients), \(header.catchAlls) and "
+                    + "\(header.leaving)")
         }
     }
 }
@@ -195,6 +202,7 @@ struct StoredSource: Codable {
     let recipients: Int
     let asOf: Int64
     let relayDomains: [IndexSource.RelayDomain]?
+    let aliasDomains: [IndexSource.AliasDomain]?
 
     init(_ source: IndexSource) {
         name = source.name
@@ -202,12 +210,13 @@ struct StoredSource: Codable {
         recipients = source.recipients
         asOf = source.asOf.millisecondsSince1970
         relayDomains = source.relayDomains.isEmpty ? nil : source.relayDomains
+        aliasDomains = source.aliasDomains.isEmpty ? nil : source.aliasDomains
     }
 
     var source: IndexSource {
         IndexSource(
             name: name, type: type, recipients: recipients, asOf: Date(millisecondsSince1970: asOf),
-            relayDomains: relayDomains ?? [])
+            relayDomains: relayDomains ?? [], aliasDomains: aliasDomains ?? [])
     }
 
     static func encode(_ sources: [IndexSource]) throws(IndexFault) -> [UInt8] {

@@ -23,7 +23,7 @@
 /// | 40 | 64 bit | generation: the publisher's own number up to 2^52, 0 for none |
 /// | 48 | 16 bytes | salt: the key of SipHash, random for each file |
 /// | 64 | 64 bit | entries: how many slots of the table are used |
-/// | 72 | 64 bit | recipients: how many entries are neither catch-all nor relay domain |
+/// | 72 | 64 bit | recipients: how many entries are no domain (catch-all, relay, alias) and not leaving |
 /// | 80 | 64 bit | catch-all entries; where there are none, a reader needn't look for one |
 /// | 88 | 64 bit | bucketCount, at least 1 |
 /// | 96 | 64 bit | tableOffset, a multiple of 4,096 |
@@ -33,6 +33,7 @@
 /// | 128 | 32 bit | checksum algorithm, 1: XXH64 with seed 0 |
 /// | 132 | 32 bit | block size, 65,536 |
 /// | 136 | 64 bit | checksum of the list of checksums |
+/// | 144 | 64 bit | leaving: how many entries have the flag of that name |
 /// | headerLength − 8 | 64 bit | checksum of the header's bytes before it |
 ///
 /// **Table.** `bucketCount` buckets of 64 bytes from `tableOffset`: seven 64-bit slots, each the fingerprint of a key, then one byte of
@@ -52,7 +53,7 @@
 ///
 /// **Sources.** At `sourcesOffset` a 64-bit length, at most 1,048,576, and as many bytes of JSON: an array of objects with `name`,
 /// `type`, `recipients`, `asOf` (milliseconds since 1970) and, where the source names relay domains, `relayDomains`: objects with `name`
-/// and `takesAll`. Never an address.
+/// and `takesAll`, and, where it names alias domains, `aliasDomains`: objects with `name` and `target`. Never an address.
 ///
 /// **Checksums.** A 64-bit one for each block of the body; the last block may be shorter. The header vouches for their list and the list
 /// for each block, so a reader verifies each block as soon as it has read it, while it is in the processor's cache. A reader uses

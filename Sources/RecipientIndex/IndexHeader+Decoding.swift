@@ -54,6 +54,7 @@ extension IndexHeader {
         entries = try Self.number(raw, 64, "number of entries")
         recipients = try Self.number(raw, 72, "number of recipients")
         catchAlls = try Self.number(raw, 80, "number of catch-all domains")
+        leaving = try Self.number(raw, 144, "number of leaving recipients")
         bucketCount = try Self.number(raw, 88, "number of buckets")
         tableOffset = try Self.number(raw, 96, "place of the table")
         sourcesOffset = try Self.number(raw, 104, "place of the sources")
@@ -89,7 +90,7 @@ extension IndexHeader {
             throw .damaged("has its sources at an impossible place (\(sourcesOffset)) by its header")
         }
         guard entries <= bucketCount * IndexFormat.slotsPerBucket, recipients <= entries,
-            catchAlls <= entries - recipients
+            catchAlls <= entries - recipients, leaving <= entries - recipients
         else {
             throw .damaged(
                 "claims \(entries) entries, \(recipients) recipients and \(catchAlls) catch-all domains in \(bucketCount) buckets"

@@ -9,6 +9,7 @@ struct IndexHeader: Equatable {
     var entries = 0
     var recipients = 0
     var catchAlls = 0
+    var leaving = 0
     var bucketCount = 1
     var tableOffset = IndexFormat.headerLength
     var sourcesOffset = 0
@@ -37,7 +38,7 @@ struct IndexHeader: Equatable {
             for (offset, value) in [
                 (64, entries), (72, recipients), (80, catchAlls), (88, bucketCount), (96, tableOffset),
                 (104, sourcesOffset),
-                (112, checksumsOffset), (120, fileSize),
+                (112, checksumsOffset), (120, fileSize), (144, leaving),
             ] {
                 raw.store(UInt64(truncatingIfNeeded: value), offset)
             }

@@ -12,6 +12,8 @@ public struct IndexSource: Sendable, Codable, Equatable {
     public var asOf: Date
     /// The relay domains that it names; empty where it isn't asked for any.
     public var relayDomains: [RelayDomain]
+    /// The alias domains that it names.
+    public var aliasDomains: [AliasDomain]
 
     /// A relay domain that a source names.
     public struct RelayDomain: Sendable, Codable, Equatable {
@@ -27,13 +29,31 @@ public struct IndexSource: Sendable, Codable, Equatable {
         }
     }
 
+    /// A domain whose recipients are those of another one.
+    public struct AliasDomain: Sendable, Codable, Equatable {
+        /// The A-label of the alias.
+        public var name: String
+        /// The A-label of the domain whose recipients it has.
+        public var target: String
+
+        /// An alias as it is written into a snapshot.
+        public init(name: String, target: String) {
+            self.name = name
+            self.target = target
+        }
+    }
+
     /// A source as it is written into a snapshot.
-    public init(name: String, type: String, recipients: Int, asOf: Date, relayDomains: [RelayDomain] = []) {
+    public init(
+        name: String, type: String, recipients: Int, asOf: Date, relayDomains: [RelayDomain] = [],
+        aliasDomains: [AliasDomain] = []
+    ) {
         self.name = name
         self.type = type
         self.recipients = recipients
         self.asOf = asOf
         self.relayDomains = relayDomains
+        self.aliasDomains = aliasDomains
     }
 }
 
@@ -45,8 +65,10 @@ public struct IndexInfo: Sendable, Equatable {
     public var created: Date
     /// The publisher's own number for it; 0 when it gave none.
     public var generation: UInt64
-    /// How many recipients are listed; catch-all and relay domains aren't counted.
+    /// How many recipients are listed; domains and leaving recipients aren't counted.
     public var recipients: Int
+    /// How many keys are leaving: no source lists them any more, and they are deferred for a time of grace.
+    public var leaving = 0
     /// How many domains take every recipient.
     public var catchAllDomains: Int
     /// How many keys of every kind the table holds.

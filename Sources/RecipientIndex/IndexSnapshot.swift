@@ -129,7 +129,8 @@ extension IndexInfo {
     init(_ header: IndexHeader, sources: [IndexSource]) {
         self.init(
             version: IndexFormat.version, created: .init(millisecondsSince1970: header.created),
-            generation: header.generation, recipients: header.recipients, catchAllDomains: header.catchAlls,
+            generation: header.generation, recipients: header.recipients, leaving: header.leaving,
+            catchAllDomains: header.catchAlls,
             entries: header.entries, buckets: header.bucketCount, fileSize: header.fileSize, sources: sources)
     }
 }

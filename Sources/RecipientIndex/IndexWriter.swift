@@ -17,7 +17,8 @@ struct IndexWriter {
         header.salt = salt
         header.entries = entries.count
         header.catchAlls = entries.count { $0.flags.contains(.catchAll) }
-        header.recipients = entries.count { $0.flags.isDisjoint(with: [.catchAll, .relayDomain]) }
+        header.recipients = entries.count { !$0.flags.isOfDomain && !$0.flags.contains(.leaving) }
+        header.leaving = entries.count { $0.flags.contains(.leaving) }
         header.bucketCount = IndexFormat.bucketCount(entries: entries.count)
         header.sourcesOffset = header.tableOffset + header.bucketCount * IndexFormat.bucketSize
         header.checksumsOffset = header.sourcesOffset + 8 + (sources.count + 7) / 8 * 8

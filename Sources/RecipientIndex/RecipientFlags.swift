@@ -16,14 +16,23 @@ public struct RecipientFlags: OptionSet, Sendable, Hashable {
     public static let catchAll = RecipientFlags(rawValue: 4)
     /// The key is `@example.com`, a domain that is relayed for.
     public static let relayDomain = RecipientFlags(rawValue: 8)
+    /// No source lists it any more, since less than the time of grace: it is deferred, not yet rejected.
+    public static let leaving = RecipientFlags(rawValue: 16)
+    /// The key is `@alias.example`, a domain whose recipients are those of another one (``IndexSource/aliasDomains``).
+    public static let aliasDomain = RecipientFlags(rawValue: 32)
+
+    /// Whether a key with these flags stands for a domain rather than for one recipient.
+    var isOfDomain: Bool { !isDisjoint(with: [.catchAll, .relayDomain, .aliasDomain]) }
 
     /// The flags of a key that was added with these and with others.
     ///
     /// Whoever may write to it by either may write to it: a restriction holds only if both have one. Someone's
-    /// internal-only recipient that is disabled elsewhere is internal-only. All other flags hold if either has them.
+    /// internal-only recipient that is disabled elsewhere is internal-only. It is leaving only by both. All other flags hold if either
+    /// has them.
     public func merged(with other: RecipientFlags) -> RecipientFlags {
         let restrictions: RecipientFlags = [.internalOnly, .disabled]
-        let rest = union(other).subtracting(restrictions)
+        let isLeaving = contains(.leaving) && other.contains(.leaving)
+        let rest = union(other).subtracting(isLeaving ? restrictions : restrictions.union(.leaving))
         if isDisjoint(with: restrictions) || other.isDisjoint(with: restrictions) { return rest }
         if !contains(.disabled) || !other.contains(.disabled) { return rest.union(.internalOnly) }
         return rest.union(intersection(other).intersection(restrictions))
