@@ -1,6 +1,6 @@
 /// Which reply a refusal gives; the keys of the configuration's `[replies]`.
 public enum ReplyKind: Int, Sendable, CaseIterable {
-    case syntax, relay, blocked, harvest, noIndex, internalOnly, disabled, staleIndex, unknown
+    case syntax, relay, blocked, harvest, noIndex, internalOnly, disabled, staleIndex, unknown, leaving
 
     /// The key in the configuration's `[replies]`.
     public var key: String {
@@ -8,14 +8,14 @@ public enum ReplyKind: Int, Sendable, CaseIterable {
         case .noIndex: "no_index"
         case .internalOnly: "internal"
         case .staleIndex: "stale_index"
-        case .syntax, .relay, .blocked, .harvest, .disabled, .unknown: "\(self)"
+        case .syntax, .relay, .blocked, .harvest, .disabled, .unknown, .leaving: "\(self)"
         }
     }
 
     /// Whether the reply is a temporary one (4xx).
     public var isTemporary: Bool {
         switch self {
-        case .harvest, .noIndex, .staleIndex: true
+        case .harvest, .noIndex, .staleIndex, .leaving: true
         case .syntax, .relay, .blocked, .internalOnly, .disabled, .unknown: false
         }
     }
@@ -30,6 +30,7 @@ public enum ReplyKind: Int, Sendable, CaseIterable {
         case .noIndex, .staleIndex: "451 4.3.0 <{recipient}>: Recipient verification is unavailable"
         case .internalOnly: "550 5.7.1 <{recipient}>: Recipient address rejected: Authentication required"
         case .disabled: "550 5.2.1 <{recipient}>: Recipient address rejected: Mailbox disabled"
+        case .leaving: "450 4.2.1 <{recipient}>: Recipient address rejected: Mailbox temporarily unavailable"
         }
     }
 

@@ -183,6 +183,7 @@ struct StatusDocument: Encodable {
         guard let index else { return [] }
         var text = Words.count(index.recipients, "recipient")
         if index.catchAllDomains > 0 { text += ", " + Words.count(index.catchAllDomains, "catch-all domain") }
+        if index.leaving > 0 { text += ", \(index.leaving) leaving" }
         if index.relayDomains > 0 { text += ", \(Words.count(index.relayDomains, "relay domain")) of its own" }
         var rows = [
             Self.row("index", text),

@@ -24,6 +24,17 @@ struct VerdictExplanation: Encodable {
         let origin: String?
     }
 
+    /// The time of grace of a recipient that has left the list.
+    struct Departure: Encodable {
+        /// When no source listed it any more.
+        let left: Date
+        /// From when on it is rejected.
+        let rejectedFrom: Date
+
+        /// In words, for a person.
+        var text: String { "left the list \(Words.time(left)); rejected from \(Words.time(rejectedFrom)) on" }
+    }
+
     let address: String
     let action: Verdict.Action
     let reason: String
@@ -39,6 +50,8 @@ struct VerdictExplanation: Encodable {
     let trusted: Bool
     let decidedBy: [Setting]
     let sources: [Source]
+    /// When a recipient that is leaving left the list, and from when on it is rejected; nil where that can't be told.
+    let departure: Departure?
     let index: String
 
     enum CodingKeys: String, CodingKey {
@@ -48,7 +61,7 @@ struct VerdictExplanation: Encodable {
         case judgedAs, lookedUp
         case domain, client, trusted
         case decidedBy
-        case sources, index
+        case sources, departure, index
     }
 
     init(
@@ -110,6 +123,9 @@ struct VerdictExplanation: Encodable {
                     Source(name: $0.source, type: $0.type, origin: $0.origin)
                 }
             }.first { !$0.isEmpty } ?? []
+        departure =
+            verdict.reason == .leaving
+            ? keys.lazy.compactMap { Self.departure(of: $0, configuration) }.first : nil
         if let index {
             let age = Words.duration(seconds: Int(now.timeIntervalSince(index.info.created)))
             self.index = "\(configuration.index.path): \(index.info.recipients) recipients, made \(age) ago"
@@ -141,10 +157,14 @@ struct VerdictExplanation: Encodable {
             let origin = source.origin.map { ": \($0.escapedForMessage)" } ?? ""
             row("source", "\(source.name.escapedForMessage) (\(source.type))\(origin)")
         }
+        if let departure { row("leaving", departure.text) }
         row("client", "\(client ?? "any")\(trusted ? ", trusted" : ", not trusted")")
         row("index", index)
         return lines.joined(separator: "\n")
     }
+
+    /// When a key left the list, by the sync's state; nil where the state doesn't know.
+    private static func departure(of key: String, _ configuration: Configuration) -> Departure? { nil }
 
     /// The pattern that decided, as it is written.
     private static func setting(ofPattern position: Int, _ configuration: Configuration) -> Setting {

@@ -12,6 +12,10 @@ import Testing
         ("user@example.com", []), ("staff@example.com", .internalOnly), ("gone@example.com", .disabled),
         ("both@example.com", [.internalOnly, .disabled]), ("listed+news@example.com", []), ("user@example.org", []),
         ("user@sub.example.com", []), ("user@a.below.example", []), ("abuse+desk@example.com", .disabled),
+        ("moved@example.com", .leaving), ("moved+lists@example.com", []), ("user+old@example.com", .leaving),
+        ("moved+old@example.com", .leaving), ("gone+old@example.com", .leaving),
+        ("stray@example.com", [.leaving, .disabled]),
+        ("inside@example.com", [.leaving, .internalOnly]), ("moved@example.org", .leaving),
         ("user@xn--bcher-kva.example", []), ("grün@xn--bcher-kva.example", []),
     ]
 
@@ -19,7 +23,7 @@ import Testing
         #expect(
             Reason.allCases.map(\.name) == [
                 "syntax", "postmaster", "relay", "trusted", "always", "blocked", "harvest", "no-index", "listed",
-                "internal", "disabled", "catch-all", "stale-index", "unknown", "pattern", "srs",
+                "internal", "disabled", "catch-all", "stale-index", "unknown", "pattern", "srs", "leaving",
             ])
     }
 
@@ -31,6 +35,8 @@ import Testing
             "fresh": try folder.snapshot(Self.recipients, created: today - day),
             "old": try folder.snapshot(Self.recipients, created: today - 8 * day),
             "all": try folder.snapshot(Self.recipients + [("@example.org", .catchAll)], created: today - day),
+            "all-leaving": try folder.snapshot(
+                Self.recipients + [("@example.org", [.catchAll, .leaving])], created: today - day),
             "none": nil as IndexSnapshot?,
         ]
         var policy = try Self.policy("")
@@ -64,7 +70,7 @@ import Testing
             rows.insert(verdict.rule)
         }
         #expect(cases >= 90)
-        #expect(rows == Set(1...18))
+        #expect(rows == Set(1...19))
     }
 
     /// The policy of a `policy:` line.

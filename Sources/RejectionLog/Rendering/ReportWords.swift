@@ -112,6 +112,7 @@ enum ReportWords {
         case "internal": "for insiders only"
         case "disabled": "mailbox disabled"
         case "pattern": "blocked by a pattern"
+        case "leaving": "left the list lately"
         case "srs": "bounce, forged address"
         case RejectionLog.mtaReason: "the MTA's own refusal"
         default: ""

@@ -58,7 +58,7 @@ enum ConfigurationSample {
 
         [replies]
         # {recipient}, {domain} and {client} are filled in. Also: relay, syntax, blocked, harvest, no_index, stale_index,
-        # internal, disabled.
+        # internal, disabled, leaving.
         # unknown = "550 5.1.1 <{recipient}>: Recipient address rejected: User unknown"
 
         [index]

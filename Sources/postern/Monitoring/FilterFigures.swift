@@ -80,6 +80,8 @@ struct IndexFigures: Codable, Sendable {
     var created: Date
     var generation: UInt64
     var recipients: Int
+    /// Recipients and catch-all domains that have left the list, and are deferred until they are rejected.
+    var leaving: Int
     var catchAllDomains: Int
     /// The relay domains that it names itself.
     var relayDomains: Int
@@ -90,6 +92,7 @@ struct IndexFigures: Codable, Sendable {
         created = info.created
         generation = info.generation
         recipients = info.recipients
+        leaving = info.leaving
         catchAllDomains = info.catchAllDomains
         relayDomains = info.sources.flatMap(\.relayDomains).count
         size = info.fileSize

@@ -254,6 +254,10 @@ final class FilterMonitor: Sendable {
             text.gauge("postern_index_generation", "The number of the list in force.", Double(index.generation))
             text.gauge("postern_index_recipients", "Recipients in the index.", Double(index.recipients))
             text.gauge(
+                "postern_index_leaving",
+                "Entries of the index that have left the list, and are deferred until they are rejected.",
+                Double(index.leaving))
+            text.gauge(
                 "postern_index_catch_all_domains", "Catch-all domains in the index.", Double(index.catchAllDomains))
             text.gauge("postern_index_size_bytes", "Size of the index file.", Double(index.size))
         }
