@@ -160,6 +160,12 @@ struct StatusDocument: Encodable {
                     "harvest",
                     "\(Words.count(live.harvest.offenders, "network")) over the limit, \(live.harvest.held) held now"))
         }
+        if live.unlistedSenders > 0 {
+            rows.append(
+                Self.row(
+                    "senders",
+                    "\(live.unlistedSenders) of your domains send mail and aren't listed: postern report --since 30d"))
+        }
         return rows
     }
 

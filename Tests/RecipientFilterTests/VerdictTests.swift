@@ -24,6 +24,7 @@ import Testing
             Reason.allCases.map(\.name) == [
                 "syntax", "postmaster", "relay", "trusted", "always", "blocked", "harvest", "no-index", "listed",
                 "internal", "disabled", "catch-all", "stale-index", "unknown", "pattern", "srs", "leaving",
+                "unlisted-sender",
             ])
     }
 
@@ -39,6 +40,10 @@ import Testing
                 Self.recipients + [("@example.org", [.catchAll, .leaving])], created: today - day),
             "none": nil as IndexSnapshot?,
         ]
+        let senders = UnlistedSenders()
+        for key in ["sent@example.com", "sent@example.org", "user@example.com", "moved@example.com"] {
+            senders.insert(key, day: Self.now / 86_400)
+        }
         var policy = try Self.policy("")
         var cases = 0
         var rows: Set<Int> = []
@@ -55,7 +60,7 @@ import Testing
                 isBounce: fields[1].hasSuffix("bounce"))
             let verdict = policy.verdict(
                 for: Result { () throws(AddressError) in try RecipientAddress(path: fields[0]) }, client: client,
-                index: index, now: Self.now)
+                index: index, senders: senders, now: Self.now)
             let observed = verdict.action != .accept && policy.observes(verdict) ? " observed" : ""
             let reply =
                 verdict.reply.map { kind in
@@ -70,7 +75,7 @@ import Testing
             rows.insert(verdict.rule)
         }
         #expect(cases >= 90)
-        #expect(rows == Set(1...19))
+        #expect(rows == Set(1...20))
     }
 
     /// The policy of a `policy:` line.
@@ -96,6 +101,7 @@ import Testing
             case ("index_stale", "keep"): rules.indexStale = nil
             case ("index_stale", _): rules.indexStale = value == "accept" ? .accept : .tempfail
             case ("internal_only", _): rules.hideInternalOnly = value == "unknown"
+            case ("unlisted_sender", _): rules.defersUnlistedSenders = value == "defer"
             case ("disabled", _): rules.hideDisabled = value == "unknown"
             default: throw CaseError("policy key \(key)")
             }

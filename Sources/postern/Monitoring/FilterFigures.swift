@@ -70,6 +70,8 @@ struct FilterFigures: Codable, Sendable {
     var indexExpected: Bool
     var log: Log
     var harvest: Harvest
+    /// Senders of relay domains that the index doesn't list, and that have sent lately.
+    var unlistedSenders: Int
     /// Where metrics and the live page are; nil: nowhere.
     var http: String?
 }

@@ -107,6 +107,7 @@ final class FilterMonitor: Sendable {
                 damagedCopy: statistics.damagedCopy),
             harvest: .init(
                 networks: context.harvest.networks, offenders: offenders.count, held: context.tarpit.held),
+            unlistedSenders: context.senders.count,
             http: configuration.http.listen.map { "http://\($0)/" })
     }
 
@@ -234,6 +235,10 @@ final class FilterMonitor: Sendable {
         text.gauge(
             "postern_harvest_networks", "Client networks whose unknown recipients are remembered.",
             Double(figures.harvest.networks))
+        text.gauge(
+            "postern_unlisted_senders",
+            "Senders of relay domains that the index doesn't list, and that have sent through this gateway within \(UnlistedSenders.days) days.",
+            Double(figures.unlistedSenders))
         text.gauge("postern_tarpit_held", "Refusals held back now.", Double(figures.harvest.held))
     }
 
