@@ -7,6 +7,7 @@ struct PolicyTables: ~Copyable {
     /// What a domain decides; the rules say what each means.
     struct Traits {
         let observe, catchAll, batv, srs, acceptsWithoutIndex, hidesInternalOnly, hidesDisabled, hasOwnBlocked: Bool
+        let defersUnlistedSenders: Bool
         let indexStale: Verdict.Action?
         let delimiters: DelimiterSet
         let tag: UInt32
@@ -38,6 +39,7 @@ struct PolicyTables: ~Copyable {
                     observe: rules.observe, catchAll: rules.catchAll, batv: rules.batv, srs: rules.srs,
                     acceptsWithoutIndex: rules.indexMissing == .accept, hidesInternalOnly: rules.hideInternalOnly,
                     hidesDisabled: rules.hideDisabled, hasOwnBlocked: !rules.blocked.isEmpty,
+                    defersUnlistedSenders: rules.defersUnlistedSenders,
                     indexStale: rules.indexStale, delimiters: DelimiterSet(rules.delimiter), tag: domain.tag,
                     replies: starts[place]))
         }

@@ -25,6 +25,8 @@ final class Reloader: Sendable {
     private let control: ControlFiles
     private let tally: SyncTally
     private let health: ServiceHealth
+    /// Called when another policy is in force.
+    private let policyChanged: @Sendable () -> Void
     private let logger: Logger
     /// Held for moments only: a new snapshot needs it.
     private let state: Mutex<State>
@@ -45,8 +47,9 @@ final class Reloader: Sendable {
     /// A reloader for a filter with this configuration, not started yet.
     init(
         _ configuration: Configuration, policy: HotSwap<Policy>, log: RejectionLog, control: ControlFiles,
-        tally: SyncTally, health: ServiceHealth, logger: Logger
+        tally: SyncTally, health: ServiceHealth, logger: Logger, policyChanged: @escaping @Sendable () -> Void
     ) {
+        self.policyChanged = policyChanged
         initial = configuration
         self.policy = policy
         self.log = log
@@ -91,7 +94,7 @@ final class Reloader: Sendable {
                 policy.publish(compiled)
                 return true
             }
-            if isPublished { return }
+            if isPublished { return policyChanged() }
         }
     }
 

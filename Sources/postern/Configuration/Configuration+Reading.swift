@@ -179,14 +179,21 @@ struct ConfigurationReader {
         configuration.policy.subdomains = table.bool("subdomains") ?? false
         configuration.takesDomainsFromIndex = table.bool("domains_from_index") ?? false
         configuration.policy.trustAuthenticated = table.bool("trust_authenticated") ?? true
-        for (index, text) in (table.strings("trusted_networks") ?? ["127.0.0.0/8", "::1/128"]).enumerated() {
+        configuration.policy.trustedNetworks = readNetworks(table, "trusted_networks", ["127.0.0.0/8", "::1/128"])
+        table.finish()
+    }
+
+    private func readNetworks(
+        _ table: ConfigurationTable, _ key: String, _ otherwise: [String] = []
+    ) -> [Network] {
+        (table.strings(key) ?? otherwise).enumerated().compactMap { index, text in
             do {
-                configuration.policy.trustedNetworks.append(try Network(text))
+                return try Network(text)
             } catch {
-                table.fault("trusted_networks[\(index)]", "\(error)")
+                table.fault("\(key)[\(index)]", "\(error)")
+                return nil
             }
         }
-        table.finish()
     }
 
     /// Sources may name relay domains, so this is known only when they have been read.
@@ -274,6 +281,9 @@ struct ConfigurationReader {
         }
         if let hide = table.choice("internal_only", ["reject": false, "unknown": true]) {
             rules.hideInternalOnly = hide
+        }
+        if let defers = table.choice("unlisted_sender", ["report": false, "defer": true]) {
+            rules.defersUnlistedSenders = defers
         }
         if let hide = table.choice("disabled", ["unknown": true, "reject": false]) { rules.hideDisabled = hide }
     }
@@ -365,6 +375,7 @@ struct ConfigurationReader {
         if let delay = table.duration("tarpit", maximum: 8) { harvest.tarpit = delay * 1_000 }
         if let limit = table.integer("tarpit_limit", 1...10_000) { harvest.tarpitLimit = limit }
         configuration.policy.harvest = harvest
+        configuration.policy.harvestExempt = readNetworks(table, "exempt")
         table.finish()
     }
 

@@ -155,6 +155,12 @@ struct Configuration: Sendable {
         return named
     }
 
+    /// Whether recipients of any domain are deferred because they have sent through the gateway.
+    var defersUnlistedSenders: Bool {
+        rules.defersUnlistedSenders || domains.contains(where: \.rules.defersUnlistedSenders)
+            || rulesToCome.values.contains(where: \.defersUnlistedSenders)
+    }
+
     /// The policy, each domain tagged by `tag`.
     func compiledPolicy(tag: (String) -> UInt32) -> Policy {
         var settings = policy
