@@ -284,9 +284,9 @@ struct Comparer {
         return !before.isRestricted && after.isRestricted ? .restricted : nil
     }
 
-    /// The names of the sources that listed the address, as JSON.
+    /// The names of the sources by which the address is lost, as JSON.
     private mutating func sourceNames() -> String {
-        let places = old.map(\.source)
+        let places = old.filter { !isUnchanged($0) }.map(\.source)
         if places != lastNames.places { lastNames = (places, losses.names(places)) }
         return lastNames.text
     }
@@ -363,16 +363,22 @@ struct Comparer {
         for (index, item) in old.enumerated() where index == 0 || old[index - 1].source != item.source {
             result.sources[item.source].before += 1
             if isKept(by: item.source) { result.sources[item.source].after += 1 }
+            // Not by those that list it as before, however few may write to it by them.
+            guard let loss, old.contains(where: { $0.source == item.source && !isUnchanged($0) }) else { continue }
             switch loss {
             case .gone: result.sources[item.source].lost += 1
             case .restricted: result.sources[item.source].restricted += 1
-            case nil: break
             }
         }
         for (index, item) in new.enumerated()
         where (index == 0 || new[index - 1].source != item.source) && !isKept(by: item.source) {
             result.sources[item.source].after += 1
         }
+    }
+
+    /// Whether a source goes on listing the address in this way.
+    private func isUnchanged(_ item: Item) -> Bool {
+        retains(item) || new.contains { isSameListing($0, item) && $0.flags == item.flags }
     }
 
     private func isKept(by source: Int) -> Bool { old.contains { $0.source == source && retains($0) } }

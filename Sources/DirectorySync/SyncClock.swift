@@ -1,4 +1,5 @@
 import Glibc
+import System
 
 /// The time by which a sync measures how long ago a recipient has gone: clocks that leap neither end the time of grace nor the guard's
 /// memory.
@@ -25,7 +26,7 @@ struct SyncClock: Sendable {
     static let machine: SyncClock = {
         let boot = bootID()
         return SyncClock {
-            Reading(wall: milliseconds(CLOCK_REALTIME), steady: milliseconds(CLOCK_BOOTTIME), boot: boot)
+            Reading(wall: Clocks.wall, steady: Clocks.steady, boot: boot)
         }
     }()
 
@@ -40,12 +41,6 @@ struct SyncClock: Sendable {
         }
         let (time, overflow) = last.time.addingReportingOverflow(passed)
         return overflow ? last.time : time
-    }
-
-    private static func milliseconds(_ clock: clockid_t) -> Int64 {
-        var time = timespec()
-        guard clock_gettime(clock, &time) == 0 else { return 0 }
-        return Int64(time.tv_sec) &* 1_000 &+ Int64(time.tv_nsec) / 1_000_000
     }
 
     private static func bootID() -> String {

@@ -38,6 +38,7 @@ extension Synchronizer {
         ) {
             database in
             var comparison: Comparison?
+            var isAccepted = false
             if !nothingRead || baseline.foreign != nil {
                 let result = try compare(
                     database, known, gone, baseline, pulls, intake,
@@ -45,17 +46,18 @@ extension Synchronizer {
                 comparison = result
                 self.describe(result, &draft)
                 let losses = try SyncState.windowLosses(database, from: self.windowStart(known.time))
-                let refusal = judge(result, known, gone, baseline, pulls, losses, &draft, acceptShrink: acceptShrink)
-                if let refusal {
+                let verdict = judge(result, known, gone, baseline, pulls, losses, &draft, acceptShrink: acceptShrink)
+                isAccepted = verdict.isAccepted
+                if let refusal = verdict.refusal {
                     if dryRun { return ((nil, refusal, nil), .rollback) }
                     return ((nil, try self.record(refusal, database, known, scope, draft), nil), .commit)
                 }
             }
             try hook(.judged)
             if dryRun { return ((nil, nil, nil), .rollback) }
-            draft.refusalStands = known.decision.refusal.map { !scope.covers($0, configuration.sources) } ?? false
+            draft.refusalStands = refusalStands(known.decision.refusal, scope, pulls)
             let decided = try self.commit(
-                comparison, database, known, gone, baseline, pulls, draft, acceptShrink: acceptShrink, check)
+                comparison, database, known, gone, baseline, pulls, draft, isAccepted: isAccepted, check)
             try check()
             return ((decided, nil, comparison?.edited), .commit)
         }
@@ -77,6 +79,15 @@ extension Synchronizer {
                 ? .published : .refreshed
         }
         return outcome.decided.map { ($0, outcome.edited) }
+    }
+
+    /// Whether a list that was refused still is: this sync read other sources, or one of its sources couldn't be read.
+    private func refusalStands(_ refusal: Refusal?, _ scope: Scope, _ pulls: [Pull]) -> Bool {
+        guard let refusal else { return false }
+        guard scope.covers(refusal, configuration.sources) else { return true }
+        return pulls.indices.contains { place in
+            pulls[place].reading == .failed && refusal.sources?.contains(configuration.sources[place].name) ?? true
+        }
     }
 
     private func compare(
@@ -163,10 +174,11 @@ extension Synchronizer {
         }
     }
 
+    /// - Returns: why the list is refused, or whether it passes only because a person accepts it.
     private func judge(
         _ comparison: Comparison, _ known: Knowledge, _ gone: [SourceRecord], _ baseline: Baseline, _ pulls: [Pull],
         _ losses: WindowLosses, _ report: inout SyncReport, acceptShrink: Bool
-    ) -> Refusal? {
+    ) -> (refusal: Refusal?, isAccepted: Bool) {
         let guards = Guards(
             maxShrink: configuration.maxShrink, minimum: configuration.minimum, canaries: canaries)
         let domainsLost = known.domainsLost
@@ -183,9 +195,9 @@ extension Synchronizer {
         let standing = acceptShrink ? found.filter { !isAccepted($0, shown: known.decision.refusal) } : found
         if standing.isEmpty {
             report.notes += found.map { "accepted: " + $0.text }
-            return nil
+            return (nil, !found.isEmpty)
         }
-        return Refusal(
+        let refusal = Refusal(
             time: report.started, violations: found, removed: comparison.removed.count,
             first: Array(comparison.removed.addresses.prefix(10)),
             sources: configuration.sources.indices.filter {
@@ -193,6 +205,7 @@ extension Synchronizer {
             }
             .map { configuration.sources[$0].name },
             restricted: comparison.total.restricted, domains: domainsLost.isEmpty ? nil : domainsLost.map(\.domain))
+        return (refusal, false)
     }
 
     /// Whether a person who accepts a list accepts this: what can be overruled, and of relay domains only those that were shown.
@@ -241,7 +254,7 @@ extension Synchronizer {
     /// Writes what changed. The decision is the caller's to publish; nil where the snapshot in force says it all.
     private func commit(
         _ comparison: Comparison?, _ database: Database, _ known: Knowledge, _ gone: [SourceRecord],
-        _ baseline: Baseline, _ pulls: [Pull], _ report: SyncReport, acceptShrink: Bool,
+        _ baseline: Baseline, _ pulls: [Pull], _ report: SyncReport, isAccepted: Bool,
         _ check: () throws(SyncError) -> Void
     ) throws -> Decision? {
         let now = try SyncState.time(database, clock, isReading: false)
@@ -265,7 +278,7 @@ extension Synchronizer {
             try write(comparison, database, ids + gone.map(\.id), check)
             try SyncState.store(domains: comparison, database)
             try SyncState.keepLosses(
-                database, now: now, wall: report.started, isAccepted: acceptShrink,
+                database, now: now, wall: report.started, isAccepted: isAccepted,
                 isDeferred: configuration.grace > .zero)
         }
         try SyncState.store(relayTables: configuration.relayTables, database)
