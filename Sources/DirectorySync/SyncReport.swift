@@ -131,6 +131,8 @@ public struct SourceReport: Sendable, Codable {
     public var foreign = ForeignAddresses()
     /// Entries that list no recipient, by reason.
     public var skipped = SkippedEntries()
+    /// Aliases whose target in a relay domain no source lists; nil where there are none.
+    public var unlistedTargets: UnlistedTargets?
     /// Why it could not be read, where it could not.
     public var failure: String?
     /// The directory server that answered.

@@ -41,6 +41,7 @@ extension Synchronizer {
                 let result = try compare(database, known, gone, baseline, pulls, intake, check)
                 comparison = result
                 self.describe(result, &draft)
+                self.describe(intake.targets, &draft)
                 let refusal = judge(result, known, gone, baseline, pulls, &draft, acceptShrink: acceptShrink)
                 if let refusal { return ((nil, refusal, nil), .rollback) }
             }
@@ -126,6 +127,14 @@ extension Synchronizer {
             try key.withUnsafeBufferPointer { key in
                 Result { () throws(SyncError) in try affected.add(key) }
             }.get()
+        }
+    }
+
+    /// Names the aliases of the tables that were read now whose target no source lists.
+    private func describe(_ targets: AliasTargets, _ report: inout SyncReport) {
+        for place in report.sources.indices where report.sources[place].reading == .full {
+            let unlisted = targets.unlisted(source: place)
+            report.sources[place].unlistedTargets = unlisted.count > 0 ? unlisted : nil
         }
     }
 

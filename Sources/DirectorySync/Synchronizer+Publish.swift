@@ -25,10 +25,12 @@ extension IndexSource {
         var type: String
         var recipients: Int
         var relayDomains: [IndexSource.RelayDomain] = []
+        var aliasDomains: [IndexSource.AliasDomain] = []
     }
 
     var summary: Summary {
-        Summary(name: name, type: type, recipients: recipients, relayDomains: relayDomains)
+        Summary(
+            name: name, type: type, recipients: recipients, relayDomains: relayDomains, aliasDomains: aliasDomains)
     }
 }
 
@@ -83,10 +85,30 @@ extension Synchronizer {
     }
 
     func indexSources(_ database: Database) throws -> [IndexSource.Summary] {
-        try SyncState.sources(database).map {
-            .init(
-                name: $0.name, type: $0.type, recipients: $0.recipients,
-                relayDomains: ($0.domains ?? []).map { .init(name: $0.name, takesAll: $0.takesAll) })
+        try publishedSources(database).map(\.summary)
+    }
+
+    /// The sources of the state as a snapshot names them.
+    private func publishedSources(_ database: Database) throws -> [IndexSource] {
+        // The keys of domains are neighbours, so that no other entry is looked at.
+        let rows = try Row.fetchAll(
+            database,
+            sql: """
+                SELECT source, substr(address, 2) AS name, object FROM entry
+                WHERE address >= '@' AND address < 'A' AND flags & \(RecipientFlags.aliasDomain.rawValue)
+                ORDER BY address, object
+                """)
+        var aliases: [Int64: [IndexSource.AliasDomain]] = [:]
+        for row in rows {
+            let target: Data = try row.value("object")
+            aliases[try row.value("source"), default: []].append(
+                .init(name: try row.value("name"), target: String(decoding: target, as: UTF8.self)))
+        }
+        return try SyncState.sources(database).map { source in
+            IndexSource(
+                name: source.name, type: source.type, recipients: source.recipients, asOf: source.asOf,
+                relayDomains: (source.domains ?? []).map { .init(name: $0.name, takesAll: $0.takesAll) },
+                aliasDomains: aliases[source.id] ?? [])
         }
     }
 
@@ -96,12 +118,7 @@ extension Synchronizer {
     ///   list has (two of them may share a fingerprint) is made anew.
     func publish(_ state: SyncState, _ decision: Decision, edited: IndexBuilder? = nil) throws(SyncError) {
         let sources = try state.transaction(.deferred) { database in
-            let sources = try SyncState.sources(database).map { source in
-                IndexSource(
-                    name: source.name, type: source.type, recipients: source.recipients, asOf: source.asOf,
-                    relayDomains: (source.domains ?? []).map { .init(name: $0.name, takesAll: $0.takesAll) })
-            }
-            return (sources, .commit)
+            (try self.publishedSources(database), .commit)
         }
         if let edited, edited.countAfterEdits == decision.recipients + decision.catchAllDomains {
             return try write(edited, decision, sources)

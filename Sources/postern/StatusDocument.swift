@@ -140,6 +140,8 @@ struct StatusDocument: Encodable {
         title.padding(toLength: 11, withPad: " ", startingAt: 0) + text
     }
 
+    private static func ago(_ date: Date) -> String { Words.age(Date().timeIntervalSince(date)) }
+
     private static func age(_ date: Date) -> String {
         Words.duration(seconds: max(0, Int(Date().timeIntervalSince(date))))
     }
@@ -186,7 +188,7 @@ struct StatusDocument: Encodable {
         if index.relayDomains > 0 { text += ", \(Words.count(index.relayDomains, "relay domain")) of its own" }
         var rows = [
             Self.row("index", text),
-            Self.row("", "made \(Self.age(index.created)) ago, generation \(index.generation)"),
+            Self.row("", "made \(Self.ago(index.created)), generation \(index.generation)"),
         ]
         if let live = filter.live?.index, live.generation != index.generation {
             rows.append(Self.row("", "the filter still answers from generation \(live.generation)"))
@@ -203,9 +205,11 @@ struct StatusDocument: Encodable {
                 Self.row(
                     place == 0 ? "sync" : "",
                     "\(source.name.escapedForMessage) (\(source.type)\(method)): "
-                        + "\(Words.count(source.recipients, "recipient")), last synced \(Self.age(source.asOf)) ago"))
+                        + "\(Words.count(source.recipients, "recipient")), last synced \(Self.ago(source.asOf))"))
         }
-        if sync.sources.count > 4 { rows.append(Self.row("", "and \(sync.sources.count - 4) sources more")) }
+        if sync.sources.count > 4 {
+            rows.append(Self.row("", "and \(Words.count(sync.sources.count - 4, "more source"))"))
+        }
         if let refusal = sync.refusal {
             rows.append(
                 Self.row(
