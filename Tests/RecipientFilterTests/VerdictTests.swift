@@ -13,6 +13,7 @@ import Testing
         ("both@example.com", [.internalOnly, .disabled]), ("listed+news@example.com", []), ("user@example.org", []),
         ("user@sub.example.com", []), ("user@a.below.example", []), ("abuse+desk@example.com", .disabled),
         ("user@xn--bcher-kva.example", []), ("grün@xn--bcher-kva.example", []),
+        ("own@alias.example", .internalOnly),
     ]
 
     @Test func namesOfReasons() {
@@ -81,6 +82,7 @@ import Testing
             case ("delimiter", _): rules.delimiter = value
             case ("batv", _): rules.batv = value == "true"
             case ("srs", _): rules.srs = value == "true"
+            case ("alias_of", _): rules.aliasOf = value
             case ("own_subdomains", _): rules.subdomains = value == "true"
             case ("own_blocked", _): rules.blocked = value.split(separator: ",").map(String.init)
             case (_, _) where key.hasPrefix("own_replies."):
@@ -119,7 +121,9 @@ import Testing
             }
         }
         settings.observe = global.observe
-        for name in ["example.com", "example.org", ".below.example", "xn--bcher-kva.example"] {
+        for name in [
+            "example.com", "example.org", ".below.example", "xn--bcher-kva.example", "alias.example", "second.example",
+        ] {
             var rules = global
             for (key, value) in overrides[name] ?? [] { try set(&rules, key, value) }
             settings.domains.append((name: name, rules: rules, tag: UInt32(settings.domains.count)))
