@@ -64,14 +64,19 @@ final class Reloader: Sendable {
 
     /// Takes in the relay domains that a new index names; may be called from any thread.
     func take(_ info: IndexInfo) {
-        let before = state.withLock { $0.sources.flatMap(\.relayDomains) }
         let domains = info.sources.flatMap(\.relayDomains)
-        let isNew = state.withLock { state in
-            state.sources = info.sources
-            return state.configuration.takesDomainsFromIndex && domains != before
+        let aliases = info.sources.flatMap(\.aliasDomains)
+        let (hasNewDomains, hasNewAliases) = state.withLock { state in
+            defer { state.sources = info.sources }
+            return (
+                state.configuration.takesDomainsFromIndex && domains != state.sources.flatMap(\.relayDomains),
+                aliases != state.sources.flatMap(\.aliasDomains)
+            )
         }
-        guard isNew else { return }
+        guard hasNewDomains || hasNewAliases else { return }
         publishPolicy()
+        if hasNewAliases { logger.notice("index: it names \(Words.count(aliases.count, "alias domain"))") }
+        guard hasNewDomains else { return }
         let count = state.withLock {
             $0.configuration.naming($0.sources).domains.count - $0.configuration.domains.count
         }

@@ -3,7 +3,7 @@ enum ConfigurationSample {
     /// A whole TOML file: what must be set stands there, what has a default stands there with it as a comment.
     static let text = ##"""
         # Postern: the configuration file. Lines that begin with # show the defaults.
-        # Durations are written 30s, 5m, 12h, 7d. Paths may be relative to this file's folder.
+        # Durations are written 30s, 5m, 12h, 7d; sizes 64M or 64MiB, 4G, or in bytes. Paths may be relative to this file's folder.
         # After a change: postern config check, then postern reload
 
         [milter]
@@ -87,7 +87,7 @@ enum ConfigurationSample {
         # command = ["/usr/local/bin/list-recipients", "--all"]   # no shell is between
         # format = "list"
         # timeout = "60s"
-        # max_size = "256M"
+        # max_size = "256MiB"             # also written 256M, or in bytes
 
         # Active Directory: users with their mailboxes, groups, contacts, public folders, by their proxyAddresses.
         # [[source]]
