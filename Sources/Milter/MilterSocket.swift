@@ -80,7 +80,7 @@ public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
     /// Why a host can be neither an address of the family nor a name; nil for one that can.
     private static func hostFault(_ host: String, _ family: Family) -> String? {
         if host.contains(":") {
-            guard family == .ipv6 else { return "\"\(host)\" is not an IPv4 address; inet6: is for IPv6" }
+            guard family == .ipv6 else { return "the host \"\(host)\" has no IPv4 address; inet6: is for IPv6" }
             // A link-local address may name its interface.
             let address = host.prefix { $0 != "%" }
             var bytes = in6_addr()
@@ -90,7 +90,7 @@ public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
         if host.utf8.allSatisfy({ $0 == 0x2e || (0x30...0x39).contains($0) }) {
             var bytes = in_addr()
             guard inet_pton(AF_INET, host, &bytes) == 1 else { return "\"\(host)\" is not an IPv4 address" }
-            return family == .ipv4 ? nil : "\"\(host)\" is not an IPv6 address; inet: is for IPv4"
+            return family == .ipv4 ? nil : "the host \"\(host)\" has no IPv6 address; inet: is for IPv4"
         }
         let labels = (host.hasSuffix(".") ? host.dropLast() : host[...]).split(
             separator: ".", omittingEmptySubsequences: false)
