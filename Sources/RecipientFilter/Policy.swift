@@ -161,9 +161,9 @@ public final class Policy: Sendable {
     /// By domain: the domain that it is an alias of, if its alias counts.
     private static func aliases(_ domains: [Domain], _ table: ByteTable, _ subdomains: [Bool]) -> [PolicyTables.Alias?]
     {
-        var aliases = domains.enumerated().map { position, domain -> PolicyTables.Alias? in
+        var aliases = domains.map { domain -> PolicyTables.Alias? in
             guard var target = domain.rules.aliasOf, !domain.name.hasPrefix("."),
-                let relay = target.withUTF8({ relayDomain($0, table, subdomains) }), relay != position
+                let relay = target.withUTF8({ relayDomain($0, table, subdomains) }), target != domain.name
             else { return nil }
             return PolicyTables.Alias(name: target, position: relay)
         }

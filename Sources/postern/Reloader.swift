@@ -75,7 +75,15 @@ final class Reloader: Sendable {
         }
         guard hasNewDomains || hasNewAliases else { return }
         publishPolicy()
-        if hasNewAliases { logger.notice("index: it names \(Words.count(aliases.count, "alias domain"))") }
+        if hasNewAliases {
+            logger.notice("index: it names \(Words.count(aliases.count, "alias domain"))")
+            let named = state.withLock { ($0.configuration, $0.sources) }
+            for circle in named.0.naming(named.1).aliasCircles {
+                logger.warning(
+                    "index: the alias domains \(circle) lead back to themselves: they are ignored; name a domain that is no alias"
+                )
+            }
+        }
         guard hasNewDomains else { return }
         let count = state.withLock {
             $0.configuration.naming($0.sources).domains.count - $0.configuration.domains.count

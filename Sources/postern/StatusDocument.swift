@@ -126,10 +126,10 @@ struct StatusDocument: Encodable {
         }
         let shown = width == nil ? troubles.count : 6
         for trouble in troubles.prefix(shown) {
-            add("! \(trouble.text.escapedForMessage); \(trouble.advice.escapedForMessage)")
+            add("! \(trouble.text.onOneLine); \(trouble.advice.onOneLine)")
         }
         if troubles.count > shown { lines.append("! and \(troubles.count - shown) more: postern status --format json") }
-        for notice in notices.prefix(4) { add("- \(notice.escapedForMessage)") }
+        for notice in notices.prefix(4) { add("- \(notice.onOneLine)") }
         lines.append("")
         let rows = filterRows + verdictRows + indexRows + sourceRows + logRows
         lines += rows.map { String($0.prefix(max(width ?? 80, 40))) }

@@ -14,7 +14,7 @@ struct SyncReportText {
         lines += change("added", "+", report.added)
         lines += change("removed", "-", report.removed)
         lines += change("changed", "~", report.changed)
-        lines += report.notes.map { "note: \($0.escapedForMessage)" }
+        lines += report.notes.map { "note: \($0.onOneLine)" }
         lines.append(outcome)
         return lines.joined(separator: "\n")
     }

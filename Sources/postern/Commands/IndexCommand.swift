@@ -73,6 +73,10 @@ struct IndexInfoCommand: ParsableCommand {
                 try Results.write(
                     "source      \(source.name.escapedForMessage) (\(source.type)): \(Words.count(source.recipients, "recipient")), read "
                         + Words.time(source.asOf))
+                for alias in source.aliasDomains {
+                    try Results.write(
+                        "alias       \(alias.name.escapedForMessage) of \(alias.target.escapedForMessage)")
+                }
             }
         }
     }

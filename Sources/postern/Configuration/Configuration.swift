@@ -152,6 +152,18 @@ struct Configuration: Sendable {
         return chain
     }
 
+    /// The aliases that lead back to themselves, each circle once, as `one.example → two.example → one.example`.
+    var aliasCircles: [String] {
+        var seen: Set<String> = []
+        return domains.compactMap { domain in
+            guard !seen.contains(domain.name) else { return nil }
+            let chain = aliasChain(of: domain.name)
+            guard chain.count > 1, chain.last == domain.name else { return nil }
+            seen.formUnion(chain)
+            return chain.joined(separator: " → ")
+        }
+    }
+
     /// The configuration with what an index names: its alias domains, and its relay domains where these count.
     func naming(_ sources: [IndexSource]) -> Configuration {
         var named = takesDomainsFromIndex ? naming(relayDomainsOf: sources) : self
