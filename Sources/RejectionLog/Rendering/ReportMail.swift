@@ -104,7 +104,7 @@ public struct ReportMail: Sendable {
     /// True for a dot-atom, alone or at a domain name (RFC 5322), which no header takes for anything else.
     private static func isPlain(_ address: String) -> Bool {
         let parts = address.utf8.split(separator: UInt8(ascii: "@"), omittingEmptySubsequences: false)
-        guard parts.count <= 2, address.utf8.count <= 512 else { return false }
+        guard parts.count <= 2, address.utf8.count <= 254, parts[0].count <= 64 else { return false }
         func isLetterOrDigit(_ byte: UInt8) -> Bool {
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
