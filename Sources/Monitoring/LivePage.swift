@@ -222,7 +222,7 @@ enum LivePage {
         function showList(live, now) {
           const index = live.filter.index;
           const rows = index
-            ? [["in force", `${count(index.recipients, "recipient")}${index.catch_all_domains ? ` and ${count(index.catch_all_domains, "catch-all domain")}` : ""}`],
+            ? [["in force", `${count(index.recipients, "recipient")}${index.catch_all_domains ? ` and ${count(index.catch_all_domains, "catch-all domain")}` : ""}${index.leaving ? `, ${number(index.leaving)} leaving` : ""}`],
                ["made", `${span(now - new Date(index.created) / 1000)} ago, generation ${number(index.generation)}`]]
             : [["in force", "no index", live.filter.index_expected ? "bad" : ""]];
           for (const source of live.sync ? live.sync.sources : []) {

@@ -44,6 +44,8 @@ public final class Policy: Sendable {
         public var hideInternalOnly = false
         /// Whether a disabled mailbox is refused as unknown, hiding that it exists.
         public var hideDisabled = true
+        /// Whether a recipient that would be rejected as unknown, and has sent through the gateway lately, is deferred instead.
+        public var defersUnlistedSenders = false
 
         /// The defaults of the configuration file.
         public init() {}
@@ -96,6 +98,8 @@ public final class Policy: Sendable {
         public var replies: [ReplyKind: ReplyTemplate] = [:]
         /// The harvest limit.
         public var harvest = Harvest()
+        /// The networks that the harvest limit doesn't hold for.
+        public var harvestExempt: [Network] = []
 
         /// No relay domain, and the defaults of the configuration file.
         public init() {}
@@ -105,6 +109,7 @@ public final class Policy: Sendable {
     public let domains: [Domain]
     /// The harvest limit in force.
     public let harvest: Harvest
+    let harvestExempt: [Network]
     /// By domain: whether its sub-domains are relay domains too.
     let subdomains: [Bool]
     let trustedNetworks: [Network]
@@ -141,6 +146,7 @@ public final class Policy: Sendable {
         maximumIndexAge = settings.maximumIndexAge
         observe = settings.observe
         harvest = settings.harvest
+        harvestExempt = settings.harvestExempt
         let replies = ReplyKind.allCases.map { settings.replies[$0] ?? $0.defaultTemplate }
         self.replies = replies
         let ownReplies = settings.domains.map { domain in
@@ -224,6 +230,12 @@ public final class Policy: Sendable {
     public func trusts(_ address: ClientAddress?) -> Bool {
         guard let address else { return false }
         return trustedNetworks.contains { $0.contains(address) }
+    }
+
+    /// Whether the harvest limit doesn't hold for a client at this address.
+    public func exemptsFromHarvest(_ address: ClientAddress?) -> Bool {
+        guard !harvestExempt.isEmpty, let address else { return false }
+        return harvestExempt.contains { $0.contains(address) }
     }
 
     /// Whether a verdict is only logged, and the MTA told to continue: as the recipient's own domain has it, also if that is an alias.

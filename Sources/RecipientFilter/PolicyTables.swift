@@ -9,6 +9,7 @@ struct PolicyTables: ~Copyable {
         let observe, catchAll, batv, srs, acceptsWithoutIndex, hidesInternalOnly, hidesDisabled, hasOwnBlocked: Bool
         /// Whether the reply to an unknown recipient is a temporary one.
         let defersUnknown: Bool
+        let defersUnlistedSenders: Bool
         let indexStale: Verdict.Action?
         let delimiters: DelimiterSet
         let tag: UInt32
@@ -59,6 +60,7 @@ struct PolicyTables: ~Copyable {
                     acceptsWithoutIndex: rules.indexMissing == .accept, hidesInternalOnly: rules.hideInternalOnly,
                     hidesDisabled: rules.hideDisabled, hasOwnBlocked: !rules.blocked.isEmpty,
                     defersUnknown: (ownReplies[place] ?? replies)[ReplyKind.unknown.rawValue].isTemporary,
+                    defersUnlistedSenders: rules.defersUnlistedSenders,
                     indexStale: rules.indexStale, delimiters: DelimiterSet(rules.delimiter), tag: domain.tag,
                     replies: starts[place],
                     alias: aliases[place].map { Target(name: Self.copy($0.name), position: $0.position) },

@@ -1,6 +1,6 @@
 /// Which reply a refusal gives; the keys of the configuration's `[replies]`.
 public enum ReplyKind: Int, Sendable, CaseIterable {
-    case syntax, relay, blocked, harvest, noIndex, internalOnly, disabled, staleIndex, unknown
+    case syntax, relay, blocked, harvest, noIndex, internalOnly, disabled, staleIndex, unknown, leaving, unlistedSender
 
     /// The key in the configuration's `[replies]`.
     public var key: String {
@@ -8,7 +8,8 @@ public enum ReplyKind: Int, Sendable, CaseIterable {
         case .noIndex: "no_index"
         case .internalOnly: "internal"
         case .staleIndex: "stale_index"
-        case .syntax, .relay, .blocked, .harvest, .disabled, .unknown: "\(self)"
+        case .unlistedSender: "unlisted_sender"
+        case .syntax, .relay, .blocked, .harvest, .disabled, .unknown, .leaving: "\(self)"
         }
     }
 
@@ -19,7 +20,7 @@ public enum ReplyKind: Int, Sendable, CaseIterable {
     /// Whether the reply is a temporary one (4xx) by default.
     public var isTemporary: Bool {
         switch self {
-        case .harvest, .noIndex, .staleIndex: true
+        case .harvest, .noIndex, .staleIndex, .leaving, .unlistedSender: true
         case .syntax, .relay, .blocked, .internalOnly, .disabled, .unknown: false
         }
     }
@@ -31,9 +32,11 @@ public enum ReplyKind: Int, Sendable, CaseIterable {
         case .relay: "554 5.7.1 <{recipient}>: Relay access denied"
         case .blocked, .unknown: "550 5.1.1 <{recipient}>: Recipient address rejected: User unknown"
         case .harvest: "421 4.7.0 Too many unknown recipients"
-        case .noIndex, .staleIndex: "451 4.3.0 <{recipient}>: Recipient verification is unavailable"
+        case .noIndex, .staleIndex, .unlistedSender:
+            "451 4.3.0 <{recipient}>: Recipient verification is unavailable"
         case .internalOnly: "550 5.7.1 <{recipient}>: Recipient address rejected: Authentication required"
         case .disabled: "550 5.2.1 <{recipient}>: Recipient address rejected: Mailbox disabled"
+        case .leaving: "450 4.2.1 <{recipient}>: Recipient address rejected: Mailbox temporarily unavailable"
         }
     }
 

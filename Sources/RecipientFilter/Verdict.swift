@@ -9,7 +9,7 @@ public struct Verdict: Sendable, Equatable {
     public let action: Action
     /// Why.
     public let reason: Reason
-    /// The row of the verdict table that decided, 1 to 18.
+    /// The row of the verdict table that decided, 1 to 20.
     public let rule: Int
     /// The reply to give; nil for an accepted recipient.
     public let reply: ReplyKind?
@@ -95,6 +95,10 @@ public enum Reason: UInt8, Sendable, CaseIterable {
     case pattern
     /// A bounce to an address that a forwarder has rewritten.
     case srs
+    /// In the index, but in no source any more, for less than the time of grace.
+    case leaving
+    /// Not in the index, but it has sent through this gateway lately.
+    case unlistedSender
 
     /// The word for it, at most 15 octets, as it stands in the log, the report and `postern check --batch`.
     public var name: String {
@@ -115,6 +119,8 @@ public enum Reason: UInt8, Sendable, CaseIterable {
         case .unknown: "unknown"
         case .pattern: "pattern"
         case .srs: "srs"
+        case .leaving: "leaving"
+        case .unlistedSender: "unlisted-sender"
         }
     }
 }

@@ -67,6 +67,11 @@ enum Words {
         return whole < 0 ? "\(duration(seconds: 0 - whole)) in the future" : "\(duration(seconds: whole)) ago"
     }
 
+    /// A day of a number of days since 1970, such as `2026-11-24`.
+    static func day(_ day: Int64) -> String {
+        Date(timeIntervalSince1970: Double(day) * 86_400).formatted(.iso8601.year().month().day())
+    }
+
     /// Local time with its zone, such as `2026-11-24 10:15:02 +0100`.
     static func time(_ date: Date) -> String {
         let formatter = DateFormatter()

@@ -162,6 +162,12 @@ struct StatusDocument: Encodable {
                     "harvest",
                     "\(Words.count(live.harvest.offenders, "network")) over the limit, \(live.harvest.held) held now"))
         }
+        if live.unlistedSenders > 0 {
+            rows.append(
+                Self.row(
+                    "senders",
+                    "\(live.unlistedSenders) of your domains send mail and aren't listed: postern report --since 30d"))
+        }
         return rows
     }
 
@@ -185,6 +191,7 @@ struct StatusDocument: Encodable {
         guard let index else { return [] }
         var text = Words.count(index.recipients, "recipient")
         if index.catchAllDomains > 0 { text += ", " + Words.count(index.catchAllDomains, "catch-all domain") }
+        if index.leaving > 0 { text += ", \(index.leaving) leaving" }
         if index.relayDomains > 0 { text += ", \(Words.count(index.relayDomains, "relay domain")) of its own" }
         var rows = [
             Self.row("index", text),

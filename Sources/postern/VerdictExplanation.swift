@@ -24,6 +24,17 @@ struct VerdictExplanation: Encodable {
         let origin: String?
     }
 
+    /// The time of grace of a recipient that has left the list.
+    struct Departure: Encodable {
+        /// When no source listed it any more.
+        let left: Date
+        /// From when on it is rejected.
+        let rejectedFrom: Date
+
+        /// In words, for a person.
+        var text: String { "left the list \(Words.time(left)); rejected from \(Words.time(rejectedFrom)) on" }
+    }
+
     let address: String
     let action: Verdict.Action
     let reason: String
@@ -39,8 +50,14 @@ struct VerdictExplanation: Encodable {
     let domain: String?
     let client: String?
     let trusted: Bool
+    /// Whether the harvest limit doesn't hold for the client.
+    let harvestExempt: Bool
     let decidedBy: [Setting]
     let sources: [Source]
+    /// When a recipient that is leaving left the list, and from when on it is rejected; nil where that can't be told.
+    let departure: Departure?
+    /// The day on which a recipient that isn't listed last sent through this gateway, as 2026-11-30.
+    let lastSent: String?
     let index: String
 
     enum CodingKeys: String, CodingKey {
@@ -48,19 +65,20 @@ struct VerdictExplanation: Encodable {
         case action = "verdict"
         case reason, rule, explanation, reply, observed
         case judgedAs, lookedUp
-        case domain, client, trusted
+        case domain, client, trusted, harvestExempt
         case decidedBy
-        case sources, index
+        case sources, departure, lastSent, index
     }
 
     init(
         of address: String, client: String?, standing: ClientStanding, index: IndexSnapshot?, policy: Policy,
-        configuration: Configuration
+        senders: LoggedSenders, configuration: Configuration
     ) {
         let recipient = Result { () throws(AddressError) in try RecipientAddress(path: address) }
         let now = Date()
         let verdict = policy.verdict(
-            for: recipient, client: standing, index: index, now: Int64(now.timeIntervalSince1970))
+            for: recipient, client: standing, index: index, senders: senders.lately,
+            now: Int64(now.timeIntervalSince1970))
         let parsed = try? recipient.get()
         let relayDomain = verdict.domain.map { configuration.domains[$0] }
         let ownDomain = verdict.countedDomain.map { configuration.domains[$0] }
@@ -71,6 +89,7 @@ struct VerdictExplanation: Encodable {
         reason = verdict.reason.name
         rule = verdict.rule
         trusted = standing.isTrusted
+        harvestExempt = policy.exemptsFromHarvest(client.flatMap { try? ClientAddress($0) })
         observed = verdict.action != .accept && policy.observes(verdict)
         var explanation = verdict.explanation
         if case .failure(let error) = recipient { explanation += ": \(error)" }
@@ -132,6 +151,12 @@ struct VerdictExplanation: Encodable {
                     Source(name: $0.source, type: $0.type, origin: $0.origin)
                 }
             }.first { !$0.isEmpty } ?? []
+        lastSent =
+            verdict.reason == .unknown || verdict.reason == .unlistedSender
+            ? candidates.lazy.compactMap { senders.day(of: $0) }.first : nil
+        departure =
+            verdict.reason == .leaving
+            ? keys.lazy.compactMap { Self.departure(of: $0, configuration) }.first : nil
         if let index {
             let age = now.timeIntervalSince(index.info.created)
             self.index =
@@ -167,10 +192,17 @@ struct VerdictExplanation: Encodable {
             let origin = source.origin.map { ": \($0.escapedForMessage)" } ?? ""
             row("source", "\(source.name.escapedForMessage) (\(source.type))\(origin)")
         }
-        row("client", "\(client ?? "any")\(trusted ? ", trusted" : ", not trusted")")
+        if let lastSent { row("sender", "unlisted-sender: sent through this gateway on \(lastSent)") }
+        if let departure { row("leaving", departure.text) }
+        row(
+            "client",
+            "\(client ?? "any")\(trusted ? ", trusted" : ", not trusted")\(harvestExempt ? ", harvest.exempt" : "")")
         row("index", index)
         return lines.joined(separator: "\n")
     }
+
+    /// When a key left the list, by the sync's state; nil where the state doesn't know.
+    private static func departure(of key: String, _ configuration: Configuration) -> Departure? { nil }
 
     /// The pattern that decided, as it is written.
     private static func setting(ofPattern position: Int, _ configuration: Configuration) -> Setting {

@@ -59,10 +59,13 @@ final class LogCore: Sendable {
 
     /// Every stripe was found full: until the writer has come, callers don't look further than their own.
     private let saturated = Atomic<Bool>(false)
+    /// Rung when the writer has tried to open the database for the first time.
+    let beginning = SteadySemaphore()
     private let bell = SteadySemaphore()
     /// The bell has been rung and not yet heard: saves ringing (a system call) for each record of a flood.
     private let rung = Atomic<Bool>(false)
     private let requests = Mutex(Requests())
+    private let senders = Mutex(PendingSenders())
     private let condition = Mutex(Condition())
 
     init(detailCapacity: Int, patience: TimeInterval) {
@@ -150,6 +153,20 @@ final class LogCore: Sendable {
         requests.withLock { requests in
             defer { requests.indexes = [] }
             return requests.indexes
+        }
+    }
+
+    /// Keeps a message of an unlisted sender for the writer's next round.
+    func note(_ sender: UnlistedSender) {
+        senders.withLock { $0.add(sender) }
+        ring()
+    }
+
+    /// The messages of unlisted senders since the last call.
+    func takeSenders() -> PendingSenders {
+        senders.withLock { senders in
+            defer { senders.removeAll() }
+            return senders
         }
     }
 

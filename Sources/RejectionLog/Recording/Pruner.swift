@@ -78,6 +78,7 @@ struct Pruner {
         var removed = 0
         try db.inTransaction(.immediate) {
             try Tallier.note(db, "trusted_time", now)
+            try SenderStore.prune(db, today: now / 86_400_000)
             if let detailRetention {
                 removed = try Self.removeDetails(db, before: now &- detailRetention, tallied, now: now)
             }

@@ -63,11 +63,10 @@ struct ReportAnalysis {
             sums.harvestAttempts &+= Int(networks.entries[position].unknown &+ networks.entries[position].harvest)
             sums.harvestStopped &+= Int(networks.entries[position].harvest)
         }
-        let limit = TallyKind.network.peerLimit
         let ranks = found.map { position in
             let entry = networks.entries[position]
             return (
-                position: position, recipients: entry.peers.count(limit: limit),
+                position: position, recipients: entry.guessedRecipients.count,
                 attempts: entry.unknown &+ entry.harvest
             )
         }.sorted { left, right in
@@ -86,7 +85,8 @@ struct ReportAnalysis {
             let hash = networks.withValue(position) { ByteHash.short($0) }
             return .init(
                 network: networks.withValue(position) { LogAddress(stored: $0).networkText }, name: entry.name,
-                clients: max(1, members[hash] ?? 1), recipients: entry.peers.count(limit: limit),
+                clients: max(1, members[hash] ?? 1), recipients: entry.guessedRecipients.count,
+                recipientsEstimated: entry.guessedRecipients.isEstimate,
                 attempts: Int(entry.unknown &+ entry.harvest), first: Self.date(entry.first),
                 last: Self.date(entry.last),
                 stopped: Int(entry.harvest))
@@ -140,9 +140,10 @@ struct ReportAnalysis {
         }
         .prefix(query.top).map { position, count, hit in
             let entry = table.entries[position]
+            let senders = entry.peers.distinct(limit: TallyKind.recipient.peerLimit, of: Int(count))
             return .init(
                 recipient: shown(table.text(position)), resembles: shown(hit.resembles), difference: hit.difference,
-                count: Int(count), senders: max(1, entry.peers.count(limit: TallyKind.recipient.peerLimit)),
+                count: Int(count), senders: max(1, senders.count), sendersEstimated: senders.isEstimate,
                 first: Self.date(entry.first), last: Self.date(entry.last))
         }
     }
@@ -228,4 +229,11 @@ struct ReportAnalysis {
     private func shown(_ address: String) -> String { query.redact ? Redaction.redacted(address) : address }
 
     private static func date(_ milliseconds: Int64) -> Date { Timestamp.date(milliseconds: milliseconds) }
+}
+
+extension TallyTable.Entry {
+    /// How many different recipients a network has guessed.
+    fileprivate var guessedRecipients: DistinctSketch.Distinct {
+        peers.distinct(limit: TallyKind.network.peerLimit, of: Int(unknown &+ harvest))
+    }
 }

@@ -5,11 +5,13 @@ import Foundation
 struct ReportFindings {
     let report: RejectionReport
     let analysis: ReportAnalysis.Sums
+    /// How many senders of relay domains aren't listed.
+    let unlistedSenders: Int
 
     private typealias Finding = RejectionReport.Finding
 
     func findings() -> [RejectionReport.Finding] {
-        let problems = [syncRefused(), staleIndex(), noIndex(), lateSync()] + sources()
+        let problems = [unlisted(), syncRefused(), staleIndex(), noIndex(), lateSync()] + sources()
         let notices = [nearMisses(), harvests(), correspondents(), observed(), surge(), mta(), thinned()]
         return (problems + notices).compactMap(\.self)
     }
@@ -23,6 +25,17 @@ struct ReportFindings {
     }
 
     // MARK: The list of recipients
+
+    private func unlisted() -> Finding? {
+        guard unlistedSenders > 0 else { return nil }
+        let isOne = unlistedSenders == 1
+        return problem(
+            "unlisted-senders",
+            "\(ReportWords.count(unlistedSenders, "address", plural: "addresses")) of yours \(isOne ? "sends" : "send") mail, and "
+                + "\(isOne ? "its" : "their") answers are refused: the list of recipients doesn't have \(isOne ? "it" : "them").",
+            "Find the source that should list them: \"postern check ADDRESS\"; meanwhile policy.unlisted_sender = \"defer\" has the "
+                + "answers wait.")
+    }
 
     private func syncRefused() -> Finding? {
         guard let refused = report.sync?.refused else { return nil }

@@ -9,6 +9,7 @@ struct BatchCheck {
     private let policy: Policy
     private let standing: ClientStanding
     private let index: IndexSnapshot?
+    private let senders: UnlistedSenders
     private let now = Int64(Date().timeIntervalSince1970)
     /// How a line begins, by verdict and reason: both words with a tab behind each. They live as long as the process.
     private let beginnings: UnsafeBufferPointer<UnsafeBufferPointer<UInt8>>
@@ -19,10 +20,11 @@ struct BatchCheck {
     private typealias Lines = InlineArray<16, UnsafeBufferPointer<UInt8>>
     private static let chunkSize = 1 << 18
 
-    init(policy: Policy, standing: ClientStanding, index: IndexSnapshot?) {
+    init(policy: Policy, standing: ClientStanding, index: IndexSnapshot?, senders: UnlistedSenders) {
         self.policy = policy
         self.standing = standing
         self.index = index
+        self.senders = senders
         let texts = Self.actions.flatMap { action in Reason.allCases.map { "\(action.rawValue)\t\($0.name)\t" } }
         let beginnings = UnsafeMutableBufferPointer<UnsafeBufferPointer<UInt8>>.allocate(capacity: texts.count)
         for (place, text) in texts.enumerated() {
@@ -138,7 +140,8 @@ struct BatchCheck {
         }
         withExtendedLifetime(fetched) {}
         for place in 0..<addresses.count {
-            let verdict = policy.verdict(for: first[place], client: standing, index: index, now: now)
+            let verdict = policy.verdict(
+                for: first[place], client: standing, index: index, senders: senders, now: now)
             try answer(lines[place], verdict, &output)
         }
     }

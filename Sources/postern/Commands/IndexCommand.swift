@@ -60,13 +60,14 @@ struct IndexInfoCommand: ParsableCommand {
                 try JSON.text(
                     Document(
                         path: path, version: Int(info.version), generation: info.generation, created: info.created,
-                        recipients: info.recipients,
+                        recipients: info.recipients, leaving: info.leaving,
                         catchAllDomains: info.catchAllDomains, fileSize: info.fileSize, sources: info.sources)))
         case .text:
             let age = Words.age(Date().timeIntervalSince(info.created))
             try Results.write("snapshot    \(path)")
             try Results.write("created     \(Words.time(info.created)), \(age)")
             try Results.write("recipients  \(info.recipients)")
+            try Results.write("leaving     \(info.leaving)")
             try Results.write("catch-all   \(Words.count(info.catchAllDomains, "domain"))")
             try Results.write("size        \(info.fileSize) bytes, format version \(info.version)")
             for source in info.sources {
@@ -87,6 +88,7 @@ struct IndexInfoCommand: ParsableCommand {
         let generation: UInt64
         let created: Date
         let recipients: Int
+        let leaving: Int
         let catchAllDomains: Int
         let fileSize: Int
         let sources: [IndexSource]

@@ -186,9 +186,9 @@ struct ConfigurationReader {
             guard let (format, path) = domainTable(text, "domains_from[\(index)]", table) else { continue }
             configuration.stamps.append(ConfigurationStamp(path))
             do {
-                for name in try parseDomainTable(path: path, format: format) {
-                    add(name, "relay.domains_from (\(text))")
-                }
+                let names = try parseDomainTable(path: path, format: format)
+                for name in names { add(name, "relay.domains_from (\(text))") }
+                configuration.relayTables[path] = names
             } catch {
                 table.fault("domains_from[\(index)]", "\(error)")
             }
@@ -196,14 +196,21 @@ struct ConfigurationReader {
         configuration.policy.subdomains = table.bool("subdomains") ?? false
         configuration.takesDomainsFromIndex = table.bool("domains_from_index") ?? false
         configuration.policy.trustAuthenticated = table.bool("trust_authenticated") ?? true
-        for (index, text) in (table.strings("trusted_networks") ?? ["127.0.0.0/8", "::1/128"]).enumerated() {
+        configuration.policy.trustedNetworks = readNetworks(table, "trusted_networks", ["127.0.0.0/8", "::1/128"])
+        table.finish()
+    }
+
+    private func readNetworks(
+        _ table: ConfigurationTable, _ key: String, _ otherwise: [String] = []
+    ) -> [Network] {
+        (table.strings(key) ?? otherwise).enumerated().compactMap { index, text in
             do {
-                configuration.policy.trustedNetworks.append(try Network(text))
+                return try Network(text)
             } catch {
-                table.fault("trusted_networks[\(index)]", "\(error)")
+                table.fault("\(key)[\(index)]", "\(error)")
+                return nil
             }
         }
-        table.finish()
     }
 
     /// A table of `relay.domains_from`: a path, with what kind of table it is before it.
@@ -318,6 +325,9 @@ struct ConfigurationReader {
         }
         if let hide = table.choice("internal_only", ["reject": false, "unknown": true]) {
             rules.hideInternalOnly = hide
+        }
+        if let defers = table.choice("unlisted_sender", ["report": false, "defer": true]) {
+            rules.defersUnlistedSenders = defers
         }
         if let hide = table.choice("disabled", ["unknown": true, "reject": false]) { rules.hideDisabled = hide }
     }
@@ -458,6 +468,7 @@ struct ConfigurationReader {
         if let delay = table.duration("tarpit", maximum: 8) { harvest.tarpit = delay * 1_000 }
         if let limit = table.integer("tarpit_limit", 1...10_000) { harvest.tarpitLimit = limit }
         configuration.policy.harvest = harvest
+        configuration.policy.harvestExempt = readNetworks(table, "exempt")
         table.finish()
     }
 
@@ -487,6 +498,8 @@ struct ConfigurationReader {
         if let path = filePath(table, "state") { configuration.sync.state = path }
         if let interval = table.duration("interval", minimum: 1) { configuration.sync.interval = interval }
         if let shrink = table.percentage("max_shrink") { configuration.sync.maximumShrink = shrink }
+        if let window = table.duration("shrink_window") { configuration.sync.shrinkWindow = window }
+        if let grace = table.duration("grace") { configuration.sync.grace = grace }
         if let minimum = table.integer("minimum", 0...Int.max) { configuration.sync.minimum = minimum }
         configuration.sync.canaries = (table.strings("canaries") ?? []).enumerated().compactMap { index, text in
             if let address = try? RecipientAddress(path: text), address.hasDomain { return address.key }

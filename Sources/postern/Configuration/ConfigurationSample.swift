@@ -50,6 +50,7 @@ enum ConfigurationSample {
         # index_missing = "tempfail"      # no index yet: "tempfail" or "accept"
         # index_stale = "keep"            # index older than index.max_age: "keep" refusing, "tempfail" or "accept"
         # internal_only = "reject"        # or "unknown": hide that the recipient exists
+        # unlisted_sender = "report"      # or "defer": a recipient that has sent through this gateway isn't rejected
         # disabled = "unknown"            # or "reject": tell that the mailbox is disabled
 
         [harvest]
@@ -57,12 +58,13 @@ enum ConfigurationSample {
         # window = "10m"
         # ipv4_prefix = 32
         # ipv6_prefix = 64
+        # exempt = []                     # networks that it doesn't hold for, such as ["198.51.100.0/24"]
         # tarpit = "0s"                   # how long "user unknown" is held back, at most 8s: guessing takes them time
         # tarpit_limit = 50               # how many such replies wait at once, each with a process of the MTA's
 
         [replies]
         # {recipient}, {domain} and {client} are filled in. Also: relay, syntax, blocked, harvest, no_index, stale_index,
-        # internal, disabled.
+        # internal, disabled, leaving, unlisted_sender.
         # unknown = "550 5.1.1 <{recipient}>: Recipient address rejected: User unknown"
         # While migrating, unknown may be 450: such recipients are deferred until the list is known to be whole.
 
@@ -73,7 +75,9 @@ enum ConfigurationSample {
         [sync]
         # state = "/var/lib/postern/sync.sqlite"
         # interval = "5m"
-        # max_shrink = "10%"              # a sync that would drop more is refused, and the old index stays
+        # max_shrink = "10%"              # a sync that would drop more is refused, and the old index stays; what counts is
+        # shrink_window = "24h"           # what has gone within this time, of all, of each source and of each domain
+        # grace = "10m"                   # a recipient that goes is deferred so long, then rejected; "0s": rejected at once
         # minimum = 1                     # so is one that would leave fewer recipients than this
         # canaries = ["ceo@example.com"]  # and one in which any of these is missing
 

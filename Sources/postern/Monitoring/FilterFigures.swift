@@ -70,6 +70,8 @@ struct FilterFigures: Codable, Sendable {
     var indexExpected: Bool
     var log: Log
     var harvest: Harvest
+    /// Senders of relay domains that the index doesn't list, and that have sent lately.
+    var unlistedSenders: Int
     /// Where metrics and the live page are; nil: nowhere.
     var http: String?
 }
@@ -80,6 +82,8 @@ struct IndexFigures: Codable, Sendable {
     var created: Date
     var generation: UInt64
     var recipients: Int
+    /// Recipients and catch-all domains that have left the list, and are deferred until they are rejected.
+    var leaving: Int
     var catchAllDomains: Int
     /// The relay domains that it names itself.
     var relayDomains: Int
@@ -90,6 +94,7 @@ struct IndexFigures: Codable, Sendable {
         created = info.created
         generation = info.generation
         recipients = info.recipients
+        leaving = info.leaving
         catchAllDomains = info.catchAllDomains
         relayDomains = info.sources.flatMap(\.relayDomains).count
         size = info.fileSize
