@@ -63,17 +63,21 @@ struct IndexInfoCommand: ParsableCommand {
                         recipients: info.recipients, leaving: info.leaving,
                         catchAllDomains: info.catchAllDomains, fileSize: info.fileSize, sources: info.sources)))
         case .text:
-            let age = Words.duration(seconds: Int(Date().timeIntervalSince(info.created)))
+            let age = Words.age(Date().timeIntervalSince(info.created))
             try Results.write("snapshot    \(path)")
-            try Results.write("created     \(Words.time(info.created)), \(age) ago")
+            try Results.write("created     \(Words.time(info.created)), \(age)")
             try Results.write("recipients  \(info.recipients)")
             try Results.write("leaving     \(info.leaving)")
             try Results.write("catch-all   \(Words.count(info.catchAllDomains, "domain"))")
-            try Results.write("size        \(info.fileSize) octets, format version \(info.version)")
+            try Results.write("size        \(info.fileSize) bytes, format version \(info.version)")
             for source in info.sources where !source.isRelayTable {
                 try Results.write(
-                    "source      \(source.name.escapedForMessage) (\(source.type)): \(source.recipients) recipients, read "
+                    "source      \(source.name.escapedForMessage) (\(source.type)): \(Words.count(source.recipients, "recipient")), read "
                         + Words.time(source.asOf))
+                for alias in source.aliasDomains {
+                    try Results.write(
+                        "alias       \(alias.name.escapedForMessage) of \(alias.target.escapedForMessage)")
+                }
             }
         }
     }
