@@ -136,8 +136,10 @@ struct VerdictExplanation: Encodable {
             verdict.reason == .leaving
             ? keys.lazy.compactMap { Self.departure(of: $0, configuration) }.first : nil
         if let index {
-            let age = Words.duration(seconds: Int(now.timeIntervalSince(index.info.created)))
-            self.index = "\(configuration.index.path): \(index.info.recipients) recipients, made \(age) ago"
+            let age = Words.age(of: index.info.created, now: now)
+            self.index =
+                "\(configuration.index.path): \(Words.count(index.info.recipients, "recipient")), "
+                + (age.hasPrefix("dated") ? age : "made \(age)")
         } else {
             self.index = "\(configuration.index.path): none"
         }

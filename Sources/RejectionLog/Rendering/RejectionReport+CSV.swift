@@ -187,7 +187,7 @@ extension RejectionReport {
         guard let sync else { return [] }
         var index: Record = [
             .section: "sync", .key: sync.isStale ? "stale" : "in_force", .recipients: "\(sync.recipients)",
-            .age: "\(sync.age)",
+            .age: "\(sync.ahead > 0 ? -sync.ahead : sync.age)",
         ]
         index[.asOf] = sync.created.map(Timestamp.seconds)
         if sync.created == nil { index[.key] = "none" }

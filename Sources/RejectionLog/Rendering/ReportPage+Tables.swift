@@ -96,7 +96,10 @@ extension ReportPage {
         guard let sync = report.sync else { return [] }
         var facts: [[String]] = []
         if let created = sync.created {
-            let age = ReportWords.duration(sync.age) + " old" + (sync.isStale ? ": too old" : "")
+            let age =
+                sync.ahead > 0
+                ? "dated \(ReportWords.duration(sync.ahead)) in the future"
+                : ReportWords.duration(sync.age) + " old" + (sync.isStale ? ": too old" : "")
             facts.append(["In force", grouped(sync.recipients), time(created), age])
         } else {
             facts.append(["In force", "0", "–", "there is none"])

@@ -60,7 +60,15 @@ struct ReportFindings {
     }
 
     private func staleIndex() -> Finding? {
-        guard let sync = report.sync, sync.isStale else { return nil }
+        guard let sync = report.sync else { return nil }
+        if sync.ahead > 0 {
+            return problem(
+                "index-stale",
+                "The list of recipients is dated \(ReportWords.duration(sync.ahead)) in the future, so that nobody knows how old it is.",
+                "Set the clock of this machine, or of the one that makes the list, and run \"postern sync --once\" there."
+            )
+        }
+        guard sync.isStale else { return nil }
         return problem(
             "index-stale",
             "The list of recipients is \(ReportWords.duration(sync.age)) old, older than it may be (index.max_age): "
