@@ -168,11 +168,13 @@ extension RejectionReport {
         public var last: Date
         /// How many attempts the harvest limit answered with 421; 0 where nothing stopped it.
         public var stopped: Int
+        /// Whether a recipient was accepted from it since the beginning of the period; nil where the log doesn't know.
+        public var accepted: Bool?
 
         enum CodingKeys: String, CodingKey {
             case network, name, clients, recipients
             case recipientsEstimated = "recipients_estimated"
-            case attempts, first, last, stopped
+            case attempts, first, last, stopped, accepted
         }
     }
 
