@@ -179,11 +179,15 @@ extension Policy {
             : .reject(rule, reason, reply, domain, withoutDetail: withoutDetail)
     }
 
-    /// Whether the index is older than `index.max_age`.
+    /// Whether the index is older than `index.max_age`, or dated so far in the future that its age isn't known.
     public func isStale(_ index: IndexSnapshot, now: Int64) -> Bool {
         guard let maximumIndexAge else { return false }
-        return now - index.createdSeconds > maximumIndexAge
+        let age = now.subtractingReportingOverflow(index.createdSeconds)
+        return age.overflow || age.partialValue > maximumIndexAge || age.partialValue < -Self.believableLead
     }
+
+    /// How many seconds a snapshot may be ahead of this machine's clock before its date says nothing.
+    private static let believableLead: Int64 = 3600
 }
 
 extension PolicyTables.Target {

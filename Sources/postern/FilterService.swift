@@ -152,6 +152,9 @@ final class FilterService {
     /// Has the configuration read again, on a thread of its own.
     func reload() { reloader.request() }
 
+    /// Has the index file taken over though it is of an older generation than the index in use, and the configuration read again.
+    func reloadAcceptingOlderIndex() { reloader.request { [watcher] in _ = watcher.loadNow(acceptsOlder: true) } }
+
     /// Answers the recipients in judgement, writes out the log, ends the threads; within five seconds, whatever hangs.
     func stop() {
         endLater()
@@ -270,13 +273,21 @@ final class FilterService {
         case .loaded(let info):
             health.report(.index, nil)
             logger.notice("index: \(Words.count(info.recipients, "recipient")) in force")
+            if info.created.timeIntervalSinceNow > Words.clockTolerance {
+                logger.warning(
+                    "index: generation \(info.generation) is \(Words.age(of: info.created)): set the clock that is wrong"
+                )
+            }
         case .failed(let error):
             let reason = "index: \(isInUse ? "the one in use stays" : "none is in use"): \(error)"
-            logger.error("\(reason)")
+            logger.error("\(reason)\(error.kind == .older ? "; if that is meant: postern reload --accept-older" : "")")
             health.report(
                 .index,
                 PartFailure(
-                    reason: reason, advice: "make the file anew with postern sync --once, or bring a sound one here"))
+                    reason: reason,
+                    advice: error.kind == .older
+                        ? "bring a newer one here; if the older one is meant: postern reload --accept-older"
+                        : "make the file anew with postern sync --once, or bring a sound one here"))
         }
     }
 

@@ -67,6 +67,18 @@ enum Words {
         return whole < 0 ? "\(duration(seconds: 0 - whole)) in the future" : "\(duration(seconds: whole)) ago"
     }
 
+    /// Seconds by which the clocks of two machines may differ.
+    static let clockTolerance: TimeInterval = 300
+
+    /// How long ago something was made: `3 minutes ago`; `dated 3 days in the future`, where that is more than clocks differ by.
+    static func age(of date: Date, now: Date = Date()) -> String {
+        let age = now.timeIntervalSince(date)
+        func words(_ seconds: TimeInterval) -> String {
+            duration(seconds: Int(exactly: seconds.rounded(.down)) ?? .max)
+        }
+        return age < -clockTolerance ? "dated \(words(-age)) in the future" : "\(words(max(0, age))) ago"
+    }
+
     /// A day of a number of days since 1970, such as `2026-11-24`.
     static func day(_ day: Int64) -> String {
         Date(timeIntervalSince1970: Double(day) * 86_400).formatted(.iso8601.year().month().day())

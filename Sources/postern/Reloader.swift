@@ -34,6 +34,8 @@ final class Reloader: Sendable {
     private let ended = SteadySemaphore()
     private let isStopping = Atomic<Bool>(false)
     private let isRequested = Atomic<Bool>(false)
+    /// What is to be done before the next reload.
+    private let preparation = Mutex<(@Sendable () -> Void)?>(nil)
 
     private struct State {
         /// The configuration in force.
@@ -126,7 +128,10 @@ final class Reloader: Sendable {
     }
 
     /// Has the configuration read again soon; may be called from any thread.
-    func request() {
+    ///
+    /// - Parameter preparation: what is done first, on the reloader's thread.
+    func request(after preparation: (@Sendable () -> Void)? = nil) {
+        if let preparation { self.preparation.withLock { $0 = preparation } }
         isRequested.store(true, ordering: .releasing)
         wake.signal()
     }
@@ -153,6 +158,10 @@ final class Reloader: Sendable {
             _ = wake.wait(within: Self.interval)
             if isStopping.load(ordering: .acquiring) { return }
             if isRequested.exchange(false, ordering: .acquiringAndReleasing) {
+                preparation.withLock { preparation in
+                    defer { preparation = nil }
+                    return preparation
+                }?()
                 reload(&watch, &reloads, isAsked: true)
             } else if state.withLock({ $0.configuration.reloadsByItself }), watch.isDue(now: .now) {
                 logger.notice("reload: \(initial.file) or a table that it names has changed")

@@ -42,7 +42,9 @@ extension RejectionReport.SyncHealth {
             created = index.created
             recipients = index.recipients
             age = Int(exactly: max(0, now.timeIntervalSince(index.created)).rounded()) ?? 0
-            isStale = maximumAge > 0 && age > maximumAge
+            let lead = index.created.timeIntervalSince(now)
+            ahead = lead > Words.clockTolerance ? Int(exactly: lead.rounded(.down)) ?? .max : 0
+            isStale = maximumAge > 0 && (age > maximumAge || ahead > 3600)
         }
         guard let status else { return }
         sources = status.sources.map {

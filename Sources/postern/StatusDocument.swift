@@ -193,9 +193,11 @@ struct StatusDocument: Encodable {
         if index.catchAllDomains > 0 { text += ", " + Words.count(index.catchAllDomains, "catch-all domain") }
         if index.leaving > 0 { text += ", \(index.leaving) leaving" }
         if index.relayDomains > 0 { text += ", \(Words.count(index.relayDomains, "relay domain")) of its own" }
+        let age = Words.age(of: index.created)
+        let made = age.hasPrefix("dated") ? age : "made \(age)"
         var rows = [
             Self.row("index", text),
-            Self.row("", "made \(Self.ago(index.created)), generation \(index.generation)"),
+            Self.row("", "\(made), generation \(index.generation)"),
         ]
         if let live = filter.live?.index, live.generation != index.generation {
             rows.append(Self.row("", "the filter still answers from generation \(live.generation)"))

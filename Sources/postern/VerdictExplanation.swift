@@ -164,9 +164,10 @@ struct VerdictExplanation: Encodable {
             verdict.reason == .leaving
             ? keys.lazy.compactMap { Self.departure(of: $0, configuration) }.first : nil
         if let index {
-            let age = now.timeIntervalSince(index.info.created)
+            let age = Words.age(of: index.info.created, now: now)
             self.index =
-                "\(configuration.index.path): \(Words.count(index.info.recipients, "recipient")), made \(Words.age(age))"
+                "\(configuration.index.path): \(Words.count(index.info.recipients, "recipient")), "
+                + (age.hasPrefix("dated") ? age : "made \(age)")
         } else {
             self.index = "\(configuration.index.path): none"
         }

@@ -36,6 +36,8 @@ import Testing
         let indexes: [String: IndexSnapshot?] = [
             "fresh": try folder.snapshot(Self.recipients, created: today - day),
             "old": try folder.snapshot(Self.recipients, created: today - 8 * day),
+            "soon": try folder.snapshot(Self.recipients, created: today + 3_500),
+            "future": try folder.snapshot(Self.recipients, created: today + 3_700),
             "all": try folder.snapshot(Self.recipients + [("@example.org", .catchAll)], created: today - day),
             "all-leaving": try folder.snapshot(
                 Self.recipients + [("@example.org", [.catchAll, .leaving])], created: today - day),

@@ -68,15 +68,15 @@ import Testing
         }
         #expect(report.text(timeZone: .gmt).contains("about 2,318 recipients tried"))
         #expect(try report.html(host: "mx", timeZone: .gmt).contains(">about 2,318<"))
-        #expect(line(report).hasSuffix(",recipients"))
+        #expect(line(report).hasSuffix(",recipients,false"))
         #expect(try report.json().contains("\"recipients_estimated\" : true"))
         report.harvests[0].recipientsEstimated = false
         #expect(report.text(timeZone: .gmt).contains(" 2,318 recipients tried"))
         #expect(!report.text(timeZone: .gmt).contains("about 2,318"))
         #expect(try !report.html(host: "mx", timeZone: .gmt).contains("about 2,318"))
-        #expect(line(report).hasSuffix(","))
+        #expect(line(report).hasSuffix(",,false"))
         report.nearMisses[0].sendersEstimated = true
-        #expect(report.text(timeZone: .gmt).contains("about 12 senders"))
+        #expect(report.text(timeZone: .gmt).split(separator: /\s+/).joined(separator: " ").contains("about 12 senders"))
         #expect(try report.html(host: "mx", timeZone: .gmt).contains(">about 12<"))
     }
 

@@ -115,7 +115,7 @@ extension RejectionReport {
             .init(
                 network: "203.0.113.0/24", name: "vps77.bulk.example", clients: 6, recipients: 2_318,
                 recipientsEstimated: true, attempts: 5_902,
-                first: time(-4, 1, 12), last: time(-4, 13, 50), stopped: 391)
+                first: time(-4, 1, 12), last: time(-4, 13, 50), stopped: 391, accepted: false)
         ]
         report.correspondents = [
             .init(

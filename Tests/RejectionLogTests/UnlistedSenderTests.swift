@@ -127,6 +127,16 @@ import Testing
         #expect(try stored().map(\.address) == ["joe@example.com"])
     }
 
+    @Test func aQuietPeriodHasNoRefusalsAndNoProblems() throws {
+        let log = log()
+        Sample(outcome: .accepted, reason: "listed").record(in: log)
+        record("joe@example.com", log)
+        log.close()
+        #expect(try report(from: 1, to: 2).isQuiet)
+        #expect(try !report(from: 0, to: 1).isQuiet)
+        #expect(try report(from: 0, to: 1) { _, context in context.isUnknown = { _ in false } }.isQuiet)
+    }
+
     @Test func theReportSaysSoFirst() throws {
         let log = log()
         record("joe@example.com", log, times: 2)

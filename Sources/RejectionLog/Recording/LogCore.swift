@@ -54,6 +54,7 @@ final class LogCore: Sendable {
     /// True while the writer has the database open.
     let isOpen = Atomic<Bool>(false)
     let totals = VerdictTotals()
+    let accepted = AcceptedNetworks()
     /// Seconds that the writer may be at work before its disk is said to hang.
     private let patience: TimeInterval
 
@@ -82,6 +83,7 @@ final class LogCore: Sendable {
 
     func record(_ event: borrowing LogEvent, home: Int) {
         let event = copy event
+        if event.outcome == .accepted { accepted.insert(event.client, day: event.time / 86_400_000) }
         let minute = CounterKey.minute(ofMilliseconds: event.time)
         let key = CounterKey(
             minute: minute, slot: event.domain.index, reason: event.reason.index, outcome: event.outcome,

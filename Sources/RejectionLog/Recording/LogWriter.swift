@@ -50,6 +50,8 @@ final class LogWriter {
     private var indexes: [IndexNote] = []
     /// Messages of unlisted senders that aren't in the database yet.
     private var senders = PendingSenders()
+    /// Networks from which a recipient was accepted, with the day, that aren't in the database yet.
+    private var accepted: [LogAddress: Int64] = [:]
     /// Detail rows of the last round.
     private var arrived = 0
     /// How many detail rows may come before they are thinned out, as of a moment on the steady clock (nanoseconds).
@@ -127,6 +129,7 @@ final class LogWriter {
         time.observe(wall: options.clocks.wall(), steady: options.clocks.steady())
         indexes = Array((indexes + core.takeIndexes()).suffix(1_000))
         senders.add(core.takeSenders())
+        if accepted.count < 100_000 { accepted.merge(core.accepted.take()) { max($0, $1) } }
         if let now = time.now { options.day(now / 86_400_000) }
         collect()
         guard urgent || health.isDue(.store) else { return false }
@@ -225,7 +228,7 @@ final class LogWriter {
         do {
             try open(canBeginAnew: canBeginAnew)
             if let queue = log?.database.queue,
-                !pending.isEmpty || !full.isEmpty || !indexes.isEmpty || !senders.isEmpty
+                !pending.isEmpty || !full.isEmpty || !indexes.isEmpty || !senders.isEmpty || !accepted.isEmpty
             {
                 var rows = 0
                 try queue.inDatabase { db in
@@ -236,6 +239,7 @@ final class LogWriter {
                                 nameForeign: !coarse) ?? 0
                         for index in indexes { try index.enter(db) }
                         try SenderStore.enter(db, senders)
+                        try AcceptedNetworkStore.enter(db, accepted)
                         return .commit
                     }
                 }
@@ -265,6 +269,7 @@ final class LogWriter {
         let late = waiting
         indexes = []
         senders.removeAll()
+        accepted = [:]
         pending.removeAll(keepingCapacity: pending.count < 4096)
         core.waiting.subtract(Int(clamping: waiting), ordering: .relaxed)
         waiting = 0

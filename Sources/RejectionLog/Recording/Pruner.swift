@@ -94,6 +94,7 @@ struct Pruner {
             }
             guard removed < Self.batch else { return .commit }
             try db.execute(sql: "DELETE FROM folded WHERE day < ?", arguments: [minute / 1440])
+            removed += try AcceptedNetworkStore.prune(db, before: minute / 1440, limit: Self.batch - removed)
             // The one in force at the beginning of what is kept stays.
             try db.execute(
                 sql: """

@@ -76,7 +76,7 @@ enum CSVColumn: String, CaseIterable {
     case first, last, listed
     case asOf = "as_of"
     case late, age, text, action
-    case estimated
+    case estimated, accepting
 }
 
 extension RejectionReport {
@@ -169,6 +169,7 @@ extension RejectionReport {
             record[.clients] = "\($0.clients)"
             record[.recipients] = "\($0.recipients)"
             if $0.recipientsEstimated { record[.estimated] = "recipients" }
+            record[.accepting] = $0.accepted.map { $0 ? "true" : "false" }
             record[.stopped] = "\($0.stopped)"
             return record
         }
@@ -187,7 +188,7 @@ extension RejectionReport {
         guard let sync else { return [] }
         var index: Record = [
             .section: "sync", .key: sync.isStale ? "stale" : "in_force", .recipients: "\(sync.recipients)",
-            .age: "\(sync.age)",
+            .age: "\(sync.ahead > 0 ? -sync.ahead : sync.age)",
         ]
         index[.asOf] = sync.created.map(Timestamp.seconds)
         if sync.created == nil { index[.key] = "none" }

@@ -69,12 +69,13 @@ extension ReportPage {
             [
                 ("Attempts", .number), ("Network", .text), ("Name", .text), ("Clients", .number),
                 ("Recipients", .number),
-                ("Stopped", .number), ("When", .time),
+                ("Stopped", .number), ("Accepted", .text), ("When", .time),
             ],
             report.harvests.map {
                 [
                     grouped($0.attempts), safe($0.network), $0.name.isEmpty ? "–" : safe($0.name), grouped($0.clients),
                     about($0.recipients, $0.recipientsEstimated), $0.stopped > 0 ? grouped($0.stopped) : "by nothing",
+                    $0.accepted.map { $0 ? "others" : "nothing" } ?? "not known",
                     span($0.first, $0.last),
                 ]
             })
@@ -96,7 +97,10 @@ extension ReportPage {
         guard let sync = report.sync else { return [] }
         var facts: [[String]] = []
         if let created = sync.created {
-            let age = ReportWords.duration(sync.age) + " old" + (sync.isStale ? ": too old" : "")
+            let age =
+                sync.ahead > 0
+                ? "dated \(ReportWords.duration(sync.ahead)) in the future"
+                : ReportWords.duration(sync.age) + " old" + (sync.isStale ? ": too old" : "")
             facts.append(["In force", grouped(sync.recipients), time(created), age])
         } else {
             facts.append(["In force", "0", "–", "there is none"])

@@ -89,6 +89,8 @@ extension RejectionReport.Harvest {
     func prose(_ zone: TimeZone) -> String {
         "\(recipientsEstimated ? "about " : "")\(ReportWords.count(recipients, "recipient")) tried by \(ReportWords.count(clients, "client")); "
             + (stopped > 0 ? "\(ReportWords.grouped(stopped)) stopped by the limit" : "nothing stopped it")
+            + (accepted == true
+                ? "; others of it were accepted" : accepted == false ? "; nothing of it was accepted" : "")
             + "; \(ReportWords.span(first, last, zone))"
     }
 }

@@ -38,7 +38,9 @@ private struct ReportBuilder {
         }
         var generations = try Generations(source.db)
         var analysis = ReportAnalysis(tallies: tallies, query: query, context: context)
-        report.harvests = analysis.harvests()
+        report.harvests = try analysis.harvests {
+            try AcceptedNetworkStore.accepted(source.db, $0, since: minutes.from / 1440)
+        }
         report.nearMisses = analysis.nearMisses()
         report.listedNow = analysis.listedNow(generations)
         report.correspondents = analysis.correspondents()

@@ -168,11 +168,13 @@ extension RejectionReport {
         public var last: Date
         /// How many attempts the harvest limit answered with 421; 0 where nothing stopped it.
         public var stopped: Int
+        /// Whether a recipient was accepted from it since the beginning of the period; nil where the log doesn't know.
+        public var accepted: Bool?
 
         enum CodingKeys: String, CodingKey {
             case network, name, clients, recipients
             case recipientsEstimated = "recipients_estimated"
-            case attempts, first, last, stopped
+            case attempts, first, last, stopped, accepted
         }
     }
 
@@ -264,7 +266,9 @@ extension RejectionReport {
         public var recipients = 0
         /// Its age in seconds at the time of the report.
         public var age = 0
-        /// True where the age is over `index.max_age`.
+        /// How many seconds its date lies in the future; 0 where it doesn't, or no more than clocks differ by.
+        public var ahead = 0
+        /// True where the age is over `index.max_age`, or not known because the date lies in the future.
         public var isStale = false
         /// The sources, where the sync runs on this machine; else empty.
         public var sources: [Source] = []
@@ -277,7 +281,7 @@ extension RejectionReport {
         public init() {}
 
         enum CodingKeys: String, CodingKey {
-            case created, recipients, age
+            case created, recipients, age, ahead
             case isStale = "stale"
             case sources, refused, changes
         }

@@ -157,6 +157,9 @@ public struct RejectionReport: Codable, Sendable, Equatable {
         case sync, coverage
     }
 
+    /// Whether there is nothing to read in it: nothing was refused, deferred or observed, and nothing is a problem.
+    public var isQuiet: Bool { refusals == 0 && !findings.contains { $0.level == .problem } }
+
     /// By reason, most frequent first, equals in alphabetical order.
     public var reasons: [(reason: String, count: Int)] {
         byReason.map { (reason: $0.key, count: $0.value) }.sorted { ($1.count, $0.reason) < ($0.count, $1.reason) }

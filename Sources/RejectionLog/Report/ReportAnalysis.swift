@@ -7,6 +7,8 @@ struct ReportAnalysis {
         var harvestNetworks = 0
         var harvestAttempts = 0
         var harvestStopped = 0
+        /// Networks from which nothing was accepted.
+        var harvestOnly = 0
         var nearMisses = 0
         var nearMissAttempts = 0
         var listedNow = 0
@@ -51,7 +53,9 @@ struct ReportAnalysis {
     // MARK: Attacks
 
     /// Networks that guessed, most recipients first.
-    mutating func harvests() -> [RejectionReport.Harvest] {
+    ///
+    /// - Parameter accepted: whether a recipient was accepted from a network.
+    mutating func harvests(accepted: (LogAddress) throws -> Bool?) rethrows -> [RejectionReport.Harvest] {
         let networks = tallies[.network]
         let clients = tallies[.client]
         var found = networks.entries.indices.filter { position in
@@ -62,6 +66,7 @@ struct ReportAnalysis {
         for position in found {
             sums.harvestAttempts &+= Int(networks.entries[position].unknown &+ networks.entries[position].harvest)
             sums.harvestStopped &+= Int(networks.entries[position].harvest)
+            if try accepted(networks.withValue(position) { LogAddress(stored: $0) }) == false { sums.harvestOnly += 1 }
         }
         let ranks = found.map { position in
             let entry = networks.entries[position]
@@ -80,7 +85,7 @@ struct ReportAnalysis {
             let hash = clients.withValue(position) { TallyKind.withNetwork(of: $0) { ByteHash.short($0) } }
             if harvesters.contains(hash) { members[hash, default: 0] += 1 }
         }
-        return found.map { position in
+        return try found.map { position in
             let entry = networks.entries[position]
             let hash = networks.withValue(position) { ByteHash.short($0) }
             return .init(
@@ -89,7 +94,8 @@ struct ReportAnalysis {
                 recipientsEstimated: entry.guessedRecipients.isEstimate,
                 attempts: Int(entry.unknown &+ entry.harvest), first: Self.date(entry.first),
                 last: Self.date(entry.last),
-                stopped: Int(entry.harvest))
+                stopped: Int(entry.harvest),
+                accepted: try accepted(networks.withValue(position) { LogAddress(stored: $0) }))
         }
     }
 

@@ -60,7 +60,15 @@ struct ReportFindings {
     }
 
     private func staleIndex() -> Finding? {
-        guard let sync = report.sync, sync.isStale else { return nil }
+        guard let sync = report.sync else { return nil }
+        if sync.ahead > 0 {
+            return problem(
+                "index-stale",
+                "The list of recipients is dated \(ReportWords.duration(sync.ahead)) in the future, so that nobody knows how old it is.",
+                "Set the clock of this machine, or of the one that makes the list, and run \"postern sync --once\" there."
+            )
+        }
+        guard sync.isStale else { return nil }
         return problem(
             "index-stale",
             "The list of recipients is \(ReportWords.duration(sync.age)) old, older than it may be (index.max_age): "
@@ -111,9 +119,21 @@ struct ReportFindings {
                 + (open
                     ? "nothing slowed them down."
                     : "\(ReportWords.grouped(analysis.harvestStopped)) of these met the harvest limit."),
-            open
-                ? "Nothing got through; set harvest.limit lower, or block the networks in the firewall."
-                : "Nothing to do; networks that come every day can be blocked in the firewall.")
+            (open ? "Nothing got through; set harvest.limit lower to slow them down. " : "Nothing to do. ") + blocking)
+    }
+
+    /// Which networks may be blocked: a provider's has customers who write to listed recipients, too.
+    private var blocking: String {
+        let (only, all) = (analysis.harvestOnly, analysis.harvestNetworks)
+        guard only > 0 else {
+            return "Don't block them in the firewall: recipients were accepted from them, too, or may have been."
+        }
+        if only == all {
+            return "Nothing was accepted from them: those that come every day can be blocked in the firewall."
+        }
+        return
+            "Of those from which nothing was accepted (\(ReportWords.grouped(only))), the ones that come every day can be blocked in "
+            + "the firewall; the others have customers who write to you."
     }
 
     private func correspondents() -> Finding? {

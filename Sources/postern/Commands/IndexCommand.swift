@@ -37,7 +37,7 @@ struct IndexVerify: ParsableCommand {
 
     func run() throws {
         let (path, info) = try snapshot.read()
-        try Results.write("\(path): sound, \(info.recipients) recipients")
+        try Results.write("\(path): sound, \(Words.count(info.recipients, "recipient"))")
     }
 }
 
@@ -63,9 +63,8 @@ struct IndexInfoCommand: ParsableCommand {
                         recipients: info.recipients, leaving: info.leaving,
                         catchAllDomains: info.catchAllDomains, fileSize: info.fileSize, sources: info.sources)))
         case .text:
-            let age = Words.age(Date().timeIntervalSince(info.created))
             try Results.write("snapshot    \(path)")
-            try Results.write("created     \(Words.time(info.created)), \(age)")
+            try Results.write("created     \(Words.time(info.created)), \(Words.age(of: info.created))")
             try Results.write("recipients  \(info.recipients)")
             try Results.write("leaving     \(info.leaving)")
             try Results.write("catch-all   \(Words.count(info.catchAllDomains, "domain"))")

@@ -92,7 +92,7 @@ struct SyncCommand: ParsableCommand {
             SyncReportText.log($0, logger)
         }
         thread.start()
-        while MilterSignals.wait() == .reload {}
+        while ![.terminate, .interrupt].contains(MilterSignals.wait()) {}
         thread.stop()
     }
 }

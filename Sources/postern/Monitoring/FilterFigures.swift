@@ -144,12 +144,20 @@ struct Trouble: Codable, Sendable, Equatable {
                         ? "bring the index here from where postern sync makes it"
                         : "see why the sync publishes none: postern sync --dry-run"))
         }
-        if let index, configuration.index.maximumAge > 0 {
+        if let index, index.created.timeIntervalSince(now) > Words.clockTolerance {
+            troubles.append(
+                Trouble(
+                    text: "the index is \(Words.age(of: index.created, now: now)): its age isn't known",
+                    advice:
+                        "set the clock of this machine, or of the one that makes the index and then have it made anew; more than an "
+                        + "hour ahead counts as older than index.max_age"))
+        } else if let index, configuration.index.maximumAge > 0 {
             let age = now.timeIntervalSince(index.created)
             if age > Double(configuration.index.maximumAge) {
                 troubles.append(
                     Trouble(
-                        text: "the index is \(Words.duration(seconds: Int(age))) old, more than index.max_age",
+                        text:
+                            "the index is \(Words.duration(seconds: Int(exactly: age.rounded(.down)) ?? .max)) old, more than index.max_age",
                         advice: "mend the sync, or whatever brings the index here; policy.index_stale decides meanwhile"
                     ))
             }
