@@ -59,7 +59,9 @@ struct HistoryModel {
     /// What the state holds: what each source listed when its list was last committed; nil before.
     private(set) var state: [Objects?]
     private var losses: [Key: Loss] = [:]
+    /// What was refused and shown, and which sources had been read for it.
     private var shown: Set<Key>?
+    private var isReadForShown: [Bool] = []
     private var clock: (time: Int64, reading: SyncClock.Reading)?
     /// Whether the state is ahead of the snapshot.
     private var isAhead = false
@@ -200,6 +202,7 @@ struct HistoryModel {
         let standing = accepting ? violations.filter { !$0 } : violations
         if !standing.isEmpty {
             shown = Set(lost)
+            isReadForShown = isRead
             writeClock(reading)
             return .refused
         }
@@ -216,7 +219,8 @@ struct HistoryModel {
                 flags: old[key.address] ?? [],
                 sources: sources(key.address))
         }
-        if failing == 0 { shown = nil }
+        // What can't be read now may still be what was refused.
+        if !zip(isReadForShown, isRead).contains(where: { $0 && !$1 }) { shown = nil }
         let isNew = old != new || published.isEmpty
         if step == .committed, isNew {
             isAhead = true
@@ -237,13 +241,10 @@ struct HistoryModel {
     private static func holding(_ held: Set<String>, _ before: Objects?, _ after: Objects?) -> Objects? {
         guard var result = after, !held.isEmpty else { return after }
         for number in result.keys { result[number]?.addresses.subtract(held) }
-        for (number, object) in before ?? [:] {
+        for object in (before ?? [:]).values {
             for address in object.addresses.intersection(held) {
                 // With the flags that it had, which may be others than the object's now: an object of its own.
-                result[-1 - number * 1_000 - result.count, default: .init(addresses: [])].addresses.insert(address)
-                for key in result.keys where key < 0 && result[key]?.addresses == [address] {
-                    result[key]?.flags = object.flags
-                }
+                result[-1 - result.count] = .init(addresses: [address], flags: object.flags)
             }
         }
         return result
