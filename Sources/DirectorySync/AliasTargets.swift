@@ -68,12 +68,15 @@ final class AliasTargets: Sendable {
     }
 
     /// The aliases of a source whose target isn't listed, once the whole list has been gone through.
-    func unlisted(source: Int) -> UnlistedTargets {
+    ///
+    /// - Parameter isAccepted: whether a target needn't be listed.
+    func unlisted(source: Int, _ isAccepted: (String) -> Bool) -> UnlistedTargets {
         state.withLock { state in
             var unlisted = UnlistedTargets()
             for alias in state.aliases where alias.source == source {
                 let (whole, bare, domain) = alias.keys
                 if state.isListed[whole] || state.isListed[bare] || state.isListed[domain] { continue }
+                if isAccepted(state.names.name(whole)) { continue }
                 unlisted.count += 1
                 if unlisted.first.count < UnlistedTargets.kept {
                     unlisted.first.append("\(alias.name) (line \(alias.line)): \(state.names.name(whole))")

@@ -23,6 +23,10 @@ public struct SyncConfiguration: Sendable {
     public var relayDomains: Set<String>
     /// Those among them that tables of the configuration list, by the path of the table: they are guarded, too.
     public var relayTables: [String: [String]] = [:]
+    /// Domains whose recipients needn't be listed, A-labels: they take all by the configuration, or are aliases of others.
+    public var domainsWithoutList: Set<String> = []
+    /// The local parts, in canonical form, that every relay domain accepts.
+    public var alwaysAccepted: Set<String> = []
     /// Whether a domain covers its subdomains.
     public var subdomains: Bool
     /// Merged in any order: a recipient goes when the last source that lists it drops it.

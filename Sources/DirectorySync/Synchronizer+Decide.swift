@@ -161,7 +161,11 @@ extension Synchronizer {
     /// Names the aliases of the tables that were read now whose target no source lists.
     private func describe(_ targets: AliasTargets, _ report: inout SyncReport) {
         for place in report.sources.indices where report.sources[place].reading == .full {
-            let unlisted = targets.unlisted(source: place)
+            let unlisted = targets.unlisted(source: place) { target in
+                guard let at = target.lastIndex(of: "@") else { return false }
+                return configuration.alwaysAccepted.contains(String(target[..<at]))
+                    || configuration.domainsWithoutList.contains(String(target[target.index(after: at)...]))
+            }
             report.sources[place].unlistedTargets = unlisted.count > 0 ? unlisted : nil
         }
     }

@@ -28,7 +28,7 @@ extension EntryIntake {
                 {
                     return
                 }
-            } else if format == .postfix, !listing.flags.contains(.disabled) {
+            } else if !listing.flags.contains(.disabled) {
                 noteTargets(listing, source: index)
             }
             add(Entry(key: listing.key, tag: tag, flags: listing.flags, object: noObject))
@@ -63,7 +63,8 @@ extension EntryIntake {
         guard listing.value.contains(UInt8(ascii: "@")) else { return }
         for word in listing.value.split(whereSeparator: { $0.isSpace || $0 == UInt8(ascii: ",") }) {
             let word = UnsafeBufferPointer(rebasing: word)
-            guard word.contains(UInt8(ascii: "@")), word.first != UInt8(ascii: "@"),
+            // %1 stands for a part of the alias in virtusertable.
+            guard word.contains(UInt8(ascii: "@")), word.first != UInt8(ascii: "@"), !word.contains(UInt8(ascii: "%")),
                 let address = try? RecipientAddress(path: word), address.hasDomain,
                 address.withDomain({ relays($0) })
             else { continue }

@@ -128,8 +128,7 @@ struct SyncReportText {
         }
         if let unlisted = source.unlistedTargets {
             lines.append(
-                "  \(Words.count(unlisted.count, "alias", plural: "aliases")) with a target that no source lists, so that its mail "
-                    + "can't be delivered:")
+                "  \(Words.count(unlisted.count, "alias", plural: "aliases")) with a target that no source lists:")
             lines += unlisted.first.map { "    \($0.escapedForMessage)" }
             if unlisted.count > unlisted.first.count {
                 lines.append("    … and \(unlisted.count - unlisted.first.count) more")

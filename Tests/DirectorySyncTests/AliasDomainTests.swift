@@ -103,6 +103,35 @@ import Testing
         #expect(try synchronizer.run(dryRun: true).sources[0].unlistedTargets == nil)
     }
 
+    /// What the configuration accepts without a list isn't missing there.
+    @Test func targetsThatNeedNoListing() throws {
+        let folder = try TemporaryFolder()
+        try folder.write(
+            "one.table",
+            "a@one.example postmaster@main.example\nb@one.example x@two.example\nc@one.example x@three.example\n")
+        var configuration = folder.configuration(format: .postfix, relay: Self.relay)
+        configuration.alwaysAccepted = ["postmaster"]
+        configuration.domainsWithoutList = ["two.example"]
+        let report = try Synchronizer(configuration).run(dryRun: true)
+        #expect(report.sources[0].unlistedTargets?.first == ["c@one.example (line 3): x@three.example"])
+    }
+
+    @Test func targetsOfAVirtusertable() throws {
+        let folder = try TemporaryFolder()
+        try folder.write(
+            "one.table",
+            """
+            info@one.example nobody@main.example
+            old+*@one.example new+%2@main.example
+            joe@one.example error:nouser 550 ask nobody@main.example
+            kim@one.example info@one.example
+            lee@one.example kim
+
+            """)
+        let report = try Synchronizer(folder.configuration(format: .sendmail, relay: Self.relay)).run(dryRun: true)
+        #expect(report.sources[0].unlistedTargets?.first == ["info@one.example (line 1): nobody@main.example"])
+    }
+
     @Test func theFirstTwentyAreKept() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", (0..<50).map { "u\($0)@one.example n\($0)@main.example\n" }.joined())

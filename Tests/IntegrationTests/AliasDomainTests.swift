@@ -83,5 +83,18 @@ extension Integration {
             #expect(report.totals.refused == 1)
             #expect(report.byReason["unknown"] == 2)
         }
+
+        @Test("deferred unknown recipients count for the harvest limit")
+        func deferredGuesses() throws {
+            let filter = try LoneFilter {
+                $0.values["replies.unknown"] = "\"450 4.1.1 not known yet\""
+                $0.values["harvest.limit"] = "3"
+            }
+            let guesser = try filter.connection(from: "192.0.2.7")
+            for _ in 0..<3 { #expect(try guesser.answer("nobody@example.com") == "450") }
+            #expect(try guesser.answer("anna@example.com") == "421")
+            #expect(filter.postern.stop() == .exited(0))
+            #expect(try filter.report().totals.tempfailed == 4)
+        }
     }
 }

@@ -40,7 +40,9 @@ import Testing
             "future": try folder.snapshot(Self.recipients, created: today + 3_700),
             "all": try folder.snapshot(Self.recipients + [("@example.org", .catchAll)], created: today - day),
             "all-leaving": try folder.snapshot(
-                Self.recipients + [("@example.org", [.catchAll, .leaving])], created: today - day),
+                Self.recipients
+                    + [("@example.org", [.catchAll, .leaving]), ("@second.example", [.aliasDomain, .leaving])],
+                created: today - day),
             "none": nil as IndexSnapshot?,
         ]
         let senders = UnlistedSenders()

@@ -117,6 +117,9 @@ struct Configuration: Sendable {
         configuration.shrinkWindow = .seconds(sync.shrinkWindow)
         configuration.grace = .seconds(sync.grace)
         configuration.relayTables = relayTables
+        configuration.domainsWithoutList = Set(
+            domains.filter { $0.rules.catchAll || $0.rules.aliasOf != nil }.map(\.name))
+        configuration.alwaysAccepted = Set(policy.always)
         return configuration
     }
 
