@@ -82,7 +82,7 @@ let package = Package(
         .testTarget(
             name: "DirectorySyncTests",
             dependencies: [
-                "DirectorySync", "MailAddress", "RecipientIndex", "System", "TestSupport",
+                "DirectorySync", "MailAddress", "RecipientFilter", "RecipientIndex", "System", "TestSupport",
                 .product(name: "GRDB", package: "GRDB.swift"),
             ], exclude: ["ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"], swiftSettings: settings),
         .testTarget(

@@ -76,3 +76,34 @@ private func name(of object: Data, _ dialect: DirectoryConfiguration.Dialect) ->
     }
     return (isGUID ? "objectGUID " : "entryUUID ") + text
 }
+
+/// How a recipient that is leaving left the list.
+public struct Departure: Sendable, Equatable {
+    /// When the sync found that no source listed it any more.
+    public var left: Date
+    /// For how many seconds more it is deferred; 0 where it is rejected with the next sync.
+    public var remaining: Double
+    /// The names of the sources that listed it last.
+    public var sources: [String]
+}
+
+/// How a key (`user@domain` or `@domain`, canonical) left the list; nil unless it is leaving, and where there is no state that can be
+/// read. Works while a sync writes.
+///
+/// - Parameter grace: `sync.grace` in seconds.
+public func departure(of key: String, state path: String, grace: Int) -> Departure? {
+    guard let state = try? SyncState(reading: path) else { return nil }
+    return try? state.transaction(.deferred) { database in
+        let row = try Row.fetchOne(
+            database, sql: "SELECT at, time, sources FROM loss WHERE address = ? AND kind = 0 AND leaving = 1",
+            arguments: [key])
+        guard let row else { return (nil, .commit) }
+        let now = try SyncState.time(database, .machine, isReading: true)
+        let sources: String = try row.value("sources")
+        let passed = Double(now) - Double(try row.value("at") as Int64)
+        let departure = Departure(
+            left: Date(milliseconds: try row.value("time")), remaining: max(0, Double(grace) - passed / 1_000),
+            sources: (try? JSONDecoder().decode([String].self, from: Data(sources.utf8))) ?? [])
+        return (departure, .commit)
+    }
+}

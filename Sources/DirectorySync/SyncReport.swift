@@ -28,12 +28,24 @@ public struct SyncReport: Sendable, Codable {
     public var recipients: Int = 0
     /// How many catch-all domains are listed besides.
     public var catchAllDomains: Int = 0
+    /// How many alias domains are listed besides.
+    public var aliasDomains: Int = 0
     /// Recipients that no source listed before.
     public var added = ChangeList()
     /// Recipients that no source lists any more.
     public var removed = ChangeList()
     /// Recipients whose flags changed.
     public var changed = ChangeList()
+    /// Recipients that were leaving and are listed again, so that they were never away; not among `added`.
+    public var returned = ChangeList()
+    /// How many recipients are leaving: no source lists them any more, and they are deferred until `sync.grace` has passed.
+    public var leaving = 0
+    /// How many recipients have been leaving for `sync.grace`, and are rejected from now on.
+    public var left = 0
+    /// When the next of those that are leaving is to be rejected, in seconds from the end of this sync; nil where none is.
+    public var nextLeaves: Double?
+    /// How many removals were left for the next sync, as the person who accepted others was not shown them.
+    public var held = 0
     /// One for each source of the configuration, in its order.
     public var sources: [SourceReport] = []
     /// What an operator should know besides, a sentence each.
@@ -45,6 +57,27 @@ public struct SyncReport: Sendable, Codable {
 
     init(started: Date) {
         self.started = started
+    }
+
+    /// Adds what a sync right after this one has done.
+    mutating func append(_ later: SyncReport) {
+        notes += later.notes
+        added.append(later.added)
+        removed.append(later.removed)
+        changed.append(later.changed)
+        returned.append(later.returned)
+        leaving = later.leaving
+        left += later.left
+        nextLeaves = later.nextLeaves
+        if outcome != .published { outcome = later.outcome }
+        generation = later.generation
+        recipients = later.recipients
+        catchAllDomains = later.catchAllDomains
+        aliasDomains = later.aliasDomains
+        duration += later.duration
+        for source in later.sources where source.reading != .unchanged {
+            if let place = sources.firstIndex(where: { $0.name == source.name }) { sources[place] = source }
+        }
     }
 
     /// Adds what a sync right after this one found that read sources in full again.
@@ -60,18 +93,7 @@ public struct SyncReport: Sendable, Codable {
         } else {
             notes.append("reading \(sources) in full again found nothing that the changes hadn't told")
         }
-        notes += later.notes
-        added.append(later.added)
-        removed.append(later.removed)
-        changed.append(later.changed)
-        if outcome != .published { outcome = later.outcome }
-        generation = later.generation
-        recipients = later.recipients
-        catchAllDomains = later.catchAllDomains
-        duration += later.duration
-        for source in later.sources where names.contains(source.name) {
-            if let place = self.sources.firstIndex(where: { $0.name == source.name }) { self.sources[place] = source }
-        }
+        append(later)
     }
 
     /// The failures of single sources whose last list stays in use; empty when all was read.
@@ -131,6 +153,8 @@ public struct SourceReport: Sendable, Codable {
     public var foreign = ForeignAddresses()
     /// Entries that list no recipient, by reason.
     public var skipped = SkippedEntries()
+    /// How many entries are malformed or name recipients that nobody can reach.
+    public var faulty: Int { skipped.malformed + skipped.wildcards }
     /// Why it could not be read, where it could not.
     public var failure: String?
     /// The directory server that answered.
@@ -219,6 +243,8 @@ public struct Refusal: Sendable, Codable, Equatable {
         case minimum
         /// A canary isn't listed.
         case canaries
+        /// More than a tenth of what a source lists for the first time is malformed or can't be reached.
+        case faulty
     }
 
     /// One reason.
@@ -229,6 +255,9 @@ public struct Refusal: Sendable, Codable, Equatable {
         public var scope: String
         /// The reason as a clause: what would go, out of what, and what is allowed.
         public var text: String
+
+        /// Whether a person may overrule it.
+        var isAcceptable: Bool { rule == .maxShrink || rule == .faulty }
     }
 
     /// When it was refused.
@@ -241,7 +270,13 @@ public struct Refusal: Sendable, Codable, Equatable {
     public var first: [String]
     /// The sources that had been read for it; nil from an older version.
     public var sources: [String]?
+    /// How many recipients would have become internal-only or disabled; nil from an older version.
+    public var restricted: Int?
+    /// The relay domains that would have gone, or would have accepted listed recipients only; nil where none would.
+    public var domains: [String]?
+    /// How many recipients would go by now, where that has become more since the refusal was shown.
+    public var waiting: Int?
 
     /// Whether `--accept-shrink` would let this list pass: `minimum` and `canaries` are not for it to overrule.
-    public var acceptable: Bool { violations.allSatisfy { $0.rule == .maxShrink } }
+    public var acceptable: Bool { violations.allSatisfy(\.isAcceptable) }
 }

@@ -73,14 +73,16 @@ final class Reloader: Sendable {
         let domains = info.sources.flatMap(\.relayDomains)
         let isNew = state.withLock { state in
             state.sources = info.sources
-            return state.configuration.takesDomainsFromIndex && domains != before
+            return domains != before
         }
         guard isNew else { return }
         publishPolicy()
         let count = state.withLock {
             $0.configuration.naming($0.sources).domains.count - $0.configuration.domains.count
         }
-        logger.notice("index: it names \(Words.count(count, "relay domain")) beside those of the configuration")
+        if count > 0 {
+            logger.notice("index: it names \(Words.count(count, "relay domain")) beside those of the configuration")
+        }
     }
 
     /// Compiles the policy of the configuration and the index in force and publishes it, again until neither has changed meanwhile.
@@ -147,20 +149,23 @@ final class Reloader: Sendable {
                     defer { preparation = nil }
                     return preparation
                 }?()
-                reload(&watch, &reloads)
+                reload(&watch, &reloads, isAsked: true)
             } else if state.withLock({ $0.configuration.reloadsByItself }), watch.isDue(now: .now) {
                 logger.notice("reload: \(initial.file) or a table that it names has changed")
-                reload(&watch, &reloads)
+                reload(&watch, &reloads, isAsked: false)
             }
         }
     }
 
-    private func reload(_ watch: inout ConfigurationWatch, _ reloads: inout ServiceFile.Reloads) {
+    /// - Parameter isAsked: whether a person asks for it.
+    private func reload(
+        _ watch: inout ConfigurationWatch, _ reloads: inout ServiceFile.Reloads, isAsked: Bool
+    ) {
         reloads.begun += 1
         control.write(reloads)
         let stamps = watch.current
         do {
-            reloads.message = try putInForce(&watch)
+            reloads.message = try putInForce(&watch, isAsked: isAsked)
             reloads.outcome = .accepted
             logger.notice("reload: in force: \(reloads.message)")
         } catch {
@@ -175,10 +180,32 @@ final class Reloader: Sendable {
         control.write(reloads)
     }
 
+    /// An error for a table of relay domains that lists fewer than before, where no sync guards it: mail for the others would be
+    /// rejected.
+    private func checkRelayTables(_ read: Configuration) throws {
+        guard read.sync.sources.isEmpty else { return }
+        let before = state.withLock { $0.configuration.relayTables }
+        let kept = Set(read.domains.map(\.name))
+        for path in read.relayTables.keys.sorted() {
+            let lost = (before[path] ?? []).filter { !kept.contains($0) }
+            guard !lost.isEmpty else { continue }
+            throw ConfigurationError(
+                file: read.file,
+                faults: [
+                    ConfigurationFault(
+                        key: "relay.domains_from", line: nil,
+                        message: "\(path) lists \(Words.count(lost.count, "relay domain")) less than before: "
+                            + lost.prefix(10).joined(separator: ", ") + (lost.count > 10 ? ", …" : "")
+                            + "; if this is meant: postern reload")
+                ])
+        }
+    }
+
     /// Reads the configuration and puts it in force; says what is.
-    private func putInForce(_ watch: inout ConfigurationWatch) throws -> String {
+    private func putInForce(_ watch: inout ConfigurationWatch, isAsked: Bool) throws -> String {
         let read = try Configuration.load(initial.file)
         guard read.sourceFaults.isEmpty else { throw ConfigurationError(file: read.file, faults: read.sourceFaults) }
+        if !isAsked { try checkRelayTables(read) }
         let (configuration, unchanged) = read.keepingWhatBelongsToTheProcess(of: initial)
         let synchronizer =
             configuration.sync.sources.isEmpty ? nil : try Synchronizer(configuration.syncConfiguration)

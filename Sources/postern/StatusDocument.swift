@@ -220,6 +220,10 @@ struct StatusDocument: Encodable {
                 Self.row(
                     "refused",
                     "\(refusal.removed) would go: \(refusal.first.joined(separator: ", ").escapedForMessage)"))
+            if let waiting = refusal.waiting {
+                rows.append(
+                    Self.row("", "\(waiting) by now: what has come since isn't accepted by --accept-shrink"))
+            }
         }
         return rows
     }

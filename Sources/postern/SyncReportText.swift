@@ -14,6 +14,10 @@ struct SyncReportText {
         lines += change("added", "+", report.added)
         lines += change("removed", "-", report.removed)
         lines += change("changed", "~", report.changed)
+        lines += change("returned", "+", report.returned)
+        if report.leaving > 0 {
+            lines.append("\(report.leaving) leaving: deferred until sync.grace has passed, then rejected")
+        }
         lines += report.notes.map { "note: \($0.escapedForMessage)" }
         lines.append(outcome)
         return lines.joined(separator: "\n")
@@ -58,7 +62,13 @@ struct SyncReportText {
     }
 
     private var summary: String {
-        "\(outcome) (\(report.added.count) added, \(report.removed.count) removed, \(report.changed.count) changed)"
+        var changes = [
+            "\(report.added.count) added", "\(report.removed.count) removed", "\(report.changed.count) changed",
+        ]
+        if report.returned.count > 0 { changes.append("\(report.returned.count) returned") }
+        if report.left > 0 { changes.append("\(report.left) rejected from now on") }
+        if report.leaving > 0 { changes.append("\(report.leaving) leaving") }
+        return "\(outcome) (\(changes.joined(separator: ", ")))"
     }
 
     private var outcome: String {
@@ -77,6 +87,7 @@ struct SyncReportText {
     private var holdings: String {
         Words.count(report.recipients, "recipient")
             + (report.catchAllDomains > 0 ? " and " + Words.count(report.catchAllDomains, "catch-all domain") : "")
+            + (report.aliasDomains > 0 ? " and " + Words.count(report.aliasDomains, "alias domain") : "")
     }
 
     private func source(_ source: SourceReport) -> [String] {

@@ -30,9 +30,15 @@ struct VerdictExplanation: Encodable {
         let left: Date
         /// From when on it is rejected.
         let rejectedFrom: Date
+        /// The names of the sources that listed it last.
+        let sources: [String]
 
         /// In words, for a person.
-        var text: String { "left the list \(Words.time(left)); rejected from \(Words.time(rejectedFrom)) on" }
+        var text: String {
+            let names = sources.map(\.escapedForMessage).joined(separator: ", ")
+            return "left \(names.isEmpty ? "the list" : names) at \(Words.time(left)); rejected from "
+                + "\(Words.time(rejectedFrom)) on"
+        }
     }
 
     let address: String
@@ -178,7 +184,14 @@ struct VerdictExplanation: Encodable {
     }
 
     /// When a key left the list, by the sync's state; nil where the state doesn't know.
-    private static func departure(of key: String, _ configuration: Configuration) -> Departure? { nil }
+    private static func departure(of key: String, _ configuration: Configuration) -> Departure? {
+        let found = DirectorySync.departure(
+            of: key, state: configuration.sync.state, grace: configuration.sync.grace)
+        return found.map { found in
+            Departure(
+                left: found.left, rejectedFrom: Date(timeIntervalSinceNow: found.remaining), sources: found.sources)
+        }
+    }
 
     /// The pattern that decided, as it is written.
     private static func setting(ofPattern position: Int, _ configuration: Configuration) -> Setting {

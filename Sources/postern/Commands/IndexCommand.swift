@@ -69,7 +69,7 @@ struct IndexInfoCommand: ParsableCommand {
             try Results.write("leaving     \(info.leaving)")
             try Results.write("catch-all   \(Words.count(info.catchAllDomains, "domain"))")
             try Results.write("size        \(info.fileSize) octets, format version \(info.version)")
-            for source in info.sources {
+            for source in info.sources where !source.isRelayTable {
                 try Results.write(
                     "source      \(source.name.escapedForMessage) (\(source.type)): \(source.recipients) recipients, read "
                         + Words.time(source.asOf))

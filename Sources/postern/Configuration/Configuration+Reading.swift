@@ -169,7 +169,9 @@ struct ConfigurationReader {
             let path = absolute(text)
             configuration.stamps.append(ConfigurationStamp(path))
             do {
-                for name in try parseDomainTable(path: path) { add(name, "relay.domains_from (\(text))") }
+                let names = try parseDomainTable(path: path)
+                for name in names { add(name, "relay.domains_from (\(text))") }
+                configuration.relayTables[path] = names
             } catch {
                 table.fault("domains_from[\(index)]", "\(error)")
             }
@@ -403,6 +405,8 @@ struct ConfigurationReader {
         if let path = filePath(table, "state") { configuration.sync.state = path }
         if let interval = table.duration("interval", minimum: 1) { configuration.sync.interval = interval }
         if let shrink = table.percentage("max_shrink") { configuration.sync.maximumShrink = shrink }
+        if let window = table.duration("shrink_window") { configuration.sync.shrinkWindow = window }
+        if let grace = table.duration("grace") { configuration.sync.grace = grace }
         if let minimum = table.integer("minimum", 0...Int.max) { configuration.sync.minimum = minimum }
         configuration.sync.canaries = (table.strings("canaries") ?? []).enumerated().compactMap { index, text in
             if let address = try? RecipientAddress(path: text), address.hasDomain { return address.key }

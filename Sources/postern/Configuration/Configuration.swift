@@ -29,6 +29,8 @@ struct Configuration: Sendable {
     var domains: [RelayDomain] = []
     /// The policy without its domains' tags.
     var policy = Policy.Settings()
+    /// The relay domains of each table of `relay.domains_from`, by its path.
+    var relayTables: [String: [String]] = [:]
     /// Whether the relay domains that the index names count too: those that sources read from a directory.
     var takesDomainsFromIndex = false
     /// The `[[domain]]` tables of domains that the index may name.
@@ -69,6 +71,8 @@ struct Configuration: Sendable {
         var state = "/var/lib/postern/sync.sqlite"
         var interval = 300
         var maximumShrink = 0.1
+        var shrinkWindow = 86_400
+        var grace = 600
         var minimum = 1
         var canaries: [String] = []
         var sources: [SourceConfiguration] = []
@@ -98,7 +102,7 @@ struct Configuration: Sendable {
 
     /// What the sync thread needs.
     var syncConfiguration: SyncConfiguration {
-        SyncConfiguration(
+        var configuration = SyncConfiguration(
             statePath: sync.state, indexPath: index.path, interval: .seconds(sync.interval),
             maxShrink: sync.maximumShrink,
             minimum: sync.minimum, canaries: sync.canaries, maxAge: .seconds(index.maximumAge),
@@ -108,6 +112,10 @@ struct Configuration: Sendable {
                 source.domains = source.domains.map(withSubdomains)
                 return source
             })
+        configuration.shrinkWindow = .seconds(sync.shrinkWindow)
+        configuration.grace = .seconds(sync.grace)
+        configuration.relayTables = relayTables
+        return configuration
     }
 
     /// Whether some domain says of its sub-domains something else than `relay.subdomains` says of all.
@@ -129,16 +137,19 @@ struct Configuration: Sendable {
         domain.name.hasPrefix(".") ? policy.subdomains : domain.rules.subdomains ?? policy.subdomains
     }
 
-    /// The configuration with the relay domains that an index names, where these count.
+    /// The configuration with the relay domains that an index names, where these count. Those that a table of this configuration has
+    /// listed always do: they are relay domains until a sync accepts that the table lists them no more.
     func naming(_ sources: [IndexSource]) -> Configuration {
-        guard takesDomainsFromIndex else { return self }
         var known = Set(domains.map(\.name))
         var named = self
-        for source in sources {
+        for source in sources where source.isRelayTable ? relayTables[source.name] != nil : takesDomainsFromIndex {
             for domain in source.relayDomains where known.insert(domain.name).inserted {
                 var rules = rulesToCome[domain.name] ?? self.rules
                 if domain.takesAll { rules.catchAll = true }
-                named.domains.append(RelayDomain(name: domain.name, key: "source \(source.name)", rules: rules))
+                let key =
+                    source.isRelayTable
+                    ? "relay.domains_from (\(source.name), before it was changed)" : "source \(source.name)"
+                named.domains.append(RelayDomain(name: domain.name, key: key, rules: rules))
             }
         }
         return named

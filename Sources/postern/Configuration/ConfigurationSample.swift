@@ -70,7 +70,9 @@ enum ConfigurationSample {
         [sync]
         # state = "/var/lib/postern/sync.sqlite"
         # interval = "5m"
-        # max_shrink = "10%"              # a sync that would drop more is refused, and the old index stays
+        # max_shrink = "10%"              # a sync that would drop more is refused, and the old index stays; what counts is
+        # shrink_window = "24h"           # what has gone within this time, of all, of each source and of each domain
+        # grace = "10m"                   # a recipient that goes is deferred so long, then rejected; "0s": rejected at once
         # minimum = 1                     # so is one that would leave fewer recipients than this
         # canaries = ["ceo@example.com"]  # and one in which any of these is missing
 

@@ -96,7 +96,7 @@ struct IndexFigures: Codable, Sendable {
         recipients = info.recipients
         leaving = info.leaving
         catchAllDomains = info.catchAllDomains
-        relayDomains = info.sources.flatMap(\.relayDomains).count
+        relayDomains = info.sources.filter { !$0.isRelayTable }.flatMap(\.relayDomains).count
         size = info.fileSize
     }
 }
