@@ -38,7 +38,7 @@ struct HarvestStripe {
     /// What the numbers of the entries' parts count, in milliseconds.
     private var partLength: Int64 = 0
     /// The unknown recipients that were counted last.
-    private var recent = RecentRecipients()
+    private(set) var recent = RecentRecipients()
 
     init(capacity: Int) { self.capacity = min(capacity, Int(Self.none)) }
 
@@ -88,9 +88,6 @@ struct HarvestStripe {
         let slot = Int(entries[Int(place)].part & (Self.parts - 1))
         if entries[Int(place)].known[slot] < .max { entries[Int(place)].known[slot] += 1 }
     }
-
-    /// The unknown recipients that were counted last, as far as they are remembered.
-    var recentRecipients: [RecentRecipients.Recipient] { recent.all }
 
     /// Takes back what was counted for a recipient that exists: it counts as a known one.
     mutating func forget(_ recipient: RecentRecipients.Recipient) {

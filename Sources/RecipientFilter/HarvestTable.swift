@@ -82,8 +82,9 @@ public final class HarvestTable: Sendable {
     /// - Parameter isUnknown: whether a recipient, by its canonical address, is still unknown. Called without a lock.
     public func forgive(_ isUnknown: (UnsafeBufferPointer<UInt8>) -> Bool) {
         for box in stripes {
-            let found = box.stripe.withLock { $0.recentRecipients }
-                .filter { recipient in recipient.key.withUnsafeBufferPointer { !isUnknown($0) } }
+            // Under the lock nothing is copied: a recipient in judgement may wait for it.
+            let recent = box.stripe.withLock { $0.recent }
+            let found = recent.all.filter { recipient in recipient.key.withUnsafeBufferPointer { !isUnknown($0) } }
             guard !found.isEmpty else { continue }
             box.stripe.withLock { stripe in for recipient in found { stripe.forget(recipient) } }
         }

@@ -64,7 +64,10 @@ final class IndexPoller: Sendable {
         }
         do throws(IndexError) {
             let snapshot = try IndexSnapshot(path: path)
-            if !acceptsOlder, let inUse = target.current?.info, snapshot.info.generation < inUse.generation {
+            if !acceptsOlder, let inUse = target.current?.info, snapshot.info.generation < inUse.generation,
+                // Who removes index and state begins to count anew; an old copy is of an earlier date.
+                progress.settled != .missing || snapshot.info.created <= inUse.created
+            {
                 progress.settled = .file(snapshot.state)
                 progress.suspect = nil
                 progress.retryIn = nil

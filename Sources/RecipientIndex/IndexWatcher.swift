@@ -9,7 +9,7 @@ import System
 /// verified beside the running lookups, and then published. A file that can't be used leaves the snapshot in use where it is. As it
 /// may be half written, it is reported only when it can't be used at two looks in a row in the same state, and then once for that state.
 /// A snapshot of an older generation than that of the one in use is refused, unless ``loadNow(acceptsOlder:)`` asks for it; where none is in
-/// use, every sound one is taken.
+/// use, every sound one is taken. One of a later date is taken too where there was no file for a moment: its publisher counts anew.
 /// There are never more than two snapshots in memory: the one in use, and the one that is read or has just been replaced.
 public final class IndexWatcher: Sendable {
     /// What became of a new file.

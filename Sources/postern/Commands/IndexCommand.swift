@@ -71,7 +71,8 @@ struct IndexInfoCommand: ParsableCommand {
             try Results.write("size        \(info.fileSize) bytes, format version \(info.version)")
             for source in info.sources where !source.isRelayTable {
                 try Results.write(
-                    "source      \(source.name.escapedForMessage) (\(source.type)): \(Words.count(source.recipients, "recipient")), read "
+                    "source      \(source.name.escapedForMessage) (\(source.type)): "
+                        + "\(Words.count(source.recipients, "recipient")), read "
                         + Words.time(source.asOf))
                 for alias in source.aliasDomains {
                     try Results.write(
