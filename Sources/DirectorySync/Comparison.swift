@@ -338,6 +338,7 @@ struct Comparer {
             default: break
             }
             guard let after else { return }
+            intake.targets.noteListed(key)
             result.listed += 1
             if after.contains(.catchAll) { result.catchAllDomains += 1 }
             if after.contains(.aliasDomain) { result.aliasDomains += 1 }

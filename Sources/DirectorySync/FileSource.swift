@@ -21,7 +21,9 @@ struct FileSource: RecipientSource {
             let file = try TableFile(path, source: configuration.name)
             if let cursor = request.previous?.cursor,
                 let seen = try? JSONDecoder().decode(FileStamp.self, from: cursor),
-                seen == file.stamp
+                seen == file.stamp,
+                // Whether its targets are listed by now shows only when they are compared with the whole list.
+                request.isStaying || request.previous?.report?.unlistedTargets == nil
             {
                 return Pull(reading: .unchanged, asOf: began, cursor: cursor)
             }

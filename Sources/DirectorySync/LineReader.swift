@@ -16,8 +16,8 @@ final class LineReader {
     /// More than any table needs; without a limit a file of zeros would fill the memory.
     static let longestLine = 1 << 20
 
-    private let descriptor: Int32
-    private let name: String
+    let descriptor: Int32
+    let name: String
     private let check: () throws(SyncError) -> Void
     private var buffer = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 256 << 10)
     private var start = 0

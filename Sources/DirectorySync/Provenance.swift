@@ -51,9 +51,10 @@ private func origin(of key: String, in source: SourceConfiguration, object: Data
         var found: Int?
         let wanted = Array(key.utf8)
         var parser = TableParser(format)
-        try? parser.parse(LineReader(file.descriptor, name: path)) { key, _, _, line in
+        try? parser.parse(LineReader(file.descriptor, name: path)) { listing in
+            let key = listing.key
             if found == nil, wanted.withUnsafeBufferPointer({ $0.count == key.count && $0.compare(key) == 0 }) {
-                found = line
+                found = listing.line
             }
         }
         return found.map { "line \($0) of \(path)" } ?? "\(path), which has changed since"

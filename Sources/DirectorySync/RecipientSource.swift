@@ -86,6 +86,8 @@ final class EntryIntake {
     private let filters: [DomainFilter]
     /// The objects that each pull of changes replaces, by source.
     private(set) var changes: [Int: ObjectChanges] = [:]
+    /// Where the aliases of tables lead.
+    let targets = AliasTargets()
 
     init(folder: String, filters: [DomainFilter], capacity: Int = 8 << 20) {
         sorter = EntrySorter(folder: folder, capacity: capacity)
@@ -106,6 +108,7 @@ final class EntryIntake {
 
     func void(source: Int) {
         for tag in owners.indices where owners[tag] == source { owners[tag] = nil }
+        targets.forget(source: source)
         changes[source] = nil
     }
 
@@ -128,6 +131,14 @@ final class EntryIntake {
         filters[source].admits(domain)
     }
 
+    /// Whether a domain is relayed for, whoever may list recipients of it.
+    func relays(_ domain: UnsafeBufferPointer<UInt8>) -> Bool { filters.first?.relays(domain) ?? false }
+
+    func relays(_ domain: String) -> Bool {
+        var domain = domain
+        return domain.withUTF8 { relays($0) }
+    }
+
     func add(_ entry: Entry) {
         if let owner = owner(of: entry.tag) { changes[owner]?.note(entry.key) }
         sorter.add(entry)
@@ -147,6 +158,8 @@ struct DomainFilter: Sendable {
         self.relay = relay
         own = source.domains.map { DomainSet($0, subdomains: subdomains) }
     }
+
+    func relays(_ domain: UnsafeBufferPointer<UInt8>) -> Bool { relay.contains(domain) }
 
     func admits(_ domain: UnsafeBufferPointer<UInt8>) -> Bool {
         relay.contains(domain) && (own?.contains(domain) ?? true)

@@ -153,6 +153,8 @@ public struct SourceReport: Sendable, Codable {
     public var foreign = ForeignAddresses()
     /// Entries that list no recipient, by reason.
     public var skipped = SkippedEntries()
+    /// Aliases whose target in a relay domain no source lists; nil where there are none.
+    public var unlistedTargets: UnlistedTargets?
     /// How many entries are malformed or name recipients that nobody can reach.
     public var faulty: Int { skipped.malformed + skipped.wildcards }
     /// Why it could not be read, where it could not.

@@ -45,6 +45,7 @@ extension Synchronizer {
                     acceptsShown: acceptShrink && known.decision.refusal?.restricted != nil, check)
                 comparison = result
                 self.describe(result, &draft)
+                self.describe(intake.targets, &draft)
                 let losses = try SyncState.windowLosses(database, from: self.windowStart(known.time))
                 let verdict = judge(result, known, gone, baseline, pulls, losses, &draft, acceptShrink: acceptShrink)
                 isAccepted = verdict.isAccepted
@@ -154,6 +155,14 @@ extension Synchronizer {
             try key.withUnsafeBufferPointer { key in
                 Result { () throws(SyncError) in try affected.add(key) }
             }.get()
+        }
+    }
+
+    /// Names the aliases of the tables that were read now whose target no source lists.
+    private func describe(_ targets: AliasTargets, _ report: inout SyncReport) {
+        for place in report.sources.indices where report.sources[place].reading == .full {
+            let unlisted = targets.unlisted(source: place)
+            report.sources[place].unlistedTargets = unlisted.count > 0 ? unlisted : nil
         }
     }
 

@@ -90,10 +90,25 @@ extension Synchronizer {
     }
 
     func indexSources(_ database: Database) throws -> [IndexSource] {
+        // The keys of domains are neighbours, so that no other entry is looked at.
+        let rows = try Row.fetchAll(
+            database,
+            sql: """
+                SELECT source, substr(address, 2) AS name, object FROM entry
+                WHERE address >= '@' AND address < 'A' AND flags & \(RecipientFlags.aliasDomain.rawValue)
+                ORDER BY address, object
+                """)
+        var aliases: [Int64: [IndexSource.AliasDomain]] = [:]
+        for row in rows {
+            let target: Data = try row.value("object")
+            aliases[try row.value("source"), default: []].append(
+                .init(name: try row.value("name"), target: String(decoding: target, as: UTF8.self)))
+        }
         let sources = try SyncState.sources(database).map { source in
             IndexSource(
                 name: source.name, type: source.type, recipients: source.recipients, asOf: source.asOf,
-                relayDomains: (source.domains ?? []).map { .init(name: $0.name, takesAll: $0.takesAll) })
+                relayDomains: (source.domains ?? []).map { .init(name: $0.name, takesAll: $0.takesAll) },
+                aliasDomains: aliases[source.id] ?? [])
         }
         // A filter that finds a table cut short goes on relaying for the domains that it has in the index, until the sync accepts that
         // they have gone.

@@ -3,10 +3,20 @@ import RecipientIndex
 
 /// Takes the recipients out of a table in source text.
 struct TableParser {
-    /// Called for each recipient with its key, its domain, its flags and its line; the bytes are borrowed for the call.
-    typealias Sink = (
-        _ key: UnsafeBufferPointer<UInt8>, _ domain: UnsafeBufferPointer<UInt8>, _ flags: RecipientFlags, _ line: Int
-    ) -> Void
+    /// What one entry of a table says of a recipient or of a whole domain. The bytes are borrowed for the call.
+    struct Listing {
+        /// `user@domain` or `@domain`, canonical.
+        var key: UnsafeBufferPointer<UInt8>
+        var domain: UnsafeBufferPointer<UInt8>
+        /// `catchAll` for a domain; `disabled` for a recipient that the table refuses.
+        var flags: RecipientFlags
+        /// The line that it begins in.
+        var line: Int
+        /// The right side without the white space around it; empty in a plain list.
+        var value: UnsafeBufferPointer<UInt8>
+    }
+
+    typealias Sink = (Listing) -> Void
 
     let format: TableFormat
     /// How many entries were met, of any kind.
@@ -22,11 +32,39 @@ struct TableParser {
 
     /// Reads to the end of the file, also past malformed lines, so that all of them can be named at once.
     mutating func parse(_ reader: LineReader, into sink: Sink) throws(SyncError) {
+        if let fault = UTF16Check.fault(in: reader.descriptor) {
+            countEntry()
+            malformed.add(1, fault)
+            return
+        }
         switch format {
         case .postfix: try parsePostfix(reader, into: sink)
         case .sendmail: try parseSendmail(reader, into: sink)
         case .list: try parseList(reader, into: sink)
         }
+    }
+
+    /// The domain that a right side of an `@alias` entry names as the one whose recipients the alias has: `@main.example` in a
+    /// Postfix table, `%1@main.example` in Sendmail's virtusertable. Nil for every other right side, which is that of a
+    /// catch-all.
+    static func aliasTarget(_ value: UnsafeBufferPointer<UInt8>, _ format: TableFormat) -> String? {
+        let forms: [StaticString] =
+            switch format {
+            case .postfix: ["@"]
+            // %3 is the detail with its delimiter.
+            case .sendmail: ["%1@", "%1%3@"]
+            case .list: []
+            }
+        for form in forms {
+            let length = form.utf8CodeUnitCount
+            guard form.withUTF8Buffer({ value.starts(with: $0) }) else { continue }
+            let name = value.slice(length..<value.count)
+            guard !name.contains(where: { $0.isSpace || $0 == UInt8(ascii: ",") || $0 == UInt8(ascii: "@") }) else {
+                return nil
+            }
+            return try? DomainName(String(decoding: name, as: UTF8.self)).aLabel
+        }
+        return nil
     }
 
     mutating func countEntry() {
@@ -47,9 +85,15 @@ struct TableParser {
     }
 
     /// Lists `user@domain` or `@domain`.
-    mutating func list(_ name: UnsafeBufferPointer<UInt8>, line: Int, accepted: StaticString, into sink: Sink) {
+    ///
+    /// - Parameter flags: those of a recipient; a domain is listed as one that takes all.
+    mutating func list(
+        _ name: UnsafeBufferPointer<UInt8>, _ flags: RecipientFlags = [],
+        value: UnsafeBufferPointer<UInt8> = .init(start: nil, count: 0), line: Int, accepted: StaticString,
+        into sink: Sink
+    ) {
         guard name.first != UInt8(ascii: "@") else {
-            return listCatchAll(name, line: line, accepted: accepted, into: sink)
+            return listCatchAll(name, value: value, line: line, accepted: accepted, into: sink)
         }
         do throws(AddressError) {
             let address = try RecipientAddress(path: name)
@@ -58,7 +102,9 @@ struct TableParser {
                 return
             }
             address.withKey { key in
-                address.withDomain { domain in sink(key, domain, [], line) }
+                address.withDomain { domain in
+                    sink(Listing(key: key, domain: domain, flags: flags, line: line, value: value))
+                }
             }
         } catch {
             malformed.add(line, "\"\(printable(name))\" is not an address: \(error); accepted: \(accepted)")
@@ -66,7 +112,8 @@ struct TableParser {
     }
 
     private mutating func listCatchAll(
-        _ name: UnsafeBufferPointer<UInt8>, line: Int, accepted: StaticString, into sink: Sink
+        _ name: UnsafeBufferPointer<UInt8>, value: UnsafeBufferPointer<UInt8>, line: Int, accepted: StaticString,
+        into sink: Sink
     ) {
         do throws(AddressError) {
             let domain = try DomainName(String(decoding: name.dropFirst(), as: UTF8.self))
@@ -74,7 +121,9 @@ struct TableParser {
             catchAllKey.append(UInt8(ascii: "@"))
             catchAllKey.append(contentsOf: domain.aLabel.utf8)
             catchAllKey.withUnsafeBufferPointer { key in
-                sink(key, key.slice(1..<key.count), .catchAll, line)
+                sink(
+                    Listing(
+                        key: key, domain: key.slice(1..<key.count), flags: .catchAll, line: line, value: value))
             }
         } catch {
             malformed.add(line, "\"\(printable(name))\" is not a domain: \(error); accepted: \(accepted)")

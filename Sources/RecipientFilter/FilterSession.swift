@@ -271,7 +271,7 @@ final class FilterSession: MilterSession {
         _ path: UnsafeBufferPointer<UInt8>, _ decision: inout Decision
     ) {
         decision.verdict = verdict
-        decision.tag = verdict.domain.map { policy.tables[$0].tag }
+        decision.tag = verdict.countedDomain.map { policy.tables[$0].tag }
         guard let kind = verdict.reply else { return }
         let template = policy.tables.reply(kind, domain: verdict.domain)
         decision.isObserved = policy.observes(verdict)

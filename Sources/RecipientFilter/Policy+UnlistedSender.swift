@@ -21,7 +21,9 @@ extension Policy {
         guard verdict.reason == .unknown, verdict.action == .reject, let domain = verdict.domain,
             tables[domain].defersUnlistedSenders, hasSent(address, domain, senders)
         else { return verdict }
-        return .tempfail(20, .unlistedSender, .unlistedSender, domain)
+        var deferred = Verdict.tempfail(20, .unlistedSender, .unlistedSender, domain)
+        deferred.alias = verdict.alias
+        return deferred
     }
 
     /// Whether any domain defers recipients that have sent through the gateway.

@@ -99,8 +99,11 @@ extension Policy {
         if let flags = bare.flatMap({ index?.flags(of: $0.pointee) }) {
             return listed(flags, client, domain, withoutDetail: true)
         }
+        if let alias = traits.alias, let moved = alias.moving(address, from: traits.name) {
+            return verdict(forAlias: moved, at: alias.position, of: domain, client, index, now)
+        }
         if traits.catchAll { return .accept(14, .catchAll, domain) }
-        if let flags = index?.catchAllFlags(of: address) {
+        if let flags = index?.domainFlags(of: address) {
             return flags.contains(.leaving)
                 ? .tempfail(19, .leaving, .leaving, domain) : .accept(14, .catchAll, domain)
         }
@@ -111,7 +114,29 @@ extension Policy {
             case .reject: break
             }
         }
-        return .reject(16, .unknown, .unknown, domain)
+        return refused(16, .unknown, .unknown, domain, withoutDetail: false)
+    }
+
+    /// The verdict on the recipient of an alias domain: that on the same local part of the domain which it is an alias of.
+    @inline(never)
+    private func verdict(
+        forAlias address: RecipientAddress, at target: Int, of domain: Int, _ client: ClientStanding,
+        _ index: IndexSnapshot?, _ now: Int64
+    ) -> Verdict {
+        var verdict =
+            if tables[target].batv, let inner = address.withoutBounceTag {
+                verdict(for: inner, target, client, index, now)
+            } else {
+                verdict(for: address, target, client, index, now)
+            }
+        verdict.alias = domain
+        return verdict
+    }
+
+    /// The recipient that a recipient of an alias domain is judged as; nil where the domain is no alias.
+    public func aliased(_ address: RecipientAddress) -> RecipientAddress? {
+        guard let domain = address.withDomain({ relayDomain($0) }), let alias = tables[domain].alias else { return nil }
+        return alias.moving(address, from: tables[domain].name)
     }
 
     /// Row 9.
@@ -132,17 +157,26 @@ extension Policy {
         _ flags: RecipientFlags, _ client: ClientStanding, _ domain: Int, withoutDetail: Bool
     ) -> Verdict {
         if flags.contains(.internalOnly) && !client.isTrusted {
-            return .reject(
+            return refused(
                 11, .internalOnly, tables[domain].hidesInternalOnly ? .unknown : .internalOnly, domain,
                 withoutDetail: withoutDetail)
         }
         if flags.contains(.disabled) {
-            return .reject(
+            return refused(
                 12, .disabled, tables[domain].hidesDisabled ? .unknown : .disabled, domain,
                 withoutDetail: withoutDetail)
         }
         if flags.contains(.leaving) { return .tempfail(19, .leaving, .leaving, domain, withoutDetail: withoutDetail) }
         return .accept(withoutDetail ? 13 : 10, .listed, domain, withoutDetail: withoutDetail)
+    }
+
+    /// A refusal that may be worded as that of an unknown recipient, and is then deferred where those are.
+    private func refused(
+        _ rule: Int, _ reason: Reason, _ reply: ReplyKind, _ domain: Int, withoutDetail: Bool
+    ) -> Verdict {
+        reply == .unknown && tables[domain].defersUnknown
+            ? .tempfail(rule, reason, reply, domain, withoutDetail: withoutDetail)
+            : .reject(rule, reason, reply, domain, withoutDetail: withoutDetail)
     }
 
     /// Whether the index is older than `index.max_age`, or dated so far in the future that its age isn't known.
@@ -156,6 +190,15 @@ extension Policy {
     private static let believableLead: Int64 = 3600
 }
 
+extension PolicyTables.Target {
+    /// The address in this domain; nil if it is in a sub-domain of the alias, which is no alias itself.
+    @inline(never)
+    fileprivate func moving(_ address: RecipientAddress, from alias: UnsafeBufferPointer<UInt8>) -> RecipientAddress? {
+        guard address.withDomain({ $0.elementsEqual(alias) }) else { return nil }
+        return address.inDomain(name)
+    }
+}
+
 extension IndexSnapshot {
     /// When the snapshot was made, in whole seconds since 1970.
     var createdSeconds: Int64 { Int64(clamping: Int(exactly: info.created.timeIntervalSince1970.rounded(.down)) ?? 0) }
@@ -165,13 +208,15 @@ extension IndexSnapshot {
         address.withKey { $0.first == UInt8(ascii: "@") ? nil : lookup($0) }
     }
 
-    /// The flags of the recipient's domain where it is listed as one that takes all (`@example.com`); nil where it isn't.
-    func catchAllFlags(of address: RecipientAddress) -> RecipientFlags? {
+    /// The flags of the recipient's domain (`@example.com`) where it is listed as one that takes all, or is an alias domain that is
+    /// leaving; nil where it isn't.
+    func domainFlags(of address: RecipientAddress) -> RecipientFlags? {
         // Few have any, and each unknown recipient would pay for the search.
-        guard info.catchAllDomains > 0 else { return nil }
+        guard info.catchAllDomains > 0 || info.leaving > 0 else { return nil }
         return address.withKey { key in
             guard let at = key.lastIndex(of: UInt8(ascii: "@")),
-                let flags = lookup(UnsafeBufferPointer(rebasing: key[at...])), flags.contains(.catchAll)
+                let flags = lookup(UnsafeBufferPointer(rebasing: key[at...])),
+                flags.contains(.catchAll) || flags.contains([.aliasDomain, .leaving])
             else { return nil }
             return flags
         }

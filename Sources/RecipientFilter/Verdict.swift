@@ -15,10 +15,16 @@ public struct Verdict: Sendable, Equatable {
     public let reply: ReplyKind?
     /// The relay domain's settings as a position in ``Policy/domains``; nil for a foreign domain and a path without one.
     public let domain: Int?
+    /// The alias domain that the recipient is in, as a position in ``Policy/domains``; nil where it isn't in one. The rest of the
+    /// verdict is then that on the same local part of ``domain``.
+    public internal(set) var alias: Int?
     /// Whether the recipient was found only without its `+detail`.
     public let withoutDetail: Bool
     /// The pattern that decided, by its position in ``Policy/Settings/patterns``.
     public let pattern: Int?
+
+    /// The domain that the recipient is counted for: its own, though an alias is judged by the rules of another one.
+    public var countedDomain: Int? { alias ?? domain }
 
     /// Whether the refusal tells the client that the recipient doesn't exist, which is what a harvester counts on.
     public var revealsUnknown: Bool { reply == .unknown || reply == .blocked }

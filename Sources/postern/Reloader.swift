@@ -69,14 +69,27 @@ final class Reloader: Sendable {
 
     /// Takes in the relay domains that a new index names; may be called from any thread.
     func take(_ info: IndexInfo) {
-        let before = state.withLock { $0.sources.flatMap(\.relayDomains) }
         let domains = info.sources.flatMap(\.relayDomains)
-        let isNew = state.withLock { state in
-            state.sources = info.sources
-            return domains != before
+        let aliases = info.sources.flatMap(\.aliasDomains)
+        let (hasNewDomains, hasNewAliases) = state.withLock { state in
+            defer { state.sources = info.sources }
+            return (
+                domains != state.sources.flatMap(\.relayDomains),
+                aliases != state.sources.flatMap(\.aliasDomains)
+            )
         }
-        guard isNew else { return }
+        guard hasNewDomains || hasNewAliases else { return }
         publishPolicy()
+        if hasNewAliases {
+            logger.notice("index: it names \(Words.count(aliases.count, "alias domain"))")
+            let named = state.withLock { ($0.configuration, $0.sources) }
+            for circle in named.0.naming(named.1).aliasCircles {
+                logger.warning(
+                    "index: the alias domains \(circle) lead back to themselves: they are ignored; name a domain that is no alias"
+                )
+            }
+        }
+        guard hasNewDomains else { return }
         let count = state.withLock {
             $0.configuration.naming($0.sources).domains.count - $0.configuration.domains.count
         }

@@ -126,10 +126,10 @@ struct StatusDocument: Encodable {
         }
         let shown = width == nil ? troubles.count : 6
         for trouble in troubles.prefix(shown) {
-            add("! \(trouble.text.escapedForMessage); \(trouble.advice.escapedForMessage)")
+            add("! \(trouble.text.onOneLine); \(trouble.advice.onOneLine)")
         }
         if troubles.count > shown { lines.append("! and \(troubles.count - shown) more: postern status --format json") }
-        for notice in notices.prefix(4) { add("- \(notice.escapedForMessage)") }
+        for notice in notices.prefix(4) { add("- \(notice.onOneLine)") }
         lines.append("")
         let rows = filterRows + verdictRows + indexRows + sourceRows + logRows
         lines += rows.map { String($0.prefix(max(width ?? 80, 40))) }
@@ -139,6 +139,8 @@ struct StatusDocument: Encodable {
     private static func row(_ title: String, _ text: String) -> String {
         title.padding(toLength: 11, withPad: " ", startingAt: 0) + text
     }
+
+    private static func ago(_ date: Date) -> String { Words.age(Date().timeIntervalSince(date)) }
 
     private static func age(_ date: Date) -> String {
         Words.duration(seconds: max(0, Int(Date().timeIntervalSince(date))))
@@ -212,9 +214,11 @@ struct StatusDocument: Encodable {
                 Self.row(
                     place == 0 ? "sync" : "",
                     "\(source.name.escapedForMessage) (\(source.type)\(method)): "
-                        + "\(Words.count(source.recipients, "recipient")), last synced \(Self.age(source.asOf)) ago"))
+                        + "\(Words.count(source.recipients, "recipient")), last synced \(Self.ago(source.asOf))"))
         }
-        if sync.sources.count > 4 { rows.append(Self.row("", "and \(sync.sources.count - 4) sources more")) }
+        if sync.sources.count > 4 {
+            rows.append(Self.row("", "and \(Words.count(sync.sources.count - 4, "more source"))"))
+        }
         if let refusal = sync.refusal {
             rows.append(
                 Self.row(

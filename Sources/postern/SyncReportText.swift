@@ -18,7 +18,7 @@ struct SyncReportText {
         if report.leaving > 0 {
             lines.append("\(report.leaving) leaving: deferred until sync.grace has passed, then rejected")
         }
-        lines += report.notes.map { "note: \($0.escapedForMessage)" }
+        lines += report.notes.map { "note: \($0.onOneLine)" }
         lines.append(outcome)
         return lines.joined(separator: "\n")
     }
@@ -54,6 +54,11 @@ struct SyncReportText {
             warnings.append(
                 "\(source.foreign.count) in domains that it may not feed, left out; the first: "
                     + source.foreign.first.prefix(3).joined(separator: ", "))
+        }
+        if let unlisted = source.unlistedTargets {
+            warnings.append(
+                "\(Words.count(unlisted.count, "alias", plural: "aliases")) with a target that no source lists; the first: "
+                    + unlisted.first.prefix(3).joined(separator: ", "))
         }
         if source.skipped.withoutDomain > 0 {
             warnings.append("\(Words.count(source.skipped.withoutDomain, "user")) without a domain, passed over")
@@ -110,7 +115,6 @@ struct SyncReportText {
         let skipped = [
             (source.skipped.domains, "domains by themselves"),
             (source.skipped.withoutDomain, "users without a domain"),
-            (source.skipped.refusing, "entries that refuse their address"),
             (source.skipped.otherTags, "entries that aren't about recipients"),
             (source.skipped.wildcards, "wildcards"),
             (source.skipped.otherProtocols, "addresses of other kinds than SMTP"),
@@ -119,6 +123,18 @@ struct SyncReportText {
             (source.skipped.excluded, "entries below exclude_bases"),
         ]
         for (count, what) in skipped where count > 0 { lines.append("  \(count) \(what), passed over") }
+        if source.skipped.refusing > 0 {
+            lines.append("  \(Words.count(source.skipped.refusing, "recipient")) that the table refuses")
+        }
+        if let unlisted = source.unlistedTargets {
+            lines.append(
+                "  \(Words.count(unlisted.count, "alias", plural: "aliases")) with a target that no source lists, so that its mail "
+                    + "can't be delivered:")
+            lines += unlisted.first.map { "    \($0.escapedForMessage)" }
+            if unlisted.count > unlisted.first.count {
+                lines.append("    … and \(unlisted.count - unlisted.first.count) more")
+            }
+        }
         return lines
     }
 

@@ -48,8 +48,10 @@ struct VerdictExplanation: Encodable {
     let explanation: String
     let reply: String?
     let observed: Bool
-    /// The address that was judged in the place of the one given: without its BATV tag.
+    /// The address that was judged in the place of the one given: without its BATV tag, or in the domain that its own is an alias of.
     let judgedAs: String?
+    /// The alias domains on the way, each in a clause.
+    private let aliases: [String]
     let lookedUp: [String]
     let domain: String?
     let client: String?
@@ -85,6 +87,7 @@ struct VerdictExplanation: Encodable {
             now: Int64(now.timeIntervalSince1970))
         let parsed = try? recipient.get()
         let relayDomain = verdict.domain.map { configuration.domains[$0] }
+        let ownDomain = verdict.countedDomain.map { configuration.domains[$0] }
 
         self.address = address
         self.client = client
@@ -108,15 +111,34 @@ struct VerdictExplanation: Encodable {
                 recipient: address.trimmingAngleBrackets.escapedForMessage, domain: parsed?.domain ?? "",
                 client: client ?? "")
         }
-        let inner = relayDomain?.rules.batv == true ? parsed?.withoutBounceTag : nil
-        judgedAs = inner?.key
-        let judged = inner ?? parsed
+        let inner = ownDomain?.rules.batv == true ? parsed?.withoutBounceTag : nil
+        var judged = inner ?? parsed
+        var candidates: [String] = []
+        var aliases: [String] = []
+        if verdict.alias != nil {
+            // Each domain on the way was looked into.
+            while let address = judged, aliases.count <= Policy.longestAliasChain, let moved = policy.aliased(address) {
+                let rules = policy.rules(of: address)
+                candidates += [
+                    address.key, rules.flatMap { address.withoutDetail(delimiters: DelimiterSet($0.delimiter)) }?.key,
+                ].compactMap(\.self)
+                aliases.append("\(address.domain) is an alias of \(moved.domain)")
+                judged = moved
+                if let inner = policy.rules(of: moved)?.batv == true ? moved.withoutBounceTag : nil { judged = inner }
+            }
+        }
+        judgedAs = inner == nil && aliases.isEmpty ? nil : judged?.key
+        self.aliases = aliases
         let bare = relayDomain.flatMap { relay in
             judged?.withoutDetail(delimiters: DelimiterSet(relay.rules.delimiter))
         }
-        let candidates = [judged, bare].compactMap { $0?.key }
+        candidates += [judged, bare].compactMap { $0?.key }
         lookedUp = candidates
-        domain = relayDomain.map { "\($0.name) (\($0.key))" }
+        let alias = ownDomain?.aliasSource.map { "alias by source \($0)" } ?? ownDomain.map { _ in "alias_of" }
+        domain = relayDomain.map { relay in
+            guard verdict.alias != nil, let ownDomain, let alias else { return "\(relay.name) (\(relay.key))" }
+            return "\(relay.name) (\(relay.key)), for \(ownDomain.name) (\(ownDomain.key); \(alias))"
+        }
         if let pattern = verdict.pattern {
             decidedBy = [Self.setting(ofPattern: pattern, configuration)]
         } else if verdict.reason == .blocked, candidates.contains(where: configuration.policy.blocked.contains),
@@ -168,7 +190,10 @@ struct VerdictExplanation: Encodable {
                 setting.place.map { "\($0): \(setting.text ?? setting.key)" } ?? "\(setting.key), at its default")
         }
         if let domain { row("domain", domain) }
-        if let judgedAs { row("judged as", "\(judgedAs) (the address inside a BATV one)".escapedForMessage) }
+        if let judgedAs {
+            let why = aliases.isEmpty ? "the address inside a BATV one" : aliases.joined(separator: ", ")
+            row("judged as", "\(judgedAs) (\(why))".escapedForMessage)
+        }
         if !lookedUp.isEmpty { row("looked up", lookedUp.joined(separator: ", then ").escapedForMessage) }
         for source in sources {
             let origin = source.origin.map { ": \($0.escapedForMessage)" } ?? ""

@@ -17,6 +17,7 @@ import Testing
         ("stray@example.com", [.leaving, .disabled]),
         ("inside@example.com", [.leaving, .internalOnly]), ("moved@example.org", .leaving),
         ("user@xn--bcher-kva.example", []), ("grün@xn--bcher-kva.example", []),
+        ("own@alias.example", .internalOnly),
     ]
 
     @Test func namesOfReasons() {
@@ -94,6 +95,7 @@ import Testing
             case ("delimiter", _): rules.delimiter = value
             case ("batv", _): rules.batv = value == "true"
             case ("srs", _): rules.srs = value == "true"
+            case ("alias_of", _): rules.aliasOf = value
             case ("own_subdomains", _): rules.subdomains = value == "true"
             case ("own_blocked", _): rules.blocked = value.split(separator: ",").map(String.init)
             case (_, _) where key.hasPrefix("own_replies."):
@@ -133,7 +135,9 @@ import Testing
             }
         }
         settings.observe = global.observe
-        for name in ["example.com", "example.org", ".below.example", "xn--bcher-kva.example"] {
+        for name in [
+            "example.com", "example.org", ".below.example", "xn--bcher-kva.example", "alias.example", "second.example",
+        ] {
             var rules = global
             for (key, value) in overrides[name] ?? [] { try set(&rules, key, value) }
             settings.domains.append((name: name, rules: rules, tag: UInt32(settings.domains.count)))

@@ -44,6 +44,7 @@ struct BatchCheck {
         defer { output.deallocate() }
         // The beginning of a line whose end hasn't been read yet.
         var left = 0
+        var isBegun = false
         while true {
             if left == input.count { input.append(contentsOf: repeatElement(0, count: input.count)) }
             let count = input.withUnsafeMutableBytes {
@@ -53,7 +54,15 @@ struct BatchCheck {
             guard count >= 0 else {
                 throw Messages.fail("standard input: \(String(cString: strerror(errno)))", ExitStatus.software)
             }
-            let filled = left + count
+            var filled = left + count
+            if !isBegun, filled >= 3 || count == 0 {
+                isBegun = true
+                filled -= try Self.removeByteOrderMark(&input, filled)
+            }
+            guard isBegun else {
+                left = filled
+                continue
+            }
             let used = try input.withUnsafeBufferPointer {
                 try judge(UnsafeBufferPointer(rebasing: $0[..<filled]), isLast: count == 0, &output)
             }
@@ -65,6 +74,24 @@ struct BatchCheck {
                 memmove(start, start + used, left)
             }
         }
+    }
+
+    /// Takes a byte-order mark of UTF-8 from the beginning of the input, which is none of the first address's.
+    ///
+    /// - Returns: how many bytes it had.
+    private static func removeByteOrderMark(_ input: inout [UInt8], _ filled: Int) throws -> Int {
+        let start = input.prefix(min(filled, 3))
+        guard !start.starts(with: [0xff, 0xfe]), !start.starts(with: [0xfe, 0xff]) else {
+            throw Messages.fail(
+                "standard input: the text is UTF-16; accepted: UTF-8, as iconv -f UTF-16 -t UTF-8 makes it",
+                ExitStatus.unsoundData)
+        }
+        guard start.elementsEqual([0xef, 0xbb, 0xbf]) else { return 0 }
+        input.withUnsafeMutableBytes { input in
+            guard let start = input.baseAddress else { return }
+            memmove(start, start + 3, filled - 3)
+        }
+        return 3
     }
 
     /// Judges the lines and returns how many octets they had; a last one without an end is one only at the end of the input.

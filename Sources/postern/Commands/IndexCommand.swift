@@ -68,12 +68,15 @@ struct IndexInfoCommand: ParsableCommand {
             try Results.write("recipients  \(info.recipients)")
             try Results.write("leaving     \(info.leaving)")
             try Results.write("catch-all   \(Words.count(info.catchAllDomains, "domain"))")
-            try Results.write("size        \(info.fileSize) octets, format version \(info.version)")
+            try Results.write("size        \(info.fileSize) bytes, format version \(info.version)")
             for source in info.sources where !source.isRelayTable {
                 try Results.write(
-                    "source      \(source.name.escapedForMessage) (\(source.type)): "
-                        + "\(Words.count(source.recipients, "recipient")), read "
+                    "source      \(source.name.escapedForMessage) (\(source.type)): \(Words.count(source.recipients, "recipient")), read "
                         + Words.time(source.asOf))
+                for alias in source.aliasDomains {
+                    try Results.write(
+                        "alias       \(alias.name.escapedForMessage) of \(alias.target.escapedForMessage)")
+                }
             }
         }
     }

@@ -60,6 +60,8 @@ struct Configuration: Sendable {
         /// The key that names it: `relay.domains`, or `relay.domains_from` with the table.
         let key: String
         var rules: Policy.Rules
+        /// The source whose table makes it an alias; nil where the configuration does.
+        var aliasSource: String?
     }
 
     struct Index: Sendable {
@@ -137,9 +139,62 @@ struct Configuration: Sendable {
         domain.name.hasPrefix(".") ? policy.subdomains : domain.rules.subdomains ?? policy.subdomains
     }
 
-    /// The configuration with the relay domains that an index names, where these count. Those that a table of this configuration has
-    /// listed always do: they are relay domains until a sync accepts that the table lists them no more.
+    /// Whether a domain is one by its name, or as a sub-domain of one.
+    func isRelayDomain(_ name: String) -> Bool {
+        domains.contains { relay in
+            if relay.name == name { return true }
+            return relay.name.hasPrefix(".")
+                ? name.hasSuffix(relay.name) : coversSubdomains(relay) && name.hasSuffix(".\(relay.name)")
+        }
+    }
+
+    /// The domains that a domain's recipients are judged as, one after the other, from the domain itself on; its end is the
+    /// domain that is no alias, or one that stands there twice.
+    func aliasChain(of domain: String) -> [String] {
+        var chain = [domain]
+        while let last = chain.last, let next = domains.first(where: { $0.name == last })?.rules.aliasOf {
+            let isCircle = chain.contains(next)
+            chain.append(next)
+            if isCircle { break }
+        }
+        return chain
+    }
+
+    /// The aliases that lead back to themselves, each circle once, as `one.example → two.example → one.example`.
+    var aliasCircles: [String] {
+        var seen: Set<String> = []
+        return domains.compactMap { domain in
+            guard !seen.contains(domain.name) else { return nil }
+            let chain = aliasChain(of: domain.name)
+            guard chain.count > 1, chain.last == domain.name else { return nil }
+            seen.formUnion(chain)
+            return chain.joined(separator: " → ")
+        }
+    }
+
+    /// The configuration with what an index names: its alias domains, and its relay domains where these count.
     func naming(_ sources: [IndexSource]) -> Configuration {
+        var named = naming(relayDomainsOf: sources)
+        let aliases = Dictionary(
+            sources.flatMap { source in source.aliasDomains.map { ($0.name, ($0.target, source.name)) } },
+            uniquingKeysWith: { first, _ in first })
+        for position in named.domains.indices {
+            let domain = named.domains[position]
+            guard domain.rules.aliasOf == nil, let (target, source) = aliases[domain.name],
+                named.isRelayDomain(target)
+            else { continue }
+            named.domains[position].rules.aliasOf = target
+            named.domains[position].aliasSource = source
+            named.domains[position].rules.hasOwnMode = lines.domainTables(named: domain.name).contains {
+                lines.exactLine(of: "\($0).mode") != nil
+            }
+        }
+        return named
+    }
+
+    /// The relay domains that an index names, where these count. Those that a table of this configuration has listed always do: they
+    /// are relay domains until a sync accepts that the table lists them no more.
+    private func naming(relayDomainsOf sources: [IndexSource]) -> Configuration {
         var known = Set(domains.map(\.name))
         var named = self
         for source in sources where source.isRelayTable ? relayTables[source.name] != nil : takesDomainsFromIndex {
@@ -164,7 +219,15 @@ struct Configuration: Sendable {
     /// The policy, each domain tagged by `tag`.
     func compiledPolicy(tag: (String) -> UInt32) -> Policy {
         var settings = policy
-        settings.domains = domains.map { ($0.name, $0.rules, tag($0.name)) }
+        settings.domains = domains.map { domain in
+            var rules = domain.rules
+            if rules.aliasOf != nil, !rules.hasOwnMode, let target = aliasChain(of: domain.name).last,
+                let relay = domains.first(where: { $0.name == target })
+            {
+                rules.observe = relay.rules.observe
+            }
+            return (domain.name, rules, tag(domain.name))
+        }
         return Policy(settings)
     }
 }

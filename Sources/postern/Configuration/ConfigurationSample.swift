@@ -3,7 +3,7 @@ enum ConfigurationSample {
     /// A whole TOML file: what must be set stands there, what has a default stands there with it as a comment.
     static let text = ##"""
         # Postern: the configuration file. Lines that begin with # show the defaults.
-        # Durations are written 30s, 5m, 12h, 7d. Paths may be relative to this file's folder.
+        # Durations are written 30s, 5m, 12h, 7d; sizes 64M or 64MiB, 4G, or in bytes. Paths may be relative to this file's folder.
         # After a change: postern config check, then postern reload
 
         [milter]
@@ -16,7 +16,8 @@ enum ConfigurationSample {
         [relay]
         # The domains that this gateway takes mail for. All others are refused, but from trusted clients.
         domains = ["example.com", "example.org"]
-        # domains_from = ["/etc/postfix/relay_domains"]   # tables; their left sides count
+        # domains_from = ["/etc/postfix/relay_domains"]   # tables; their left sides count. Of other kinds of tables:
+        #                 "transport:/etc/postfix/transport", "access:/etc/mail/access", "mailertable:/etc/mail/mailertable"
         # domains_from_index = false      # true: those too that the sync found in a directory, where it runs elsewhere
         # subdomains = false              # true: sub-domains of these too
         # trusted_networks = ["127.0.0.0/8", "::1/128"]   # clients that may relay
@@ -39,6 +40,9 @@ enum ConfigurationSample {
         # subdomains = true               # its sub-domains as itself
         # blocked = ["old-list"]          # local parts, or addresses there; beside those of [recipients]
         # replies = { unknown = "550 5.1.1 Nobody of that name at {domain}" }
+        # [[domain]]
+        # name = "example.com"
+        # alias_of = "example.org"        # its recipients are those of another relay domain
 
         [policy]
         # Begin with "observe": nothing is refused, and `postern report` shows what would have been.
@@ -62,6 +66,7 @@ enum ConfigurationSample {
         # {recipient}, {domain} and {client} are filled in. Also: relay, syntax, blocked, harvest, no_index, stale_index,
         # internal, disabled, leaving, unlisted_sender.
         # unknown = "550 5.1.1 <{recipient}>: Recipient address rejected: User unknown"
+        # While migrating, unknown may be 450: such recipients are deferred until the list is known to be whole.
 
         [index]
         # path = "/var/lib/postern/recipients.index"
@@ -91,7 +96,7 @@ enum ConfigurationSample {
         # command = ["/usr/local/bin/list-recipients", "--all"]   # no shell is between
         # format = "list"
         # timeout = "60s"
-        # max_size = "256M"
+        # max_size = "256MiB"             # also written 256M, or in bytes
 
         # Active Directory: users with their mailboxes, groups, contacts, public folders, by their proxyAddresses.
         # [[source]]
