@@ -29,14 +29,17 @@ extension Policy {
     /// Whether any domain defers recipients that have sent through the gateway.
     public var defersUnlistedSenders: Bool { domains.contains { $0.rules.defersUnlistedSenders } }
 
-    /// Whether the recipient has sent: as it stands, without a BATV tag, without its detail.
+    /// Whether the recipient has sent: as it stands, without a BATV tag, without its detail, in the domain that its own is an alias of.
     @inline(never)
     private func hasSent(_ address: RecipientAddress, _ domain: Int, _ senders: UnlistedSenders) -> Bool {
         func isKnown(_ address: RecipientAddress) -> Bool {
             senders.contains(address)
                 || address.withoutDetail(delimiters: tables[domain].delimiters).map(senders.contains) == true
         }
-        return isKnown(address) || address.withoutBounceTag.map(isKnown) == true
+        func isKnownHereOrThere(_ address: RecipientAddress) -> Bool {
+            isKnown(address) || aliased(address).map(isKnown) == true
+        }
+        return isKnownHereOrThere(address) || address.withoutBounceTag.map(isKnownHereOrThere) == true
     }
 
     /// The mailbox of a sender that proves to exist, though the index doesn't list it; nil for every other sender.
@@ -54,6 +57,7 @@ extension Policy {
         guard let mailbox = mailboxes.first, mailboxes.allSatisfy(isUnknown),
             let domain = mailbox.withDomain({ relayDomain($0) })
         else { return nil }
-        return mailbox.withoutDetail(delimiters: tables[domain].delimiters) ?? mailbox
+        let bare = mailbox.withoutDetail(delimiters: tables[domain].delimiters) ?? mailbox
+        return aliased(bare) ?? bare
     }
 }

@@ -166,7 +166,7 @@ struct StatusDocument: Encodable {
             rows.append(
                 Self.row(
                     "senders",
-                    "\(live.unlistedSenders) of your domains send mail and aren't listed: postern report --since 30d"))
+                    "\(live.unlistedSenders) of your domains not listed: postern report --since 30d"))
         }
         return rows
     }

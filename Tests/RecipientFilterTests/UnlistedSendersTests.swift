@@ -59,6 +59,8 @@ import Testing
         ("list-return-12-ann=example.net@example.com", "list-return-12@example.com"),
         ("news-1027-77123@example.com", "news@example.com"),
         ("srs0=hash=TT=example.com=joe@example.org", "joe@example.com"),
+        // One of an alias domain is the same mailbox of the other.
+        ("joe+x@alias.example", "joe@example.com"), ("user@alias.example", nil),
         // Listed, in one form or another.
         ("user@example.com", nil), ("user+tag@example.com", nil), ("prvs=1234abcdef=user@example.com", nil),
         ("user-bounces-ann=example.net@example.com", nil), ("user+ann=example.net@example.com", nil),
@@ -82,7 +84,33 @@ import Testing
         for name in ["example.com", "example.org", "all.example"] {
             settings.domains.append((name: name, rules: Policy.Rules(), tag: 0))
         }
+        var alias = Policy.Rules()
+        alias.aliasOf = "example.com"
+        settings.domains.append((name: "alias.example", rules: alias, tag: 0))
         let found = Policy(settings).unlistedMailbox(of: try address(sender), index: index, now: 1_800_000_000)
         #expect(found?.key == mailbox, "\(sender)")
+    }
+
+    @Test func aMailboxIsKnownInAllDomainsThatAreOne() throws {
+        let folder = try TemporaryFolder()
+        let index = try folder.snapshot([("user@example.com", [])])
+        var rules = Policy.Rules()
+        rules.defersUnlistedSenders = true
+        var alias = rules
+        alias.aliasOf = "example.com"
+        var settings = Policy.Settings()
+        settings.domains = [(name: "example.com", rules: rules, tag: 0), (name: "alias.example", rules: alias, tag: 0)]
+        let policy = Policy(settings)
+        let senders = UnlistedSenders()
+        senders.insert("joe@example.com", day: 20_000)
+        for (recipient, reason) in [
+            ("joe@example.com", Reason.unlistedSender), ("joe+x@alias.example", .unlistedSender),
+            ("ann@alias.example", .unknown), ("user@alias.example", .listed),
+        ] {
+            let verdict = policy.verdict(
+                for: try address(recipient), client: ClientStanding(), index: index, senders: senders,
+                now: 1_800_000_000)
+            #expect(verdict.reason == reason, "\(recipient)")
+        }
     }
 }

@@ -113,7 +113,7 @@ enum ReportWords {
         case "disabled": "mailbox disabled"
         case "pattern": "blocked by a pattern"
         case "leaving": "left the list lately"
-        case "unlisted-sender": "sends, and isn't listed"
+        case "unlisted-sender": "sends mail, not listed"
         case "srs": "bounce, forged address"
         case RejectionLog.mtaReason: "the MTA's own refusal"
         default: ""
