@@ -14,6 +14,9 @@ public func parseDomainTable(path: String) throws(SyncError) -> [String] {
     let accepted = "\"example.com\" or \".example.com\", and a value behind it or none"
     let file = try TableFile(path, source: "relay.domains_from")
     let reader = LineReader(file.descriptor, name: path)
+    if let fault = try reader.encodingFault() {
+        throw SyncError(.malformed, "\(path): \(fault)", source: "relay.domains_from")
+    }
     var malformed = MalformedLines()
     var domains: [String] = []
     var seen: Set<String> = []

@@ -202,7 +202,8 @@ extension Synchronizer {
                         fingerprint: known.fingerprint(of: source),
                         recipients: comparison?.sources[place].after ?? valid?.recipients ?? 0,
                         asOf: pull.asOf, cursor: pull.cursor,
-                        report: pull.reading == .full ? report.sources[place] : valid?.report,
+                        report: pull.reading == .full
+                            ? report.sources[place] : valid?.report?.with(faultsOf: report.sources[place]),
                         domains: known.domainsOfSources[place]), database))
         }
         if let comparison {

@@ -14,6 +14,7 @@ extension EntryIntake {
         var parser = TableParser(format)
         let noObject = UnsafeBufferPointer<UInt8>(start: nil, count: 0)
         try parser.parse(reader) { key, domain, flags, line in
+            countEntry()
             if admits(domain, source: index) {
                 add(Entry(key: key, tag: tag, flags: flags, object: noObject))
             } else {
@@ -22,6 +23,7 @@ extension EntryIntake {
         }
         report.read = parser.entries
         report.skipped = parser.skipped
+        report.faults = parser.faults
         report.foreign = foreign
         guard parser.malformed.count == 0 || !isWhole() else {
             throw SyncError(

@@ -13,6 +13,8 @@ struct TableParser {
     private(set) var entries = 0
     var skipped = SkippedEntries()
     var malformed = MalformedLines()
+    /// Entries that list nobody though they seem meant to.
+    private(set) var faults = EntryFaults()
     /// The catch-all key being built: `@` and the domain.
     private var catchAllKey: [UInt8] = []
 
@@ -22,6 +24,11 @@ struct TableParser {
 
     /// Reads to the end of the file, also past malformed lines, so that all of them can be named at once.
     mutating func parse(_ reader: LineReader, into sink: Sink) throws(SyncError) {
+        if let fault = try reader.encodingFault() {
+            countEntry()
+            malformed.add(1, fault)
+            return
+        }
         switch format {
         case .postfix: try parsePostfix(reader, into: sink)
         case .sendmail: try parseSendmail(reader, into: sink)
@@ -46,38 +53,34 @@ struct TableParser {
         return true
     }
 
-    /// Lists `user@domain` or `@domain`.
+    /// Lists `user@domain` or `@domain`; what nobody can reach is passed over and named.
     mutating func list(_ name: UnsafeBufferPointer<UInt8>, line: Int, accepted: StaticString, into sink: Sink) {
-        guard name.first != UInt8(ascii: "@") else {
-            return listCatchAll(name, line: line, accepted: accepted, into: sink)
-        }
-        do throws(AddressError) {
-            let address = try RecipientAddress(path: name)
-            guard address.hasDomain else {
-                skipped.withoutDomain += 1
-                return
-            }
+        switch EntryJudge.judge(name) {
+        case .recipient(let address):
             address.withKey { key in
                 address.withDomain { domain in sink(key, domain, [], line) }
             }
-        } catch {
-            malformed.add(line, "\"\(printable(name))\" is not an address: \(error); accepted: \(accepted)")
+        case .catchAll(let domain): listCatchAll(domain, line: line, into: sink)
+        case .withoutDomain: skipped.withoutDomain += 1
+        case .otherProtocol(let kind):
+            passOver(name, line: line, "it is an address of the kind \(kind); accepted: SMTP addresses")
+        case .unreachable(let reason): passOver(name, line: line, reason)
+        case .malformed(let reason):
+            malformed.add(line, "\"\(printable(name))\" is not an address: \(reason); accepted: \(accepted)")
         }
     }
 
-    private mutating func listCatchAll(
-        _ name: UnsafeBufferPointer<UInt8>, line: Int, accepted: StaticString, into sink: Sink
-    ) {
-        do throws(AddressError) {
-            let domain = try DomainName(String(decoding: name.dropFirst(), as: UTF8.self))
-            catchAllKey.removeAll(keepingCapacity: true)
-            catchAllKey.append(UInt8(ascii: "@"))
-            catchAllKey.append(contentsOf: domain.aLabel.utf8)
-            catchAllKey.withUnsafeBufferPointer { key in
-                sink(key, key.slice(1..<key.count), .catchAll, line)
-            }
-        } catch {
-            malformed.add(line, "\"\(printable(name))\" is not a domain: \(error); accepted: \(accepted)")
+    private mutating func passOver(_ name: UnsafeBufferPointer<UInt8>, line: Int, _ reason: String) {
+        skipped.unreachable += 1
+        faults.note(EntryFault(place: "line \(line)", value: legible(name), reason: reason))
+    }
+
+    private mutating func listCatchAll(_ domain: String, line: Int, into sink: Sink) {
+        catchAllKey.removeAll(keepingCapacity: true)
+        catchAllKey.append(UInt8(ascii: "@"))
+        catchAllKey.append(contentsOf: domain.utf8)
+        catchAllKey.withUnsafeBufferPointer { key in
+            sink(key, key.slice(1..<key.count), .catchAll, line)
         }
     }
 }

@@ -206,6 +206,14 @@ struct StatusDocument: Encodable {
                         + "\(Words.count(source.recipients, "recipient")), last synced \(Self.age(source.asOf)) ago"))
         }
         if sync.sources.count > 4 { rows.append(Self.row("", "and \(sync.sources.count - 4) sources more")) }
+        for source in (filter.live?.syncOutlook?.running ?? []).prefix(4) {
+            let seconds = max(0, Int(Date().timeIntervalSince(source.since)))
+            rows.append(
+                Self.row(
+                    "reading",
+                    "\(source.name.escapedForMessage) for \(Words.duration(seconds: seconds)): \(source.entries) entries, "
+                        + "\(Int(source.rate)) a second"))
+        }
         if let refusal = sync.refusal {
             rows.append(
                 Self.row(

@@ -154,7 +154,8 @@ struct ConfigurationReader {
             guard seen.insert(name).inserted else { return }
             configuration.domains.append(.init(name: name, key: key, rules: configuration.rules))
         }
-        for (index, text) in (table.strings("domains") ?? []).enumerated() {
+        for (index, given) in (table.strings("domains") ?? []).enumerated() {
+            let text = given.trimmingCharacters(in: .whitespaces)
             let isDotted = text.hasPrefix(".")
             do {
                 let name = try DomainName(isDotted ? String(text.dropFirst()) : text)
@@ -391,6 +392,7 @@ struct ConfigurationReader {
     private func readSync(_ table: ConfigurationTable, _ configuration: inout Configuration) {
         if let path = filePath(table, "state") { configuration.sync.state = path }
         if let interval = table.duration("interval", minimum: 1) { configuration.sync.interval = interval }
+        if let deadline = table.duration("deadline", minimum: 1) { configuration.sync.deadline = deadline }
         if let shrink = table.percentage("max_shrink") { configuration.sync.maximumShrink = shrink }
         if let minimum = table.integer("minimum", 0...Int.max) { configuration.sync.minimum = minimum }
         configuration.sync.canaries = (table.strings("canaries") ?? []).enumerated().compactMap { index, text in

@@ -71,6 +71,8 @@ struct Configuration: Sendable {
         var maximumShrink = 0.1
         var minimum = 1
         var canaries: [String] = []
+        /// How many seconds one source may be read.
+        var deadline = 1_800
         var sources: [SourceConfiguration] = []
     }
 
@@ -103,6 +105,7 @@ struct Configuration: Sendable {
             maxShrink: sync.maximumShrink,
             minimum: sync.minimum, canaries: sync.canaries, maxAge: .seconds(index.maximumAge),
             relayDomains: withSubdomains(Set(domains.map(\.name))), subdomains: !hasOwnSubdomains && policy.subdomains,
+            deadline: .seconds(sync.deadline),
             sources: sync.sources.map { source in
                 var source = source
                 source.domains = source.domains.map(withSubdomains)
