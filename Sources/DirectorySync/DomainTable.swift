@@ -13,6 +13,12 @@ import MailAddress
 public func parseDomainTable(path: String) throws(SyncError) -> [String] {
     let accepted = "\"example.com\" or \".example.com\", and a value behind it or none"
     let file = try TableFile(path, source: "relay.domains_from")
+    guard TableWatch.lease(file.descriptor) != .inProgress else {
+        throw SyncError(
+            .unreachable,
+            "\(path) is being written: somebody has it open for writing; it can be read once the writer closes it",
+            source: "relay.domains_from")
+    }
     let reader = LineReader(file.descriptor, name: path)
     if let fault = try reader.encodingFault() {
         throw SyncError(.malformed, "\(path): \(fault)", source: "relay.domains_from")

@@ -70,7 +70,7 @@ final class SourceReader: RecipientSource {
         let began = ContinuousClock.now
         let progress = PullProgress()
         private let state = Mutex<SourceResult?>(nil)
-        private let isGivenUp = Atomic(false)
+        private let givenUp = Atomic(false)
 
         init(_ order: PullOrder) { self.order = order }
 
@@ -81,12 +81,15 @@ final class SourceReader: RecipientSource {
         var isOverdue: Bool { ContinuousClock.now - began >= order.deadline }
 
         /// Has the pull end at its next check.
-        func giveUp() { isGivenUp.store(true, ordering: .sequentiallyConsistent) }
+        func giveUp() { givenUp.store(true, ordering: .sequentiallyConsistent) }
+
+        /// Whether it was told to end; what it gives then is of no use.
+        var isGivenUp: Bool { givenUp.load(ordering: .sequentiallyConsistent) }
 
         /// The error of a pull that took too long, or is given up.
         func check(_ name: String) throws(SyncError) {
             if isOverdue { throw deadlineError(name) }
-            if isGivenUp.load(ordering: .sequentiallyConsistent) {
+            if isGivenUp {
                 throw SyncError(.unreachable, "source \"\(name)\": reading was given up", source: name)
             }
         }

@@ -184,7 +184,8 @@ extension Synchronizer {
         _ source: SourceReader, _ order: PullOrder, _ check: SharedCheck
     ) throws(SyncError) -> SourceReader.Reading {
         if let reading = source.reading {
-            if reading.order.fingerprint == order.fingerprint, reading.order.previous?.cursor == order.previous?.cursor
+            if !reading.isGivenUp, reading.order.fingerprint == order.fingerprint,
+                reading.order.previous?.cursor == order.previous?.cursor
             {
                 return reading
             }

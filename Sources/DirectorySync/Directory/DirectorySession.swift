@@ -141,7 +141,8 @@ final class DirectorySession {
     /// Keeps the addresses of a search reference.
     func note(reference message: LDAPMessage) throws(LDAPError) {
         let addresses = try message.references()
-        guard !configuration.followsReferrals else {
+        if configuration.followsReferrals {
+            if connection.hasFollowed(addresses) { return }
             throw LDAPError(
                 .search, LDAP_REFERRAL,
                 "the server refers to \(addresses.map { legible($0) }.joined(separator: " or ")), which can't be followed, so entries are "

@@ -71,6 +71,7 @@ enum ConfigurationSample {
         # max_shrink = "10%"              # a sync that would drop more is refused, and the old index stays
         # minimum = 1                     # so is one that would leave fewer recipients than this
         # canaries = ["ceo@example.com"]  # and one in which any of these is missing
+        # deadline = "30m"                # for reading one source; then its last list stays
 
         # Where the recipients come from; any number of sources.
         [[source]]
@@ -107,7 +108,7 @@ enum ConfigurationSample {
         # verify_certificate = true
         # allow_plaintext = false         # true: the password may cross the network in clear
         # include_disabled = true         # disabled accounts; false: left out, "mark": policy.disabled decides
-        # disabled_attribute = "userAccountControl&2"
+        # disabled_attribute = "userAccountControl&2"   # or ["employeeType=*", "accountExpires<now"]: one that holds is enough
         # internal_only_attribute = "msExchRequireAuthToSendTo"   # such recipients are for trusted clients only
         # accepted_domains = false        # true: Exchange's accepted domains are relay domains too
         # relay_domains_attribute = "associatedDomain"   # in other directories, with relay_domains_bases, _filter
