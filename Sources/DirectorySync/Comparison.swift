@@ -4,21 +4,25 @@ import RecipientIndex
 
 /// What a new list changes against the list in the state: the counts that the guards judge, and what to write if they agree.
 struct Comparison {
-    /// How many addresses a source or domain listed before, lists now, and would lose to no source at all.
+    /// How many addresses a source or domain listed before, lists now, would lose to no source at all, and would restrict: everyone
+    /// could write to them, and then some couldn't any more.
     struct Tally {
         var before = 0
         var after = 0
         var lost = 0
+        var restricted = 0
     }
 
     /// Domains that are still relayed; recipients of others are of no use, so their loss is none.
     var total = Tally()
     var catchAllDomains = 0
+    var aliasDomains = 0
     /// How many addresses the new list has, catch-all domains among them.
     var listed = 0
     /// The same of the old list.
     var listedBefore = 0
     var catchAllDomainsBefore = 0
+    var aliasDomainsBefore = 0
     /// By source, in the order of the configuration, then those that are no longer configured.
     var sources: [Tally]
     var duplicates: [Int]
@@ -27,8 +31,12 @@ struct Comparison {
     var added = ChangeList()
     var removed = ChangeList()
     var changed = ChangeList()
-    /// How many recipients everyone could write to, and some couldn't any more.
-    var restricted = 0
+    /// Addresses that were leaving and are listed again; not among `added`.
+    var returned = ChangeList()
+    /// How many losses stay out of the new list, since the person who accepts others was not shown them.
+    var held = 0
+    /// The sources of these, by place: what the state has of them isn't what they list.
+    var heldSources: Set<Int> = []
     /// The canaries that were met, by their place in sorted order.
     var canariesFound: [Bool]
     /// How many recipients of the new list a snapshot of unknown origin holds.
@@ -39,7 +47,7 @@ struct Comparison {
     /// The published snapshot with the changes made to it; nil where the new one is made from the state.
     var edited: IndexBuilder?
 
-    var changesRecipients: Bool { added.count + removed.count + changed.count > 0 }
+    var changesRecipients: Bool { added.count + removed.count + changed.count + returned.count > 0 }
 }
 
 /// Which entries of a source in the state stay as they are.
@@ -56,13 +64,15 @@ extension Comparison {
     /// Makes the counts of a walk over some addresses those of the whole list, from what was known of it before.
     ///
     /// - Parameters:
+    ///   - decision: the list as it was.
     ///   - sourcesBefore: how many addresses each source listed.
     ///   - domainsBefore: how many addresses each domain had.
     mutating func widen(
-        listed: Int, catchAllDomains: Int, sourcesBefore: [Int], domainsBefore: [String: Int], relay: DomainSet
+        _ decision: Decision, sourcesBefore: [Int], domainsBefore: [String: Int], relay: DomainSet
     ) {
-        self.listed += listed - listedBefore
-        self.catchAllDomains += catchAllDomains - catchAllDomainsBefore
+        listed += decision.listed - listedBefore
+        catchAllDomains += decision.catchAllDomains - catchAllDomainsBefore
+        aliasDomains += decision.aliasDomains - aliasDomainsBefore
         for (place, before) in sourcesBefore.enumerated() {
             sources[place].after += before - sources[place].before
             sources[place].before = before
@@ -73,7 +83,7 @@ extension Comparison {
             byDomain[number].after += before - byDomain[number].before
             byDomain[number].before = before
         }
-        total = .init(before: 0, after: 0, lost: total.lost)
+        total = .init(before: 0, after: 0, lost: total.lost, restricted: total.restricted)
         for (number, tally) in byDomain.enumerated() {
             var name = domains.name(number)
             guard name.withUTF8({ relay.contains($0) }) else { continue }
@@ -101,6 +111,7 @@ struct Comparer {
     private let relay: DomainSet
     private let canaries: [[UInt8]]
     private let foreign: IndexSnapshot?
+    private let losses: LossPolicy
     private let check: () throws(SyncError) -> Void
 
     /// The address at hand.
@@ -110,6 +121,10 @@ struct Comparer {
     private var objects: [UInt8] = []
     private var nextCanary = 0
     private var relayed: [Bool] = []
+    /// Whether the address at hand stays as it was, whatever the sources list.
+    private var isHeld = false
+    /// The names of the sources of the last loss, which are mostly those of the next.
+    private var lastNames: (places: [Int], text: String) = ([], "[]")
 
     /// - Parameters:
     ///   - retained: for each place of a source, which of the state's entries stand for it.
@@ -117,9 +132,11 @@ struct Comparer {
     ///   - canaries: keys in order.
     ///   - foreign: a published snapshot that the state knows nothing of.
     ///   - edited: the published snapshot, if that is to be changed.
+    ///   - losses: what is done about addresses that go.
     init(
         intake: EntryIntake, retained: [Retention], places: [Int: Int], relay: DomainSet, canaries: [[UInt8]],
-        foreign: IndexSnapshot?, edited: IndexBuilder?, folder: String, check: @escaping () throws(SyncError) -> Void
+        foreign: IndexSnapshot?, edited: IndexBuilder?, losses: LossPolicy, folder: String,
+        check: @escaping () throws(SyncError) -> Void
     ) {
         self.intake = intake
         self.retained = retained
@@ -127,6 +144,7 @@ struct Comparer {
         self.relay = relay
         self.canaries = canaries
         self.foreign = foreign
+        self.losses = losses
         self.check = check
         result = Comparison(
             sources: .init(repeating: .init(), count: retained.count),
@@ -205,33 +223,49 @@ struct Comparer {
     private func retains(_ item: Item) -> Bool {
         switch retained[item.source] {
         case .all: true
-        case .none: false
-        case .unless(let changes): !changes.replaces(objects[item.object])
+        case .none: isHeld
+        case .unless(let changes): isHeld || !changes.replaces(objects[item.object])
         }
     }
 
     /// Settles the address at hand: what is written, what it counts for.
     private mutating func reconcile() throws(SyncError) {
-        var before: RecipientFlags?
-        var after: RecipientFlags?
-        for item in old {
-            before = before?.merged(with: item.flags) ?? item.flags
-            if retains(item) {
-                after = after?.merged(with: item.flags) ?? item.flags
-            } else if !new.contains(where: { isSameListing($0, item) }) {
-                try write(item, to: result.deletions)
-            }
+        isHeld = false
+        let before = flags(of: old)
+        var after = flagsAfter()
+        let domain = domain()
+        if losses.acceptsShown, let kind = loss(before, after, domain), try !wasShown(kind) {
+            isHeld = true
+            result.held += 1
+            result.heldSources.formUnion(old.map(\.source))
+            result.heldSources.formUnion(new.map(\.source))
+            new.removeAll(keepingCapacity: true)
+            after = before
         }
-        for item in new {
-            after = after?.merged(with: item.flags) ?? item.flags
-            if !old.contains(where: { isSameListing($0, item) && $0.flags == item.flags }) {
-                try write(item, to: result.upserts)
-            }
+        for item in old where !retains(item) && !new.contains(where: { isSameListing($0, item) }) {
+            try write(item, to: result.deletions)
         }
-        count(before, after)
+        for item in new where !old.contains(where: { isSameListing($0, item) && $0.flags == item.flags }) {
+            try write(item, to: result.upserts)
+        }
+        try count(before, after, domain)
     }
 
-    private mutating func count(_ before: RecipientFlags?, _ after: RecipientFlags?) {
+    private func flags(of items: [Item]) -> RecipientFlags? {
+        var flags: RecipientFlags?
+        for item in items { flags = flags?.merged(with: item.flags) ?? item.flags }
+        return flags
+    }
+
+    private func flagsAfter() -> RecipientFlags? {
+        var after: RecipientFlags?
+        for item in old where retains(item) { after = after?.merged(with: item.flags) ?? item.flags }
+        for item in new { after = after?.merged(with: item.flags) ?? item.flags }
+        return after
+    }
+
+    /// The number of the address's domain among those of the result.
+    private mutating func domain() -> Int {
         key.withUnsafeBufferPointer { key in
             let at = key.lastIndex(of: UInt8(ascii: "@")) ?? -1
             let domain = result.domains.insert(key.slice(at + 1..<key.count))
@@ -239,28 +273,76 @@ struct Comparer {
                 result.byDomain.append(.init())
                 relayed.append(relay.contains(key.slice(at + 1..<key.count)))
             }
-            let isLost = before != nil && after == nil && relayed[domain]
-            Self.add(before != nil, after != nil, isLost, to: &result.byDomain[domain])
-            if relayed[domain] { Self.add(before != nil, after != nil, isLost, to: &result.total) }
-            countSources(isLost: isLost)
-            if before != after { result.edited?.set(key, after) }
-            if before != nil { result.listedBefore += 1 }
-            if before?.contains(.catchAll) == true { result.catchAllDomainsBefore += 1 }
+            return domain
+        }
+    }
+
+    /// In what way the address is lost; nil where it isn't, or belongs to no relay domain.
+    private func loss(_ before: RecipientFlags?, _ after: RecipientFlags?, _ domain: Int) -> LossKind? {
+        guard let before, relayed[domain] else { return nil }
+        guard let after else { return .gone }
+        return !before.isRestricted && after.isRestricted ? .restricted : nil
+    }
+
+    /// The names of the sources by which the address is lost, as JSON.
+    private mutating func sourceNames() -> String {
+        let places = old.filter { !isUnchanged($0) }.map(\.source)
+        if places != lastNames.places { lastNames = (places, losses.names(places)) }
+        return lastNames.text
+    }
+
+    private func wasShown(_ kind: LossKind) throws(SyncError) -> Bool {
+        try withKey { recorder, key throws(SyncError) in try recorder.wasShown(key, kind) }
+    }
+
+    private func withKey<Value>(
+        _ body: (LossRecorder, UnsafeBufferPointer<UInt8>) throws(SyncError) -> Value
+    ) throws(SyncError) -> Value {
+        try key.withUnsafeBufferPointer { key in
+            Result { () throws(SyncError) in try body(losses.recorder, key) }
+        }.get()
+    }
+
+    private mutating func count(
+        _ before: RecipientFlags?, _ after: RecipientFlags?, _ domain: Int
+    ) throws(SyncError) {
+        let loss = loss(before, after, domain)
+        Self.add(before != nil, after != nil, loss, to: &result.byDomain[domain])
+        if relayed[domain] { Self.add(before != nil, after != nil, loss, to: &result.total) }
+        countSources(loss)
+        var isBack = false
+        if let loss, let before {
+            let name = result.domains.name(domain)
+            let sources = sourceNames()
+            try withKey { recorder, key throws(SyncError) in
+                try recorder.lose(key, loss, domain: name, flags: before, sources: sources)
+            }
+        }
+        if let after {
+            if before == nil {
+                isBack = try withKey { recorder, key throws(SyncError) in try recorder.regain(key, .gone) }
+            }
+            if !after.isRestricted, before?.isRestricted ?? true {
+                _ = try withKey { recorder, key throws(SyncError) in try recorder.regain(key, .restricted) }
+            }
+        }
+        key.withUnsafeBufferPointer { key in
+            if before != after {
+                result.edited?.set(key, after ?? (loss == .gone && losses.defers ? before?.union(.leaving) : nil))
+            }
+            if let before { countBefore(before) }
             switch (before, after) {
-            case (nil, .some): result.added.append(key)
+            case (nil, .some): if isBack { result.returned.append(key) } else { result.added.append(key) }
             case (.some, nil): result.removed.append(key)
-            case (let before?, let after?) where before != after:
-                result.changed.append(key)
-                let restrictions: RecipientFlags = [.internalOnly, .disabled]
-                if before.isDisjoint(with: restrictions), !after.isDisjoint(with: restrictions) {
-                    result.restricted += 1
-                }
+            case (let before?, let after?) where before != after: result.changed.append(key)
             default: break
             }
             guard let after else { return }
+            intake.targets.noteListed(key)
             result.listed += 1
             if after.contains(.catchAll) { result.catchAllDomains += 1 }
-            if let foreign, foreign.lookup(key) != nil { result.heldByForeign += 1 }
+            if after.contains(.aliasDomain) { result.aliasDomains += 1 }
+            if let foreign, let held = foreign.lookup(key), !held.contains(.leaving) { result.heldByForeign += 1 }
             while nextCanary < canaries.count {
                 let order = canaries[nextCanary].withUnsafeBufferPointer { $0.compare(key) }
                 if order > 0 { break }
@@ -270,13 +352,24 @@ struct Comparer {
         }
     }
 
+    private mutating func countBefore(_ before: RecipientFlags) {
+        result.listedBefore += 1
+        if before.contains(.catchAll) { result.catchAllDomainsBefore += 1 }
+        if before.contains(.aliasDomain) { result.aliasDomainsBefore += 1 }
+    }
+
     /// Counts the address once for each source that lists it, though several of its objects may.
-    private mutating func countSources(isLost: Bool) {
+    private mutating func countSources(_ loss: LossKind?) {
         // A source's items are neighbours in both.
         for (index, item) in old.enumerated() where index == 0 || old[index - 1].source != item.source {
             result.sources[item.source].before += 1
             if isKept(by: item.source) { result.sources[item.source].after += 1 }
-            if isLost { result.sources[item.source].lost += 1 }
+            // Not by those that list it as before, however few may write to it by them.
+            guard let loss, old.contains(where: { $0.source == item.source && !isUnchanged($0) }) else { continue }
+            switch loss {
+            case .gone: result.sources[item.source].lost += 1
+            case .restricted: result.sources[item.source].restricted += 1
+            }
         }
         for (index, item) in new.enumerated()
         where (index == 0 || new[index - 1].source != item.source) && !isKept(by: item.source) {
@@ -284,12 +377,21 @@ struct Comparer {
         }
     }
 
+    /// Whether a source goes on listing the address in this way.
+    private func isUnchanged(_ item: Item) -> Bool {
+        retains(item) || new.contains { isSameListing($0, item) && $0.flags == item.flags }
+    }
+
     private func isKept(by source: Int) -> Bool { old.contains { $0.source == source && retains($0) } }
 
-    private static func add(_ before: Bool, _ after: Bool, _ lost: Bool, to tally: inout Comparison.Tally) {
+    private static func add(_ before: Bool, _ after: Bool, _ loss: LossKind?, to tally: inout Comparison.Tally) {
         if before { tally.before += 1 }
         if after { tally.after += 1 }
-        if lost { tally.lost += 1 }
+        switch loss {
+        case .gone: tally.lost += 1
+        case .restricted: tally.restricted += 1
+        case nil: break
+        }
     }
 
     private func write(_ item: Item, to file: SpillFile) throws(SyncError) {

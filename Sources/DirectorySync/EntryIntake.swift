@@ -12,6 +12,8 @@ final class EntryIntake {
     /// The intakes that are joined, by source.
     private let parts: [(source: Int, intake: EntryIntake)]
     private let progress: PullProgress
+    /// Where the aliases of tables lead.
+    let targets: AliasTargets
 
     init(
         folder: String, filters: [DomainFilter], capacity: Int = 8 << 20, progress: PullProgress = PullProgress()
@@ -19,6 +21,7 @@ final class EntryIntake {
         sorter = EntrySorter(folder: folder, capacity: capacity)
         self.filters = filters
         self.progress = progress
+        targets = AliasTargets()
         parts = []
     }
 
@@ -27,6 +30,7 @@ final class EntryIntake {
         sorter = nil
         filters = []
         progress = PullProgress()
+        targets = AliasTargets(joining: parts.map(\.intake.targets))
         self.parts = parts
         for part in parts { changes[part.source] = part.intake.changes[part.source] }
     }
@@ -45,6 +49,7 @@ final class EntryIntake {
 
     func void(source: Int) {
         for tag in owners.indices where owners[tag] == source { owners[tag] = nil }
+        targets.forget(source: source)
         changes[source] = nil
     }
 
@@ -66,6 +71,14 @@ final class EntryIntake {
     /// Whether a source may list recipients of a domain.
     func admits(_ domain: UnsafeBufferPointer<UInt8>, source: Int) -> Bool {
         filters[source].admits(domain)
+    }
+
+    /// Whether a domain is relayed for, whoever may list recipients of it.
+    func relays(_ domain: UnsafeBufferPointer<UInt8>) -> Bool { filters.first?.relays(domain) ?? false }
+
+    func relays(_ domain: String) -> Bool {
+        var domain = domain
+        return domain.withUTF8 { relays($0) }
     }
 
     /// Counts an entry that was read, for those who look on.

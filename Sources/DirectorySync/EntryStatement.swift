@@ -139,7 +139,7 @@ final class EntryWriter {
     }
 }
 
-private func prepare(_ sql: String, _ database: OpaquePointer?) throws(SyncError) -> OpaquePointer? {
+func prepare(_ sql: String, _ database: OpaquePointer?) throws(SyncError) -> OpaquePointer? {
     var statement: OpaquePointer?
     guard sqlite3_prepare_v2(database, sql, -1, &statement, nil) == SQLITE_OK else {
         throw failure(database)
@@ -147,7 +147,7 @@ private func prepare(_ sql: String, _ database: OpaquePointer?) throws(SyncError
     return statement
 }
 
-private func failure(_ database: OpaquePointer?) -> SyncError {
+func failure(_ database: OpaquePointer?) -> SyncError {
     SyncState.failure(
         ResultCode(rawValue: sqlite3_errcode(database)).primaryResultCode,
         sqlite3_errmsg(database).map { String(cString: $0) } ?? "unknown error",

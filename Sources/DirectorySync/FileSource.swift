@@ -48,7 +48,10 @@ final class FileSource: RecipientSource {
             try request.check()
             let time = Date()
             let file = try TableFile(path, source: configuration.name)
-            if let previous, previous.isSettled, previous.stamp == file.stamp {
+            if let previous, previous.isSettled, previous.stamp == file.stamp,
+                // Whether its targets are listed by now shows only when they are compared with the whole list.
+                request.isStaying || request.previous?.report?.unlistedTargets == nil
+            {
                 return Pull(reading: .unchanged, asOf: time, cursor: request.previous?.cursor)
             }
             if let reason = rest.reason(toWaitFor: file.stamp, previous?.stamp, watch.writing(file.descriptor)) {

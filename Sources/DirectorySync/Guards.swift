@@ -20,30 +20,28 @@ struct Guards {
     ///   - sources: the names for the tallies of the comparison; `configured` of them are still configured.
     ///   - read: for each configured source, whether it was read anew.
     ///   - foreign: how many addresses the published snapshot of unknown origin has.
+    ///   - before: what was lost within the window before.
     func violations(
-        _ comparison: Comparison, sources: [String], configured: Int, read: [Bool], foreign: Int?
+        _ comparison: Comparison, sources: [String], configured: Int, read: [Bool], foreign: Int?,
+        before: WindowLosses = WindowLosses()
     ) -> [Refusal.Violation] {
         var found: [Refusal.Violation] = []
-        shrink("all", "the list", comparison.total, mayEmpty: false, &found)
-        if comparison.restricted > allowance(of: comparison.total.before) {
-            found.append(
-                .init(
-                    rule: .maxShrink, scope: "all",
-                    text:
-                        "\(comparison.restricted) of \(recipients(comparison.total.before)) would become internal-only or "
-                        + "disabled (max_shrink allows \(percent(maxShrink)))"))
-        }
+        let scope = Scope(since: before.since)
+        shrink("all", "the list", comparison.total, before.all, scope, mayEmpty: false, &found)
         if let foreign {
             let lost = max(0, foreign - comparison.heldByForeign)
             let tally = Comparison.Tally(before: foreign, after: comparison.listed, lost: lost)
             shrink(
                 "all", "the published index, which this state did not make (so addresses can't be named),", tally,
-                mayEmpty: false, &found)
+                .init(), scope, mayEmpty: false, &found)
         }
         for (place, tally) in comparison.sources.enumerated() {
             let name = "source \"\(sources[place])\""
+            let gone = before.sources[sources[place]] ?? .init()
             guard place < configured else {
-                shrink("source \(sources[place])", name + ", no longer configured,", tally, mayEmpty: true, &found)
+                shrink(
+                    "source \(sources[place])", name + ", no longer configured,", tally, gone, scope, mayEmpty: true,
+                    &found)
                 continue
             }
             guard read[place] else { continue }
@@ -53,12 +51,13 @@ struct Guards {
                         rule: .maxShrink, scope: "source \(sources[place])",
                         text: "\(name) lists nothing any more, where it listed \(recipients(tally.before))"))
             } else {
-                shrink("source \(sources[place])", name, tally, mayEmpty: true, &found)
+                shrink("source \(sources[place])", name, tally, gone, scope, mayEmpty: true, &found)
             }
         }
-        for (number, tally) in comparison.byDomain.enumerated() where tally.lost > 0 {
+        for (number, tally) in comparison.byDomain.enumerated() where tally.lost + tally.restricted > 0 {
             let domain = comparison.domains.name(number)
-            shrink("domain \(domain)", "domain \(domain)", tally, mayEmpty: false, &found)
+            let gone = before.domains[domain] ?? .init()
+            shrink("domain \(domain)", "domain \(domain)", tally, gone, scope, mayEmpty: false, &found)
         }
         if comparison.listed < minimum {
             found.append(
@@ -72,21 +71,72 @@ struct Guards {
         return found
     }
 
+    /// The sources that are read for the first time, and more than a tenth of whose entries are malformed or can't be reached.
+    func firstLists(_ sources: [SourceReport], isFirst: (String) -> Bool) -> [Refusal.Violation] {
+        sources.filter { isFirst($0.name) && $0.reading == .full && $0.faulty * 10 > $0.read }.map { source in
+            let part = percent(Double(source.faulty) / Double(max(1, source.read)))
+            return .init(
+                rule: .faulty, scope: "source \(source.name)",
+                text:
+                    "\(source.faulty) of the \(source.read) entries (\(part)) that source \"\(source.name)\" lists for the "
+                    + "first time are malformed or can't be reached; 10 % are allowed")
+        }
+    }
+
+    /// A reason to refuse a list that has fewer addresses than one whose addresses aren't known any more.
+    func fewer(than before: Int?, _ listed: Int) -> [Refusal.Violation] {
+        guard let before, before - listed > allowance(of: before) else { return [] }
+        return [
+            .init(
+                rule: .maxShrink, scope: "all",
+                text:
+                    "the list would have \(listed) where it had \(recipients(before)), some of which the sync state has lost, "
+                    + "so that they can't be named")
+        ]
+    }
+
+    /// What is the same for all scopes of a list.
+    private struct Scope {
+        /// When the first recipient was lost that still counts.
+        var since: Date?
+    }
+
+    /// Adds the reasons that lie in one scope: the list, a source or a domain.
     private func shrink(
-        _ scope: String, _ name: String, _ tally: Comparison.Tally, mayEmpty: Bool,
-        _ found: inout [Refusal.Violation]
+        _ scope: String, _ name: String, _ tally: Comparison.Tally, _ earlier: WindowLosses.Count, _ all: Scope,
+        mayEmpty: Bool, _ found: inout [Refusal.Violation]
     ) {
+        // The list as it was when the window began, but for what has been added.
+        let base = tally.before + earlier.gone
         if !mayEmpty, tally.before > 0, tally.after == 0 {
             found.append(
                 .init(rule: .maxShrink, scope: scope, text: "\(name) would lose all of its \(recipients(tally.before))")
             )
-        } else if tally.lost > allowance(of: tally.before) {
-            let text =
-                "\(name) would lose \(tally.lost) of \(recipients(tally.before)) "
-                + "(\(percent(Double(tally.lost) / Double(max(1, tally.before)))); "
-                + "max_shrink allows \(percent(maxShrink)), here \(allowance(of: tally.before)))"
-            found.append(.init(rule: .maxShrink, scope: scope, text: text))
+        } else if tally.lost > 0, tally.lost + earlier.gone > allowance(of: base) {
+            found.append(
+                .init(
+                    rule: .maxShrink, scope: scope,
+                    text: "\(name) would lose " + share(tally.lost, earlier.gone, of: base, since: all.since)))
         }
+        if tally.restricted > 0, tally.restricted + earlier.restricted > allowance(of: base) {
+            found.append(
+                .init(
+                    rule: .maxShrink, scope: scope,
+                    text: "in \(name), " + share(tally.restricted, earlier.restricted, of: base, since: all.since)
+                        + " would become internal-only or disabled"))
+        }
+    }
+
+    /// `12 of 100 recipients (12 %; max_shrink allows 10 %, here 10)`, with what went before.
+    private func share(_ now: Int, _ earlier: Int, of base: Int, since: Date?) -> String {
+        let part = percent(Double(now + earlier) / Double(max(1, base)))
+        var text = "\(now + earlier) of \(recipients(base)) (\(part); max_shrink allows \(percent(maxShrink)), "
+        text += "here \(allowance(of: base))"
+        if earlier > 0 {
+            text += "; \(now) now and \(earlier) before"
+            if let since { text += ", since \(since.formatted(.iso8601))" }
+        }
+        return text + ")"
     }
 
     private func recipients(_ count: Int) -> String { count == 1 ? "1 recipient" : "\(count) recipients" }
@@ -107,13 +157,16 @@ extension Refusal {
             let ellipsis = removed > first.count ? ", …" : ""
             lines.append("\(removed) would go: " + first.joined(separator: ", ") + ellipsis)
         }
+        if let restricted, restricted > 0 {
+            lines.append("\(restricted) would become internal-only or disabled")
+        }
         lines.append(
             decision.generation > 0
                 ? "the index of \(decision.created.formatted(.iso8601)) with \(decision.recipients) recipients stays in force"
                 : "no index was published")
         lines.append(
             acceptable
-                ? "if this is meant: postern sync --accept-shrink"
+                ? "if this is meant: postern sync --accept-shrink takes what is named here, and nothing that comes later"
                 : "--accept-shrink doesn't overrule minimum and canaries: mend the source or the configuration")
         return lines.joined(separator: "\n")
     }

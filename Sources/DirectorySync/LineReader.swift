@@ -16,8 +16,8 @@ final class LineReader {
     /// More than any table needs; without a limit a file of zeros would fill the memory.
     static let longestLine = 1 << 20
 
-    private let descriptor: Int32
-    private let name: String
+    let descriptor: Int32
+    let name: String
     private let check: () throws(SyncError) -> Void
     private var buffer = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 256 << 10)
     private var start = 0
@@ -89,30 +89,6 @@ final class LineReader {
             if ended { return line }
             try fill(sliding: false)
         }
-    }
-
-    /// What is wrong with a file whose characters are of two or four bytes, as its beginning tells; nil for others. Asked before the
-    /// first line is read.
-    func encodingFault() throws(SyncError) -> String? {
-        if number == 0, end == 0 { try fill() }
-        guard number == 0, let encoding = wideEncoding else { return nil }
-        return "the file is text in \(encoding); accepted is UTF-8: iconv -f \(encoding) -t UTF-8 \(name)"
-    }
-
-    private var wideEncoding: String? {
-        let head = Array(buffer[start..<min(end, start + 16)])
-        guard head.count >= 2 else { return nil }
-        if head.starts(with: [0xff, 0xfe, 0, 0]) || head.starts(with: [0, 0, 0xfe, 0xff]) { return "UTF-32" }
-        if head.starts(with: [0xff, 0xfe]) || head.starts(with: [0xfe, 0xff]) { return "UTF-16" }
-        // Without a mark: Latin text has a NUL in every other byte.
-        guard head.count >= 4 else { return nil }
-        func isLatin(from first: Int) -> Bool {
-            head.indices.allSatisfy { place in
-                place % 2 == first
-                    ? (0x20...0x7e).contains(head[place]) || [0x09, 0x0a, 0x0d].contains(head[place]) : head[place] == 0
-            }
-        }
-        return isLatin(from: 0) ? "UTF-16LE" : isLatin(from: 1) ? "UTF-16BE" : nil
     }
 
     private func lineFeed(from index: Int) -> Int? {

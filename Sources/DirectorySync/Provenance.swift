@@ -51,9 +51,10 @@ private func origin(of key: String, in source: SourceConfiguration, object: Data
         var found: Int?
         let wanted = Array(key.utf8)
         var parser = TableParser(format)
-        try? parser.parse(LineReader(file.descriptor, name: path)) { key, _, _, line in
+        try? parser.parse(LineReader(file.descriptor, name: path)) { listing in
+            let key = listing.key
             if found == nil, wanted.withUnsafeBufferPointer({ $0.count == key.count && $0.compare(key) == 0 }) {
-                found = line
+                found = listing.line
             }
         }
         return found.map { "line \($0) of \(path)" } ?? "\(path), which has changed since"
@@ -75,4 +76,35 @@ private func name(of object: Data, _ dialect: DirectoryConfiguration.Dialect) ->
         text += (bytes[index] < 16 ? "0" : "") + String(bytes[index], radix: 16)
     }
     return (isGUID ? "objectGUID " : "entryUUID ") + text
+}
+
+/// How a recipient that is leaving left the list.
+public struct Departure: Sendable, Equatable {
+    /// When the sync found that no source listed it any more.
+    public var left: Date
+    /// For how many seconds more it is deferred; 0 where it is rejected with the next sync.
+    public var remaining: Double
+    /// The names of the sources that listed it last.
+    public var sources: [String]
+}
+
+/// How a key (`user@domain` or `@domain`, canonical) left the list; nil unless it is leaving, and where there is no state that can be
+/// read. Works while a sync writes.
+///
+/// - Parameter grace: `sync.grace` in seconds.
+public func departure(of key: String, state path: String, grace: Int) -> Departure? {
+    guard let state = try? SyncState(reading: path) else { return nil }
+    return try? state.transaction(.deferred) { database in
+        let row = try Row.fetchOne(
+            database, sql: "SELECT at, time, sources FROM loss WHERE address = ? AND kind = 0 AND leaving = 1",
+            arguments: [key])
+        guard let row else { return (nil, .commit) }
+        let now = try SyncState.time(database, .machine, isReading: true)
+        let sources: String = try row.value("sources")
+        let passed = Double(now) - Double(try row.value("at") as Int64)
+        let departure = Departure(
+            left: Date(milliseconds: try row.value("time")), remaining: max(0, Double(grace) - passed / 1_000),
+            sources: (try? JSONDecoder().decode([String].self, from: Data(sources.utf8))) ?? [])
+        return (departure, .commit)
+    }
 }

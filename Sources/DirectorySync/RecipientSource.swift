@@ -89,6 +89,8 @@ struct DomainFilter: Sendable {
         own = source.domains.map { DomainSet($0, subdomains: subdomains) }
     }
 
+    func relays(_ domain: UnsafeBufferPointer<UInt8>) -> Bool { relay.contains(domain) }
+
     func admits(_ domain: UnsafeBufferPointer<UInt8>) -> Bool {
         relay.contains(domain) && (own?.contains(domain) ?? true)
     }

@@ -6,9 +6,13 @@ public struct SyncConfiguration: Sendable {
     public var indexPath: String
     /// How often sources are read though nothing tells of a change.
     public var interval: Duration
-    /// The share of the recipients that one sync may drop: 0.1 is 10 %; of all, of each source and of each domain. One recipient
+    /// The share of the recipients that may go within `shrinkWindow`: 0.1 is 10 %; of all, of each source and of each domain. One recipient
     /// may always go, or a list below ten could lose nobody, unless this is 0; all of a source or a domain may never go.
     public var maxShrink: Double
+    /// Within which time what has gone counts for `maxShrink`; recipients that came back don't count.
+    public var shrinkWindow: Duration = .seconds(86_400)
+    /// How long a recipient that goes is deferred before it is rejected; zero: not at all.
+    public var grace: Duration = .seconds(600)
     /// The fewest recipients that an index may hold, catch-all domains counted.
     public var minimum: Int
     /// Addresses that every new index must list by themselves; a catch-all doesn't count.
@@ -19,6 +23,8 @@ public struct SyncConfiguration: Sendable {
     public var deadline: Duration
     /// A-labels; `.example.com` stands for the subdomains of example.com alone, as in Postfix.
     public var relayDomains: Set<String>
+    /// Those among them that tables of the configuration list, by the path of the table: they are guarded, too.
+    public var relayTables: [String: [String]] = [:]
     /// Whether a domain covers its subdomains.
     public var subdomains: Bool
     /// Merged in any order: a recipient goes when the last source that lists it drops it.

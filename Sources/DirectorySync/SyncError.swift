@@ -32,13 +32,17 @@ public struct SyncError: Error, Sendable, CustomStringConvertible {
     public let advice: String?
     /// Whether the state is damaged: a new one can take its place.
     let isDamage: Bool
+    /// Whether the state's entries aren't those of its decision: all sources must be read anew.
+    let isUnsound: Bool
 
     init(
         _ kind: Kind, _ description: String, source: String? = nil, report: SyncReport? = nil,
-        sources: [SourceReport] = [], advice: String? = nil, isDamage: Bool = false
+        sources: [SourceReport] = [], advice: String? = nil, isDamage: Bool = false,
+        isUnsound: Bool = false
     ) {
         self.advice = advice
         self.isDamage = isDamage
+        self.isUnsound = isUnsound
         self.sources = report?.sources ?? sources
         self.kind = kind
         self.description = description

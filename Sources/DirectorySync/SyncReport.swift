@@ -28,12 +28,24 @@ public struct SyncReport: Sendable, Codable {
     public var recipients: Int = 0
     /// How many catch-all domains are listed besides.
     public var catchAllDomains: Int = 0
+    /// How many alias domains are listed besides.
+    public var aliasDomains: Int = 0
     /// Recipients that no source listed before.
     public var added = ChangeList()
     /// Recipients that no source lists any more.
     public var removed = ChangeList()
     /// Recipients whose flags changed.
     public var changed = ChangeList()
+    /// Recipients that were leaving and are listed again, so that they were never away; not among `added`.
+    public var returned = ChangeList()
+    /// How many recipients are leaving: no source lists them any more, and they are deferred until `sync.grace` has passed.
+    public var leaving = 0
+    /// How many recipients have been leaving for `sync.grace`, and are rejected from now on.
+    public var left = 0
+    /// When the next of those that are leaving is to be rejected, in seconds from the end of this sync; nil where none is.
+    public var nextLeaves: Double?
+    /// How many removals were left for the next sync, as the person who accepted others was not shown them.
+    public var held = 0
     /// One for each source of the configuration, in its order.
     public var sources: [SourceReport] = []
     /// What an operator should know besides, a sentence each.
@@ -45,6 +57,27 @@ public struct SyncReport: Sendable, Codable {
 
     init(started: Date) {
         self.started = started
+    }
+
+    /// Adds what a sync right after this one has done.
+    mutating func append(_ later: SyncReport) {
+        notes += later.notes
+        added.append(later.added)
+        removed.append(later.removed)
+        changed.append(later.changed)
+        returned.append(later.returned)
+        leaving = later.leaving
+        left += later.left
+        nextLeaves = later.nextLeaves
+        if outcome != .published { outcome = later.outcome }
+        generation = later.generation
+        recipients = later.recipients
+        catchAllDomains = later.catchAllDomains
+        aliasDomains = later.aliasDomains
+        duration += later.duration
+        for source in later.sources where source.reading != .unchanged {
+            if let place = sources.firstIndex(where: { $0.name == source.name }) { sources[place] = source }
+        }
     }
 
     /// Adds what a sync right after this one found that read sources in full again.
@@ -60,18 +93,7 @@ public struct SyncReport: Sendable, Codable {
         } else {
             notes.append("reading \(sources) in full again found nothing that the changes hadn't told")
         }
-        notes += later.notes
-        added.append(later.added)
-        removed.append(later.removed)
-        changed.append(later.changed)
-        if outcome != .published { outcome = later.outcome }
-        generation = later.generation
-        recipients = later.recipients
-        catchAllDomains = later.catchAllDomains
-        duration += later.duration
-        for source in later.sources where names.contains(source.name) {
-            if let place = self.sources.firstIndex(where: { $0.name == source.name }) { self.sources[place] = source }
-        }
+        append(later)
     }
 
     /// The failures of single sources whose last list stays in use; empty when all was read.
@@ -139,6 +161,8 @@ public struct SourceReport: Sendable, Codable {
     public var doubts = EntryFaults()
     /// When the next of the recipients that have an expiry date expires.
     public var nextExpiry: Date?
+    /// Aliases whose target in a relay domain no source lists; nil where there are none.
+    public var unlistedTargets: UnlistedTargets?
     /// Why it could not be read, where it could not.
     public var failure: String?
     /// The directory server that answered.
@@ -162,7 +186,7 @@ public struct SourceReport: Sendable, Codable {
     }
 
     /// How many of the entries that were read are malformed or unreachable.
-    public var faulty: Int { faults.count }
+    public var faulty: Int { skipped.malformed + skipped.unreachable + skipped.wildcards }
 
     init(name: String, type: String, server: String? = nil, remarks: [String] = []) {
         self.name = name
@@ -190,6 +214,7 @@ public struct SourceReport: Sendable, Codable {
         domainFaults = try value(.domainFaults, EntryFaults())
         doubts = try value(.doubts, EntryFaults())
         nextExpiry = try values.decodeIfPresent(Date.self, forKey: .nextExpiry)
+        unlistedTargets = try values.decodeIfPresent(UnlistedTargets.self, forKey: .unlistedTargets)
         failure = try values.decodeIfPresent(String.self, forKey: .failure)
         server = try values.decodeIfPresent(String.self, forKey: .server)
         method = try values.decodeIfPresent(String.self, forKey: .method)
@@ -271,6 +296,8 @@ public struct Refusal: Sendable, Codable, Equatable {
         case minimum
         /// A canary isn't listed.
         case canaries
+        /// More than a tenth of what a source lists for the first time is malformed or can't be reached.
+        case faulty
     }
 
     /// One reason.
@@ -281,6 +308,9 @@ public struct Refusal: Sendable, Codable, Equatable {
         public var scope: String
         /// The reason as a clause: what would go, out of what, and what is allowed.
         public var text: String
+
+        /// Whether a person may overrule it.
+        var isAcceptable: Bool { rule == .maxShrink || rule == .faulty }
     }
 
     /// When it was refused.
@@ -293,7 +323,13 @@ public struct Refusal: Sendable, Codable, Equatable {
     public var first: [String]
     /// The sources that had been read for it; nil from an older version.
     public var sources: [String]?
+    /// How many recipients would have become internal-only or disabled; nil from an older version.
+    public var restricted: Int?
+    /// The relay domains that would have gone, or would have accepted listed recipients only; nil where none would.
+    public var domains: [String]?
+    /// How many recipients would go by now, where that has become more since the refusal was shown.
+    public var waiting: Int?
 
     /// Whether `--accept-shrink` would let this list pass: `minimum` and `canaries` are not for it to overrule.
-    public var acceptable: Bool { violations.allSatisfy { $0.rule == .maxShrink } }
+    public var acceptable: Bool { violations.allSatisfy(\.isAcceptable) }
 }

@@ -27,6 +27,8 @@ struct SyncSchedule {
     private var news: Set<Int> = []
     /// When news are listened to again: a directory in which something always changes must not keep the thread busy.
     private var newsFrom: ContinuousClock.Instant?
+    /// When the next recipient that is leaving is to be rejected; nil while none is.
+    private var leaves: ContinuousClock.Instant?
     /// Whether the files that a sync writes can't be used: what changes in the sources doesn't mend them.
     private var isHeld = false
 
@@ -34,7 +36,7 @@ struct SyncSchedule {
         self.interval = max(interval, .seconds(1))
     }
 
-    /// What to sync now: everything when the time has come; else the files that have changed and hold still (or won't within two
+    /// What to sync now, nothing but what the state itself has to do included: everything when the time has come; else the files that have changed and hold still (or won't within two
     /// seconds), and the sources that have told of changes; nil for nothing.
     mutating func due(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> Due? {
         defer { seen = stamps }
@@ -50,6 +52,7 @@ struct SyncSchedule {
         } else {
             changedSince = nil
         }
+        if let leaves, now >= leaves { return Due(places: places) }
         return places.isEmpty ? nil : Due(places: places)
     }
 
@@ -68,15 +71,27 @@ struct SyncSchedule {
         return Int32(min(500, max(1, pause.rounded(.up))))
     }
 
-    mutating func began(_ stamps: [FileStamp?], now: ContinuousClock.Instant) {
-        began = now
-        synced = stamps
-        changedSince = nil
-        news = []
+    mutating func began(_ stamps: [FileStamp?], _ due: Due, now: ContinuousClock.Instant) {
+        guard let places = due.places, synced.count == stamps.count else {
+            began = now
+            synced = stamps
+            changedSince = nil
+            news = []
+            return
+        }
+        // What isn't read now is still to be read.
+        for place in places { synced[place] = stamps[place] }
+        if synced == stamps { changedSince = nil }
+        news.subtract(places)
     }
 
     mutating func ended(_ result: Result<SyncReport, SyncError>, _ due: Due, now: ContinuousClock.Instant) {
         newsFrom = now + .milliseconds(200)
+        switch result {
+        case .success(let report): leaves = report.nextLeaves.map { now + .seconds($0) }
+        // What can't be done now is tried again with the rest.
+        case .failure: if let time = leaves, time <= now { leaves = now + .seconds(5) }
+        }
         isHeld = if case .failure(let error) = result { error.kind == .state } else { false }
         if case .success(let report) = result, let places = due.places,
             places.allSatisfy({ report.sources[$0].failure == nil })

@@ -25,9 +25,15 @@ struct Decision: Equatable {
     var created = Date(milliseconds: 0)
     var recipients = 0
     var catchAllDomains = 0
+    var aliasDomains = 0
+    /// How many addresses its snapshot holds beside these, as leaving.
+    var leaving = 0
     var beforeGeneration = 0
     var beforeCreated = Date(milliseconds: 0)
     var refusal: Refusal?
+
+    /// How many addresses the entries list.
+    var listed: Int { recipients + catchAllDomains + aliasDomains }
 }
 
 extension Date {
@@ -49,6 +55,8 @@ extension SyncState {
             return Decision(
                 generation: try row.count("generation"), created: Date(milliseconds: try row.value("created")),
                 recipients: try row.count("recipients"), catchAllDomains: try row.count("catch_all_domains"),
+                aliasDomains: row.hasColumn("alias_domains") ? try row.count("alias_domains") : 0,
+                leaving: row.hasColumn("leaving") ? try row.count("leaving") : 0,
                 beforeGeneration: try row.count("before_generation"),
                 beforeCreated: Date(milliseconds: try row.value("before_created")),
                 refusal: refusal.flatMap { try? JSONDecoder().decode(Refusal.self, from: Data($0.utf8)) })
@@ -63,12 +71,13 @@ extension SyncState {
         try database.execute(
             sql: """
                 UPDATE decision SET generation = ?, created = ?, recipients = ?, catch_all_domains = ?,
-                before_generation = ?, before_created = ?, refusal = ?
+                before_generation = ?, before_created = ?, refusal = ?, leaving = ?, alias_domains = ?
                 """,
             arguments: [
                 decision.generation, decision.created.milliseconds, decision.recipients, decision.catchAllDomains,
                 decision.beforeGeneration,
-                decision.beforeCreated.milliseconds, try decision.refusal.map(json),
+                decision.beforeCreated.milliseconds, try decision.refusal.map(json), decision.leaving,
+                decision.aliasDomains,
             ])
     }
 
@@ -120,6 +129,27 @@ extension SyncState {
             try database.execute(
                 sql: "INSERT INTO domain (name, recipients) VALUES (?, ?)",
                 arguments: [comparison.domains.name(number), tally.after])
+        }
+    }
+
+    /// The relay domains that each table of the configuration listed, by its path.
+    static func relayTables(_ database: Database) throws -> [String: [String]] {
+        let rows = try Row.fetchAll(database, sql: "SELECT path, domains FROM relay_table")
+        return Dictionary(
+            try rows.map { row in
+                let domains: String = try row.value("domains")
+                let names = (try? JSONDecoder().decode([String].self, from: Data(domains.utf8))) ?? []
+                return (try row.value("path") as String, names)
+            }, uniquingKeysWith: { $1 })
+    }
+
+    /// Stores the relay domains of the tables in place of those that were stored.
+    static func store(relayTables: [String: [String]], _ database: Database) throws {
+        try database.execute(sql: "DELETE FROM relay_table")
+        for (path, names) in relayTables {
+            try database.execute(
+                sql: "INSERT INTO relay_table (path, domains) VALUES (?, ?)",
+                arguments: [path, try json(names.sorted())])
         }
     }
 

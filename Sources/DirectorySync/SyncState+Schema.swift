@@ -1,15 +1,22 @@
 import GRDB
 
 extension SyncState {
-    /// The tables of form 2; form 1 had no `domain` table and no `domains` of a source.
+    /// The tables of form 3. Form 1 had no `domain` table and no `domains` of a source; forms 1 and 2 knew nothing of losses.
     ///
     /// - `decision` (one row): the list last decided on: its generation, its date in ms since 1970 and its size, which its snapshot
-    ///   bears too; the same of the list before, to know that one's snapshot by; the last refusal as JSON.
+    ///   bears too; the same of the list before, to know that one's snapshot by; the last refusal as JSON. `leaving`: how many
+    ///   addresses the snapshot holds as leaving.
     /// - `source`: one for each source of the last decision: its configuration as JSON, when its entries were right (`as_of`, ms),
     ///   the cursor that belongs to them, its last report as JSON, the relay domains that it names as JSON.
     /// - `domain`: how many addresses each domain has in `entry`, so that a change needn't count them.
     /// - `failure`: the sources that could not be read the last time, and why.
     /// - `entry`: which object of which source lists which address.
+    /// - `loss`: the addresses that no source lists any more (kind 0) or that were restricted (kind 1): their domain, the flags and
+    ///   sources (names as JSON) that they had, when it happened by the sync's time (`at`, see ``SyncClock``) and by the clock on the wall,
+    ///   whether the guard counts it, and whether the snapshot still holds the address, as leaving.
+    /// - `refused`: the losses of the list that was last refused and shown.
+    /// - `clock` (one row): the sync's time and what the clocks showed then.
+    /// - `relay_table`: the relay domains that each table of the configuration listed, as JSON.
     static func createSchema(_ database: Database) throws {
         try database.execute(
             sql: """
@@ -20,9 +27,9 @@ extension SyncState {
                     generation INTEGER NOT NULL, created INTEGER NOT NULL, recipients INTEGER NOT NULL,
                     catch_all_domains INTEGER NOT NULL,
                     before_generation INTEGER NOT NULL, before_created INTEGER NOT NULL,
-                    refusal TEXT
+                    refusal TEXT, leaving INTEGER NOT NULL DEFAULT 0, alias_domains INTEGER NOT NULL DEFAULT 0
                 );
-                INSERT INTO decision VALUES (1, 0, 0, 0, 0, 0, 0, NULL);
+                INSERT INTO decision VALUES (1, 0, 0, 0, 0, 0, 0, NULL, 0, 0);
                 CREATE TABLE source (
                     id INTEGER PRIMARY KEY AUTOINCREMENT,
                     name TEXT NOT NULL UNIQUE, type TEXT NOT NULL, configuration TEXT NOT NULL, fingerprint TEXT NOT NULL,
@@ -35,6 +42,8 @@ extension SyncState {
                     PRIMARY KEY (address, source, object)
                 ) WITHOUT ROWID;
                 CREATE INDEX entry_of_object ON entry (source, object) WHERE object <> x'';
+                \(lossTables());
+                CREATE INDEX leaving ON loss (at) WHERE leaving = 1;
                 """)
     }
 
@@ -44,8 +53,42 @@ extension SyncState {
             sql: """
                 ALTER TABLE source ADD COLUMN domains TEXT;
                 \(domainTable);
+                """)
+    }
+
+    /// From form 2: nothing was lost.
+    static func addLosses(_ database: Database) throws {
+        try database.execute(
+            sql: """
+                ALTER TABLE decision ADD COLUMN leaving INTEGER NOT NULL DEFAULT 0;
+                ALTER TABLE decision ADD COLUMN alias_domains INTEGER NOT NULL DEFAULT 0;
+                \(lossTables());
+                CREATE INDEX leaving ON loss (at) WHERE leaving = 1;
                 PRAGMA user_version = \(version)
                 """)
+    }
+
+    /// What a state of an older form lacks, for a connection that only reads it.
+    static func addLossesForReading(_ database: Database) throws {
+        try database.execute(sql: lossTables("TEMP "))
+    }
+
+    private static func lossTables(_ place: String = "") -> String {
+        """
+        CREATE \(place)TABLE loss (
+            address TEXT NOT NULL, kind INTEGER NOT NULL, domain TEXT NOT NULL, flags INTEGER NOT NULL, sources TEXT NOT NULL,
+            at INTEGER NOT NULL, time INTEGER NOT NULL, counted INTEGER NOT NULL, leaving INTEGER NOT NULL,
+            PRIMARY KEY (address, kind)
+        ) WITHOUT ROWID;
+        CREATE \(place)TABLE refused (
+            address TEXT NOT NULL, kind INTEGER NOT NULL, PRIMARY KEY (address, kind)
+        ) WITHOUT ROWID;
+        CREATE \(place)TABLE clock (
+            id INTEGER PRIMARY KEY CHECK (id = 1), time INTEGER NOT NULL, wall INTEGER NOT NULL, steady INTEGER NOT NULL,
+            boot TEXT NOT NULL
+        );
+        CREATE \(place)TABLE relay_table (path TEXT PRIMARY KEY, domains TEXT NOT NULL) WITHOUT ROWID
+        """
     }
 
     private static let domainTable =

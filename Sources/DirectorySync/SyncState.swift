@@ -12,7 +12,7 @@ final class SyncState {
     /// "PSyn": tells the state from other databases.
     static let applicationID = 0x5053_796e
     /// The newest form this code writes; also PRAGMA user_version.
-    static let version = 2
+    static let version = 3
 
     let path: String
     let queue: DatabaseQueue
@@ -63,6 +63,7 @@ final class SyncState {
             let path = path
             form = try queue.read { database in try Self.identify(database, path: path) }
             if form == 0 { return nil }
+            if form < 3 { try queue.inDatabase { database in try Self.addLossesForReading(database) } }
         } catch {
             throw Self.error(error, path: path)
         }
@@ -124,7 +125,10 @@ final class SyncState {
     private static func migrate(_ database: Database, path: String) throws {
         switch try identify(database, path: path) {
         case 0: try createSchema(database)
-        case 1: try addDomains(database)
+        case 1:
+            try addDomains(database)
+            try addLosses(database)
+        case 2: try addLosses(database)
         default: break
         }
     }
@@ -167,5 +171,13 @@ final class SyncState {
             return SyncError(
                 .state, "the sync state \(path): \(message) (SQLite \(code.rawValue))", advice: advice(EIO, path: path))
         }
+    }
+
+    /// The error of a state whose entries aren't those of its decision.
+    static func unsound(found: Int, expected: Int) -> SyncError {
+        SyncError(
+            .state,
+            "the sync state lists \(found) addresses where it should list \(expected): it has lost or gained some",
+            isUnsound: true)
     }
 }

@@ -135,7 +135,7 @@ public final class SyncThread: Sendable {
         while !isStopping.load(ordering: .sequentiallyConsistent) {
             let stamps = synchronizer.configuration.sources.map(\.stamp)
             if let due = schedule.due(stamps, now: .now) {
-                schedule.began(stamps, now: .now)
+                schedule.began(stamps, due, now: .now)
                 shown.withLock { $0.runningSince = Date() }
                 let began = ContinuousClock.now
                 let result = sync(due)

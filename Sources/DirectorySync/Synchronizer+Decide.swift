@@ -23,8 +23,9 @@ extension Synchronizer {
         report.generation = known.decision.generation
         report.recipients = known.decision.recipients
         report.catchAllDomains = known.decision.catchAllDomains
+        report.aliasDomains = known.decision.aliasDomains
         let nothingRead =
-            known.decision.generation > 0 && gone.isEmpty
+            known.decision.generation > 0 && gone.isEmpty && known.isSound
             && pulls.allSatisfy { $0.reading == .unchanged || $0.reading == .failed }
         // Something of no interest has changed in a directory, as it does all day.
         if nothingRead, scope.due != nil, baseline.foreign == nil, !baseline.isMissing {
@@ -37,17 +38,27 @@ extension Synchronizer {
         ) {
             database in
             var comparison: Comparison?
+            var isAccepted = false
             if !nothingRead || baseline.foreign != nil {
-                let result = try compare(database, known, gone, baseline, pulls, intake, check)
+                let result = try compare(
+                    database, known, gone, baseline, pulls, intake,
+                    acceptsShown: acceptShrink && known.decision.refusal?.restricted != nil, check)
                 comparison = result
                 self.describe(result, &draft)
-                let refusal = judge(result, known, gone, baseline, pulls, &draft, acceptShrink: acceptShrink)
-                if let refusal { return ((nil, refusal, nil), .rollback) }
+                self.describe(intake.targets, &draft)
+                let losses = try SyncState.windowLosses(database, from: self.windowStart(known.time))
+                let verdict = judge(result, known, gone, baseline, pulls, losses, &draft, acceptShrink: acceptShrink)
+                isAccepted = verdict.isAccepted
+                if let refusal = verdict.refusal {
+                    if dryRun { return ((nil, refusal, nil), .rollback) }
+                    return ((nil, try self.record(refusal, database, known, scope, draft), nil), .commit)
+                }
             }
             try hook(.judged)
             if dryRun { return ((nil, nil, nil), .rollback) }
-            draft.refusalStands = known.decision.refusal.map { !scope.covers($0, configuration.sources) } ?? false
-            let decided = try self.commit(comparison, database, known, gone, baseline, pulls, draft, check)
+            draft.refusalStands = refusalStands(known.decision.refusal, scope, pulls)
+            let decided = try self.commit(
+                comparison, database, known, gone, baseline, pulls, draft, isAccepted: isAccepted, check)
             try check()
             return ((decided, nil, comparison?.edited), .commit)
         }
@@ -57,21 +68,32 @@ extension Synchronizer {
             report.outcome = dryRun ? .dryRun : .refused
             if dryRun { return nil }
             try check()
-            try refuse(refusal, known.decision, report, state)
+            throw SyncError(.guardRefused, refusal.text(inForce: known.decision), report: report)
         }
         if dryRun {
             report.outcome = .dryRun
         } else if let decided = outcome.decided {
             report.generation = decided.generation
             report.outcome =
-                report.added.count + report.removed.count + report.changed.count > 0 ? .published : .refreshed
+                report.left + report.added.count + report.removed.count + report.changed.count + report.returned.count
+                    > 0
+                ? .published : .refreshed
         }
         return outcome.decided.map { ($0, outcome.edited) }
     }
 
+    /// Whether a list that was refused still is: this sync read other sources, or one of its sources couldn't be read.
+    private func refusalStands(_ refusal: Refusal?, _ scope: Scope, _ pulls: [Pull]) -> Bool {
+        guard let refusal else { return false }
+        guard scope.covers(refusal, configuration.sources) else { return true }
+        return pulls.indices.contains { place in
+            pulls[place].reading == .failed && refusal.sources?.contains(configuration.sources[place].name) ?? true
+        }
+    }
+
     private func compare(
         _ database: Database, _ known: Knowledge, _ gone: [SourceRecord], _ baseline: Baseline, _ pulls: [Pull],
-        _ intake: EntryIntake, _ check: @escaping () throws(SyncError) -> Void
+        _ intake: EntryIntake, acceptsShown: Bool, _ check: @escaping () throws(SyncError) -> Void
     ) throws -> Comparison {
         var places: [Int: Int] = [:]
         for (place, source) in configuration.sources.enumerated() {
@@ -92,14 +114,21 @@ extension Synchronizer {
         var comparer = Comparer(
             intake: intake, retained: retained + gone.map { _ in .none }, places: places,
             relay: known.relay, canaries: canaries.map { Array($0.utf8) }, foreign: baseline.foreign, edited: edited,
+            losses: LossPolicy(
+                recorder: try LossRecorder(database), acceptsShown: acceptsShown, defers: configuration.grace > .zero,
+                sources: configuration.sources.map(\.name) + gone.map(\.name)),
             folder: folder(of: configuration.statePath), check: check)
-        guard isShort else { return try comparer.compare(EntryCursor(database)) }
+        guard isShort else {
+            let comparison = try comparer.compare(EntryCursor(database))
+            if known.isSound, comparison.listedBefore != known.decision.listed {
+                throw SyncState.unsound(found: comparison.listedBefore, expected: known.decision.listed)
+            }
+            return comparison
+        }
         try collectAffected(database, known, intake)
         var comparison = try comparer.compare(EntryCursor(database, affected: true))
         comparison.widen(
-            listed: known.decision.recipients + known.decision.catchAllDomains,
-            catchAllDomains: known.decision.catchAllDomains,
-            sourcesBefore: configuration.sources.map { known.records[$0.name]?.recipients ?? 0 },
+            known.decision, sourcesBefore: configuration.sources.map { known.records[$0.name]?.recipients ?? 0 },
             domainsBefore: known.domains, relay: known.relay)
         return comparison
     }
@@ -129,9 +158,20 @@ extension Synchronizer {
         }
     }
 
+    /// Names the aliases of the tables that were read now whose target no source lists.
+    private func describe(_ targets: AliasTargets, _ report: inout SyncReport) {
+        for place in report.sources.indices where report.sources[place].reading == .full {
+            let unlisted = targets.unlisted(source: place)
+            report.sources[place].unlistedTargets = unlisted.count > 0 ? unlisted : nil
+        }
+    }
+
     private func describe(_ comparison: Comparison, _ report: inout SyncReport) {
-        report.recipients = comparison.listed - comparison.catchAllDomains
+        report.recipients = comparison.listed - comparison.catchAllDomains - comparison.aliasDomains
         report.catchAllDomains = comparison.catchAllDomains
+        report.aliasDomains = comparison.aliasDomains
+        report.returned = comparison.returned
+        report.held = comparison.held
         report.added = comparison.added
         report.removed = comparison.removed
         report.changed = comparison.changed
@@ -143,54 +183,90 @@ extension Synchronizer {
         }
     }
 
+    /// - Returns: why the list is refused, or whether it passes only because a person accepts it.
     private func judge(
         _ comparison: Comparison, _ known: Knowledge, _ gone: [SourceRecord], _ baseline: Baseline, _ pulls: [Pull],
-        _ report: inout SyncReport, acceptShrink: Bool
-    ) -> Refusal? {
+        _ losses: WindowLosses, _ report: inout SyncReport, acceptShrink: Bool
+    ) -> (refusal: Refusal?, isAccepted: Bool) {
         let guards = Guards(
             maxShrink: configuration.maxShrink, minimum: configuration.minimum, canaries: canaries)
-        let lost = known.domainsLost.map {
+        let domainsLost = known.domainsLost
+        let lost = domainsLost.map {
             Refusal.Violation(rule: .maxShrink, scope: "relay domain \($0.domain)", text: $0.text)
         }
         let found =
-            lost
+            lost + guards.firstLists(report.sources, isFirst: { known.records[$0] == nil })
+            + guards.fewer(than: known.isSound ? nil : known.decision.listed, comparison.listed)
             + guards.violations(
                 comparison, sources: configuration.sources.map(\.name) + gone.map(\.name), configured: sources.count,
                 read: pulls.map { $0.reading == .full || $0.reading == .changes },
-                foreign: baseline.foreign?.info.entries)
-        let standing = acceptShrink ? found.filter { $0.rule != .maxShrink } : found
+                foreign: baseline.foreign.map { $0.info.entries - $0.info.leaving }, before: losses)
+        let standing = acceptShrink ? found.filter { !isAccepted($0, shown: known.decision.refusal) } : found
         if standing.isEmpty {
             report.notes += found.map { "accepted: " + $0.text }
-            return nil
+            return (nil, !found.isEmpty)
         }
-        return Refusal(
-            time: report.started, violations: standing, removed: comparison.removed.count,
+        let refusal = Refusal(
+            time: report.started, violations: found, removed: comparison.removed.count,
             first: Array(comparison.removed.addresses.prefix(10)),
             sources: configuration.sources.indices.filter {
                 pulls[$0].reading == .full || pulls[$0].reading == .changes
             }
-            .map { configuration.sources[$0].name })
+            .map { configuration.sources[$0].name },
+            restricted: comparison.total.restricted, domains: domainsLost.isEmpty ? nil : domainsLost.map(\.domain))
+        return (refusal, false)
     }
 
-    private func refuse(
-        _ refusal: Refusal, _ decision: Decision, _ report: SyncReport, _ state: SyncState
-    ) throws(SyncError) {
-        var kept = decision
-        kept.refusal = refusal
-        let remembered = kept
-        try state.transaction(.immediate) { database in
-            try SyncState.store(remembered, database)
-            try SyncState.store(failures: Self.failures(report), at: report.started, database)
-            return ((), .commit)
+    /// Whether a person who accepts a list accepts this: what can be overruled, and of relay domains only those that were shown.
+    private func isAccepted(_ violation: Refusal.Violation, shown: Refusal?) -> Bool {
+        guard violation.isAcceptable else { return false }
+        guard let shown, shown.restricted != nil, violation.scope.hasPrefix("relay domain ") else { return true }
+        return shown.violations.contains { $0.scope == violation.scope }
+    }
+
+    /// The sync's time at which the window of the guard begins.
+    func windowStart(_ now: Int64) -> Int64 { Self.time(now, before: configuration.shrinkWindow) }
+
+    /// The sync's time before which those have gone whose time of grace is over.
+    func graceStart(_ now: Int64) -> Int64 { Self.time(now, before: configuration.grace) }
+
+    private static func time(_ now: Int64, before duration: Duration) -> Int64 {
+        let length = Int64(exactly: (max(.zero, duration) / .milliseconds(1)).rounded()) ?? .max
+        let (time, overflow) = now.subtractingReportingOverflow(length)
+        return overflow ? .min : time
+    }
+
+    /// Keeps a refusal for a person to accept. A thread that meets the same refusal again, for the same reasons and with more that would
+    /// go, keeps the one that was shown: only that can be accepted.
+    ///
+    /// - Returns: the one that is kept.
+    private func record(
+        _ refusal: Refusal, _ database: Database, _ known: Knowledge, _ scope: Scope, _ report: SyncReport
+    ) throws -> Refusal {
+        var decision = known.decision
+        decision.refusal = refusal
+        if scope.isStaying, var shown = known.decision.refusal, shown.restricted != nil,
+            Set(shown.violations.map(\.scope)).isSubset(of: refusal.violations.map(\.scope)),
+            try SyncState.losesAllRefused(database)
+        {
+            shown.waiting = refusal.removed > shown.removed ? refusal.removed : nil
+            decision.refusal = shown
+        } else {
+            try SyncState.storeRefused(database)
         }
-        throw SyncError(.guardRefused, refusal.text(inForce: decision), report: report)
+        try SyncState.store(decision, database)
+        try SyncState.store(failures: Self.failures(report), at: report.started, database)
+        _ = try SyncState.time(database, clock, isReading: false)
+        return decision.refusal ?? refusal
     }
 
     /// Writes what changed. The decision is the caller's to publish; nil where the snapshot in force says it all.
     private func commit(
         _ comparison: Comparison?, _ database: Database, _ known: Knowledge, _ gone: [SourceRecord],
-        _ baseline: Baseline, _ pulls: [Pull], _ report: SyncReport, _ check: () throws(SyncError) -> Void
+        _ baseline: Baseline, _ pulls: [Pull], _ report: SyncReport, isAccepted: Bool,
+        _ check: () throws(SyncError) -> Void
     ) throws -> Decision? {
+        let now = try SyncState.time(database, clock, isReading: false)
         var ids: [Int64] = []
         for (place, source) in configuration.sources.enumerated() {
             let pull = pulls[place]
@@ -201,7 +277,9 @@ extension Synchronizer {
                         id: 0, name: source.name, type: source.type, configuration: source,
                         fingerprint: known.fingerprint(of: source),
                         recipients: comparison?.sources[place].after ?? valid?.recipients ?? 0,
-                        asOf: pull.asOf, cursor: pull.cursor,
+                        asOf: pull.asOf,
+                        // What the state has of it isn't what it lists: it is read in full the next time.
+                        cursor: comparison?.heldSources.contains(place) == true ? nil : pull.cursor,
                         report: pull.reading == .full
                             ? report.sources[place] : valid?.report?.with(faultsOf: report.sources[place]),
                         domains: known.domainsOfSources[place]), database))
@@ -209,7 +287,11 @@ extension Synchronizer {
         if let comparison {
             try write(comparison, database, ids + gone.map(\.id), check)
             try SyncState.store(domains: comparison, database)
+            try SyncState.keepLosses(
+                database, now: now, wall: report.started, isAccepted: isAccepted,
+                isDeferred: configuration.grace > .zero)
         }
+        try SyncState.store(relayTables: configuration.relayTables, database)
         for record in gone {
             try database.execute(sql: "DELETE FROM source WHERE id = ?", arguments: [record.id])
         }
@@ -217,8 +299,11 @@ extension Synchronizer {
         let created = Date(milliseconds: (pulls.map(\.asOf).min() ?? report.started).milliseconds)
         var decision = known.decision
         // A sync of other sources says nothing of the list that was refused.
-        if !report.refusalStands { decision.refusal = nil }
-        let sourcesChanged = try baseline.sources != indexSources(database)
+        if !report.refusalStands {
+            decision.refusal = nil
+            try database.execute(sql: "DELETE FROM refused")
+        }
+        let sourcesChanged = try baseline.sources != indexSources(database).map(\.summary)
         guard
             comparison?.changesRecipients == true || baseline.foreign != nil || baseline.isMissing || sourcesChanged
                 || isDue(created, since: decision.created)
@@ -232,6 +317,8 @@ extension Synchronizer {
         decision.created = created
         decision.recipients = report.recipients
         decision.catchAllDomains = report.catchAllDomains
+        decision.aliasDomains = report.aliasDomains
+        decision.leaving = try SyncState.leaving(database)
         try SyncState.store(decision, database)
         return decision
     }

@@ -25,10 +25,11 @@ extension IndexSource {
         var type: String
         var recipients: Int
         var relayDomains: [IndexSource.RelayDomain] = []
+        var aliasDomains: [IndexSource.AliasDomain] = []
     }
 
     var summary: Summary {
-        Summary(name: name, type: type, recipients: recipients, relayDomains: relayDomains)
+        Summary(name: name, type: type, recipients: recipients, relayDomains: relayDomains, aliasDomains: aliasDomains)
     }
 }
 
@@ -43,7 +44,10 @@ extension Synchronizer {
         do throws(IndexError) {
             let info = try RecipientIndex.IndexInfo(path: configuration.indexPath)
             if Self.matches(info, decision.generation, decision.created) {
-                return Baseline(current: info, sources: info.sources.map(\.summary))
+                var baseline = Baseline(current: info, sources: info.sources.map(\.summary))
+                // The state has lost what it was made from.
+                if !known.isSound { baseline.foreign = try IndexSnapshot(path: configuration.indexPath) }
+                return baseline
             }
             if !Self.matches(info, decision.beforeGeneration, decision.beforeCreated) {
                 let snapshot = try IndexSnapshot(path: configuration.indexPath)
@@ -60,14 +64,17 @@ extension Synchronizer {
             }
             fault = "\(error)"
         }
-        guard decision.generation > 0, !dryRun else { return Baseline(isMissing: decision.generation == 0) }
+        guard decision.generation > 0, !dryRun, known.isSound else {
+            return Baseline(isMissing: decision.generation == 0 || !known.isSound)
+        }
         report.notes.append(
             "the published index was \(fault.map { "unusable (\($0))" } ?? "one list behind the state"): it was made anew from the state"
         )
         try check()
         try publish(state, decision)
         let sources = try state.transaction(.deferred) { database in (try self.indexSources(database), .commit) }
-        return Baseline(sources: sources)
+        return Baseline(
+            current: try? RecipientIndex.IndexInfo(path: configuration.indexPath), sources: sources.map(\.summary))
     }
 
     private static func matches(_ info: RecipientIndex.IndexInfo, _ generation: Int, _ created: Date) -> Bool {
@@ -82,35 +89,56 @@ extension Synchronizer {
         return IndexBuilder(editing: snapshot)
     }
 
-    func indexSources(_ database: Database) throws -> [IndexSource.Summary] {
-        try SyncState.sources(database).map {
-            .init(
-                name: $0.name, type: $0.type, recipients: $0.recipients,
-                relayDomains: ($0.domains ?? []).map { .init(name: $0.name, takesAll: $0.takesAll) })
+    func indexSources(_ database: Database) throws -> [IndexSource] {
+        // The keys of domains are neighbours, so that no other entry is looked at.
+        let rows = try Row.fetchAll(
+            database,
+            sql: """
+                SELECT source, substr(address, 2) AS name, object FROM entry
+                WHERE address >= '@' AND address < 'A' AND flags & \(RecipientFlags.aliasDomain.rawValue)
+                ORDER BY address, object
+                """)
+        var aliases: [Int64: [IndexSource.AliasDomain]] = [:]
+        for row in rows {
+            let target: Data = try row.value("object")
+            aliases[try row.value("source"), default: []].append(
+                .init(name: try row.value("name"), target: String(decoding: target, as: UTF8.self)))
         }
+        let sources = try SyncState.sources(database).map { source in
+            IndexSource(
+                name: source.name, type: source.type, recipients: source.recipients, asOf: source.asOf,
+                relayDomains: (source.domains ?? []).map { .init(name: $0.name, takesAll: $0.takesAll) },
+                aliasDomains: aliases[source.id] ?? [])
+        }
+        // A filter that finds a table cut short goes on relaying for the domains that it has in the index, until the sync accepts that
+        // they have gone.
+        let tables = try SyncState.relayTables(database).sorted { $0.key < $1.key }.map { path, domains in
+            IndexSource(
+                name: path, type: IndexSource.relayTable, recipients: 0, asOf: Date(milliseconds: 0),
+                relayDomains: domains.map { .init(name: $0, takesAll: false) })
+        }
+        return sources + tables
     }
 
     /// Makes the snapshot of the list in the state.
     ///
     /// - Parameter edited: the last snapshot with all that has changed since; one that doesn't come to as many recipients as the
     ///   list has (two of them may share a fingerprint) is made anew.
+    /// - Throws: `SyncError`; one that says that the state isn't sound if its entries aren't those of the decision.
     func publish(_ state: SyncState, _ decision: Decision, edited: IndexBuilder? = nil) throws(SyncError) {
-        let sources = try state.transaction(.deferred) { database in
-            let sources = try SyncState.sources(database).map { source in
-                IndexSource(
-                    name: source.name, type: source.type, recipients: source.recipients, asOf: source.asOf,
-                    relayDomains: (source.domains ?? []).map { .init(name: $0.name, takesAll: $0.takesAll) })
-            }
-            return (sources, .commit)
-        }
-        if let edited, edited.countAfterEdits == decision.recipients + decision.catchAllDomains {
+        let sources = try state.transaction(.deferred) { database in (try indexSources(database), .commit) }
+        if let edited, edited.countAfterEdits == decision.listed + decision.leaving {
             return try write(edited, decision, sources)
         }
         let builder = try state.transaction(.deferred) { database in
             var builder = IndexBuilder()
             // A hint only, from a file: never worth more memory than a large list takes.
-            builder.reserve(min(decision.recipients + decision.catchAllDomains, 1 << 24))
+            builder.reserve(min(decision.listed + decision.leaving, 1 << 24))
             try Self.fill(&builder, from: EntryCursor(database))
+            guard builder.count == decision.listed else {
+                throw SyncState.unsound(found: builder.count, expected: decision.listed)
+            }
+            try SyncState.forEachLeaving(database) { key, flags in builder.add(key, flags.union(.leaving)) }
             return (builder, .commit)
         }
         try write(builder, decision, sources)
@@ -150,5 +178,54 @@ extension Synchronizer {
             flags = entry.flags
         }
         if let flags { key.withUnsafeBufferPointer { builder.add($0, flags) } }
+    }
+
+    /// Publishes the list without those recipients that have been leaving for the time of grace, before anything is read: reading may take
+    /// long.
+    func endGrace(
+        _ state: SyncState, _ known: inout Knowledge, _ baseline: inout Baseline, _ report: inout SyncReport,
+        _ check: () throws(SyncError) -> Void
+    ) throws(SyncError) {
+        // Without a snapshot of this state's, the next one shows who has left.
+        guard known.isSound, baseline.foreign == nil, !baseline.isMissing else { return }
+        let (goneBy, window) = (graceStart(known.time), windowStart(known.time))
+        let isDue = try state.transaction(.deferred) { database in
+            let found = try Bool.fetchOne(
+                database,
+                sql: """
+                    SELECT EXISTS (SELECT 1 FROM loss WHERE leaving = 1 AND at <= ?)
+                    OR EXISTS (SELECT 1 FROM loss WHERE leaving = 0 AND (counted = 0 OR at <= ?))
+                    """, arguments: [goneBy, window])
+            return (found ?? false, .commit)
+        }
+        guard isDue else { return }
+        var decision = known.decision
+        var edited = publishedKeys(baseline)
+        let left = try state.transaction(.immediate) { database in
+            var left = 0
+            try SyncState.forEachLeaving(database, goneBy: goneBy) { key, _ in
+                var key = key
+                key.withUTF8 { edited?.set($0, nil) }
+                left += 1
+            }
+            try SyncState.endGrace(database, goneBy: goneBy, windowFrom: window)
+            _ = try SyncState.time(database, clock, isReading: false)
+            if left > 0 {
+                decision.beforeGeneration = decision.generation
+                decision.beforeCreated = decision.created
+                decision.generation += 1
+                decision.leaving = try SyncState.leaving(database)
+                try SyncState.store(decision, database)
+            }
+            return (left, .commit)
+        }
+        guard left > 0 else { return }
+        try hook(.committed)
+        try check()
+        try publish(state, decision, edited: edited)
+        report.left = left
+        report.outcome = .published
+        known.decision = decision
+        baseline.current = try? RecipientIndex.IndexInfo(path: configuration.indexPath)
     }
 }

@@ -16,18 +16,28 @@ struct Knowledge {
     private(set) var relay: DomainSet
     /// The relay domains that each source of the configuration names; nil for one that isn't asked for any.
     private(set) var domainsOfSources: [[RelayDomain]?] = []
+    /// The relay domains that each table of the configuration listed when they were last decided on, by its path.
+    let relayTables: [String: [String]]
+    /// The sync's time when the run began.
+    let time: Int64
+    /// Whether the state's entries are those of its decision. Where they aren't, every source is read in full.
+    let isSound: Bool
     /// Why a source that has never named its relay domains doesn't now, by place.
     var unnamed: [Int: SyncError] = [:]
     private let configuration: SyncConfiguration
     private let canaries: [String]
 
-    init(_ state: SyncState, _ configuration: SyncConfiguration, canaries: [String]) throws(SyncError) {
+    init(
+        _ state: SyncState, _ configuration: SyncConfiguration, canaries: [String], clock: SyncClock, isSound: Bool
+    ) throws(SyncError) {
+        self.isSound = isSound
         let isCounted = state.form >= 2
         let stored = try state.transaction(.deferred) { database in
             (
                 (
                     try SyncState.decision(database), try SyncState.sources(database),
-                    isCounted ? try SyncState.domains(database) : [:], try SyncState.failures(database)
+                    isCounted ? try SyncState.domains(database) : [:], try SyncState.failures(database),
+                    try SyncState.relayTables(database), try SyncState.time(database, clock, isReading: true)
                 ), .commit
             )
         }
@@ -35,6 +45,8 @@ struct Knowledge {
         records = Dictionary(stored.1.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
         domains = stored.2
         failures = stored.3
+        relayTables = stored.4
+        time = stored.5
         self.configuration = configuration
         self.canaries = canaries
         relay = DomainSet(configuration.relayDomains, subdomains: configuration.subdomains)
@@ -42,14 +54,14 @@ struct Knowledge {
 
     /// Whether the counts by domain are those of the list.
     var isCounted: Bool {
-        decision.generation > 0 && domains.values.reduce(0, +) == decision.recipients + decision.catchAllDomains
+        isSound && decision.generation > 0 && domains.values.reduce(0, +) == decision.listed
     }
 
     /// Takes in the domains that the sources name now.
     mutating func name(_ domainsOfSources: [[RelayDomain]?]) {
         self.domainsOfSources = domainsOfSources
         // One that a source no longer names is still one to judge: its recipients must not go unseen.
-        let before = records.values.flatMap { $0.domains ?? [] }.map(\.name)
+        let before = records.values.flatMap { $0.domains ?? [] }.map(\.name) + relayTables.values.joined()
         relay = DomainSet(configuration.relayDomains.union(named).union(before), subdomains: configuration.subdomains)
     }
 
@@ -63,6 +75,18 @@ struct Knowledge {
     /// What sources that are still configured have named before and name no more, or name as one whose every recipient must be
     /// listed where it took all: a clause each.
     var domainsLost: [(domain: String, text: String)] {
+        domainsLostByTables + domainsLostBySources
+    }
+
+    private var domainsLostByTables: [(domain: String, text: String)] {
+        let named = configuration.relayDomains.union(named)
+        return configuration.relayTables.keys.sorted().flatMap { path in
+            (relayTables[path] ?? []).filter { !named.contains($0) }
+                .map { ($0, "relay domain \($0), which \(path) listed, would be one no more") }
+        }
+    }
+
+    private var domainsLostBySources: [(domain: String, text: String)] {
         zip(configuration.sources, domainsOfSources).flatMap { source, now -> [(domain: String, text: String)] in
             (records[source.name]?.domains ?? []).compactMap { before in
                 let named = "relay domain \(before.name), which source \"\(source.name)\" named,"
@@ -84,7 +108,9 @@ struct Knowledge {
 
     /// The record of a source, if its entries are right under the present configuration and domains.
     func valid(_ source: SourceConfiguration) -> SourceRecord? {
-        guard let record = records[source.name], record.fingerprint == fingerprint(of: source) else { return nil }
+        guard isSound, let record = records[source.name], record.fingerprint == fingerprint(of: source) else {
+            return nil
+        }
         return record
     }
 
@@ -274,7 +300,7 @@ extension Synchronizer {
                 report.notes += result.remarks.map { "source \"\(name)\": \($0)" }
                 result.remarks = []
                 pulls.append(pull)
-                if record == nil, known.records[name] != nil {
+                if record == nil, known.isSound, known.records[name] != nil {
                     report.notes.append(
                         "what source \"\(name)\" was last read under, its configuration or the relay domains, "
                             + "has changed: it was read in full")

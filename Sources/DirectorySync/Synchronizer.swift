@@ -20,6 +20,7 @@ public final class Synchronizer: Sendable {
     let sources: [SourceReader]
     /// Keys in order.
     let canaries: [String]
+    let clock: SyncClock
     let hook: @Sendable (Step) throws(SyncError) -> Void
 
     /// A synchronizer for this configuration; touches no file.
@@ -31,10 +32,11 @@ public final class Synchronizer: Sendable {
 
     /// - Parameter sources: in place of those of the configuration.
     init(
-        _ configuration: SyncConfiguration, sources: [any RecipientSource]? = nil,
+        _ configuration: SyncConfiguration, sources: [any RecipientSource]? = nil, clock: SyncClock = .machine,
         hook: @escaping @Sendable (Step) throws(SyncError) -> Void
     ) throws(SyncError) {
         self.configuration = configuration
+        self.clock = clock
         self.hook = hook
         var names: Set<String> = []
         for source in configuration.sources where !names.insert(source.name).inserted {
@@ -139,6 +141,19 @@ public final class Synchronizer: Sendable {
         dryRun: Bool, acceptShrink: Bool, scope: Scope = Scope(), check: @escaping () throws(SyncError) -> Void
     ) throws(SyncError) -> SyncReport {
         var report = try runOnce(dryRun: dryRun, acceptShrink: acceptShrink, scope: scope, check: check)
+        if report.held > 0, !dryRun {
+            // What came later is a list like any other.
+            do throws(SyncError) {
+                let later = try runOnce(dryRun: false, acceptShrink: false, scope: scope, check: check)
+                report.append(later)
+            } catch {
+                guard error.kind == .guardRefused else { throw error }
+                throw SyncError(
+                    .guardRefused,
+                    "the list that was shown is accepted and published; more has gone since, which is judged by itself: "
+                        + error.description, report: error.report)
+            }
+        }
         guard !dryRun, !scope.readsAll, scope.due == nil else { return report }
         let late = try reconciliationsDue().subtracting(
             report.sources.indices.filter { report.sources[$0].failure != nil || report.sources[$0].reading == .full })
@@ -291,9 +306,29 @@ public final class Synchronizer: Sendable {
         _ state: SyncState, dryRun: Bool, acceptShrink: Bool, _ report: inout SyncReport, _ scope: Scope,
         _ check: @escaping () throws(SyncError) -> Void
     ) throws(SyncError) {
-        var known = try Knowledge(state, configuration, canaries: canaries)
-        let baseline = try baseline(state, &known, dryRun: dryRun, &report, check)
+        do throws(SyncError) {
+            try run(
+                state, isSound: true, dryRun: dryRun, acceptShrink: acceptShrink, &report, scope, check)
+        } catch {
+            guard error.isUnsound else { throw error }
+            try check()
+            report = SyncReport(started: report.started)
+            report.notes.append("\(error): all sources were read in full")
+            try run(
+                state, isSound: false, dryRun: dryRun, acceptShrink: acceptShrink, &report,
+                Scope(isStaying: scope.isStaying, readsAll: true, acceptsReferences: scope.acceptsReferences), check)
+        }
+    }
+
+    /// - Parameter isSound: whether the state's entries are believed to be those of its decision.
+    private func run(
+        _ state: SyncState, isSound: Bool, dryRun: Bool, acceptShrink: Bool, _ report: inout SyncReport, _ scope: Scope,
+        _ check: @escaping () throws(SyncError) -> Void
+    ) throws(SyncError) {
+        var known = try Knowledge(state, configuration, canaries: canaries, clock: clock, isSound: isSound)
+        var baseline = try baseline(state, &known, dryRun: dryRun, &report, check)
         try hook(.opened)
+        if !dryRun { try endGrace(state, &known, &baseline, &report, check) }
         try nameDomains(&known, scope, &report, check)
         var scope = scope
         let pulls: [Pull]
@@ -308,12 +343,24 @@ public final class Synchronizer: Sendable {
         try hook(.pulled)
         let decided = try decide(
             state, known, baseline, pulls, intake, scope, dryRun: dryRun, acceptShrink: acceptShrink, &report, check)
+        defer { describeLeaving(state, &report) }
         guard !dryRun, let decided else { return }
         try hook(.committed)
         // A sync that was told to stop, and was left behind, publishes nothing.
         try check()
         try publish(state, decided.decision, edited: decided.edited)
         try hook(.published)
+    }
+
+    private func describeLeaving(_ state: SyncState, _ report: inout SyncReport) {
+        let found = try? state.transaction(.deferred) { database in
+            let now = try SyncState.time(database, clock, isReading: true)
+            let first = try SyncState.firstLeaving(database)
+            return ((try SyncState.leaving(database), first.map { $0 - graceStart(now) }), .commit)
+        }
+        guard let found else { return }
+        report.leaving = found.0
+        report.nextLeaves = found.1.map { max(0, Double($0) / 1_000) }
     }
 
     private func remember(failures report: SyncReport, _ state: SyncState) throws(SyncError) {

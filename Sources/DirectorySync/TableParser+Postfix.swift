@@ -76,7 +76,8 @@ extension TableParser {
             if key.first == UInt8(ascii: "<") {
                 malformed.add(line, "\"\(printable(key))\" has angle brackets; accepted: \(Self.accepted)")
             } else {
-                list(key, line: line, accepted: Self.accepted, into: sink)
+                list(
+                    key, value: bytes.slice(end..<bytes.count).trimmed, line: line, accepted: Self.accepted, into: sink)
             }
         } else if key.contains(UInt8(ascii: ".")), key.first != UInt8(ascii: "\"") {
             skipped.domains += 1

@@ -3,10 +3,20 @@ import RecipientIndex
 
 /// Takes the recipients out of a table in source text.
 struct TableParser {
-    /// Called for each recipient with its key, its domain, its flags and its line; the bytes are borrowed for the call.
-    typealias Sink = (
-        _ key: UnsafeBufferPointer<UInt8>, _ domain: UnsafeBufferPointer<UInt8>, _ flags: RecipientFlags, _ line: Int
-    ) -> Void
+    /// What one entry of a table says of a recipient or of a whole domain. The bytes are borrowed for the call.
+    struct Listing {
+        /// `user@domain` or `@domain`, canonical.
+        var key: UnsafeBufferPointer<UInt8>
+        var domain: UnsafeBufferPointer<UInt8>
+        /// `catchAll` for a domain; `disabled` for a recipient that the table refuses.
+        var flags: RecipientFlags
+        /// The line that it begins in.
+        var line: Int
+        /// The right side without the white space around it; empty in a plain list.
+        var value: UnsafeBufferPointer<UInt8>
+    }
+
+    typealias Sink = (Listing) -> Void
 
     let format: TableFormat
     /// How many entries were met, of any kind.
@@ -24,7 +34,7 @@ struct TableParser {
 
     /// Reads to the end of the file, also past malformed lines, so that all of them can be named at once.
     mutating func parse(_ reader: LineReader, into sink: Sink) throws(SyncError) {
-        if let fault = try reader.encodingFault() {
+        if let fault = UTF16Check.fault(in: reader.descriptor) {
             countEntry()
             malformed.add(1, fault)
             return
@@ -34,6 +44,29 @@ struct TableParser {
         case .sendmail: try parseSendmail(reader, into: sink)
         case .list: try parseList(reader, into: sink)
         }
+    }
+
+    /// The domain that a right side of an `@alias` entry names as the one whose recipients the alias has: `@main.example` in a
+    /// Postfix table, `%1@main.example` in Sendmail's virtusertable. Nil for every other right side, which is that of a
+    /// catch-all.
+    static func aliasTarget(_ value: UnsafeBufferPointer<UInt8>, _ format: TableFormat) -> String? {
+        let forms: [StaticString] =
+            switch format {
+            case .postfix: ["@"]
+            // %3 is the detail with its delimiter.
+            case .sendmail: ["%1@", "%1%3@"]
+            case .list: []
+            }
+        for form in forms {
+            let length = form.utf8CodeUnitCount
+            guard form.withUTF8Buffer({ value.starts(with: $0) }) else { continue }
+            let name = value.slice(length..<value.count)
+            guard !name.contains(where: { $0.isSpace || $0 == UInt8(ascii: ",") || $0 == UInt8(ascii: "@") }) else {
+                return nil
+            }
+            return try? DomainName(String(decoding: name, as: UTF8.self)).aLabel
+        }
+        return nil
     }
 
     mutating func countEntry() {
@@ -54,14 +87,25 @@ struct TableParser {
     }
 
     /// Lists `user@domain` or `@domain`; what nobody can reach is passed over and named.
-    mutating func list(_ name: UnsafeBufferPointer<UInt8>, line: Int, accepted: StaticString, into sink: Sink) {
+    ///
+    /// - Parameter flags: those of a recipient; a domain is listed as one that takes all.
+    mutating func list(
+        _ name: UnsafeBufferPointer<UInt8>, _ flags: RecipientFlags = [],
+        value: UnsafeBufferPointer<UInt8> = .init(start: nil, count: 0), line: Int, accepted: StaticString,
+        into sink: Sink
+    ) {
         switch EntryJudge.judge(name) {
         case .recipient(let address):
             address.withKey { key in
-                address.withDomain { domain in sink(key, domain, [], line) }
+                address.withDomain { domain in
+                    sink(Listing(key: key, domain: domain, flags: flags, line: line, value: value))
+                }
             }
-        case .catchAll(let domain): listCatchAll(domain, line: line, into: sink)
+        case .catchAll(let domain): listCatchAll(domain, value: value, line: line, into: sink)
         case .withoutDomain: skipped.withoutDomain += 1
+        // It is refused, so that nobody is to reach it.
+        case .otherProtocol where flags.contains(.disabled): break
+        case .unreachable where flags.contains(.disabled): break
         case .otherProtocol(let kind):
             passOver(name, line: line, "it is an address of the kind \(kind); accepted: SMTP addresses")
         case .unreachable(let reason): passOver(name, line: line, reason)
@@ -75,12 +119,14 @@ struct TableParser {
         faults.note(EntryFault(place: "line \(line)", value: legible(name), reason: reason))
     }
 
-    private mutating func listCatchAll(_ domain: String, line: Int, into sink: Sink) {
+    private mutating func listCatchAll(
+        _ domain: String, value: UnsafeBufferPointer<UInt8>, line: Int, into sink: Sink
+    ) {
         catchAllKey.removeAll(keepingCapacity: true)
         catchAllKey.append(UInt8(ascii: "@"))
         catchAllKey.append(contentsOf: domain.utf8)
         catchAllKey.withUnsafeBufferPointer { key in
-            sink(key, key.slice(1..<key.count), .catchAll, line)
+            sink(Listing(key: key, domain: key.slice(1..<key.count), flags: .catchAll, line: line, value: value))
         }
     }
 }

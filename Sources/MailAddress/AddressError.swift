@@ -34,13 +34,11 @@ public enum AddressError: Error, Sendable, Equatable {
     case addressLiteral
     /// The domain has no A-label form; the code is libidn2's (`idn2_rc`).
     case internationalizedDomain(Int32)
-    /// The canonical local part is over 64 octets.
-    case localPartTooLong
-    /// A label of the domain is over 63 octets.
+    /// A label of the domain is over 63 bytes.
     case labelTooLong
-    /// The domain is over 255 octets.
+    /// The domain is over 255 bytes.
     case domainTooLong
-    /// The canonical address is over 254 octets.
+    /// The canonical address is over 512 bytes.
     case pathTooLong
 }
 
@@ -56,9 +54,9 @@ extension AddressError: CustomStringConvertible {
             "two words stand beside each other; accepted: with a dot between, or in one pair of \"quotes\""
         case .textAfterPath: "text follows the closing >; accepted: nothing, or a blank and ESMTP parameters"
         case .invalidUTF8: "it is not valid UTF-8; accepted: ASCII and UTF-8"
-        case .emptyLocalPart: "nothing stands before the @; accepted: 1 to 64 octets"
+        case .emptyLocalPart: "nothing stands before the @; accepted: at least one character"
         case .emptyDomain: "nothing stands after the @; accepted: a domain such as example.com"
-        case .emptyLabel: "the domain has an empty label; accepted: labels of 1 to 63 octets, and one dot at the end"
+        case .emptyLabel: "the domain has an empty label; accepted: labels of 1 to 63 bytes, and one dot at the end"
         case .misplacedHyphen: "a label of the domain begins or ends with a hyphen; accepted: hyphens within labels"
         case .numericDomain: "the domain is of digits alone; accepted: a name, or an IP address as [192.0.2.1]"
         case .domainCharacter(let byte):
@@ -67,10 +65,9 @@ extension AddressError: CustomStringConvertible {
         case .internationalizedDomain(let code):
             "the domain is not a valid internationalized name (\(String(cString: idn2_strerror(code)))); "
                 + "accepted: names valid in IDNA 2008"
-        case .localPartTooLong: "the local part is too long; accepted: at most 64 octets"
-        case .labelTooLong: "a label of the domain is too long; accepted: at most 63 octets"
-        case .domainTooLong: "the domain is too long; accepted: at most 255 octets"
-        case .pathTooLong: "the address is too long; accepted: at most 254 octets"
+        case .labelTooLong: "a label of the domain is too long; accepted: at most 63 bytes"
+        case .domainTooLong: "the domain is too long; accepted: at most 255 bytes"
+        case .pathTooLong: "the address is too long; accepted: at most 512 bytes"
         }
     }
 

@@ -58,8 +58,8 @@ extension RecipientAddress {
             bare.bytes[count] = bytes[position]
             count &+= 1
         }
-        bare.keyCount = UInt8(truncatingIfNeeded: count)
-        bare.localCount = UInt8(truncatingIfNeeded: start)
+        bare.keyCount = UInt16(truncatingIfNeeded: count)
+        bare.localCount = UInt16(truncatingIfNeeded: start)
         bare.isRouted = bare.hasRoutingOperator
         return bare
     }

@@ -5,7 +5,7 @@ public struct DomainName: Sendable, Hashable {
 
     /// The canonical form of a name in ASCII (A-labels among it) or UTF-8 (U-labels), or of an address literal.
     ///
-    /// UTF-8 is converted by UTS #46, nontransitional. At most 255 octets as A-labels, of 63 each.
+    /// UTF-8 is converted by UTS #46, nontransitional. At most 255 bytes as A-labels, of 63 each.
     public init(_ text: String) throws(AddressError) {
         var text = text
         let result = text.withUTF8 { bytes in

@@ -36,7 +36,7 @@ extension RecipientAddress {
             bytes[count] = domain.bytes[position]
             count &+= 1
         }
-        keyCount = UInt8(truncatingIfNeeded: count)
+        keyCount = UInt16(truncatingIfNeeded: count)
     }
 
     private mutating func takeLocalPart(_ text: UnsafeBufferPointer<UInt8>) throws(AddressError) {
@@ -54,11 +54,11 @@ extension RecipientAddress {
     private mutating func takeFolded(_ localPart: some Collection<UInt8>) throws(AddressError) {
         var count = 0
         for byte in localPart {
-            guard count < Self.maximumLocalCount else { throw .localPartTooLong }
+            guard count < Self.maximumCount else { throw .pathTooLong }
             bytes[count] = byte.lowercasedASCII
             count &+= 1
         }
-        localCount = UInt8(truncatingIfNeeded: count)
+        localCount = UInt16(truncatingIfNeeded: count)
         keyCount = localCount
         isRouted = hasRoutingOperator
     }

@@ -30,7 +30,7 @@ extension RecipientAddress {
             count &+= 1
             next &+= 1
         }
-        guard count > 0, count <= Self.maximumLocalCount else { return false }
+        guard count > 0 else { return false }
         let localCount = count
 
         if next < end {
@@ -46,10 +46,10 @@ extension RecipientAddress {
                 bytes[count] = byte
                 count &+= 1
             }
-            guard syntax.isComplete else { return false }
+            guard syntax.isComplete, count &- localCount &- 1 <= DomainSyntax.maximumCount else { return false }
         }
-        self.localCount = UInt8(truncatingIfNeeded: localCount)
-        keyCount = UInt8(truncatingIfNeeded: count)
+        self.localCount = UInt16(truncatingIfNeeded: localCount)
+        keyCount = UInt16(truncatingIfNeeded: count)
         isRouted = routed
         return true
     }

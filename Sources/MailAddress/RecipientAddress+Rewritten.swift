@@ -12,8 +12,8 @@ extension RecipientAddress {
             inner.bytes[count] = bytes[position]
             count &+= 1
         }
-        inner.keyCount = UInt8(truncatingIfNeeded: count)
-        inner.localCount = UInt8(truncatingIfNeeded: Int(localCount) - start)
+        inner.keyCount = UInt16(truncatingIfNeeded: count)
+        inner.localCount = UInt16(truncatingIfNeeded: Int(localCount) - start)
         inner.isRouted = inner.hasRoutingOperator
         return inner
     }

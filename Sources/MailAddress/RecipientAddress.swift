@@ -2,19 +2,18 @@
 ///
 /// The canonical form has no brackets, quotes, comments or source route; its local part is case-folded (in UTF-8 also
 /// in NFC), its domain an A-label in lower case without a trailing dot, or an address in brackets. A value of about
-/// 260 bytes that owns no heap memory. Syntax of RFC 5321 section 4.1.2, read as leniently as Postfix reads it; sizes
-/// of section 4.5.3.1.
+/// 520 bytes that owns no heap memory. Syntax of RFC 5321 section 4.1.2 and sizes, both read as leniently as Postfix reads
+/// them: the local part has no limit of its own, because Postfix has none and mailing lists, SRS and VERP write more than the
+/// 64 bytes of section 4.5.3.1.1.
 public struct RecipientAddress: Sendable {
-    /// The longest canonical address, in octets (RFC 5321 section 4.5.3.1.3, less the brackets).
-    static let maximumCount = 254
-    /// The longest canonical local part, in octets (RFC 5321 section 4.5.3.1.1).
-    static let maximumLocalCount = 64
+    /// The longest canonical address, in bytes: as much as an SMTP command line holds (RFC 5321 section 4.5.3.1.4).
+    static let maximumCount = 512
 
     /// Bytes past `keyCount` mean nothing.
-    @usableFromInline var bytes: InlineArray<254, UInt8>
-    @usableFromInline var keyCount: UInt8
+    @usableFromInline var bytes: InlineArray<512, UInt8>
+    @usableFromInline var keyCount: UInt16
     /// As many as `keyCount` where there is no domain.
-    @usableFromInline var localCount: UInt8
+    @usableFromInline var localCount: UInt16
 
     /// Whether the local part would be routed on: it holds `%`, `!` or `@`, quoted or not (`user%other@example.com`,
     /// `host!user@example.com`, `user@other@example.com`).
@@ -58,7 +57,7 @@ public struct RecipientAddress: Sendable {
         try withBytes(body)
     }
 
-    /// Gives the canonical local part: 0 to 64 octets, unquoted; empty only for `""@example.com`.
+    /// Gives the canonical local part: up to 512 bytes, unquoted; empty only for `""@example.com`.
     @inlinable
     public func withLocalPart<R>(_ body: (UnsafeBufferPointer<UInt8>) throws -> R) rethrows -> R {
         try withBytes { try body(UnsafeBufferPointer(rebasing: $0[..<min(Int(localCount), $0.count)])) }
@@ -68,6 +67,22 @@ public struct RecipientAddress: Sendable {
     @inlinable
     public func withDomain<R>(_ body: (UnsafeBufferPointer<UInt8>) throws -> R) rethrows -> R {
         try withBytes { try body(UnsafeBufferPointer(rebasing: $0[min(Int(localCount) &+ 1, $0.count)...])) }
+    }
+
+    /// The same local part in another domain.
+    ///
+    /// - Parameter domain: an A-label in lower case.
+    /// - Returns: nil where the address would be too long.
+    public func inDomain(_ domain: UnsafeBufferPointer<UInt8>) -> RecipientAddress? {
+        var count = Int(localCount) &+ 1
+        guard hasDomain, count &+ domain.count <= Self.maximumCount else { return nil }
+        var moved = self
+        for byte in domain {
+            moved.bytes[count] = byte
+            count &+= 1
+        }
+        moved.keyCount = UInt16(truncatingIfNeeded: count)
+        return moved
     }
 
     /// `local@domain` in canonical form.

@@ -16,6 +16,8 @@ public enum MilterSignals {
         case interrupt
         /// SIGUSR1: read the configuration again.
         case reload
+        /// SIGUSR1 with a number other than 0, as sigqueue(3) sends it.
+        case request(Int32)
     }
 
     private struct Descriptors {
@@ -64,7 +66,8 @@ public enum MilterSignals {
             }
             var info = signalfd_siginfo()
             let size = MemoryLayout<signalfd_siginfo>.size
-            if read(reloadEnd, &info, size) == size { return .reload }
+            guard read(reloadEnd, &info, size) == size else { continue }
+            return info.ssi_code == SI_QUEUE && info.ssi_int != 0 ? .request(info.ssi_int) : .reload
         }
     }
 }

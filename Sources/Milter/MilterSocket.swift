@@ -1,3 +1,5 @@
+import Glibc
+
 /// Where an MTA finds the filter: a unix socket, or a TCP port.
 public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
     /// The family of a TCP socket.
@@ -71,7 +73,41 @@ public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
         }
         guard !host.isEmpty else { throw fault("the host after @ is missing") }
         guard !host.contains(where: { "@[] ".contains($0) }) else { throw fault("\"\(host)\" is no host") }
+        if let reason = hostFault(String(host), family) { throw fault(reason) }
         return .tcp(family: family, host: String(host), port: port)
+    }
+
+    /// Why a host can be neither an address of the family nor a name; nil for one that can.
+    private static func hostFault(_ host: String, _ family: Family) -> String? {
+        if host.contains(":") {
+            guard family == .ipv6 else { return "the host \"\(host)\" has no IPv4 address; inet6: is for IPv6" }
+            // A link-local address may name its interface.
+            let address = host.prefix { $0 != "%" }
+            var bytes = in6_addr()
+            return inet_pton(AF_INET6, String(address), &bytes) == 1 && !host.hasSuffix("%")
+                ? nil : "\"\(host)\" is not an IPv6 address"
+        }
+        if host.utf8.allSatisfy({ $0 == 0x2e || (0x30...0x39).contains($0) }) {
+            var bytes = in_addr()
+            guard inet_pton(AF_INET, host, &bytes) == 1 else { return "\"\(host)\" is not an IPv4 address" }
+            return family == .ipv4 ? nil : "the host \"\(host)\" has no IPv6 address; inet: is for IPv4"
+        }
+        let labels = (host.hasSuffix(".") ? host.dropLast() : host[...]).split(
+            separator: ".", omittingEmptySubsequences: false)
+        let isName =
+            host.utf8.count <= 253
+            && labels.allSatisfy { label in
+                (1...63).contains(label.utf8.count) && label.first != "-" && label.last != "-"
+                    && label.utf8.allSatisfy { byte in
+                        switch byte {
+                        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"):
+                            true
+                        default: false
+                        }
+                    }
+            }
+        return isName ? nil : "\"\(host)\" is neither an address nor a host's name"
     }
 
     /// No place, for a server that is never opened.

@@ -222,8 +222,8 @@ enum LivePage {
         function showList(live, now) {
           const index = live.filter.index;
           const rows = index
-            ? [["in force", `${count(index.recipients, "recipient")}${index.catch_all_domains ? ` and ${count(index.catch_all_domains, "catch-all domain")}` : ""}`],
-               ["made", `${span(now - new Date(index.created) / 1000)} ago, generation ${number(index.generation)}`]]
+            ? [["in force", `${count(index.recipients, "recipient")}${index.catch_all_domains ? ` and ${count(index.catch_all_domains, "catch-all domain")}` : ""}${index.leaving ? `, ${number(index.leaving)} leaving` : ""}`],
+               ["made", `${new Date(index.created) / 1000 - now > 300 ? `in the future: ${span(new Date(index.created) / 1000 - now)} ahead` : `${span(now - new Date(index.created) / 1000)} ago`}, generation ${number(index.generation)}`]]
             : [["in force", "no index", live.filter.index_expected ? "bad" : ""]];
           for (const source of live.sync ? live.sync.sources : []) {
             rows.push([source.name, source.failure

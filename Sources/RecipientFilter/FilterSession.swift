@@ -11,6 +11,8 @@ public final class FilterContext: Sendable {
     public let index: HotSwap<IndexSnapshot>
     /// The unknown recipients by client network.
     public let harvest: HarvestTable
+    /// Who sends through this gateway without being in the index.
+    public let senders: UnlistedSenders
     /// Where refusals wait that are held back.
     public let tarpit = Tarpit()
     /// How long judging and recording took, without the time in the tarpit.
@@ -26,9 +28,11 @@ public final class FilterContext: Sendable {
 
     /// A filter that reports every verdict to `sink`.
     public init(
-        policy: HotSwap<Policy>, index: HotSwap<IndexSnapshot>, harvest: HarvestTable, sink: any VerdictSink
+        policy: HotSwap<Policy>, index: HotSwap<IndexSnapshot>, harvest: HarvestTable,
+        senders: UnlistedSenders = UnlistedSenders(), sink: any VerdictSink
     ) {
         self.policy = policy
+        self.senders = senders
         self.index = index
         self.harvest = harvest
         self.sink = sink
@@ -48,16 +52,47 @@ public final class FilterContext: Sendable {
     fileprivate func record(_ event: borrowing VerdictEvent) { sink.record(event) }
 
     @inline(never)
-    fileprivate func recordLatency(since began: UInt64) { latency.record(since: began) }
-
-    @inline(never)
-    fileprivate func isOver(_ client: ClientAddress, _ limit: Policy.Harvest) -> Bool {
-        harvest.isOver(client, limit: limit, now: SteadyClock.milliseconds())
+    fileprivate func judge(
+        _ recipient: RecipientAddress, _ client: ClientStanding, _ policy: Policy, _ index: IndexSnapshot?, _ now: Int64
+    ) -> Verdict {
+        policy.verdict(for: recipient, client: client, index: index, senders: senders, now: now)
     }
 
     @inline(never)
-    fileprivate func count(_ client: ClientAddress, _ limit: Policy.Harvest) {
-        harvest.count(client, limit: limit, now: SteadyClock.milliseconds())
+    fileprivate func recordUnlistedSender(_ mailbox: RecipientAddress, _ now: Int64) {
+        mailbox.withKey { key in
+            senders.insert(key, day: now / 86_400_000)
+            sink.recordUnlistedSender(key, time: now)
+        }
+    }
+
+    @inline(never)
+    fileprivate func recordLatency(since began: UInt64) { latency.record(since: began) }
+
+    @inline(never)
+    fileprivate func standing(_ client: ClientAddress, _ limit: Policy.Harvest) -> HarvestTable.Standing {
+        harvest.standing(of: client, limit: limit, now: SteadyClock.milliseconds())
+    }
+
+    @inline(never)
+    fileprivate func count(_ client: ClientAddress, _ recipient: RecipientAddress, _ limit: Policy.Harvest) {
+        recipient.withKey { harvest.count(client, $0, limit: limit, now: SteadyClock.milliseconds()) }
+    }
+
+    @inline(never)
+    fileprivate func countKnown(_ client: ClientAddress, _ limit: Policy.Harvest) {
+        harvest.countKnown(client, limit: limit, now: SteadyClock.milliseconds())
+    }
+
+    /// Takes back what the harvest limit has counted for recipients that exist by the policy and the index in force.
+    public func forgiveKnownRecipients() {
+        guard let policy = policy.current, policy.harvest.limit > 0, let index = index.current else { return }
+        let now = WallClock.milliseconds() / 1000
+        harvest.forgive { key in
+            guard let recipient = try? RecipientAddress(path: key), recipient.hasDomain else { return true }
+            let verdict = policy.verdict(for: recipient, client: ClientStanding(), index: index, now: now)
+            return verdict.action != .accept && verdict.reason != .leaving
+        }
     }
 }
 
@@ -72,6 +107,8 @@ final class FilterSession: MilterSession {
         /// Set at MAIL; a recipient before any MAIL comes from a stranger, and is of no bounce.
         var isTrusted = false
         var isBounce = false
+        /// Whether the harvest limit holds for the client; set at MAIL, too.
+        var isCounted = true
         /// Whether the client has said SMTPUTF8 at MAIL, so that replies may be in UTF-8.
         var takesUTF8 = false
     }
@@ -138,6 +175,19 @@ final class FilterSession: MilterSession {
         let client = client
         state.pointee.isTrusted =
             policies.withSome { isAuthenticated && $0.trustAuthenticated || $0.trusts(client) } ?? false
+        state.pointee.isCounted =
+            !state.pointee.isTrusted && policies.withSome { !$0.exemptsFromHarvest(client) } ?? true
+        if state.pointee.isTrusted, !state.pointee.isBounce { witness() }
+    }
+
+    /// Takes note of a sender whose mail proves that its mailbox exists, though the index doesn't list it. A stranger's word is no proof.
+    private func witness() {
+        guard let sender = try? RecipientAddress(path: state.pointee.sender.bytes), sender.hasDomain else { return }
+        let now = WallClock.milliseconds()
+        let mailbox = policies.withSome { policy in
+            indexes.withSome { policy.unlistedMailbox(of: sender, index: $0, now: now / 1000) } ?? nil
+        }
+        if let mailbox = mailbox ?? nil { context.recordUnlistedSender(mailbox, now) }
     }
 
     func recipient(_ milter: borrowing MilterContext, arguments: borrowing MilterArguments) -> MilterResponse {
@@ -183,17 +233,19 @@ final class FilterSession: MilterSession {
         _ recipient: RecipientAddress, _ policy: Policy, _ index: IndexSnapshot?, _ now: Int64
     ) -> Verdict {
         let isTrusted = state.pointee.isTrusted
-        let isOver =
-            if !isTrusted, policy.harvest.limit > 0, let client {
-                context.isOver(client, policy.harvest)
-            } else { false }
-        let verdict = policy.verdict(
-            for: recipient,
-            client: ClientStanding(
-                isTrusted: isTrusted, isOverHarvestLimit: isOver, isBounce: state.pointee.isBounce),
-            index: index, now: now / 1000)
-        if verdict.revealsUnknown && !isTrusted, policy.harvest.limit > 0, let client {
-            context.count(client, policy.harvest)
+        let counted = state.pointee.isCounted && policy.harvest.limit > 0 ? client : nil
+        let standing = counted.map { context.standing($0, policy.harvest) } ?? .unseen
+        let verdict = context.judge(
+            recipient,
+            ClientStanding(
+                isTrusted: isTrusted, isOverHarvestLimit: standing == .over, isBounce: state.pointee.isBounce), policy,
+            index, now / 1000)
+        if let counted {
+            if verdict.revealsUnknown {
+                context.count(counted, recipient, policy.harvest)
+            } else if verdict.action == .accept, standing != .unseen {
+                context.countKnown(counted, policy.harvest)
+            }
         }
         return verdict
     }
@@ -219,11 +271,11 @@ final class FilterSession: MilterSession {
         _ path: UnsafeBufferPointer<UInt8>, _ decision: inout Decision
     ) {
         decision.verdict = verdict
-        decision.tag = verdict.domain.map { policy.tables[$0].tag }
+        decision.tag = verdict.countedDomain.map { policy.tables[$0].tag }
         guard let kind = verdict.reply else { return }
         let template = policy.tables.reply(kind, domain: verdict.domain)
         decision.isObserved = policy.observes(verdict)
-        if verdict.isHeldBack, policy.harvest.tarpit > 0, !state.pointee.isTrusted { decision.hold = policy.harvest }
+        if verdict.isHeldBack, policy.harvest.tarpit > 0, state.pointee.isCounted { decision.hold = policy.harvest }
         decision.codes = template.pointee.codes
         decision.reply = fillIn(template, domain, path.withoutAngleBrackets)
         decision.textStart = template.pointee.prefix.count

@@ -18,6 +18,8 @@ struct HarvestStripe {
         var part: Int64
         /// Unknown recipients by part, of the eight up to `part`; a part's place is its number modulo 8.
         var counts: InlineArray<8, UInt32> = InlineArray(repeating: 0)
+        /// Known recipients by part, likewise.
+        var known: InlineArray<8, UInt32> = InlineArray(repeating: 0)
         /// The part in which the network was last told of as an offender.
         var told = Int64.min
         /// The neighbours in the order of use; `none` at the ends.
@@ -35,6 +37,8 @@ struct HarvestStripe {
     private var oldest = Self.none
     /// What the numbers of the entries' parts count, in milliseconds.
     private var partLength: Int64 = 0
+    /// The unknown recipients that were counted last.
+    private var recent = RecentRecipients()
 
     init(capacity: Int) { self.capacity = min(capacity, Int(Self.none)) }
 
@@ -43,54 +47,92 @@ struct HarvestStripe {
     var size: Int {
         entries.capacity * MemoryLayout<Entry>.stride
             + places.capacity * (MemoryLayout<Network>.stride + MemoryLayout<UInt32>.stride) * 4 / 3
+            + recent.size
     }
 
-    /// The network's unknown recipients in the window that ends now.
-    mutating func count(of network: Network, _ harvest: Policy.Harvest, _ now: Int64) -> Int {
+    /// Where the network stands in the window that ends now.
+    mutating func standing(of network: Network, _ harvest: Policy.Harvest, _ now: Int64) -> HarvestTable.Standing {
         let part = part(harvest, now)
-        guard let place = places[network] else { return 0 }
+        guard let place = places[network] else { return .unseen }
         use(place)
-        return sum(entries[Int(place)], part)
+        return isOver(entries[Int(place)], part, harvest.limit) ? .over : .below
     }
 
-    /// Counts one more; whether the network is to be told of as an offender.
-    mutating func add(_ network: Network, _ harvest: Policy.Harvest, _ now: Int64) -> Bool {
+    /// Counts one unknown recipient more; whether the network is to be told of as an offender.
+    ///
+    /// - Parameter key: the recipient's, for ``forget(_:)``.
+    mutating func add(
+        _ network: Network, _ key: UnsafeBufferPointer<UInt8>, _ harvest: Policy.Harvest, _ now: Int64
+    ) -> Bool {
         let part = part(harvest, now)
         let place = place(for: network, part)
         use(place)
-        return advance(&entries[Int(place)], part, limit: harvest.limit)
+        advance(&entries[Int(place)], part)
+        let current = entries[Int(place)].part
+        let slot = Int(current & (Self.parts - 1))
+        if entries[Int(place)].counts[slot] < .max { entries[Int(place)].counts[slot] += 1 }
+        recent.append(key, of: network, part: current)
+        let told = entries[Int(place)].told
+        guard isOver(entries[Int(place)], current, harvest.limit), told == .min || current - told >= Self.parts else {
+            return false
+        }
+        entries[Int(place)].told = current
+        return true
     }
 
-    private func advance(_ entry: inout Entry, _ part: Int64, limit: Int) -> Bool {
-        // Two threads may come in another order than their clocks.
-        let part = max(part, entry.part)
+    /// Counts one known recipient more, of a network that has asked for unknown ones.
+    mutating func addKnown(_ network: Network, _ harvest: Policy.Harvest, _ now: Int64) {
+        let part = part(harvest, now)
+        guard let place = places[network] else { return }
+        advance(&entries[Int(place)], part)
+        let slot = Int(entries[Int(place)].part & (Self.parts - 1))
+        if entries[Int(place)].known[slot] < .max { entries[Int(place)].known[slot] += 1 }
+    }
+
+    /// The unknown recipients that were counted last, as far as they are remembered.
+    var recentRecipients: [RecentRecipients.Recipient] { recent.all }
+
+    /// Takes back what was counted for a recipient that exists: it counts as a known one.
+    mutating func forget(_ recipient: RecentRecipients.Recipient) {
+        guard recent.remove(recipient), let place = places[recipient.network] else { return }
+        let slot = Int(recipient.part & (Self.parts - 1))
+        guard entries[Int(place)].part - recipient.part < Self.parts, recipient.part <= entries[Int(place)].part,
+            entries[Int(place)].counts[slot] > 0
+        else { return }
+        entries[Int(place)].counts[slot] -= 1
+        if entries[Int(place)].known[slot] < .max { entries[Int(place)].known[slot] += 1 }
+    }
+
+    /// Brings an entry to a part; two threads may come in another order than their clocks.
+    private func advance(_ entry: inout Entry, _ part: Int64) {
+        guard part > entry.part else { return }
         if part - entry.part >= Self.parts {
             entry.counts = InlineArray(repeating: 0)
+            entry.known = InlineArray(repeating: 0)
         } else {
             var passed = entry.part
             while passed < part {
                 passed += 1
                 entry.counts[Int(passed & (Self.parts - 1))] = 0
+                entry.known[Int(passed & (Self.parts - 1))] = 0
             }
         }
         entry.part = part
-        let slot = Int(part & (Self.parts - 1))
-        if entry.counts[slot] < .max { entry.counts[slot] += 1 }
-        guard sum(entry, part) >= limit, entry.told == .min || part - entry.told >= Self.parts else { return false }
-        entry.told = part
-        return true
     }
 
-    /// The parts that the window touches: the one that has begun, and seven before it.
-    private func sum(_ entry: Entry, _ part: Int64) -> Int {
+    /// Whether the network has asked for too many unknown recipients, and for more of them than of known ones: in the parts that the window
+    /// touches, the one that has begun, and seven before it.
+    private func isOver(_ entry: Entry, _ part: Int64, _ limit: Int) -> Bool {
         let first = max(part, entry.part) - (Self.parts - 1)
-        var sum = 0
+        var unknown = 0
+        var known = 0
         var number = entry.part
         while number >= first {
-            sum += Int(entry.counts[Int(number & (Self.parts - 1))])
+            unknown += Int(entry.counts[Int(number & (Self.parts - 1))])
+            known += Int(entry.known[Int(number & (Self.parts - 1))])
             number -= 1
         }
-        return sum
+        return unknown >= limit && unknown > known
     }
 
     /// The number of the part that has begun. Under a window of another length the former counts mean nothing.
@@ -99,6 +141,7 @@ struct HarvestStripe {
         if length != partLength {
             places.removeAll()
             entries.removeAll()
+            recent = RecentRecipients()
             newest = Self.none
             oldest = Self.none
             partLength = length

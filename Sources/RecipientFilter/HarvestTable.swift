@@ -4,11 +4,22 @@ import Synchronization
 /// How many unknown recipients each client network has asked for over a sliding window, in bounded memory.
 ///
 /// The window is kept as seven equal parts and the one that has begun. So no window of the configured length ever holds more
-/// than the limit before a network is over it, and a network is clear again at the latest a seventh of a window after it would be
+/// than the limit before a network is over it, and a network is never over it as long as no more than half of its recipients in the window
+/// were unknown. And a network is clear again at the latest a seventh of a window after it would be
 /// by exact count. When the table is full, the network that was asked about least recently goes.
 ///
 /// Any thread. Each network belongs to one of 64 stripes with a lock of its own, held for some tens of nanoseconds.
 public final class HarvestTable: Sendable {
+    /// Where a client network stands.
+    public enum Standing: Sendable {
+        /// It has asked for no unknown recipient that is remembered.
+        case unseen
+        /// It has asked for some, and is below the limit.
+        case below
+        /// It has asked for too many.
+        case over
+    }
+
     /// A client network that has reached the limit.
     public struct Offender: Sendable, Equatable {
         /// The network; nil for processes on the MTA's own machine.
@@ -34,7 +45,7 @@ public final class HarvestTable: Sendable {
     private let stripes: [StripeBox]
     private let report = Mutex(Report())
 
-    /// A table for so many client networks, 100 bytes each once they come.
+    /// A table for so many client networks, 130 bytes each once they come.
     public convenience init(networks: Int = 262_144) { self.init(networks: networks, stripes: 64) }
 
     /// - Parameter stripes: a power of two.
@@ -46,16 +57,47 @@ public final class HarvestTable: Sendable {
     ///
     /// - Parameter now: milliseconds since any fixed moment, by a clock that isn't set.
     public func isOver(_ address: ClientAddress, limit harvest: Policy.Harvest, now: Int64) -> Bool {
-        guard harvest.limit > 0, harvest.window > 0 else { return false }
+        standing(of: address, limit: harvest, now: now) == .over
+    }
+
+    /// Where the client's network stands.
+    ///
+    /// - Parameter now: milliseconds since any fixed moment, by a clock that isn't set.
+    public func standing(of address: ClientAddress, limit harvest: Policy.Harvest, now: Int64) -> Standing {
+        guard harvest.limit > 0, harvest.window > 0 else { return .unseen }
         let network = HarvestStripe.Network(harvest.network(of: address))
-        return box(network).stripe.withLock { $0.count(of: network, harvest, now) >= harvest.limit }
+        return box(network).stripe.withLock { $0.standing(of: network, harvest, now) }
+    }
+
+    /// Counts one known recipient in favour of the client's network; for networks that aren't ``Standing/unseen``.
+    public func countKnown(_ address: ClientAddress, limit harvest: Policy.Harvest, now: Int64) {
+        guard harvest.limit > 0, harvest.window > 0 else { return }
+        let network = HarvestStripe.Network(harvest.network(of: address))
+        box(network).stripe.withLock { $0.addKnown(network, harvest, now) }
+    }
+
+    /// Takes back what was counted for recipients that exist after all, and counts them as known ones: for when another index or another
+    /// policy is in force. Only the last recipients are remembered, some hundreds for each 64th of the networks.
+    ///
+    /// - Parameter isUnknown: whether a recipient, by its canonical address, is still unknown. Called without a lock.
+    public func forgive(_ isUnknown: (UnsafeBufferPointer<UInt8>) -> Bool) {
+        for box in stripes {
+            let found = box.stripe.withLock { $0.recentRecipients }
+                .filter { recipient in recipient.key.withUnsafeBufferPointer { !isUnknown($0) } }
+            guard !found.isEmpty else { continue }
+            box.stripe.withLock { stripe in for recipient in found { stripe.forget(recipient) } }
+        }
     }
 
     /// Counts one unknown recipient against the client's network.
-    public func count(_ address: ClientAddress, limit harvest: Policy.Harvest, now: Int64) {
+    ///
+    /// - Parameter key: the recipient's canonical address, for ``forgive(_:)``.
+    public func count(
+        _ address: ClientAddress, _ key: UnsafeBufferPointer<UInt8>, limit harvest: Policy.Harvest, now: Int64
+    ) {
         guard harvest.limit > 0, harvest.window > 0 else { return }
         let network = HarvestStripe.Network(harvest.network(of: address))
-        guard box(network).stripe.withLock({ $0.add(network, harvest, now) }) else { return }
+        guard box(network).stripe.withLock({ $0.add(network, key, harvest, now) }) else { return }
         let offender = Offender(
             network: Network(of: address, ipv4Prefix: harvest.ipv4Prefix, ipv6Prefix: harvest.ipv6Prefix),
             limit: harvest)
@@ -66,6 +108,11 @@ public final class HarvestTable: Sendable {
                 report.untold += 1
             }
         }
+    }
+
+    /// Counts one unknown recipient that nobody will forgive.
+    func count(_ address: ClientAddress, limit harvest: Policy.Harvest, now: Int64) {
+        count(address, .none, limit: harvest, now: now)
     }
 
     /// The networks that have reached the limit since the last call, each at most once in a window, and how many more than

@@ -21,7 +21,10 @@ public struct ClientStanding: Sendable, Equatable {
 
 extension Policy {
     /// The verdict on one recipient: the rows of the verdict table, from the first down, the first one that holds. Rows 17 and
-    /// 18 stand between 8 and 9.
+    /// 18 stand between 8 and 9, row 19 behind 13.
+    ///
+    /// A recipient that is leaving is deferred, unless it is listed without its detail: to that address its mail goes on going. A restriction
+    /// holds until it is gone. A domain that takes all by the index is leaving with its entry there; its unlisted recipients are deferred.
     ///
     /// - Parameters:
     ///   - recipient: the path of RCPT TO as it was parsed, or why it is none.
@@ -66,7 +69,7 @@ extension Policy {
         return withUnsafePointer(to: bare) { verdict(for: address, without: $0, domain, client, index, now) }
     }
 
-    /// Rows 6 to 18.
+    /// Rows 6 to 19.
     ///
     /// - Parameter bare: the address without its detail, if it has one.
     private func verdict(
@@ -85,11 +88,25 @@ extension Policy {
         if let match { return .accept(17, .pattern, domain, pattern: match.position) }
         if client.isBounce, traits.srs, address.isForwardersOwn { return .accept(18, .srs, domain) }
         if index == nil && indexExpected { return withoutIndex(domain) }
-        if let flags = index?.flags(of: address) { return listed(flags, client, domain, withoutDetail: false) }
+        if let flags = index?.flags(of: address) {
+            let verdict = listed(flags, client, domain, withoutDetail: false)
+            guard verdict.reason == .leaving, let rest = bare.flatMap({ index?.flags(of: $0.pointee) }) else {
+                return verdict
+            }
+            let other = listed(rest, client, domain, withoutDetail: true)
+            return other.action == .accept ? other : verdict
+        }
         if let flags = bare.flatMap({ index?.flags(of: $0.pointee) }) {
             return listed(flags, client, domain, withoutDetail: true)
         }
-        if traits.catchAll || index?.takesAll(address) == true { return .accept(14, .catchAll, domain) }
+        if let alias = traits.alias, let moved = alias.moving(address, from: traits.name) {
+            return verdict(forAlias: moved, at: alias.position, of: domain, client, index, now)
+        }
+        if traits.catchAll { return .accept(14, .catchAll, domain) }
+        if let flags = index?.domainFlags(of: address) {
+            return flags.contains(.leaving)
+                ? .tempfail(19, .leaving, .leaving, domain) : .accept(14, .catchAll, domain)
+        }
         if let index, let stale = traits.indexStale, isStale(index, now: now) {
             switch stale {
             case .accept: return .accept(15, .staleIndex, domain)
@@ -97,7 +114,29 @@ extension Policy {
             case .reject: break
             }
         }
-        return .reject(16, .unknown, .unknown, domain)
+        return refused(16, .unknown, .unknown, domain, withoutDetail: false)
+    }
+
+    /// The verdict on the recipient of an alias domain: that on the same local part of the domain which it is an alias of.
+    @inline(never)
+    private func verdict(
+        forAlias address: RecipientAddress, at target: Int, of domain: Int, _ client: ClientStanding,
+        _ index: IndexSnapshot?, _ now: Int64
+    ) -> Verdict {
+        var verdict =
+            if tables[target].batv, let inner = address.withoutBounceTag {
+                verdict(for: inner, target, client, index, now)
+            } else {
+                verdict(for: address, target, client, index, now)
+            }
+        verdict.alias = domain
+        return verdict
+    }
+
+    /// The recipient that a recipient of an alias domain is judged as; nil where the domain is no alias.
+    public func aliased(_ address: RecipientAddress) -> RecipientAddress? {
+        guard let domain = address.withDomain({ relayDomain($0) }), let alias = tables[domain].alias else { return nil }
+        return alias.moving(address, from: tables[domain].name)
     }
 
     /// Row 9.
@@ -113,27 +152,50 @@ extension Policy {
         return address.withLocalPart { own.contains($0) }
     }
 
-    /// Rows 10 to 12; row 13 is the same without the detail.
+    /// Rows 10 to 12 and 19; row 13 is row 10 without the detail.
     private func listed(
         _ flags: RecipientFlags, _ client: ClientStanding, _ domain: Int, withoutDetail: Bool
     ) -> Verdict {
         if flags.contains(.internalOnly) && !client.isTrusted {
-            return .reject(
+            return refused(
                 11, .internalOnly, tables[domain].hidesInternalOnly ? .unknown : .internalOnly, domain,
                 withoutDetail: withoutDetail)
         }
         if flags.contains(.disabled) {
-            return .reject(
+            return refused(
                 12, .disabled, tables[domain].hidesDisabled ? .unknown : .disabled, domain,
                 withoutDetail: withoutDetail)
         }
+        if flags.contains(.leaving) { return .tempfail(19, .leaving, .leaving, domain, withoutDetail: withoutDetail) }
         return .accept(withoutDetail ? 13 : 10, .listed, domain, withoutDetail: withoutDetail)
     }
 
-    /// Whether the index is older than `index.max_age`.
+    /// A refusal that may be worded as that of an unknown recipient, and is then deferred where those are.
+    private func refused(
+        _ rule: Int, _ reason: Reason, _ reply: ReplyKind, _ domain: Int, withoutDetail: Bool
+    ) -> Verdict {
+        reply == .unknown && tables[domain].defersUnknown
+            ? .tempfail(rule, reason, reply, domain, withoutDetail: withoutDetail)
+            : .reject(rule, reason, reply, domain, withoutDetail: withoutDetail)
+    }
+
+    /// Whether the index is older than `index.max_age`, or dated so far in the future that its age isn't known.
     public func isStale(_ index: IndexSnapshot, now: Int64) -> Bool {
         guard let maximumIndexAge else { return false }
-        return now - index.createdSeconds > maximumIndexAge
+        let age = now.subtractingReportingOverflow(index.createdSeconds)
+        return age.overflow || age.partialValue > maximumIndexAge || age.partialValue < -Self.believableLead
+    }
+
+    /// How many seconds a snapshot may be ahead of this machine's clock before its date says nothing.
+    private static let believableLead: Int64 = 3600
+}
+
+extension PolicyTables.Target {
+    /// The address in this domain; nil if it is in a sub-domain of the alias, which is no alias itself.
+    @inline(never)
+    fileprivate func moving(_ address: RecipientAddress, from alias: UnsafeBufferPointer<UInt8>) -> RecipientAddress? {
+        guard address.withDomain({ $0.elementsEqual(alias) }) else { return nil }
+        return address.inDomain(name)
     }
 }
 
@@ -146,13 +208,17 @@ extension IndexSnapshot {
         address.withKey { $0.first == UInt8(ascii: "@") ? nil : lookup($0) }
     }
 
-    /// Whether the recipient's domain is listed as one that takes all (`@example.com`).
-    func takesAll(_ address: RecipientAddress) -> Bool {
+    /// The flags of the recipient's domain (`@example.com`) where it is listed as one that takes all, or is an alias domain that is
+    /// leaving; nil where it isn't.
+    func domainFlags(of address: RecipientAddress) -> RecipientFlags? {
         // Few have any, and each unknown recipient would pay for the search.
-        guard info.catchAllDomains > 0 else { return false }
+        guard info.catchAllDomains > 0 || info.leaving > 0 else { return nil }
         return address.withKey { key in
-            guard let at = key.lastIndex(of: UInt8(ascii: "@")) else { return false }
-            return lookup(UnsafeBufferPointer(rebasing: key[at...]))?.contains(.catchAll) == true
+            guard let at = key.lastIndex(of: UInt8(ascii: "@")),
+                let flags = lookup(UnsafeBufferPointer(rebasing: key[at...])),
+                flags.contains(.catchAll) || flags.contains([.aliasDomain, .leaving])
+            else { return nil }
+            return flags
         }
     }
 }

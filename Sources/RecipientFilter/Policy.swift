@@ -1,3 +1,4 @@
+public import MailAddress
 public import Milter
 
 /// The configuration as the verdict needs it: immutable, looked up by bytes, replaced whole.
@@ -30,6 +31,11 @@ public final class Policy: Sendable {
         public var blocked: [String] = []
         /// The replies of this domain that differ from ``Settings/replies``.
         public var replies: [ReplyKind: ReplyTemplate] = [:]
+        /// The domain whose recipients those of this one are, as an A-label; nil where it is no alias. It counts where both are relay
+        /// domains and no alias leads back to this one.
+        public var aliasOf: String?
+        /// Whether an alias has a mode of its own; without, that of the domain whose recipients it has.
+        public var hasOwnMode = false
         /// What becomes of a recipient while there is no index: tempfail or accept.
         public var indexMissing = Verdict.Action.tempfail
         /// What becomes of an unlisted recipient while the index is too old; nil: reject it as ever.
@@ -38,6 +44,8 @@ public final class Policy: Sendable {
         public var hideInternalOnly = false
         /// Whether a disabled mailbox is refused as unknown, hiding that it exists.
         public var hideDisabled = true
+        /// Whether a recipient that would be rejected as unknown, and has sent through the gateway lately, is deferred instead.
+        public var defersUnlistedSenders = false
 
         /// The defaults of the configuration file.
         public init() {}
@@ -90,6 +98,8 @@ public final class Policy: Sendable {
         public var replies: [ReplyKind: ReplyTemplate] = [:]
         /// The harvest limit.
         public var harvest = Harvest()
+        /// The networks that the harvest limit doesn't hold for.
+        public var harvestExempt: [Network] = []
 
         /// No relay domain, and the defaults of the configuration file.
         public init() {}
@@ -99,6 +109,7 @@ public final class Policy: Sendable {
     public let domains: [Domain]
     /// The harvest limit in force.
     public let harvest: Harvest
+    let harvestExempt: [Network]
     /// By domain: whether its sub-domains are relay domains too.
     let subdomains: [Bool]
     let trustedNetworks: [Network]
@@ -135,6 +146,7 @@ public final class Policy: Sendable {
         maximumIndexAge = settings.maximumIndexAge
         observe = settings.observe
         harvest = settings.harvest
+        harvestExempt = settings.harvestExempt
         let replies = ReplyKind.allCases.map { settings.replies[$0] ?? $0.defaultTemplate }
         self.replies = replies
         let ownReplies = settings.domains.map { domain in
@@ -142,9 +154,41 @@ public final class Policy: Sendable {
                 ? nil : ReplyKind.allCases.map { domain.rules.replies[$0] ?? replies[$0.rawValue] }
         }
         self.ownReplies = ownReplies
-        tables = PolicyTables(domains, replies: replies, ownReplies: ownReplies)
+        tables = PolicyTables(
+            domains, replies: replies, ownReplies: ownReplies,
+            aliases: Self.aliases(domains, domainTable, subdomains))
         ownBlocked = settings.domains.map { $0.rules.blocked.isEmpty ? nil : ByteTable($0.rules.blocked) }
         patterns = PatternSet(settings.patterns)
+    }
+
+    /// How many aliases may lead from a domain to the one whose recipients it has.
+    public static let longestAliasChain = 16
+
+    /// By domain: the domain that it is an alias of, if its alias counts.
+    private static func aliases(_ domains: [Domain], _ table: ByteTable, _ subdomains: [Bool]) -> [PolicyTables.Alias?]
+    {
+        var aliases = domains.map { domain -> PolicyTables.Alias? in
+            guard var target = domain.rules.aliasOf, !domain.name.hasPrefix("."),
+                let relay = target.withUTF8({ relayDomain($0, table, subdomains) }), target != domain.name
+            else { return nil }
+            return PolicyTables.Alias(name: target, position: relay)
+        }
+        // A circle has no recipients to judge by, and a judgement must end.
+        let named = aliases
+        for start in named.indices {
+            var seen: [Int] = []
+            var next = start as Int?
+            while let position = next, let alias = named[position] {
+                seen.append(position)
+                // One that leads to a sub-domain of its own entry goes no further.
+                next = domains[alias.position].name == alias.name ? alias.position : nil
+                if let next, seen.contains(next) || seen.count > longestAliasChain {
+                    aliases[start] = nil
+                    break
+                }
+            }
+        }
+        return aliases
     }
 
     /// The relay domain that a domain name falls under, as a position in ``domains``; nil for a foreign one.
@@ -152,6 +196,12 @@ public final class Policy: Sendable {
     /// The name itself comes first, then its parents from the nearest on: an entry `.example.com` stands for sub-domains
     /// only, as in Postfix's `relay_domains`, and with `subdomains` so does `example.com`.
     public func relayDomain(_ name: UnsafeBufferPointer<UInt8>) -> Int? {
+        Self.relayDomain(name, domainTable, subdomains)
+    }
+
+    private static func relayDomain(
+        _ name: UnsafeBufferPointer<UInt8>, _ domainTable: ByteTable, _ subdomains: [Bool]
+    ) -> Int? {
         if let exact = domainTable.position(of: name) { return exact }
         // A domain literal has no parents.
         guard name.first != UInt8(ascii: "[") else { return nil }
@@ -171,15 +221,26 @@ public final class Policy: Sendable {
         return nil
     }
 
+    /// The rules of the relay domain that an address is in.
+    public func rules(of address: RecipientAddress) -> Rules? {
+        address.withDomain { relayDomain($0) }.map { domains[$0].rules }
+    }
+
     /// Whether a client at this address may relay.
     public func trusts(_ address: ClientAddress?) -> Bool {
         guard let address else { return false }
         return trustedNetworks.contains { $0.contains(address) }
     }
 
-    /// Whether a verdict is only logged, and the MTA told to continue.
+    /// Whether the harvest limit doesn't hold for a client at this address.
+    public func exemptsFromHarvest(_ address: ClientAddress?) -> Bool {
+        guard !harvestExempt.isEmpty, let address else { return false }
+        return harvestExempt.contains { $0.contains(address) }
+    }
+
+    /// Whether a verdict is only logged, and the MTA told to continue: as the recipient's own domain has it, also if that is an alias.
     public func observes(_ verdict: Verdict) -> Bool {
-        verdict.domain.map { tables[$0].observe } ?? observe
+        verdict.countedDomain.map { tables[$0].observe } ?? observe
     }
 
     /// The reply text of a kind, in the words of the domain where it has its own.

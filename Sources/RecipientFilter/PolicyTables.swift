@@ -7,11 +7,31 @@ struct PolicyTables: ~Copyable {
     /// What a domain decides; the rules say what each means.
     struct Traits {
         let observe, catchAll, batv, srs, acceptsWithoutIndex, hidesInternalOnly, hidesDisabled, hasOwnBlocked: Bool
+        /// Whether the reply to an unknown recipient is a temporary one.
+        let defersUnknown: Bool
+        let defersUnlistedSenders: Bool
         let indexStale: Verdict.Action?
         let delimiters: DelimiterSet
         let tag: UInt32
         /// Where its replies begin.
         let replies: Int
+        /// Where the domain is an alias: the domain whose recipients it has, its name in memory of the table.
+        let alias: Target?
+        /// Its own name.
+        let name: UnsafeBufferPointer<UInt8>
+    }
+
+    /// The domain that an alias is judged as.
+    struct Target {
+        let name: UnsafeBufferPointer<UInt8>
+        /// Of the domain whose rules hold for it.
+        let position: Int
+    }
+
+    /// The same as it is handed over.
+    struct Alias {
+        let name: String
+        let position: Int
     }
 
     /// By the position in ``Policy/domains``.
@@ -22,7 +42,8 @@ struct PolicyTables: ~Copyable {
     /// - Parameters:
     ///   - replies: by kind, where a domain has none of its own.
     ///   - ownReplies: by domain; all kinds where it has some of its own.
-    init(_ domains: [Policy.Domain], replies: [ReplyTemplate], ownReplies: [[ReplyTemplate]?]) {
+    ///   - aliases: by domain; nil for one that is no alias.
+    init(_ domains: [Policy.Domain], replies: [ReplyTemplate], ownReplies: [[ReplyTemplate]?], aliases: [Alias?]) {
         var templates = replies
         var starts: [Int] = []
         for own in ownReplies {
@@ -38,8 +59,12 @@ struct PolicyTables: ~Copyable {
                     observe: rules.observe, catchAll: rules.catchAll, batv: rules.batv, srs: rules.srs,
                     acceptsWithoutIndex: rules.indexMissing == .accept, hidesInternalOnly: rules.hideInternalOnly,
                     hidesDisabled: rules.hideDisabled, hasOwnBlocked: !rules.blocked.isEmpty,
+                    defersUnknown: (ownReplies[place] ?? replies)[ReplyKind.unknown.rawValue].isTemporary,
+                    defersUnlistedSenders: rules.defersUnlistedSenders,
                     indexStale: rules.indexStale, delimiters: DelimiterSet(rules.delimiter), tag: domain.tag,
-                    replies: starts[place]))
+                    replies: starts[place],
+                    alias: aliases[place].map { Target(name: Self.copy($0.name), position: $0.position) },
+                    name: Self.copy(domain.name)))
         }
         self.replies = .allocate(capacity: templates.count)
         for (place, template) in templates.enumerated() {
@@ -50,7 +75,17 @@ struct PolicyTables: ~Copyable {
     deinit {
         for reply in replies { reply.deallocate() }
         replies.deallocate()
+        for domain in traits {
+            domain.name.deallocate()
+            domain.alias?.name.deallocate()
+        }
         traits.deallocate()
+    }
+
+    private static func copy(_ text: String) -> UnsafeBufferPointer<UInt8> {
+        let copy = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: text.utf8.count)
+        _ = copy.initialize(fromContentsOf: text.utf8)
+        return UnsafeBufferPointer(copy)
     }
 
     /// Of a position in ``Policy/domains``.

@@ -1,6 +1,6 @@
 /// Which reply a refusal gives; the keys of the configuration's `[replies]`.
 public enum ReplyKind: Int, Sendable, CaseIterable {
-    case syntax, relay, blocked, harvest, noIndex, internalOnly, disabled, staleIndex, unknown
+    case syntax, relay, blocked, harvest, noIndex, internalOnly, disabled, staleIndex, unknown, leaving, unlistedSender
 
     /// The key in the configuration's `[replies]`.
     public var key: String {
@@ -8,14 +8,19 @@ public enum ReplyKind: Int, Sendable, CaseIterable {
         case .noIndex: "no_index"
         case .internalOnly: "internal"
         case .staleIndex: "stale_index"
-        case .syntax, .relay, .blocked, .harvest, .disabled, .unknown: "\(self)"
+        case .unlistedSender: "unlisted_sender"
+        case .syntax, .relay, .blocked, .harvest, .disabled, .unknown, .leaving: "\(self)"
         }
     }
 
-    /// Whether the reply is a temporary one (4xx).
+    /// Whether the configuration may choose a temporary reply (4xx) in place of a permanent one: for unknown recipients, while a
+    /// list of recipients isn't trusted yet.
+    public var mayBeTemporary: Bool { self == .unknown }
+
+    /// Whether the reply is a temporary one (4xx) by default.
     public var isTemporary: Bool {
         switch self {
-        case .harvest, .noIndex, .staleIndex: true
+        case .harvest, .noIndex, .staleIndex, .leaving, .unlistedSender: true
         case .syntax, .relay, .blocked, .internalOnly, .disabled, .unknown: false
         }
     }
@@ -27,9 +32,11 @@ public enum ReplyKind: Int, Sendable, CaseIterable {
         case .relay: "554 5.7.1 <{recipient}>: Relay access denied"
         case .blocked, .unknown: "550 5.1.1 <{recipient}>: Recipient address rejected: User unknown"
         case .harvest: "421 4.7.0 Too many unknown recipients"
-        case .noIndex, .staleIndex: "451 4.3.0 <{recipient}>: Recipient verification is unavailable"
+        case .noIndex, .staleIndex, .unlistedSender:
+            "451 4.3.0 <{recipient}>: Recipient verification is unavailable"
         case .internalOnly: "550 5.7.1 <{recipient}>: Recipient address rejected: Authentication required"
         case .disabled: "550 5.2.1 <{recipient}>: Recipient address rejected: Mailbox disabled"
+        case .leaving: "450 4.2.1 <{recipient}>: Recipient address rejected: Mailbox temporarily unavailable"
         }
     }
 
@@ -61,6 +68,9 @@ public struct ReplyTemplate: Sendable, Equatable {
     public let enhancedCode: String
     let segments: [Segment]
 
+    /// Whether the reply has the client try again later.
+    public var isTemporary: Bool { code.hasPrefix("4") }
+
     /// Checks a reply such as `550 5.1.1 <{recipient}>: User unknown` against the verdict that it is to announce.
     public init(_ template: String, for kind: ReplyKind) throws(ReplyTemplateError) {
         func fault(_ what: String) -> ReplyTemplateError { ReplyTemplateError(description: what) }
@@ -74,14 +84,16 @@ public struct ReplyTemplate: Sendable, Equatable {
         let parts = template.split(separator: " ", maxSplits: 2, omittingEmptySubsequences: false)
         guard parts.count == 3, !parts[2].isEmpty else { throw fault("is not a reply; accepted: \(shape)") }
         let code = parts[0].utf8.map { $0 }
-        let leading: UInt8 = kind.isTemporary ? UInt8(ascii: "4") : UInt8(ascii: "5")
+        let isTemporary = kind.isTemporary || kind.mayBeTemporary && code.first == UInt8(ascii: "4")
+        let leading: UInt8 = isTemporary ? UInt8(ascii: "4") : UInt8(ascii: "5")
         guard code.count == 3, code.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }) else {
             throw fault("begins with \"\(parts[0])\"; accepted: \(shape)")
         }
         guard code[0] == leading else {
             throw fault(
                 "has the code \(parts[0]), but this verdict is \(kind.isTemporary ? "a temporary" : "a permanent") refusal; "
-                    + "accepted: a code that begins with \(kind.isTemporary ? 4 : 5)")
+                    + "accepted: a code that begins with \(kind.mayBeTemporary ? "5, or with 4 to defer" : kind.isTemporary ? "4" : "5")"
+            )
         }
         let numbers = parts[1].split(separator: ".", omittingEmptySubsequences: false)
         guard numbers.count == 3, numbers.allSatisfy({ (1...3).contains($0.count) && $0.allSatisfy(\.isWholeNumber) })
@@ -91,7 +103,7 @@ public struct ReplyTemplate: Sendable, Equatable {
         guard numbers[0].utf8.elementsEqual([leading]) else {
             throw fault(
                 "has the enhanced code \(parts[1]), which contradicts the code \(parts[0]); "
-                    + "accepted: one that begins with \(kind.isTemporary ? 4 : 5)")
+                    + "accepted: one that begins with \(isTemporary ? 4 : 5)")
         }
         self.code = String(parts[0])
         self.enhancedCode = String(parts[1])

@@ -20,6 +20,8 @@ extension Verdict {
         case 16: "the recipient is not listed"
         case 17: "a pattern accepts this recipient"
         case 18: "a bounce to an address that a forwarder has rewritten (SRS)"
+        case 19: "the recipient has left the list, and is rejected only after a time of grace (sync.grace)"
+        case 20: "the recipient is not listed, but has sent through this gateway within \(UnlistedSenders.days) days"
         default: "row \(rule) of the verdict table"
         }
     }
@@ -40,6 +42,8 @@ extension Verdict {
         case 14: ["domain.catch_all"]
         case 15: ["policy.index_stale", "index.max_age"]
         case 18: ["recipients.srs"]
+        case 19: ["sync.grace"]
+        case 20: ["policy.unlisted_sender"]
         default: []
         }
     }

@@ -9,16 +9,22 @@ public struct Verdict: Sendable, Equatable {
     public let action: Action
     /// Why.
     public let reason: Reason
-    /// The row of the verdict table that decided, 1 to 18.
+    /// The row of the verdict table that decided, 1 to 20.
     public let rule: Int
     /// The reply to give; nil for an accepted recipient.
     public let reply: ReplyKind?
     /// The relay domain's settings as a position in ``Policy/domains``; nil for a foreign domain and a path without one.
     public let domain: Int?
+    /// The alias domain that the recipient is in, as a position in ``Policy/domains``; nil where it isn't in one. The rest of the
+    /// verdict is then that on the same local part of ``domain``.
+    public internal(set) var alias: Int?
     /// Whether the recipient was found only without its `+detail`.
     public let withoutDetail: Bool
     /// The pattern that decided, by its position in ``Policy/Settings/patterns``.
     public let pattern: Int?
+
+    /// The domain that the recipient is counted for: its own, though an alias is judged by the rules of another one.
+    public var countedDomain: Int? { alias ?? domain }
 
     /// Whether the refusal tells the client that the recipient doesn't exist, which is what a harvester counts on.
     public var revealsUnknown: Bool { reply == .unknown || reply == .blocked }
@@ -46,9 +52,11 @@ public struct Verdict: Sendable, Equatable {
             pattern: pattern)
     }
 
-    static func tempfail(_ rule: Int, _ reason: Reason, _ reply: ReplyKind, _ domain: Int?) -> Verdict {
+    static func tempfail(
+        _ rule: Int, _ reason: Reason, _ reply: ReplyKind, _ domain: Int?, withoutDetail: Bool = false
+    ) -> Verdict {
         Verdict(
-            action: .tempfail, reason: reason, rule: rule, reply: reply, domain: domain, withoutDetail: false,
+            action: .tempfail, reason: reason, rule: rule, reply: reply, domain: domain, withoutDetail: withoutDetail,
             pattern: nil)
     }
 }
@@ -87,6 +95,10 @@ public enum Reason: UInt8, Sendable, CaseIterable {
     case pattern
     /// A bounce to an address that a forwarder has rewritten.
     case srs
+    /// In the index, but in no source any more, for less than the time of grace.
+    case leaving
+    /// Not in the index, but it has sent through this gateway lately.
+    case unlistedSender
 
     /// The word for it, at most 15 octets, as it stands in the log, the report and `postern check --batch`.
     public var name: String {
@@ -107,6 +119,8 @@ public enum Reason: UInt8, Sendable, CaseIterable {
         case .unknown: "unknown"
         case .pattern: "pattern"
         case .srs: "srs"
+        case .leaving: "leaving"
+        case .unlistedSender: "unlisted-sender"
         }
     }
 }

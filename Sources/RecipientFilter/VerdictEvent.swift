@@ -42,4 +42,16 @@ public struct VerdictEvent {
 public protocol VerdictSink: AnyObject, Sendable {
     /// Takes note of one verdict. Called on libmilter's threads before the MTA has its answer: it must not wait.
     func record(_ event: borrowing VerdictEvent)
+
+    /// Takes note of a message of a sender that the index doesn't list, from a trusted client. Called on libmilter's threads: it must not wait.
+    ///
+    /// - Parameters:
+    ///   - mailbox: the canonical address, without tags; valid for the call only.
+    ///   - time: milliseconds since 1970.
+    func recordUnlistedSender(_ mailbox: UnsafeBufferPointer<UInt8>, time: Int64)
+}
+
+extension VerdictSink {
+    /// Takes no note.
+    public func recordUnlistedSender(_ mailbox: UnsafeBufferPointer<UInt8>, time: Int64) {}
 }

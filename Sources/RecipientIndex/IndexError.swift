@@ -14,6 +14,8 @@ public struct IndexError: Error, Sendable, Equatable, CustomStringConvertible {
         case damaged
         /// It was changed while it was read: someone writes it in place.
         case changing
+        /// Its generation is older than that of the snapshot in use.
+        case older
         /// The system refused to write, sync or rename it; its errno. The published file is the old one.
         case notPublished(Int32)
     }

@@ -15,6 +15,12 @@ public struct IndexSource: Sendable, Codable, Equatable {
     /// The alias domains that it names.
     public var aliasDomains: [AliasDomain]
 
+    /// The type of a table of the configuration that lists relay domains, and no recipients; the name is its path.
+    public static let relayTable = "relay-domains"
+
+    /// Whether it is a table of the configuration that lists relay domains, and no recipients.
+    public var isRelayTable: Bool { type == Self.relayTable }
+
     /// A relay domain that a source names.
     public struct RelayDomain: Sendable, Codable, Equatable {
         /// The A-label.

@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import Synchronization
 
@@ -14,6 +15,8 @@ final class IndexPoller: Sendable {
         /// A state that couldn't be used at the last look.
         var suspect: Sighting?
         var isLoaded = false
+        /// Whether the settled state is a sound snapshot that is refused for its generation.
+        var isOlder = false
         /// How many looks until a settled fault is tried again, which may have nothing to do with the file: no descriptor
         /// left, no permission. Nil for a fault of the file.
         var retryIn: Int?
@@ -34,20 +37,22 @@ final class IndexPoller: Sendable {
 
     /// Looks at the file once and returns whether a snapshot is in force.
     ///
-    /// - Parameter atOnce: to report a file that can't be used at the first look.
+    /// - Parameters:
+    ///   - atOnce: to report a file that can't be used at the first look.
+    ///   - acceptsOlder: whether a snapshot of an older generation than the one in use is taken, too.
     @discardableResult
-    func look(atOnce: Bool) -> Bool {
+    func look(atOnce: Bool, acceptsOlder: Bool = false) -> Bool {
         // The lock is only ever between the thread and `loadNow`; readers take none.
         let (event, isLoaded) = progress.withLock { progress in
-            (step(&progress, atOnce: atOnce), progress.isLoaded)
+            (step(&progress, atOnce: atOnce, acceptsOlder: acceptsOlder), progress.isLoaded)
         }
         if let event { report(event) }
         return isLoaded
     }
 
-    private func step(_ progress: inout Progress, atOnce: Bool) -> IndexWatcher.Event? {
+    private func step(_ progress: inout Progress, atOnce: Bool, acceptsOlder: Bool) -> IndexWatcher.Event? {
         let sighting = sight()
-        let isRetry = progress.settled == sighting
+        let isRetry = progress.settled == sighting && !(acceptsOlder && progress.isOlder)
         if isRetry {
             guard let left = progress.retryIn else { return nil }
             progress.retryIn = left - 1
@@ -59,6 +64,13 @@ final class IndexPoller: Sendable {
         }
         do throws(IndexError) {
             let snapshot = try IndexSnapshot(path: path)
+            if !acceptsOlder, let inUse = target.current?.info, snapshot.info.generation < inUse.generation {
+                progress.settled = .file(snapshot.state)
+                progress.suspect = nil
+                progress.retryIn = nil
+                progress.isOlder = true
+                return .failed(IndexError(.older(snapshot.info, than: inUse), path: path))
+            }
             target.publish(snapshot)
             progress = Progress(settled: .file(snapshot.state), isLoaded: true)
             return .loaded(snapshot.info)
@@ -70,6 +82,7 @@ final class IndexPoller: Sendable {
                 }
                 progress.suspect = nil
                 progress.settled = sighting
+                progress.isOlder = false
             }
             if case .unreadable = error.kind {
                 // Without a snapshot every recipient is deferred meanwhile.
@@ -85,5 +98,15 @@ final class IndexPoller: Sendable {
         var attributes = stat()
         guard stat(path, &attributes) == 0 else { return errno == ENOENT ? .missing : .hidden(errno) }
         return .file(FileState(attributes))
+    }
+}
+
+extension IndexFault {
+    /// Of a snapshot that would bring back what was so before.
+    fileprivate static func older(_ snapshot: IndexInfo, than inUse: IndexInfo) -> IndexFault {
+        IndexFault(
+            .older,
+            "it is of generation \(snapshot.generation), made \(snapshot.created.formatted(.iso8601)), and older than "
+                + "generation \(inUse.generation), made \(inUse.created.formatted(.iso8601)), which is in use")
     }
 }

@@ -8,6 +8,8 @@ import System
 /// A thread of its own looks at the file's status every 200 ms (stat(2): device, inode, size, times). A file in a new state is read whole and
 /// verified beside the running lookups, and then published. A file that can't be used leaves the snapshot in use where it is. As it
 /// may be half written, it is reported only when it can't be used at two looks in a row in the same state, and then once for that state.
+/// A snapshot of an older generation than that of the one in use is refused, unless ``loadNow(acceptsOlder:)`` asks for it; where none is in
+/// use, every sound one is taken.
 /// There are never more than two snapshots in memory: the one in use, and the one that is read or has just been replaced.
 public final class IndexWatcher: Sendable {
     /// What became of a new file.
@@ -50,9 +52,10 @@ public final class IndexWatcher: Sendable {
 
     /// Looks now, in the calling thread, and reports a file that can't be used at once; a missing one isn't worth a word.
     ///
+    /// - Parameter acceptsOlder: whether a snapshot of an older generation than the one in use is taken, too: for a person who says so.
     /// - Returns: whether a snapshot is in force.
     @discardableResult
-    public func loadNow() -> Bool { poller.look(atOnce: true) }
+    public func loadNow(acceptsOlder: Bool = false) -> Bool { poller.look(atOnce: true, acceptsOlder: acceptsOlder) }
 
     /// Starts the thread; does nothing the second time.
     public func start() {

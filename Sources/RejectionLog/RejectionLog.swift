@@ -37,6 +37,11 @@ public final class RejectionLog: Sendable {
         /// Gets the detail rows once the writer has taken them over, whether or not it can write them. Called on the writer's
         /// thread: it should take what it wants and be gone.
         public var stored: (@Sendable (StoredRows) -> Void)?
+        /// Gets the unlisted senders of the database each time it has been opened. Called on the writer's thread.
+        public var unlistedSenders: (@Sendable ([UnlistedSender]) -> Void)?
+        /// Gets the day, in days since 1970 (UTC), a few times a second once it is sure that the clock hasn't leapt. Called on the
+        /// writer's thread.
+        public var day: @Sendable (Int64) -> Void = { _ in }
 
         /// Where the time comes from, for retention and the ends of days.
         var clocks = LogClocks.system
@@ -146,6 +151,26 @@ public final class RejectionLog: Sendable {
             IndexNote(
                 time: Timestamp.milliseconds(since1970: time), generation: Int64(clamping: generation),
                 recipients: Int64(clamping: recipients), created: Timestamp.milliseconds(since1970: created)))
+    }
+
+    /// Notes that a sender that the index doesn't list has sent a message through the gateway. Any thread; never waits for the writer or the disk.
+    ///
+    /// - Parameters:
+    ///   - address: its canonical address.
+    ///   - time: when, in milliseconds since 1970.
+    public func recordUnlistedSender(_ address: UnsafeBufferPointer<UInt8>, time: Int64) {
+        core.note(
+            UnlistedSender(
+                address: StoredText.string(UnsafeRawBufferPointer(address)), lastDay: time / 86_400_000, count: 1))
+    }
+
+    /// Returns when the writer has tried to open the database, and ``Options/unlistedSenders`` has been called if it could.
+    ///
+    /// - Returns: false where the disk hasn't answered in time.
+    @discardableResult
+    public func waitForOpening(within limit: Duration) -> Bool {
+        defer { core.beginning.signal() }
+        return core.beginning.wait(within: limit)
     }
 
     /// Writes what is left and ends the writer. What is recorded later is lost.

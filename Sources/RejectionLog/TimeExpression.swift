@@ -11,7 +11,7 @@ public enum TimeExpression {
         public var description: String {
             "\"\(SafeText.fitted(SafeText.escaped(text), 60))\" is not a time; accepted are now, today, yesterday, an age like "
                 + "30m, 12h, 7d or 2w, a date like 2026-11-24, and a date with a time like \"2026-11-24 10:00\" or "
-                + "2026-11-24T10:00:00, with or without a zone (Z, +01:00)"
+                + "2026-11-24T10:00:00.000, with or without a zone (Z, +01:00)"
         }
     }
 
@@ -62,6 +62,7 @@ public enum TimeExpression {
             let date = number(parts[2], digits: 2...2), year >= 1970
         else { return nil }
         var components = DateComponents(year: year, month: month, day: date)
+        var fraction: TimeInterval = 0
         if let clock {
             let parts = clock.split(separator: ":", omittingEmptySubsequences: false)
             guard (2...3).contains(parts.count), let hour = number(parts[0], digits: 2...2), hour < 24,
@@ -69,14 +70,20 @@ public enum TimeExpression {
             else { return nil }
             (components.hour, components.minute) = (hour, minute)
             if parts.count == 3 {
-                guard let second = number(parts[2], digits: 2...2), second < 60 else { return nil }
-                components.second = second
+                let second = parts[2].split(
+                    maxSplits: 1, omittingEmptySubsequences: false, whereSeparator: { $0 == "." || $0 == "," })
+                guard let whole = number(second[0], digits: 2...2), whole < 60 else { return nil }
+                components.second = whole
+                if second.count == 2 {
+                    guard let digits = number(second[1], digits: 1...9) else { return nil }
+                    fraction = Double(digits) / pow(10, Double(second[1].utf8.count))
+                }
             }
         }
         // The calendar turns a 30th of February into a 2nd of March: only what comes back unchanged is a date.
         guard let result = calendar.date(from: components) else { return nil }
         let back = calendar.dateComponents([.year, .month, .day], from: result)
-        return back.year == year && back.month == month && back.day == date ? result : nil
+        return back.year == year && back.month == month && back.day == date ? result.addingTimeInterval(fraction) : nil
     }
 
     /// The clock's part, and the zone if one is given; nil if what is given isn't a zone.
@@ -84,8 +91,10 @@ public enum TimeExpression {
         if text.last == "z" { return (trimmed(text.dropLast()), .gmt) }
         guard let sign = text.lastIndex(where: { $0 == "+" || $0 == "-" }) else { return (text, nil) }
         let digits = text[text.index(after: sign)...].filter { $0 != ":" }
-        guard let number = number(digits[...], digits: 4...4), number / 100 < 15, number % 100 < 60 else { return nil }
-        let seconds = (number / 100 * 60 + number % 100) * 60
+        guard let number = number(digits[...], digits: 2...4), digits.count != 3 else { return nil }
+        let (hours, minutes) = digits.count == 2 ? (number, 0) : (number / 100, number % 100)
+        guard hours < 15, minutes < 60 else { return nil }
+        let seconds = (hours * 60 + minutes) * 60
         return TimeZone(secondsFromGMT: text[sign] == "-" ? -seconds : seconds).map { (trimmed(text[..<sign]), $0) }
     }
 

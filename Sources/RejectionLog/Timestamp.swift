@@ -12,6 +12,11 @@ enum Timestamp {
         date.formatted(Date.ISO8601FormatStyle())
     }
 
+    /// `2026-11-24` of a number of days since 1970.
+    static func day(_ day: Int64) -> String {
+        String(seconds(Date(timeIntervalSince1970: Double(day) * 86_400)).prefix(10))
+    }
+
     /// `2026-11-24 10:00` in the zone.
     static func local(_ date: Date, _ zone: TimeZone) -> String {
         var style = Date.ISO8601FormatStyle(timeZone: zone)

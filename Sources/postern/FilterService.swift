@@ -34,6 +34,8 @@ final class FilterService {
     private static let drainTime = Duration.milliseconds(1_500)
     private static let logTime = Duration.milliseconds(2_000)
     private static let stepTime = Duration.milliseconds(500)
+    /// How long the start waits for the log where verdicts need something of it.
+    private static let openingTime = Duration.seconds(1)
 
     init(_ configuration: Configuration, configurationFile: String) throws {
         let logger = StandardErrorLog.logger
@@ -44,9 +46,12 @@ final class FilterService {
         self.health = health
 
         lines = configuration.log.lines ? LineLog(redact: configuration.log.redact, logger) : nil
-        log = Self.openLog(configuration, lines, health, logger)
+        let senders = UnlistedSenders()
+        log = Self.openLog(configuration, lines, senders, health, logger)
         let policy = HotSwap<Policy>(Reloader.policy(configuration, log))
-        let context = FilterContext(policy: policy, index: index, harvest: HarvestTable(), sink: LogSink(log))
+        let context = FilterContext(
+            policy: policy, index: index, harvest: HarvestTable(), senders: senders,
+            sink: LogSink(log))
         tarpit = context.tarpit
         let sync = SyncTally(configuration)
         self.sync = sync
@@ -71,11 +76,13 @@ final class FilterService {
             throw Messages.fail(error, error.exitStatus)
         }
         reloader = Reloader(
-            configuration, policy: policy, log: log, control: control, tally: sync, health: health, logger: logger)
+            configuration, policy: policy, log: log, control: control, tally: sync, health: health, logger: logger
+        ) { context.forgiveKnownRecipients() }
         watcher = IndexWatcher(path: configuration.index.path, into: index) { [reloader, log, index] event in
             indexes.take(event)
             if case .loaded(let info) = event {
                 reloader.take(info)
+                context.forgiveKnownRecipients()
                 log.recordIndex(generation: info.generation, recipients: info.recipients, created: info.created)
             }
             Self.report(event, isInUse: index.current != nil, health, logger)
@@ -98,6 +105,8 @@ final class FilterService {
     func start() throws {
         health.expect(.index)
         watcher.loadNow()
+        // Without the log's word the first recipients might be rejected rather than deferred.
+        if configuration.defersUnlistedSenders { log.waitForOpening(within: Self.openingTime) }
         do {
             try checkSources()
             // First: what fails here leaves no socket behind for an MTA to try.
@@ -143,6 +152,9 @@ final class FilterService {
     /// Has the configuration read again, on a thread of its own.
     func reload() { reloader.request() }
 
+    /// Has the index file taken over though it is of an older generation than the index in use, and the configuration read again.
+    func reloadAcceptingOlderIndex() { reloader.request { [watcher] in _ = watcher.loadNow(acceptsOlder: true) } }
+
     /// Answers the recipients in judgement, writes out the log, ends the threads; within five seconds, whatever hangs.
     func stop() {
         endLater()
@@ -172,7 +184,8 @@ final class FilterService {
     }
 
     private static func openLog(
-        _ configuration: Configuration, _ lines: LineLog?, _ health: ServiceHealth, _ logger: Logger
+        _ configuration: Configuration, _ lines: LineLog?, _ senders: UnlistedSenders, _ health: ServiceHealth,
+        _ logger: Logger
     ) -> RejectionLog {
         health.expect(.log)
         var options = RejectionLog.Options(path: configuration.log.database) { logger.error("\($0)") }
@@ -180,6 +193,8 @@ final class FilterService {
         if let lines { options.stored = { lines.take($0) } }
         options.detailRetention = TimeInterval(configuration.log.detailRetention)
         options.maximumSize = configuration.log.maximumSize > 0 ? configuration.log.maximumSize : nil
+        options.unlistedSenders = { $0.forEach { senders.insert($0.address, day: $0.lastDay) } }
+        options.day = { senders.setToday($0) }
         options.condition = { health.report(.log, $0) }
         return RejectionLog(options)
     }
@@ -260,13 +275,21 @@ final class FilterService {
         case .loaded(let info):
             health.report(.index, nil)
             logger.notice("index: \(Words.count(info.recipients, "recipient")) in force")
+            if info.created.timeIntervalSinceNow > Words.clockTolerance {
+                logger.warning(
+                    "index: generation \(info.generation) is \(Words.age(of: info.created)): set the clock that is wrong"
+                )
+            }
         case .failed(let error):
             let reason = "index: \(isInUse ? "the one in use stays" : "none is in use"): \(error)"
-            logger.error("\(reason)")
+            logger.error("\(reason)\(error.kind == .older ? "; if that is meant: postern reload --accept-older" : "")")
             health.report(
                 .index,
                 PartFailure(
-                    reason: reason, advice: "make the file anew with postern sync --once, or bring a sound one here"))
+                    reason: reason,
+                    advice: error.kind == .older
+                        ? "bring a newer one here; if the older one is meant: postern reload --accept-older"
+                        : "make the file anew with postern sync --once, or bring a sound one here"))
         }
     }
 

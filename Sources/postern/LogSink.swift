@@ -42,6 +42,10 @@ final class LogSink: VerdictSink {
         log.record(entry)
     }
 
+    func recordUnlistedSender(_ mailbox: UnsafeBufferPointer<UInt8>, time: Int64) {
+        log.recordUnlistedSender(mailbox, time: time)
+    }
+
     private static func outcome(_ action: Verdict.Action) -> Outcome {
         switch action {
         case .accept: .accepted

@@ -8,6 +8,7 @@ enum Main {
         StandardDescriptors.secure()
         // Whoever reads the messages may be gone; results have Results.write(_:terminator:) for that.
         signal(SIGPIPE, SIG_IGN)
+        if let fault = ProcessTimeZone.adopt() { Messages.write("note: \(fault)") }
         Postern.main()
     }
 }

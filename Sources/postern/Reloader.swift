@@ -25,6 +25,8 @@ final class Reloader: Sendable {
     private let control: ControlFiles
     private let tally: SyncTally
     private let health: ServiceHealth
+    /// Called when another policy is in force.
+    private let policyChanged: @Sendable () -> Void
     private let logger: Logger
     /// Held for moments only: a new snapshot needs it.
     private let state: Mutex<State>
@@ -32,6 +34,8 @@ final class Reloader: Sendable {
     private let ended = SteadySemaphore()
     private let isStopping = Atomic<Bool>(false)
     private let isRequested = Atomic<Bool>(false)
+    /// What is to be done before the next reload.
+    private let preparation = Mutex<(@Sendable () -> Void)?>(nil)
 
     private struct State {
         /// The configuration in force.
@@ -45,8 +49,9 @@ final class Reloader: Sendable {
     /// A reloader for a filter with this configuration, not started yet.
     init(
         _ configuration: Configuration, policy: HotSwap<Policy>, log: RejectionLog, control: ControlFiles,
-        tally: SyncTally, health: ServiceHealth, logger: Logger
+        tally: SyncTally, health: ServiceHealth, logger: Logger, policyChanged: @escaping @Sendable () -> Void
     ) {
+        self.policyChanged = policyChanged
         initial = configuration
         self.policy = policy
         self.log = log
@@ -64,18 +69,33 @@ final class Reloader: Sendable {
 
     /// Takes in the relay domains that a new index names; may be called from any thread.
     func take(_ info: IndexInfo) {
-        let before = state.withLock { $0.sources.flatMap(\.relayDomains) }
         let domains = info.sources.flatMap(\.relayDomains)
-        let isNew = state.withLock { state in
-            state.sources = info.sources
-            return state.configuration.takesDomainsFromIndex && domains != before
+        let aliases = info.sources.flatMap(\.aliasDomains)
+        let (hasNewDomains, hasNewAliases) = state.withLock { state in
+            defer { state.sources = info.sources }
+            return (
+                domains != state.sources.flatMap(\.relayDomains),
+                aliases != state.sources.flatMap(\.aliasDomains)
+            )
         }
-        guard isNew else { return }
+        guard hasNewDomains || hasNewAliases else { return }
         publishPolicy()
+        if hasNewAliases {
+            logger.notice("index: it names \(Words.count(aliases.count, "alias domain"))")
+            let named = state.withLock { ($0.configuration, $0.sources) }
+            for circle in named.0.naming(named.1).aliasCircles {
+                logger.warning(
+                    "index: the alias domains \(circle) lead back to themselves: they are ignored; name a domain that is no alias"
+                )
+            }
+        }
+        guard hasNewDomains else { return }
         let count = state.withLock {
             $0.configuration.naming($0.sources).domains.count - $0.configuration.domains.count
         }
-        logger.notice("index: it names \(Words.count(count, "relay domain")) beside those of the configuration")
+        if count > 0 {
+            logger.notice("index: it names \(Words.count(count, "relay domain")) beside those of the configuration")
+        }
     }
 
     /// Compiles the policy of the configuration and the index in force and publishes it, again until neither has changed meanwhile.
@@ -89,7 +109,7 @@ final class Reloader: Sendable {
                 policy.publish(compiled)
                 return true
             }
-            if isPublished { return }
+            if isPublished { return policyChanged() }
         }
     }
 
@@ -108,7 +128,10 @@ final class Reloader: Sendable {
     }
 
     /// Has the configuration read again soon; may be called from any thread.
-    func request() {
+    ///
+    /// - Parameter preparation: what is done first, on the reloader's thread.
+    func request(after preparation: (@Sendable () -> Void)? = nil) {
+        if let preparation { self.preparation.withLock { $0 = preparation } }
         isRequested.store(true, ordering: .releasing)
         wake.signal()
     }
@@ -135,20 +158,27 @@ final class Reloader: Sendable {
             _ = wake.wait(within: Self.interval)
             if isStopping.load(ordering: .acquiring) { return }
             if isRequested.exchange(false, ordering: .acquiringAndReleasing) {
-                reload(&watch, &reloads)
+                preparation.withLock { preparation in
+                    defer { preparation = nil }
+                    return preparation
+                }?()
+                reload(&watch, &reloads, isAsked: true)
             } else if state.withLock({ $0.configuration.reloadsByItself }), watch.isDue(now: .now) {
                 logger.notice("reload: \(initial.file) or a table that it names has changed")
-                reload(&watch, &reloads)
+                reload(&watch, &reloads, isAsked: false)
             }
         }
     }
 
-    private func reload(_ watch: inout ConfigurationWatch, _ reloads: inout ServiceFile.Reloads) {
+    /// - Parameter isAsked: whether a person asks for it.
+    private func reload(
+        _ watch: inout ConfigurationWatch, _ reloads: inout ServiceFile.Reloads, isAsked: Bool
+    ) {
         reloads.begun += 1
         control.write(reloads)
         let stamps = watch.current
         do {
-            reloads.message = try putInForce(&watch)
+            reloads.message = try putInForce(&watch, isAsked: isAsked)
             reloads.outcome = .accepted
             logger.notice("reload: in force: \(reloads.message)")
         } catch {
@@ -163,10 +193,32 @@ final class Reloader: Sendable {
         control.write(reloads)
     }
 
+    /// An error for a table of relay domains that lists fewer than before, where no sync guards it: mail for the others would be
+    /// rejected.
+    private func checkRelayTables(_ read: Configuration) throws {
+        guard read.sync.sources.isEmpty else { return }
+        let before = state.withLock { $0.configuration.relayTables }
+        let kept = Set(read.domains.map(\.name))
+        for path in read.relayTables.keys.sorted() {
+            let lost = (before[path] ?? []).filter { !kept.contains($0) }
+            guard !lost.isEmpty else { continue }
+            throw ConfigurationError(
+                file: read.file,
+                faults: [
+                    ConfigurationFault(
+                        key: "relay.domains_from", line: nil,
+                        message: "\(path) lists \(Words.count(lost.count, "relay domain")) less than before: "
+                            + lost.prefix(10).joined(separator: ", ") + (lost.count > 10 ? ", …" : "")
+                            + "; if this is meant: postern reload")
+                ])
+        }
+    }
+
     /// Reads the configuration and puts it in force; says what is.
-    private func putInForce(_ watch: inout ConfigurationWatch) throws -> String {
+    private func putInForce(_ watch: inout ConfigurationWatch, isAsked: Bool) throws -> String {
         let read = try Configuration.load(initial.file)
         guard read.sourceFaults.isEmpty else { throw ConfigurationError(file: read.file, faults: read.sourceFaults) }
+        if !isAsked { try checkRelayTables(read) }
         let (configuration, unchanged) = read.keepingWhatBelongsToTheProcess(of: initial)
         let synchronizer =
             configuration.sync.sources.isEmpty ? nil : try Synchronizer(configuration.syncConfiguration)

@@ -15,6 +15,13 @@ extension ReportContext {
         let configuration = read.naming(index?.info.sources ?? [])
         relayDomains = configuration.domains.map(\.name).filter { !$0.hasPrefix(".") }
         if let index {
+            let policy = configuration.compiledPolicy { _ in 0 }
+            let seconds = Int64(now.timeIntervalSince1970)
+            isUnknown = { path in
+                guard let address = try? RecipientAddress(path: path) else { return false }
+                return policy.verdict(for: address, client: ClientStanding(), index: index, now: seconds).reason
+                    == .unknown
+            }
             isListed = { path in
                 guard let address = try? RecipientAddress(path: path), address.hasDomain else { return false }
                 let flags = address.withKey { $0.first == UInt8(ascii: "@") ? nil : index.lookup($0) }
@@ -35,7 +42,9 @@ extension RejectionReport.SyncHealth {
             created = index.created
             recipients = index.recipients
             age = Int(exactly: max(0, now.timeIntervalSince(index.created)).rounded()) ?? 0
-            isStale = maximumAge > 0 && age > maximumAge
+            let lead = index.created.timeIntervalSince(now)
+            ahead = lead > Words.clockTolerance ? Int(exactly: lead.rounded(.down)) ?? .max : 0
+            isStale = maximumAge > 0 && (age > maximumAge || ahead > 3600)
         }
         guard let status else { return }
         sources = status.sources.map {

@@ -126,10 +126,10 @@ struct StatusDocument: Encodable {
         }
         let shown = width == nil ? troubles.count : 6
         for trouble in troubles.prefix(shown) {
-            add("! \(trouble.text.escapedForMessage); \(trouble.advice.escapedForMessage)")
+            add("! \(trouble.text.onOneLine); \(trouble.advice.onOneLine)")
         }
         if troubles.count > shown { lines.append("! and \(troubles.count - shown) more: postern status --format json") }
-        for notice in notices.prefix(4) { add("- \(notice.escapedForMessage)") }
+        for notice in notices.prefix(4) { add("- \(notice.onOneLine)") }
         lines.append("")
         let rows = filterRows + verdictRows + indexRows + sourceRows + logRows
         lines += rows.map { String($0.prefix(max(width ?? 80, 40))) }
@@ -139,6 +139,8 @@ struct StatusDocument: Encodable {
     private static func row(_ title: String, _ text: String) -> String {
         title.padding(toLength: 11, withPad: " ", startingAt: 0) + text
     }
+
+    private static func ago(_ date: Date) -> String { Words.age(Date().timeIntervalSince(date)) }
 
     private static func age(_ date: Date) -> String {
         Words.duration(seconds: max(0, Int(Date().timeIntervalSince(date))))
@@ -159,6 +161,12 @@ struct StatusDocument: Encodable {
                 Self.row(
                     "harvest",
                     "\(Words.count(live.harvest.offenders, "network")) over the limit, \(live.harvest.held) held now"))
+        }
+        if live.unlistedSenders > 0 {
+            rows.append(
+                Self.row(
+                    "senders",
+                    "\(live.unlistedSenders) of your domains send mail and aren't listed: postern report --since 30d"))
         }
         return rows
     }
@@ -183,10 +191,13 @@ struct StatusDocument: Encodable {
         guard let index else { return [] }
         var text = Words.count(index.recipients, "recipient")
         if index.catchAllDomains > 0 { text += ", " + Words.count(index.catchAllDomains, "catch-all domain") }
+        if index.leaving > 0 { text += ", \(index.leaving) leaving" }
         if index.relayDomains > 0 { text += ", \(Words.count(index.relayDomains, "relay domain")) of its own" }
+        let age = Words.age(of: index.created)
+        let made = age.hasPrefix("dated") ? age : "made \(age)"
         var rows = [
             Self.row("index", text),
-            Self.row("", "made \(Self.age(index.created)) ago, generation \(index.generation)"),
+            Self.row("", "\(made), generation \(index.generation)"),
         ]
         if let live = filter.live?.index, live.generation != index.generation {
             rows.append(Self.row("", "the filter still answers from generation \(live.generation)"))
@@ -203,9 +214,11 @@ struct StatusDocument: Encodable {
                 Self.row(
                     place == 0 ? "sync" : "",
                     "\(source.name.escapedForMessage) (\(source.type)\(method)): "
-                        + "\(Words.count(source.recipients, "recipient")), last synced \(Self.age(source.asOf)) ago"))
+                        + "\(Words.count(source.recipients, "recipient")), last synced \(Self.ago(source.asOf))"))
         }
-        if sync.sources.count > 4 { rows.append(Self.row("", "and \(sync.sources.count - 4) sources more")) }
+        if sync.sources.count > 4 {
+            rows.append(Self.row("", "and \(Words.count(sync.sources.count - 4, "more source"))"))
+        }
         for source in (filter.live?.syncOutlook?.running ?? []).prefix(4) {
             let seconds = max(0, Int(Date().timeIntervalSince(source.since)))
             rows.append(
@@ -219,6 +232,10 @@ struct StatusDocument: Encodable {
                 Self.row(
                     "refused",
                     "\(refusal.removed) would go: \(refusal.first.joined(separator: ", ").escapedForMessage)"))
+            if let waiting = refusal.waiting {
+                rows.append(
+                    Self.row("", "\(waiting) by now: what has come since isn't accepted by --accept-shrink"))
+            }
         }
         return rows
     }

@@ -14,7 +14,11 @@ struct SyncReportText {
         lines += change("added", "+", report.added)
         lines += change("removed", "-", report.removed)
         lines += change("changed", "~", report.changed)
-        lines += report.notes.map { "note: \($0.escapedForMessage)" }
+        lines += change("returned", "+", report.returned)
+        if report.leaving > 0 {
+            lines.append("\(report.leaving) leaving: deferred until sync.grace has passed, then rejected")
+        }
+        lines += report.notes.map { "note: \($0.onOneLine)" }
         lines.append(outcome)
         return lines.joined(separator: "\n")
     }
@@ -51,6 +55,11 @@ struct SyncReportText {
                 "\(source.foreign.count) in domains that it may not feed, left out; the first: "
                     + source.foreign.first.prefix(3).joined(separator: ", "))
         }
+        if let unlisted = source.unlistedTargets {
+            warnings.append(
+                "\(Words.count(unlisted.count, "alias", plural: "aliases")) with a target that no source lists; the first: "
+                    + unlisted.first.prefix(3).joined(separator: ", "))
+        }
         if source.skipped.withoutDomain > 0, source.type == "file" || source.type == "command" {
             warnings.append("\(Words.count(source.skipped.withoutDomain, "user")) without a domain, passed over")
         }
@@ -58,7 +67,13 @@ struct SyncReportText {
     }
 
     private var summary: String {
-        "\(outcome) (\(report.added.count) added, \(report.removed.count) removed, \(report.changed.count) changed)"
+        var changes = [
+            "\(report.added.count) added", "\(report.removed.count) removed", "\(report.changed.count) changed",
+        ]
+        if report.returned.count > 0 { changes.append("\(report.returned.count) returned") }
+        if report.left > 0 { changes.append("\(report.left) rejected from now on") }
+        if report.leaving > 0 { changes.append("\(report.leaving) leaving") }
+        return "\(outcome) (\(changes.joined(separator: ", ")))"
     }
 
     private var outcome: String {
@@ -77,6 +92,7 @@ struct SyncReportText {
     private var holdings: String {
         Words.count(report.recipients, "recipient")
             + (report.catchAllDomains > 0 ? " and " + Words.count(report.catchAllDomains, "catch-all domain") : "")
+            + (report.aliasDomains > 0 ? " and " + Words.count(report.aliasDomains, "alias domain") : "")
     }
 
     private func source(_ source: SourceReport) -> [String] {
@@ -105,7 +121,6 @@ struct SyncReportText {
         let skipped = [
             (source.skipped.domains, "domains by themselves"),
             (isTable ? source.skipped.withoutDomain : 0, "users without a domain"),
-            (source.skipped.refusing, "entries that refuse their address"),
             (source.skipped.otherTags, "entries that aren't about recipients"),
             (source.skipped.wildcards, "wildcards"),
             (source.skipped.otherProtocols, "addresses of other kinds than SMTP"),
@@ -113,6 +128,18 @@ struct SyncReportText {
             (source.skipped.excluded, "entries below exclude_bases"),
         ]
         for (count, what) in skipped where count > 0 { lines.append("  \(count) \(what), passed over") }
+        if source.skipped.refusing > 0 {
+            lines.append("  \(Words.count(source.skipped.refusing, "recipient")) that the table refuses")
+        }
+        if let unlisted = source.unlistedTargets {
+            lines.append(
+                "  \(Words.count(unlisted.count, "alias", plural: "aliases")) with a target that no source lists, so that its mail "
+                    + "can't be delivered:")
+            lines += unlisted.first.map { "    \($0.escapedForMessage)" }
+            if unlisted.count > unlisted.first.count {
+                lines.append("    … and \(unlisted.count - unlisted.first.count) more")
+            }
+        }
         return lines + faults(source)
     }
 

@@ -24,6 +24,23 @@ struct VerdictExplanation: Encodable {
         let origin: String?
     }
 
+    /// The time of grace of a recipient that has left the list.
+    struct Departure: Encodable {
+        /// When no source listed it any more.
+        let left: Date
+        /// From when on it is rejected.
+        let rejectedFrom: Date
+        /// The names of the sources that listed it last.
+        let sources: [String]
+
+        /// In words, for a person.
+        var text: String {
+            let names = sources.map(\.escapedForMessage).joined(separator: ", ")
+            return "left \(names.isEmpty ? "the list" : names) at \(Words.time(left)); rejected from "
+                + "\(Words.time(rejectedFrom)) on"
+        }
+    }
+
     let address: String
     let action: Verdict.Action
     let reason: String
@@ -31,14 +48,22 @@ struct VerdictExplanation: Encodable {
     let explanation: String
     let reply: String?
     let observed: Bool
-    /// The address that was judged in the place of the one given: without its BATV tag.
+    /// The address that was judged in the place of the one given: without its BATV tag, or in the domain that its own is an alias of.
     let judgedAs: String?
+    /// The alias domains on the way, each in a clause.
+    private let aliases: [String]
     let lookedUp: [String]
     let domain: String?
     let client: String?
     let trusted: Bool
+    /// Whether the harvest limit doesn't hold for the client.
+    let harvestExempt: Bool
     let decidedBy: [Setting]
     let sources: [Source]
+    /// When a recipient that is leaving left the list, and from when on it is rejected; nil where that can't be told.
+    let departure: Departure?
+    /// The day on which a recipient that isn't listed last sent through this gateway, as 2026-11-30.
+    let lastSent: String?
     let index: String
 
     enum CodingKeys: String, CodingKey {
@@ -46,21 +71,23 @@ struct VerdictExplanation: Encodable {
         case action = "verdict"
         case reason, rule, explanation, reply, observed
         case judgedAs, lookedUp
-        case domain, client, trusted
+        case domain, client, trusted, harvestExempt
         case decidedBy
-        case sources, index
+        case sources, departure, lastSent, index
     }
 
     init(
         of address: String, client: String?, standing: ClientStanding, index: IndexSnapshot?, policy: Policy,
-        configuration: Configuration
+        senders: LoggedSenders, configuration: Configuration
     ) {
         let recipient = Result { () throws(AddressError) in try RecipientAddress(path: address) }
         let now = Date()
         let verdict = policy.verdict(
-            for: recipient, client: standing, index: index, now: Int64(now.timeIntervalSince1970))
+            for: recipient, client: standing, index: index, senders: senders.lately,
+            now: Int64(now.timeIntervalSince1970))
         let parsed = try? recipient.get()
         let relayDomain = verdict.domain.map { configuration.domains[$0] }
+        let ownDomain = verdict.countedDomain.map { configuration.domains[$0] }
 
         self.address = address
         self.client = client
@@ -68,6 +95,7 @@ struct VerdictExplanation: Encodable {
         reason = verdict.reason.name
         rule = verdict.rule
         trusted = standing.isTrusted
+        harvestExempt = policy.exemptsFromHarvest(client.flatMap { try? ClientAddress($0) })
         observed = verdict.action != .accept && policy.observes(verdict)
         var explanation = verdict.explanation
         if case .failure(let error) = recipient { explanation += ": \(error)" }
@@ -83,15 +111,34 @@ struct VerdictExplanation: Encodable {
                 recipient: address.trimmingAngleBrackets.escapedForMessage, domain: parsed?.domain ?? "",
                 client: client ?? "")
         }
-        let inner = relayDomain?.rules.batv == true ? parsed?.withoutBounceTag : nil
-        judgedAs = inner?.key
-        let judged = inner ?? parsed
+        let inner = ownDomain?.rules.batv == true ? parsed?.withoutBounceTag : nil
+        var judged = inner ?? parsed
+        var candidates: [String] = []
+        var aliases: [String] = []
+        if verdict.alias != nil {
+            // Each domain on the way was looked into.
+            while let address = judged, aliases.count <= Policy.longestAliasChain, let moved = policy.aliased(address) {
+                let rules = policy.rules(of: address)
+                candidates += [
+                    address.key, rules.flatMap { address.withoutDetail(delimiters: DelimiterSet($0.delimiter)) }?.key,
+                ].compactMap(\.self)
+                aliases.append("\(address.domain) is an alias of \(moved.domain)")
+                judged = moved
+                if let inner = policy.rules(of: moved)?.batv == true ? moved.withoutBounceTag : nil { judged = inner }
+            }
+        }
+        judgedAs = inner == nil && aliases.isEmpty ? nil : judged?.key
+        self.aliases = aliases
         let bare = relayDomain.flatMap { relay in
             judged?.withoutDetail(delimiters: DelimiterSet(relay.rules.delimiter))
         }
-        let candidates = [judged, bare].compactMap { $0?.key }
+        candidates += [judged, bare].compactMap { $0?.key }
         lookedUp = candidates
-        domain = relayDomain.map { "\($0.name) (\($0.key))" }
+        let alias = ownDomain?.aliasSource.map { "alias by source \($0)" } ?? ownDomain.map { _ in "alias_of" }
+        domain = relayDomain.map { relay in
+            guard verdict.alias != nil, let ownDomain, let alias else { return "\(relay.name) (\(relay.key))" }
+            return "\(relay.name) (\(relay.key)), for \(ownDomain.name) (\(ownDomain.key); \(alias))"
+        }
         if let pattern = verdict.pattern {
             decidedBy = [Self.setting(ofPattern: pattern, configuration)]
         } else if verdict.reason == .blocked, candidates.contains(where: configuration.policy.blocked.contains),
@@ -110,9 +157,17 @@ struct VerdictExplanation: Encodable {
                     Source(name: $0.source, type: $0.type, origin: $0.origin)
                 }
             }.first { !$0.isEmpty } ?? []
+        lastSent =
+            verdict.reason == .unknown || verdict.reason == .unlistedSender
+            ? candidates.lazy.compactMap { senders.day(of: $0) }.first : nil
+        departure =
+            verdict.reason == .leaving
+            ? keys.lazy.compactMap { Self.departure(of: $0, configuration) }.first : nil
         if let index {
-            let age = Words.duration(seconds: Int(now.timeIntervalSince(index.info.created)))
-            self.index = "\(configuration.index.path): \(index.info.recipients) recipients, made \(age) ago"
+            let age = Words.age(of: index.info.created, now: now)
+            self.index =
+                "\(configuration.index.path): \(Words.count(index.info.recipients, "recipient")), "
+                + (age.hasPrefix("dated") ? age : "made \(age)")
         } else {
             self.index = "\(configuration.index.path): none"
         }
@@ -135,15 +190,32 @@ struct VerdictExplanation: Encodable {
                 setting.place.map { "\($0): \(setting.text ?? setting.key)" } ?? "\(setting.key), at its default")
         }
         if let domain { row("domain", domain) }
-        if let judgedAs { row("judged as", "\(judgedAs) (the address inside a BATV one)".escapedForMessage) }
+        if let judgedAs {
+            let why = aliases.isEmpty ? "the address inside a BATV one" : aliases.joined(separator: ", ")
+            row("judged as", "\(judgedAs) (\(why))".escapedForMessage)
+        }
         if !lookedUp.isEmpty { row("looked up", lookedUp.joined(separator: ", then ").escapedForMessage) }
         for source in sources {
             let origin = source.origin.map { ": \($0.escapedForMessage)" } ?? ""
             row("source", "\(source.name.escapedForMessage) (\(source.type))\(origin)")
         }
-        row("client", "\(client ?? "any")\(trusted ? ", trusted" : ", not trusted")")
+        if let lastSent { row("sender", "unlisted-sender: sent through this gateway on \(lastSent)") }
+        if let departure { row("leaving", departure.text) }
+        row(
+            "client",
+            "\(client ?? "any")\(trusted ? ", trusted" : ", not trusted")\(harvestExempt ? ", harvest.exempt" : "")")
         row("index", index)
         return lines.joined(separator: "\n")
+    }
+
+    /// When a key left the list, by the sync's state; nil where the state doesn't know.
+    private static func departure(of key: String, _ configuration: Configuration) -> Departure? {
+        let found = DirectorySync.departure(
+            of: key, state: configuration.sync.state, grace: configuration.sync.grace)
+        return found.map { found in
+            Departure(
+                left: found.left, rejectedFrom: Date(timeIntervalSinceNow: found.remaining), sources: found.sources)
+        }
     }
 
     /// The pattern that decided, as it is written.

@@ -35,7 +35,8 @@ import Testing
         #expect(refusal.violations.map(\.scope) == ["all", "source one", "domain example.com"])
         #expect(refusal.acceptable)
         for part in [
-            "10 of 90 recipients", "11.1 %", "max_shrink allows 10 %", "u80@example.com, u81@example.com",
+            "20 of 100 recipients", "20 %", "max_shrink allows 10 %", "10 now and 10 before",
+            "u80@example.com, u81@example.com",
             "--accept-shrink", "stays in force",
         ] {
             #expect(error.description.contains(part), "\(part) in \(error.description)")
@@ -65,12 +66,14 @@ import Testing
         #expect(syncStatus(state: folder("state.sqlite"))?.refusal == nil)
     }
 
-    @Test func aShortListMayLoseOneAtATime() throws {
+    @Test func aShortListMayLoseOneAWindow() throws {
         let folder = try TemporaryFolder()
-        let synchronizer = try Synchronizer(folder.configuration())
+        let clock = TestClock()
+        let synchronizer = try Synchronizer(folder.configuration(), clock: clock.clock) { _ throws(SyncError) in }
         for count in [4, 3, 2, 1] {
             try folder.write("one.table", users(count))
             #expect(try synchronizer.run().recipients == count)
+            clock.pass(86_400)
         }
         try folder.write("one.table", users(3))
         _ = try synchronizer.run()

@@ -29,6 +29,9 @@ final class ScriptedSource: RecipientSource {
         var way = Way.changes
         var domains: [RelayDomain]?
         var pulls: [SourceReport.Reading] = []
+        var isFailing = false
+        /// Whether it fails in the middle of what it lists.
+        var failsHalf = false
     }
 
     let configuration: SourceConfiguration
@@ -53,6 +56,25 @@ final class ScriptedSource: RecipientSource {
         }
     }
 
+    /// Makes the objects these.
+    func replace(_ objects: [Int: Object]) {
+        state.withLock { state in
+            for number in Set(state.objects.keys).union(objects.keys.compactMap { UInt8(exactly: $0) })
+            where state.objects[number] != objects[Int(number)] {
+                state.objects[number] = objects[Int(number)]
+                state.dirty.insert(number)
+            }
+        }
+    }
+
+    /// Whether reading it fails, and whether in the middle.
+    func fails(_ isFailing: Bool, half: Bool) {
+        state.withLock {
+            $0.isFailing = isFailing
+            $0.failsHalf = half
+        }
+    }
+
     func pulls(by way: Way) { state.withLock { $0.way = way } }
 
     func names(_ domains: [RelayDomain]) { state.withLock { $0.domains = domains } }
@@ -64,7 +86,13 @@ final class ScriptedSource: RecipientSource {
     func pull(
         _ request: PullRequest, into intake: EntryIntake, report: inout SourceReport
     ) throws(SyncError) -> Pull {
-        state.withLock { state in
+        try state.withLock { state throws(SyncError) in
+            if state.isFailing {
+                if state.failsHalf, let (number, object) = state.objects.min(by: { $0.key < $1.key }) {
+                    Self.list(number, object, intake.begin(source: index), intake, index)
+                }
+                throw SyncError(.unreachable, "source \"\(configuration.name)\": gone", source: configuration.name)
+            }
             let isKnown = request.previous?.cursor == Data("\(state.serial)".utf8) && !request.readsAll
             let way = isKnown ? state.way : .full
             var reading = SourceReport.Reading.full

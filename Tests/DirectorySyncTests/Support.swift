@@ -20,15 +20,17 @@ extension TemporaryFolder {
         return self(name)
     }
 
-    /// A configuration with files `name.table` of this folder as sources.
+    /// A configuration with files `name.table` of this folder as sources, which rejects at once what goes.
     func configuration(
         _ sources: [String] = ["one"], format: TableFormat = .list, relay: Set<String> = ["example.com", "example.org"]
     ) -> SyncConfiguration {
-        SyncConfiguration(
+        var configuration = SyncConfiguration(
             statePath: self("state.sqlite"), indexPath: self("recipients.index"), relayDomains: relay,
             sources: sources.map {
                 SourceConfiguration(name: $0, kind: .file(format: format, path: self($0 + ".table")))
             })
+        configuration.grace = .zero
+        return configuration
     }
 
     func snapshot() throws -> IndexSnapshot { try IndexSnapshot(path: self("recipients.index")) }

@@ -103,7 +103,9 @@ private final class Schedule {
         schedule.ended(result, due, now: now)
     }
 
-    func began(_ stamps: [FileStamp?], now: ContinuousClock.Instant) { schedule.began(stamps, now: now) }
+    func began(_ stamps: [FileStamp?], _ due: SyncSchedule.Due = .all, now: ContinuousClock.Instant) {
+        schedule.began(stamps, due, now: now)
+    }
 
     func ended(_ result: Result<SyncReport, SyncError>, now: ContinuousClock.Instant) {
         schedule.ended(result, .all, now: now)
@@ -176,7 +178,7 @@ private final class Memory {
         // A file that has changed too comes along once it holds still.
         #expect(schedule.due([stamp(2), nil, nil], now: at(1.5)) == .init(places: [2]))
         #expect(schedule.due([stamp(2), nil, nil], now: at(2)) == .init(places: [0, 2]))
-        schedule.began([stamp(2), nil, nil], now: at(2))
+        schedule.began([stamp(2), nil, nil], .init(places: [0, 2]), now: at(2))
         // News are not listened to for a moment, and the time of everything stays.
         var report = SyncReport(started: Date())
         report.sources = ["a", "b", "c"].map { SourceReport(name: $0, type: "file") }
@@ -193,6 +195,38 @@ private final class Memory {
         schedule.ended(.success(report), .init(places: [2]), now: at(2))
         #expect(schedule.due([stamp(2), nil, nil], now: at(6)) == nil)
         #expect(schedule.due([stamp(2), nil, nil], now: at(7)) == .all)
+    }
+
+    @Test func aFileThatStillChangesIsNotForgottenWhenOthersAreRead() {
+        let schedule = Schedule(interval: .seconds(300))
+        _ = schedule.due([stamp(1), nil], now: at(0))
+        schedule.began([stamp(1), nil], now: at(0))
+        schedule.ended(success, .all, now: at(0))
+        schedule.heardNews(of: 1)
+        #expect(schedule.due([stamp(2), nil], now: at(1)) == .init(places: [1]))
+        schedule.began([stamp(2), nil], .init(places: [1]), now: at(1))
+        var report = SyncReport(started: Date())
+        report.sources = ["a", "b"].map { SourceReport(name: $0, type: "file") }
+        schedule.ended(.success(report), .init(places: [1]), now: at(1))
+        #expect(schedule.due([stamp(2), nil], now: at(1.5)) == .init(places: [0]))
+    }
+
+    @Test func recipientsThatAreLeavingAreRejectedInTime() {
+        let schedule = Schedule(interval: .seconds(300))
+        _ = schedule.due([stamp(1)], now: at(0))
+        schedule.began([stamp(1)], now: at(0))
+        var report = SyncReport(started: Date())
+        report.sources = [SourceReport(name: "a", type: "file")]
+        report.nextLeaves = 60
+        schedule.ended(.success(report), .all, now: at(0))
+        #expect(schedule.due([stamp(1)], now: at(59)) == nil)
+        #expect(schedule.due([stamp(1)], now: at(60)) == .init(places: []))
+        schedule.began([stamp(1)], .init(places: []), now: at(60))
+        // What fails is tried again soon, though not at once.
+        schedule.ended(.failure(SyncError(.locked, "x")), .init(places: []), now: at(60))
+        #expect(schedule.due([stamp(1)], now: at(60.5)) == nil)
+        schedule.ended(.success(SyncReport(started: Date())), .all, now: at(70))
+        #expect(schedule.due([stamp(1)], now: at(200)) == nil)
     }
 
     @Test func pausesGrowAfterFailures() {

@@ -18,7 +18,7 @@ import Testing
 
     private func check(_ item: Case, _ format: TableFormat) throws {
         let (listed, parser) = try parse(item.input, format)
-        var found = listed.map { "\($0.key):\($0.line)" }.joined(separator: " ")
+        var found = listed.map { "\($0.key):\($0.line)\($0.isRefused ? "-refused" : "")" }.joined(separator: " ")
         let counts = [
             ("domains", parser.skipped.domains), ("withoutDomain", parser.skipped.withoutDomain),
             ("refusing", parser.skipped.refusing), ("otherTags", parser.skipped.otherTags),
@@ -40,9 +40,47 @@ import Testing
             found.trimmingCharacters(in: .whitespaces)
                 == expected.trimmingCharacters(in: .whitespaces))
         #expect(
-            listed.count + parser.skipped.total + parser.malformed.count == parser.entries,
+            listed.count { !$0.isRefused } + parser.skipped.total + parser.malformed.count == parser.entries,
             "every entry is listed, skipped or malformed")
         for entry in listed { #expect(entry.isCatchAll == entry.key.hasPrefix("@")) }
+    }
+
+    @Test(arguments: TableFormat.allCases) func textInUTF16IsOneFault(format: TableFormat) throws {
+        for encoding in [String.Encoding.utf16, .utf16LittleEndian, .utf16BigEndian] {
+            let bytes = try #require("a@example.com x\nb@example.com y\n".data(using: encoding))
+            let (listed, parser) = try parse(Array(bytes), format)
+            #expect(listed.isEmpty)
+            #expect(parser.malformed.count == 1)
+            #expect(parser.malformed.lines.first?.text.contains("iconv") == true)
+        }
+    }
+
+    @Test func aLineOfSeventyBytesIsListed() throws {
+        let address = "list-confirm+5f2c7d1e9b8a4f3c6d0e1b2a3f4c5d6e7f8091a2-anna=example.net@example.com"
+        for format in TableFormat.allCases {
+            let (listed, parser) = try parse(Array("\(address)\(format == .list ? "" : " x")\n".utf8), format)
+            #expect(listed.map(\.key) == [address])
+            #expect(parser.malformed.count == 0)
+        }
+    }
+
+    @Test func aliasTargets() {
+        func target(_ value: String, _ format: TableFormat) -> String? {
+            Array(value.utf8).withUnsafeBufferPointer { TableParser.aliasTarget($0, format) }
+        }
+        #expect(target("@Main.Example", .postfix) == "main.example")
+        #expect(target("@bücher.example.", .postfix) == "xn--bcher-kva.example")
+        #expect(target("%1@main.example", .sendmail) == "main.example")
+        #expect(target("%1%3@main.example", .sendmail) == "main.example")
+        for value in [
+            "@main.example, @other.example", "joe@main.example", "@", "@a@b", "main.example", "%1@main.example",
+        ] {
+            #expect(target(value, .postfix) == nil, "\(value)")
+        }
+        for value in ["@main.example", "%2@main.example", "joe%1@main.example", "%1", "%1@", "error:nouser x"] {
+            #expect(target(value, .sendmail) == nil, "\(value)")
+        }
+        #expect(target("@main.example", .list) == nil)
     }
 
     @Test func malformedLinesAreKeptUpToTwenty() throws {
@@ -142,6 +180,7 @@ import Testing
         var key: String
         var line: Int
         var isCatchAll: Bool
+        var isRefused = false
     }
 
     private func parse(_ bytes: [UInt8], _ format: TableFormat) throws -> ([Listed], TableParser) {
@@ -150,10 +189,13 @@ import Testing
         let file = try TableFile(path, source: "test")
         var parser = TableParser(format)
         var listed: [Listed] = []
-        try parser.parse(LineReader(file.descriptor, name: path)) { key, domain, flags, line in
-            let key = String(decoding: key, as: UTF8.self)
-            #expect(key.hasSuffix("@" + String(decoding: domain, as: UTF8.self)))
-            listed.append(Listed(key: key, line: line, isCatchAll: flags.contains(.catchAll)))
+        try parser.parse(LineReader(file.descriptor, name: path)) { listing in
+            let key = String(decoding: listing.key, as: UTF8.self)
+            #expect(key.hasSuffix("@" + String(decoding: listing.domain, as: UTF8.self)))
+            listed.append(
+                Listed(
+                    key: key, line: listing.line, isCatchAll: listing.flags.contains(.catchAll),
+                    isRefused: listing.flags.contains(.disabled)))
         }
         return (listed, parser)
     }

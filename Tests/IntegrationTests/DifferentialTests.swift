@@ -15,6 +15,30 @@ extension Integration {
             return address.contains(/(^|[^a-z0-9.+_!%-])(postmaster|abuse)"?@/)
         }
 
+        /// Recipients of 509 to 512 bytes, the longest that Postern takes.
+        private static let atTheLimit: [String] = (509...512).flatMap { length in
+            ["anna+", "nobody+", "\(String(repeating: "n", count: 80))+", "nobody"].map { local in
+                local + String(repeating: "x", count: length - local.utf8.count - 12) + "@example.com"
+            }
+        }
+
+        @Test("a recipient of more than 512 bytes has bad syntax, in SMTP's own words")
+        func overTheLimit() throws {
+            let gateway = try Gateway(postfixSettings: Gateway.leavesAllToFilter) { configuration in
+                try configuration.list(["anna@example.com"])
+            }
+            let client = try SMTPClient(port: gateway.postfix.port, from: Gateway.stranger)
+            try client.begin()
+            for (length, category) in [(510, 2), (511, 2), (512, 2), (513, 5), (1_000, 5)] {
+                let detail = String(repeating: "x", count: length - "anna+@example.com".utf8.count)
+                let reply = try client.recipient("anna+\(detail)@example.com")
+                #expect(reply.category == category, "\(length) bytes: \(reply)")
+                #expect(category == 2 || reply.description.hasPrefix("553 5.1.3"), "\(length) bytes: \(reply)")
+            }
+            client.quit()
+            #expect(gateway.postern.stop() == .exited(0))
+        }
+
         /// The first digit of each reply, in the recipients' order.
         private func answers(_ recipients: [String], port: UInt16, from source: String) throws -> [SMTPClient.Reply] {
             var client = try SMTPClient(port: port, from: source)
@@ -36,7 +60,7 @@ extension Integration {
         func sameAnswers(subdomains: Bool) throws {
             let seed = SeededGenerator.announced("differential test, subdomains \(subdomains)").seed
             var generator = RecipientGenerator(seed: seed)
-            let recipients = (0..<Self.count).map { _ in generator.next() }
+            let recipients = (0..<Self.count).map { _ in generator.next() } + Self.atTheLimit
 
             let parents = ["parent_domain_matches_subdomains": subdomains ? "relay_domains" : ""]
             let domains = ["relay_domains": RecipientGenerator.relayDomains.joined(separator: ", ")]

@@ -38,6 +38,51 @@ extension FilterAlone {
             #expect(try filter.report().byReason["harvest"] == 3)
         }
 
+        @Test("recipients that were late in the list count no more once they are in it")
+        func lateList() throws {
+            let filter = try LoneFilter { $0.values["harvest.limit"] = "3" }
+            let innocent = try filter.connection(from: "192.0.2.7")
+            let guesser = try filter.connection(from: "192.0.2.8")
+            for name in ["dora", "emil", "fred"] {
+                #expect(try innocent.answer("\(name)@example.com") == "550")
+                #expect(try guesser.answer("guess-\(name)@example.com") == "550")
+            }
+            #expect(try innocent.answer("anna@example.com") == "421")
+            try filter.configuration.list(
+                PosternConfiguration.listed + ["dora", "emil", "fred"].map { "\($0)@example.com" })
+            #expect(try filter.configuration.run(["sync", "--once"]).ending == .exited(0))
+            #expect(try eventually(within: 30) { try innocent.answer("dora@example.com") == "250" })
+            #expect(try guesser.answer("dora@example.com") == "421")
+            #expect(filter.postern.stop() == .exited(0))
+        }
+
+        @Test("a network most of whose recipients are known is never over the limit, nor one that is exempt")
+        func innocent() throws {
+            let filter = try LoneFilter {
+                $0.values["harvest.limit"] = "3"
+                $0.values["harvest.exempt"] = "[\"198.51.100.0/24\", \"2001:db8::/32\"]"
+            }
+            let provider = try filter.connection(from: "192.0.2.7")
+            for _ in 0..<10 {
+                #expect(try provider.answer("nobody@example.com") == "550")
+                #expect(try provider.answer("anna@example.com") == "250")
+                #expect(try provider.answer("anybody@example.org") == "250")
+            }
+            for client in ["198.51.100.9", "192.0.2.8"] {
+                let connection = try filter.connection(from: client)
+                for _ in 0..<3 { #expect(try connection.answer("nobody@example.com") == "550") }
+                #expect(try connection.answer("anna@example.com") == (client == "192.0.2.8" ? "421" : "250"))
+            }
+            let check = try filter.configuration.run(["check", "--client", "198.51.100.9", "anna@example.com"])
+            #expect(check.output.contains("198.51.100.9, not trusted, harvest.exempt"), "\(check.output)")
+            // Taken over while running.
+            filter.configuration.values["harvest.exempt"] = "[\"192.0.2.8\"]"
+            try filter.configuration.write()
+            #expect(try filter.configuration.run(["reload"]).ending == .exited(0))
+            #expect(try filter.answer("anna@example.com", from: "192.0.2.8") == "250")
+            #expect(filter.postern.stop() == .exited(0))
+        }
+
         @Test("a window clears")
         func clears() throws {
             let filter = try LoneFilter {

@@ -10,10 +10,12 @@ extension FilterAlone {
         private static let count = 60_000
 
         /// A snapshot of so many recipients of a name.
-        private static func makeIndex(_ path: String, _ name: String, generation: UInt64, count: Int = count) throws {
+        private static func makeIndex(
+            _ path: String, _ name: String, generation: UInt64, count: Int = count, created: Date = Date()
+        ) throws {
             var builder = IndexBuilder()
             for number in 0..<count { builder.add("\(name)\(number)@example.com") }
-            _ = try builder.publish(to: path, generation: generation, sources: [])
+            _ = try builder.publish(to: path, created: created, generation: generation, sources: [])
         }
 
         /// Whether recipients of this name are listed and those of the other aren't, all over the table.
@@ -86,12 +88,79 @@ extension FilterAlone {
             #expect(filter.postern.stop() == .exited(0))
         }
 
+        @Test("an older list is refused, in one line and in status, until a person or a restart takes it")
+        func older() throws {
+            let filter = try LoneFilter {
+                $0.rest = ""
+                try Self.makeIndex($0.workspace.file("recipients.index"), "new", generation: 7, count: 10)
+            }
+            func put(_ name: String, generation: UInt64) throws {
+                try Self.makeIndex(filter.workspace.file("copy"), name, generation: generation, count: 10)
+                try #require(rename(filter.workspace.file("copy"), filter.workspace.file("recipients.index")) == 0)
+            }
+            let connection = try filter.connection()
+            try put("old", generation: 6)
+            let line = "generation 7"
+            #expect(eventually(within: 30) { filter.postern.messages.contains(line) }, "\(filter.postern.messages)")
+            #expect(filter.postern.messages.contains("postern reload --accept-older"))
+            #expect(
+                try connection.answer("new1@example.com") == "250" && connection.answer("old1@example.com") == "550")
+            let status = try filter.configuration.run(["status"])
+            #expect(status.ending == .exited(1))
+            #expect(status.output.contains("older than generation 7"), "\(status.output)")
+            // A plain reload is no word for it.
+            #expect(try filter.configuration.run(["reload"]).ending == .exited(0))
+            #expect(try connection.answer("old1@example.com") == "550")
+            #expect(try filter.configuration.run(["reload", "--accept-older"]).ending == .exited(0))
+            #expect(try eventually(within: 30) { try connection.answer("old1@example.com") == "250" })
+            #expect(try filter.configuration.run(["status"]).ending == .exited(0))
+            try put("older", generation: 5)
+            #expect(
+                eventually(within: 30) { filter.postern.messages.contains("generation 6") },
+                "\(filter.postern.messages)")
+            #expect(try connection.answer("older1@example.com") == "550")
+            try filter.restart {}
+            #expect(try filter.answer("older1@example.com") == "250")
+            #expect(filter.postern.stop() == .exited(0))
+        }
+
+        @Test("a list that is dated in the future is taken, and said to be")
+        func future() throws {
+            let filter = try LoneFilter {
+                $0.rest = ""
+                $0.values["policy.index_stale"] = "\"tempfail\""
+                try Self.makeIndex(
+                    $0.workspace.file("recipients.index"), "new", generation: 1, count: 10,
+                    created: Date() + 3 * 86_400 + 60)
+            }
+            #expect(try filter.answer("new1@example.com") == "250")
+            #expect(try filter.answer("nobody@example.com") == "451")
+            #expect(filter.postern.messages.contains("generation 1 is dated 3 days in the future"))
+            let status = try filter.configuration.run(["status"])
+            #expect(status.ending == .exited(1))
+            #expect(status.output.contains("the index is dated 3 days in the future"), "\(status.output)")
+            for command in [["index", "info"], ["check", "new1@example.com"], ["report"]] {
+                let output = try filter.configuration.run(command).output
+                #expect(output.contains("dated 3 days in the future"), "\(command): \(output)")
+            }
+            // A quiet day, but for this problem.
+            #expect(try !filter.configuration.run(["report", "--skip-empty"]).output.isEmpty)
+            try Self.makeIndex(filter.workspace.file("recipients.index"), "new", generation: 2, count: 10)
+            #expect(try eventually(within: 30) { try filter.configuration.run(["status"]).ending == .exited(0) })
+            #expect(try eventually(within: 30) { try filter.answer("nobody@example.com") == "550" })
+            let quiet = try filter.configuration.run([
+                "report", "--skip-empty", "--until", "2001-01-01", "--since", "2000-01-01",
+            ])
+            #expect(quiet.ending == .exited(0) && quiet.output.isEmpty, "\(quiet.output)\(quiet.error)")
+            #expect(filter.postern.stop() == .exited(0))
+        }
+
         @Test("idle sessions hold no snapshot: two are in memory at most, however many are published")
         func idleSessions() throws {
             let filter = try LoneFilter {
                 $0.rest = ""
                 try Self.makeIndex($0.workspace.file("0.index"), "old", generation: 1, count: 400_000)
-                try Self.makeIndex($0.workspace.file("1.index"), "new", generation: 2, count: 400_000)
+                try Self.makeIndex($0.workspace.file("1.index"), "new", generation: 1, count: 400_000)
                 try FileManager.default.copyItem(
                     atPath: $0.workspace.file("0.index"), toPath: $0.workspace.file("recipients.index"))
             }
@@ -139,7 +208,7 @@ extension FilterAlone {
                 $0.rest = ""
                 $0.values["harvest.tarpit"] = "\"8s\""
                 try Self.makeIndex($0.workspace.file("0.index"), "old", generation: 1, count: 10)
-                try Self.makeIndex($0.workspace.file("1.index"), "new", generation: 2, count: 10)
+                try Self.makeIndex($0.workspace.file("1.index"), "new", generation: 1, count: 10)
                 try FileManager.default.copyItem(
                     atPath: $0.workspace.file("0.index"), toPath: $0.workspace.file("recipients.index"))
             }

@@ -44,6 +44,8 @@ struct PosternConfiguration {
             // Tests ask for more strangers than any client should.
             "harvest.limit": "0",
             "index.path": "\"recipients.index\"", "sync.state": "\"sync.sqlite\"", "sync.max_shrink": "\"100%\"",
+            // What goes is rejected at once.
+            "sync.grace": "\"0s\"",
             // Messages are searched for faults.
             "log.database": "\"rejections.sqlite\"", "log.lines": "false",
         ]

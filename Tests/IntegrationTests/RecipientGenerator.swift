@@ -8,6 +8,8 @@ struct RecipientGenerator {
     static let catchAllDomain = "example.org"
     static let people = [
         "anna", "bob", "carl.otto", "d-e_f", "eve99", "o'neil", "first.last", "x", "info", "team+fixed", "a=b", "sales",
+        "newsletter-request-of-the-whole-organisation-and-its-subsidiaries-abroad-2026",
+        "list-confirm+5f2c7d1e9b8a4f3c6d0e1b2a3f4c5d6e7f8091a2-anna=example.net",
     ]
     private static let strangers = [
         "nobody", "ann", "annaa", "bobb", "carlotto", "root", "admin", "zz9", "first", "last",
@@ -98,9 +100,29 @@ struct RecipientGenerator {
                 String(repeating: "a", count: 64), String(repeating: "b", count: 61) + "+xy", "|x", "/etc/x", "~x",
                 "{x}", "#x",
             ])
+        case 18, 19: local = long(local)
         default: break
         }
         return local
+    }
+
+    /// A local part as list software, forwarders and Exchange make them, mostly of more than 64 bytes.
+    private mutating func long(_ local: String) -> String {
+        let hash = String((0..<40).map { _ in pick(Array("0123456789abcdef")) })
+        let other = pick(Self.foreign)
+        return switch roll(9) {
+        case 0: "\(local)-confirm+\(hash)"
+        case 1: "\(local)+confirm-\(hash)-\(pick(Self.strangers))=\(other)"
+        case 2: "SRS0=\(hash.prefix(4))=\(pick(["TT", "A7"]))=\(other)=\(local)"
+        case 3: "SRS1=\(hash.prefix(4))=\(other)==\(hash.prefix(4))=TT=\(pick(Self.relayDomains))=\(local)"
+        case 4: "\(local)-bounces+\(hash)=\(pick(Self.strangers))=\(other)"
+        case 5: "prvs=\(hash.prefix(10))=\(local)"
+        case 6:
+            "IMCEAEX-_o=First+20Organization_ou=Exchange+20Administrative+20Group+20+28FYDIBOHF23SPDLT+29"
+                + "_cn=Recipients_cn=\(hash)\(local)"
+        case 7: "\(local)+\(String(repeating: pick(["x", "y-", "a."]), count: roll(200)))z"
+        default: "\"\(local)+\(String(repeating: "q", count: 60 + roll(380)))\""
+        }
     }
 
     private mutating func mixedCase(_ text: String) -> String {

@@ -14,6 +14,9 @@ final class SendmailInstance {
         var filterFlag = "F=T"
         /// The lines of `access`, such as `To:example.com RELAY`.
         var access: [String] = []
+        /// The lines of `virtusertable`, which is for ``virtualDomains``.
+        var virtualUsers: [String] = []
+        var virtualDomains: [String] = []
         /// Where a domain's mail goes: an address of the loopback.
         var routes: [String: String] = [:]
         /// The port of all inner servers.
@@ -55,7 +58,10 @@ final class SendmailInstance {
         port = try Ports.unused()
         try workspace.write("hosts files\naliases files\n", to: "sendmail/service.switch")
         try workspace.write("helpless\n", to: "sendmail/helpfile")
-        let tables = ["access": settings.access, "mailertable": settings.routes.map { "\($0) esmtp:[\($1)]" }]
+        let tables = [
+            "access": settings.access, "virtusertable": settings.virtualUsers,
+            "mailertable": settings.routes.map { "\($0) esmtp:[\($1)]" },
+        ]
         let source = try workspace.write(
             Self.configuration(folder, port, try Self.filter(socket, settings.filterFlag), settings),
             to: "sendmail/sendmail.mc")
@@ -142,6 +148,8 @@ final class SendmailInstance {
         FEATURE(`no_default_msa')dnl
         DAEMON_OPTIONS(`Family=inet, Name=MTA, Addr=127.0.0.1, Port=\(port)')dnl
         FEATURE(`access_db', `hash -o \(folder)/access')dnl
+        FEATURE(`virtusertable', `hash -o \(folder)/virtusertable')dnl
+        \(settings.virtualDomains.map { "VIRTUSER_DOMAIN(`\($0)')dnl" }.joined(separator: "\n"))
         FEATURE(`mailertable', `hash -o \(folder)/mailertable')dnl
         define(`ESMTP_MAILER_ARGS', `TCP $h \(settings.innerPort)')dnl
         \(settings.lines.joined(separator: "\n"))

@@ -57,7 +57,6 @@ extension AddressError {
         case .domainCharacter: "domainCharacter"
         case .addressLiteral: "addressLiteral"
         case .internationalizedDomain: "internationalizedDomain"
-        case .localPartTooLong: "localPartTooLong"
         case .labelTooLong: "labelTooLong"
         case .domainTooLong: "domainTooLong"
         case .pathTooLong: "pathTooLong"

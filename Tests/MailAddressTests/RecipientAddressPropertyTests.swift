@@ -56,7 +56,7 @@ import Testing
             }
             if case .key(let key, _, _) = Outcome(path) {
                 accepted += 1
-                #expect(!key.isEmpty && key.count <= 254, "seed \(seed), \(path)")
+                #expect(!key.isEmpty && key.count <= 512, "seed \(seed), \(path)")
             }
         }
         #expect(accepted > 100, "the inputs reach too little, seed \(seed)")

@@ -13,7 +13,7 @@ struct RecipientAddressTests {
         #expect(cases.count >= 200)
         #expect(Set(cases.map(\.input)).count == cases.count, "a path stands there twice")
         let rules = Set(cases.compactMap(\.failure))
-        #expect(rules.count == 19, "some rule of AddressError has no case: \(rules.sorted())")
+        #expect(rules.count == 18, "some rule of AddressError has no case: \(rules.sorted())")
     }
 
     @Test(arguments: try Case.load("paths.cases").filter { $0.failure == nil })
@@ -52,7 +52,7 @@ struct RecipientAddressTests {
 
     @Test func nothingOnTheHeapAndCheapToCopy() {
         #expect(_isPOD(RecipientAddress.self))
-        #expect(MemoryLayout<RecipientAddress>.size <= 330)
+        #expect(MemoryLayout<RecipientAddress>.size <= 520)
     }
 
     @Test func constantSetsHoldWhatTheySay() {
@@ -69,10 +69,10 @@ struct RecipientAddressTests {
             .empty, .unbalanced(0x22), .controlCharacter(7), .unexpectedCharacter(0x20), .adjacentWords,
             .textAfterPath, .invalidUTF8, .emptyLocalPart, .emptyDomain, .emptyLabel, .misplacedHyphen,
             .numericDomain, .domainCharacter(0xFF), .addressLiteral, .internationalizedDomain(-304),
-            .localPartTooLong, .labelTooLong, .domainTooLong, .pathTooLong,
+            .labelTooLong, .domainTooLong, .pathTooLong,
         ]
-        #expect(Set(errors.map(\.rule)).count == 19)
-        #expect(Set(errors.map(\.description)).count == 19)
+        #expect(Set(errors.map(\.rule)).count == 18)
+        #expect(Set(errors.map(\.description)).count == 18)
         for error in errors { #expect(error.description.contains("; accepted: "), "\(error)") }
         #expect(AddressError.controlCharacter(7).description.contains("0x07"))
         #expect(AddressError.unexpectedCharacter(0x2C).description.contains("\",\""))

@@ -20,6 +20,7 @@ do {
     while true {
         switch MilterSignals.wait() {
         case .reload: say("reload")
+        case .request(let number): say("request \(number)")
         case .terminate, .interrupt:
             let isDrained = server.drain(timeout: .seconds(10))
             say("verdicts \(Counters.shared.verdicts.load(ordering: .relaxed)) \(isDrained ? "drained" : "late")")

@@ -3,6 +3,7 @@ import Foundation
 import MailAddress
 import Milter
 import RecipientFilter
+import RecipientIndex
 import TestSupport
 import Testing
 
@@ -29,6 +30,89 @@ import Testing
         }
     }
 
+    /// Every way to write a size means the same for every key.
+    @Test(arguments: [
+        ("\"64M\"", 64 << 20), ("\"64MiB\"", 64 << 20), ("\"65536K\"", 64 << 20), ("\"65536KiB\"", 64 << 20),
+        ("\"67108864\"", 64 << 20), ("67108864", 64 << 20), ("\"4G\"", 4 << 30), ("\"4GiB\"", 4 << 30),
+        ("\"1T\"", 1 << 40),
+    ])
+    func sizes(text: String, size: Int) throws {
+        let folder = try TemporaryFolder()
+        let configuration = try Configuration.load(
+            folder.write(
+                """
+                [relay]
+                domains = ["example.com"]
+                [log]
+                max_size = \(text)
+                [[source]]
+                name = "a"
+                type = "command"
+                command = ["/bin/true"]
+                max_size = \(text)
+                """, as: "postern.toml"))
+        #expect(configuration.log.maximumSize == size)
+        guard case .command(let command) = configuration.sync.sources.first?.kind else {
+            Issue.record("no command")
+            return
+        }
+        #expect(command.maximumSize == size)
+    }
+
+    @Test func relayDomainsOfTransportAndAccess() throws {
+        let folder = try TemporaryFolder()
+        try folder.write("example.com smtp:[10.0.0.5]\njoe@other.example smtp:x\n", as: "transport")
+        try folder.write("To:example.org RELAY\nConnect:10.0.0 RELAY\n", as: "access")
+        try folder.write("example.net esmtp:[10.0.0.5]\n", as: "mailertable")
+        try folder.write("example.edu\n", as: "plain:list")
+        let configuration = try Configuration.load(
+            folder.write(
+                """
+                [relay]
+                domains_from = ["transport:transport", "access:\(folder.file("access"))", "mailertable:mailertable", "./plain:list"]
+                """, as: "postern.toml"))
+        #expect(configuration.domains.map(\.name) == ["example.com", "example.org", "example.net", "example.edu"])
+        #expect(configuration.domains.first?.key == "relay.domains_from (transport:transport)")
+        #expect(configuration.stamps.count == 5)
+    }
+
+    /// An alias that a source's table names counts like one of the configuration, where both are relay domains.
+    @Test func aliasDomainsOfTheIndex() throws {
+        let folder = try TemporaryFolder()
+        let configuration = try Configuration.load(
+            folder.write(
+                """
+                [relay]
+                domains = ["example.com", "one.example", "two.example", "three.example", "four.example"]
+                [policy]
+                mode = "observe"
+                [[domain]]
+                name = "example.com"
+                mode = "enforce"
+                [[domain]]
+                name = "two.example"
+                alias_of = "example.com"
+                mode = "observe"
+                """, as: "postern.toml"))
+        let source = IndexSource(
+            name: "virtual", type: "file", recipients: 1, asOf: Date(),
+            aliasDomains: [
+                .init(name: "one.example", target: "two.example"), .init(name: "two.example", target: "four.example"),
+                .init(name: "three.example", target: "foreign.example"),
+                .init(name: "foreign.example", target: "example.com"),
+            ])
+        let named = configuration.naming([source])
+        #expect(named.domains.map(\.rules.aliasOf) == [nil, "two.example", "example.com", nil, nil])
+        #expect(named.domains.map(\.aliasSource) == [nil, "virtual", nil, nil, nil])
+        #expect(named.aliasChain(of: "one.example") == ["one.example", "two.example", "example.com"])
+        let policy = named.compiledPolicy { _ in 0 }
+        let address = try RecipientAddress(path: "anna@one.example")
+        #expect(policy.aliased(address)?.key == "anna@two.example")
+        #expect(named.aliasCircles == [])
+        // The mode is the target's, unless the alias has its own.
+        #expect(policy.domains.map(\.rules.observe) == [false, false, true, true, true])
+    }
+
     @Test func theSampleIsSound() throws {
         let folder = try TemporaryFolder()
         let path = try folder.write(ConfigurationSample.text, as: "postern.toml")
@@ -50,8 +134,8 @@ import Testing
         }
         let set = all.filter {
             !$0.hasPrefix("domains_from") && !$0.hasPrefix("blocked") && !$0.hasPrefix("canaries")
-                && !$0.hasPrefix("name = \"example.org\"") && !$0.hasPrefix("[[domain]]")
-                && !$0.hasPrefix("catch_all") && !$0.hasPrefix("mode = \"observe\"")
+                && !$0.hasPrefix("name = \"example.") && !$0.hasPrefix("[[domain]]")
+                && !$0.hasPrefix("catch_all") && !$0.hasPrefix("alias_of") && !$0.hasPrefix("mode = \"observe\"")
                 && !$0.hasPrefix("subdomains = true") && !$0.hasPrefix("replies = ") && !$0.hasPrefix("patterns")
         }
         #expect(set.filter { $0.contains(" = ") && !$0.hasPrefix("#") }.count > 25)

@@ -14,7 +14,10 @@ import Testing
         #expect("\(place)" == text)
     }
 
-    @Test(arguments: ["8892", "host", "host:", "host:0", "host:65536", "::1:8892", ":8892", "a b:1"])
+    @Test(arguments: [
+        "8892", "host", "host:", "host:0", "host:65536", "::1:8892", ":8892", "a b:1", "300.1.1.1:80", "1.2.3:80",
+        "[::g]:80", "[1.2.3.4::]:80",
+    ])
     func refused(text: String) {
         #expect(HostAndPort(text) == nil)
     }

@@ -37,7 +37,7 @@ import Testing
         return VerdictExplanation(
             of: address, client: nil, standing: ClientStanding(isBounce: bounce),
             index: try IndexSnapshot(path: folder.file("index")), policy: configuration.compiledPolicy { _ in 0 },
-            configuration: configuration)
+            senders: LoggedSenders(configuration, isNeeded: false), configuration: configuration)
     }
 
     private func place(_ explanation: VerdictExplanation) -> [String] {

@@ -29,6 +29,84 @@ import Testing
         #expect(!table.isOver(client, limit: limit, now: 1_080_000))
     }
 
+    /// One abuser among a provider's customers: the network is over the limit only while most of its recipients are unknown.
+    @Test func knownRecipientsSpeakForTheNetwork() throws {
+        let table = HarvestTable()
+        let client = try ClientAddress("192.0.2.1")
+        #expect(table.standing(of: client, limit: limit, now: 1_000_000) == .unseen)
+        table.count(client, limit: limit, now: 1_000_000)
+        #expect(table.standing(of: client, limit: limit, now: 1_000_000) == .below)
+        for _ in 0..<20 { table.countKnown(client, limit: limit, now: 1_000_000) }
+        for _ in 0..<19 { table.count(client, limit: limit, now: 1_000_000) }
+        #expect(!table.isOver(client, limit: limit, now: 1_000_000))
+        #expect(table.takeOffenders().offenders.isEmpty)
+        table.count(client, limit: limit, now: 1_000_000)
+        #expect(table.isOver(client, limit: limit, now: 1_000_000))
+        #expect(table.takeOffenders().offenders.count == 1)
+        table.countKnown(client, limit: limit, now: 1_000_000)
+        #expect(!table.isOver(client, limit: limit, now: 1_000_000))
+        // The known ones leave the window as the unknown ones do.
+        for _ in 0..<10 { table.count(client, limit: limit, now: 1_100_000) }
+        #expect(table.isOver(client, limit: limit, now: 1_100_000))
+    }
+
+    /// A list that came late: what was unknown and exists counts no more.
+    @Test func recipientsThatTurnOutToExistAreForgiven() throws {
+        let table = HarvestTable()
+        let innocent = try ClientAddress("192.0.2.1")
+        let guesser = try ClientAddress("192.0.2.2")
+        func count(_ client: ClientAddress, _ recipient: String, now: Int64) {
+            var recipient = recipient
+            recipient.withUTF8 { table.count(client, $0, limit: limit, now: now) }
+        }
+        for number in 0..<10 {
+            count(innocent, "real\(number)@example.com", now: 1_000_000)
+            count(guesser, "guess\(number)@example.com", now: 1_000_000)
+        }
+        #expect(table.isOver(innocent, limit: limit, now: 1_000_000))
+        for _ in 0..<2 {
+            table.forgive { !String(decoding: $0, as: UTF8.self).hasPrefix("real") }
+            #expect(!table.isOver(innocent, limit: limit, now: 1_000_000))
+            #expect(table.isOver(guesser, limit: limit, now: 1_000_000))
+        }
+        // Taken back once: nine more, which the ten known ones outweigh, then two that they don't.
+        for number in 0..<10 { count(innocent, "wrong\(number)@example.com", now: 1_000_000) }
+        #expect(!table.isOver(innocent, limit: limit, now: 1_000_000))
+        count(innocent, "wrong@example.com", now: 1_000_000)
+        #expect(table.isOver(innocent, limit: limit, now: 1_000_000))
+    }
+
+    /// Only so many are remembered, of any length; forgiving old ones takes nothing from a newer window.
+    @Test func theLastRecipientsAreRemembered() throws {
+        var recent = RecentRecipients()
+        let network = HarvestStripe.Network(try ClientAddress("192.0.2.1"))
+        var expected: [String] = []
+        var random = SeededGenerator(seed: 11)
+        for number in 0..<5_000 {
+            let key =
+                "\(number)" + String(repeating: "x", count: Int.random(in: 0...300, using: &random)) + "@example.com"
+            expected.append(key)
+            Array(key.utf8).withUnsafeBufferPointer { recent.append($0, of: network, part: Int64(number)) }
+        }
+        let all = recent.all.sorted { $0.part < $1.part }
+        #expect(all.count > 60 && all.count <= 512)
+        #expect(all.map { String(decoding: $0.key, as: UTF8.self) } == Array(expected.suffix(all.count)))
+        #expect(recent.remove(all[0]) && !recent.remove(all[0]))
+        #expect(recent.all.count == all.count - 1)
+        #expect(recent.size < 65_536)
+
+        let table = HarvestTable()
+        let client = try ClientAddress("192.0.2.1")
+        for _ in 0..<9 {
+            Array("old@example.com".utf8).withUnsafeBufferPointer {
+                table.count(client, $0, limit: limit, now: 1_000_000)
+            }
+        }
+        for _ in 0..<10 { table.count(client, limit: limit, now: 1_200_000) }
+        table.forgive { _ in false }
+        #expect(table.isOver(client, limit: limit, now: 1_200_000))
+    }
+
     /// The window slides: what was asked at the end of one span of time counts in the next.
     @Test func windowHasNoSeam() throws {
         let table = HarvestTable()

@@ -12,14 +12,20 @@ import Testing
         ("user@example.com", []), ("staff@example.com", .internalOnly), ("gone@example.com", .disabled),
         ("both@example.com", [.internalOnly, .disabled]), ("listed+news@example.com", []), ("user@example.org", []),
         ("user@sub.example.com", []), ("user@a.below.example", []), ("abuse+desk@example.com", .disabled),
+        ("moved@example.com", .leaving), ("moved+lists@example.com", []), ("user+old@example.com", .leaving),
+        ("moved+old@example.com", .leaving), ("gone+old@example.com", .leaving),
+        ("stray@example.com", [.leaving, .disabled]),
+        ("inside@example.com", [.leaving, .internalOnly]), ("moved@example.org", .leaving),
         ("user@xn--bcher-kva.example", []), ("grün@xn--bcher-kva.example", []),
+        ("own@alias.example", .internalOnly),
     ]
 
     @Test func namesOfReasons() {
         #expect(
             Reason.allCases.map(\.name) == [
                 "syntax", "postmaster", "relay", "trusted", "always", "blocked", "harvest", "no-index", "listed",
-                "internal", "disabled", "catch-all", "stale-index", "unknown", "pattern", "srs",
+                "internal", "disabled", "catch-all", "stale-index", "unknown", "pattern", "srs", "leaving",
+                "unlisted-sender",
             ])
     }
 
@@ -30,9 +36,17 @@ import Testing
         let indexes: [String: IndexSnapshot?] = [
             "fresh": try folder.snapshot(Self.recipients, created: today - day),
             "old": try folder.snapshot(Self.recipients, created: today - 8 * day),
+            "soon": try folder.snapshot(Self.recipients, created: today + 3_500),
+            "future": try folder.snapshot(Self.recipients, created: today + 3_700),
             "all": try folder.snapshot(Self.recipients + [("@example.org", .catchAll)], created: today - day),
+            "all-leaving": try folder.snapshot(
+                Self.recipients + [("@example.org", [.catchAll, .leaving])], created: today - day),
             "none": nil as IndexSnapshot?,
         ]
+        let senders = UnlistedSenders()
+        for key in ["sent@example.com", "sent@example.org", "user@example.com", "moved@example.com"] {
+            senders.insert(key, day: Self.now / 86_400)
+        }
         var policy = try Self.policy("")
         var cases = 0
         var rows: Set<Int> = []
@@ -49,7 +63,7 @@ import Testing
                 isBounce: fields[1].hasSuffix("bounce"))
             let verdict = policy.verdict(
                 for: Result { () throws(AddressError) in try RecipientAddress(path: fields[0]) }, client: client,
-                index: index, now: Self.now)
+                index: index, senders: senders, now: Self.now)
             let observed = verdict.action != .accept && policy.observes(verdict) ? " observed" : ""
             let reply =
                 verdict.reply.map { kind in
@@ -64,7 +78,7 @@ import Testing
             rows.insert(verdict.rule)
         }
         #expect(cases >= 90)
-        #expect(rows == Set(1...18))
+        #expect(rows == Set(1...20))
     }
 
     /// The policy of a `policy:` line.
@@ -81,6 +95,7 @@ import Testing
             case ("delimiter", _): rules.delimiter = value
             case ("batv", _): rules.batv = value == "true"
             case ("srs", _): rules.srs = value == "true"
+            case ("alias_of", _): rules.aliasOf = value
             case ("own_subdomains", _): rules.subdomains = value == "true"
             case ("own_blocked", _): rules.blocked = value.split(separator: ",").map(String.init)
             case (_, _) where key.hasPrefix("own_replies."):
@@ -90,6 +105,7 @@ import Testing
             case ("index_stale", "keep"): rules.indexStale = nil
             case ("index_stale", _): rules.indexStale = value == "accept" ? .accept : .tempfail
             case ("internal_only", _): rules.hideInternalOnly = value == "unknown"
+            case ("unlisted_sender", _): rules.defersUnlistedSenders = value == "defer"
             case ("disabled", _): rules.hideDisabled = value == "unknown"
             default: throw CaseError("policy key \(key)")
             }
@@ -119,7 +135,9 @@ import Testing
             }
         }
         settings.observe = global.observe
-        for name in ["example.com", "example.org", ".below.example", "xn--bcher-kva.example"] {
+        for name in [
+            "example.com", "example.org", ".below.example", "xn--bcher-kva.example", "alias.example", "second.example",
+        ] {
             var rules = global
             for (key, value) in overrides[name] ?? [] { try set(&rules, key, value) }
             settings.domains.append((name: name, rules: rules, tag: UInt32(settings.domains.count)))

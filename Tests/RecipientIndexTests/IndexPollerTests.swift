@@ -48,6 +48,32 @@ final class WatcherEvents: Sendable {
         #expect(events.all == ["loaded 1", "loaded 2"] && swap.current?.info.generation == 2)
     }
 
+    @Test func `an older generation is refused until a person asks for it`() throws {
+        try publish(7)
+        #expect(poller.look(atOnce: true))
+        try publish(6)
+        for _ in 0..<5 { #expect(poller.look(atOnce: false)) }
+        #expect(
+            events.all.count == 2 && events.all[1].contains("generation 6") && events.all[1].contains("generation 7"))
+        #expect(swap.current?.info.generation == 7)
+        // The same and a newer one are taken.
+        try publish(7)
+        #expect(poller.look(atOnce: false))
+        #expect(events.all.count == 3 && events.all[2] == "loaded 7")
+        try publish(6)
+        #expect(poller.look(atOnce: false) && poller.look(atOnce: true, acceptsOlder: true))
+        #expect(events.all.count == 5 && events.all[4] == "loaded 6" && swap.current?.info.generation == 6)
+        // That word was for one file, and says nothing of what is in use already.
+        #expect(poller.look(atOnce: true, acceptsOlder: true))
+        try publish(5)
+        for _ in 0..<3 { #expect(poller.look(atOnce: false)) }
+        #expect(events.all.count == 6 && swap.current?.info.generation == 6)
+        // Where none is in use there is none to be older than.
+        let fresh = HotSwap<IndexSnapshot>(nil)
+        #expect(IndexPoller(path: path, target: fresh) { _ in }.look(atOnce: false))
+        #expect(fresh.current?.info.generation == 5)
+    }
+
     @Test func `doesn't mind a file that is still being written, and says once when it stays half`() throws {
         let whole = try SnapshotBytes((0..<2000).map { ("\($0)@example.com", []) }, generation: 3)
         for length in stride(from: 0, to: whole.bytes.count, by: 1024) {

@@ -124,7 +124,7 @@ import Testing
         try queue.close()
         let before = try Data(contentsOf: URL(fileURLWithPath: folder.database))
         let failure = try #require(refusal(folder.database))
-        #expect(failure.reason.contains("was written by a newer Postern (schema 9; this one knows 2)"))
+        #expect(failure.reason.contains("was written by a newer Postern (schema 9; this one knows 3)"))
         let error = #expect(throws: LogError.self) { try RejectionReader(path: folder.database) }
         #expect(error?.code == .newerVersion)
         #expect(error?.reason == failure.reason)

@@ -127,7 +127,7 @@ import Testing
         #expect(
             Set(object.keys) == [
                 "schema", "period", "cut", "totals", "by_reason", "trend", "top", "near_misses", "listed_now",
-                "harvests",
+                "unlisted_senders", "harvests",
                 "correspondents", "observed", "mta_replies", "coverage", "findings",
             ])
         #expect(

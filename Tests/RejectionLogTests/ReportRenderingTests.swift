@@ -60,6 +60,26 @@ import Testing
         }
     }
 
+    @Test func estimatesAreSaidToBeSome() throws {
+        var report = RejectionReport.sample
+        let csv = "harvests,203.0.113.0/24,vps77.bulk.example,5902,"
+        func line(_ report: RejectionReport) -> String {
+            report.csv().split(separator: "\r\n").first { $0.hasPrefix(csv) }.map(String.init) ?? ""
+        }
+        #expect(report.text(timeZone: .gmt).contains("about 2,318 recipients tried"))
+        #expect(try report.html(host: "mx", timeZone: .gmt).contains(">about 2,318<"))
+        #expect(line(report).hasSuffix(",recipients,false"))
+        #expect(try report.json().contains("\"recipients_estimated\" : true"))
+        report.harvests[0].recipientsEstimated = false
+        #expect(report.text(timeZone: .gmt).contains(" 2,318 recipients tried"))
+        #expect(!report.text(timeZone: .gmt).contains("about 2,318"))
+        #expect(try !report.html(host: "mx", timeZone: .gmt).contains("about 2,318"))
+        #expect(line(report).hasSuffix(",,false"))
+        report.nearMisses[0].sendersEstimated = true
+        #expect(report.text(timeZone: .gmt).split(separator: /\s+/).joined(separator: " ").contains("about 12 senders"))
+        #expect(try report.html(host: "mx", timeZone: .gmt).contains(">about 12<"))
+    }
+
     @Test func theFirstScreenSaysWhatToDo() {
         let report = RejectionReport.sample
         let screen = report.text(timeZone: .gmt).split(separator: "\n", omittingEmptySubsequences: false).prefix(24)

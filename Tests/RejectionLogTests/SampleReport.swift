@@ -107,10 +107,15 @@ extension RejectionReport {
             .init(
                 recipient: "new.hire@example.org", count: 9, first: time(-1, 8, 0), last: time(-1, 8, 41), late: 2_460),
         ]
+        report.unlistedSenders = [
+            .init(address: "scanner@example.com", count: 1_377, last: "2026-11-22"),
+            .init(address: "new.colleague@example.org", count: 4, last: "2026-11-19"),
+        ]
         report.harvests = [
             .init(
-                network: "203.0.113.0/24", name: "vps77.bulk.example", clients: 6, recipients: 2_318, attempts: 5_902,
-                first: time(-4, 1, 12), last: time(-4, 13, 50), stopped: 391)
+                network: "203.0.113.0/24", name: "vps77.bulk.example", clients: 6, recipients: 2_318,
+                recipientsEstimated: true, attempts: 5_902,
+                first: time(-4, 1, 12), last: time(-4, 13, 50), stopped: 391, accepted: false)
         ]
         report.correspondents = [
             .init(

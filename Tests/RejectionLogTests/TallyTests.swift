@@ -208,7 +208,9 @@ import Testing
         }
         log.close()
         try DatabaseQueue(path: folder.database).write { db in
-            for table in ["tally", "open_tally", "folded", "generation"] { try db.execute(sql: "DROP TABLE \(table)") }
+            for table in ["tally", "open_tally", "folded", "generation", "unlisted_sender", "accepted_network"] {
+                try db.execute(sql: "DROP TABLE \(table)")
+            }
             try db.execute(sql: "DELETE FROM state WHERE name <> 'next_detail'")
             try db.execute(sql: "PRAGMA user_version = 1")
         }

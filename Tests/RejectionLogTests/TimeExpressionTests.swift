@@ -4,6 +4,11 @@ import Testing
 @testable import RejectionLog
 
 @Suite struct TimeExpressionTests {
+    @Test func fractionsOfASecondCount() throws {
+        let date = try TimeExpression.parse("2026-11-30T13:58:27.696Z")
+        #expect(abs(date.timeIntervalSince1970 - 1_796_047_107.696) < 0.0005)
+    }
+
     @Test func theTable() throws {
         let zones = ["berlin": try #require(TimeZone(identifier: "Europe/Berlin")), "utc": .gmt]
         let now = try Date("2026-11-24T10:30:00Z", strategy: .iso8601)

@@ -6,8 +6,11 @@ public final class TemporaryFolder: Sendable {
     public let path: String
 
     /// Makes the folder.
-    public init() throws {
-        path = "/tmp/postern-test-\(String(UInt64.random(in: 0 ... .max), radix: 36))"
+    ///
+    /// - Parameter isInMemory: whether its files lie in memory where the system has a place for that, for tests that write much.
+    public init(isInMemory: Bool = false) throws {
+        let place = isInMemory && access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"
+        path = "\(place)/postern-test-\(String(UInt64.random(in: 0 ... .max), radix: 36))"
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
     }
 

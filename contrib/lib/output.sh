@@ -25,17 +25,36 @@ run() {
     "$@"
 }
 
-# The lines of the steps that have been, and whether one has failed.
+# The lines of the steps that have been, the last words of those that have failed, and whether one has.
 summary=()
+last_words=()
 failed=0
 
 # step NAME COMMAND...: runs it, and goes on whatever comes of it.
 step() {
-    local name=$1 started=$SECONDS result=ok
+    local name=$1 started=$SECONDS result=ok log copy copier
     shift
     heading "$name"
-    "$@" || result=FAILED
-    # shellcheck disable=SC2034  # For the script.
-    [[ $result == ok ]] || failed=1
+    log=$(mktemp)
+    exec {copy}> >(exec tee "$log")
+    copier=$!
+    "$@" >&"$copy" 2>&1 || result=FAILED
+    exec {copy}>&-
+    # Something that the step has left running may hold its output open.
+    timeout 5 tail -s 0.1 --pid="$copier" -f /dev/null || true
+    if [[ $result != ok ]]; then
+        failed=1
+        # Of tests, what has failed stands far from the end.
+        last_words+=("" "The end of $name:" "$({ grep -aE "^✘|error:" "$log" | head -n 40; tail -n 40 "$log"; } | cut -c 1-300)")
+    fi
+    rm -f "$log"
     summary+=("$(printf '  %-20s %-6s %4d s' "$name" "$result" $((SECONDS - started)))")
+}
+
+# show_summary TITLE LINE...: what has come of the steps, on standard output and, for whoever runs several scripts, at the end of the
+# file that POSTERN_SUMMARY names.
+show_summary() {
+    heading "$1"
+    shift
+    { say "${summary[@]}" "$@" "${last_words[@]}"; } | tee -a "${POSTERN_SUMMARY:-/dev/null}"
 }

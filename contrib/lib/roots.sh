@@ -3,7 +3,7 @@
 # output.sh, packages.sh and $root, the checkout. All of it is for root.
 
 # A change here makes all roots anew.
-readonly root_recipe='2: minbase systemd systemd-sysv dbus'
+readonly root_recipe='3: minbase systemd systemd-sysv dbus'
 
 # prepare_roots RELEASE: makes what the functions below need; $roots is its folder. There:
 #   pristine  as debootstrap has made it, to be copied; nothing runs in it
@@ -34,7 +34,7 @@ prepare_roots() {
         die 69 "debootstrap could not make a root of $1:" "$(tail -n 5 "$roots/debootstrap.log")"
     # No service starts when its package is installed, and nothing asks.
     install -m 755 /dev/stdin "$roots/new/usr/sbin/policy-rc.d" <<<$'#!/bin/sh\nexit 101'
-    echo 'APT::Get::Assume-Yes "true"; APT::Install-Recommends "false";' >"$roots/new/etc/apt/apt.conf.d/90postern"
+    echo 'APT::Get::Assume-Yes "true"; APT::Install-Recommends "false"; Acquire::Retries "5";' >"$roots/new/etc/apt/apt.conf.d/90postern"
     # A root that a power cut has damaged is made anew.
     echo force-unsafe-io >"$roots/new/etc/dpkg/dpkg.cfg.d/postern"
     git_addresses "$roots/new/etc/gitconfig"
@@ -65,7 +65,7 @@ in_root() {
     shift
     while read -r folder; do folders+=("$folder"); done < <(git_folders)
     for name in TERM http_proxy https_proxy no_proxy ${!POSTERN_*}; do
-        [[ -z ${!name:-} || $name == POSTERN_ROOTS_HELD ]] || variables+=("$name=${!name}")
+        [[ -z ${!name:-} || $name == POSTERN_ROOTS_HELD || $name == POSTERN_SUMMARY ]] || variables+=("$name=${!name}")
     done
     with_this_script unshare --mount --pid --fork --kill-child "$root/contrib/lib/in-root" "$roots/$layer" "$root" \
         "$roots/build" "$roots/archives" "${folders[@]}" -- -i HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \

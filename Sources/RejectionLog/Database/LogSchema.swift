@@ -13,10 +13,13 @@ import GRDB
 ///   times as in `detail`, `peers` and `networks` sketches of what is different (``DistinctSketch``). A day that is over keeps
 ///   its most frequent values; `folded` is how many refusals are in none of them. `open_tally`: the same of days that aren't
 ///   over, with all values; rows of days up to `closed_<kind>` in it are remains.
+/// - `unlisted_sender`: who sent through the gateway in a relay domain without being in the index; `last_day` in days since 1970 (UTC).
+/// - `accepted_network`: the client networks (as in `tally`) from which a recipient was accepted, with the last day.
 /// - `generation`: the indexes that came into force, `time` and `created` in milliseconds since 1970.
 /// - `state`: `next_detail`, the id of the next row; `tallied`, the id of the last row in the tallies; `closed_<kind>`, the last
 ///   day in `tally`; `details_from`, the time before which detail rows were pruned; `trusted_time`, the last time that was
-///   known to be right (``TrustedTime``).
+///   known to be right (``TrustedTime``); `accepted_since`, the first
+///   day of which `accepted_network` holds everything.
 enum LogSchema {
     /// Marks the file as a rejection log (`PRAGMA application_id`): "PsRL".
     static let applicationID: Int32 = 0x5073_524C
@@ -66,6 +69,13 @@ enum LogSchema {
             created INTEGER NOT NULL);
         CREATE INDEX generation_time ON generation (time);
         INSERT INTO state VALUES ('tallied', 0);
+        """,
+        """
+        CREATE TABLE unlisted_sender (
+            address TEXT PRIMARY KEY, last_day INTEGER NOT NULL, count INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE accepted_network (network BLOB PRIMARY KEY, last_day INTEGER NOT NULL) WITHOUT ROWID;
+        INSERT INTO state SELECT 'accepted_since', CASE WHEN EXISTS (SELECT 1 FROM counter)
+            THEN strftime('%s', 'now') / 86400 + 1 ELSE 0 END;
         """,
     ]
 

@@ -54,15 +54,19 @@ final class LogCore: Sendable {
     /// True while the writer has the database open.
     let isOpen = Atomic<Bool>(false)
     let totals = VerdictTotals()
+    let accepted = AcceptedNetworks()
     /// Seconds that the writer may be at work before its disk is said to hang.
     private let patience: TimeInterval
 
     /// Every stripe was found full: until the writer has come, callers don't look further than their own.
     private let saturated = Atomic<Bool>(false)
+    /// Rung when the writer has tried to open the database for the first time.
+    let beginning = SteadySemaphore()
     private let bell = SteadySemaphore()
     /// The bell has been rung and not yet heard: saves ringing (a system call) for each record of a flood.
     private let rung = Atomic<Bool>(false)
     private let requests = Mutex(Requests())
+    private let senders = Mutex(PendingSenders())
     private let condition = Mutex(Condition())
 
     init(detailCapacity: Int, patience: TimeInterval) {
@@ -79,6 +83,7 @@ final class LogCore: Sendable {
 
     func record(_ event: borrowing LogEvent, home: Int) {
         let event = copy event
+        if event.outcome == .accepted { accepted.insert(event.client, day: event.time / 86_400_000) }
         let minute = CounterKey.minute(ofMilliseconds: event.time)
         let key = CounterKey(
             minute: minute, slot: event.domain.index, reason: event.reason.index, outcome: event.outcome,
@@ -150,6 +155,20 @@ final class LogCore: Sendable {
         requests.withLock { requests in
             defer { requests.indexes = [] }
             return requests.indexes
+        }
+    }
+
+    /// Keeps a message of an unlisted sender for the writer's next round.
+    func note(_ sender: UnlistedSender) {
+        senders.withLock { $0.add(sender) }
+        ring()
+    }
+
+    /// The messages of unlisted senders since the last call.
+    func takeSenders() -> PendingSenders {
+        senders.withLock { senders in
+            defer { senders.removeAll() }
+            return senders
         }
     }
 

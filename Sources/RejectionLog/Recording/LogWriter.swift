@@ -48,6 +48,10 @@ final class LogWriter {
     private var counters = CounterTable(places: 256)
     /// Indexes that came into force and aren't in the database yet.
     private var indexes: [IndexNote] = []
+    /// Messages of unlisted senders that aren't in the database yet.
+    private var senders = PendingSenders()
+    /// Networks from which a recipient was accepted, with the day, that aren't in the database yet.
+    private var accepted: [LogAddress: Int64] = [:]
     /// Detail rows of the last round.
     private var arrived = 0
     /// How many detail rows may come before they are thinned out, as of a moment on the steady clock (nanoseconds).
@@ -76,6 +80,7 @@ final class LogWriter {
     func run() {
         core.begin()
         _ = round(urgent: false)
+        core.beginning.signal()
         core.rest()
         var stopping = false
         while !stopping {
@@ -123,6 +128,9 @@ final class LogWriter {
         arrived = 0
         time.observe(wall: options.clocks.wall(), steady: options.clocks.steady())
         indexes = Array((indexes + core.takeIndexes()).suffix(1_000))
+        senders.add(core.takeSenders())
+        if accepted.count < 100_000 { accepted.merge(core.accepted.take()) { max($0, $1) } }
+        if let now = time.now { options.day(now / 86_400_000) }
         collect()
         guard urgent || health.isDue(.store) else { return false }
         guard store(canBeginAnew: true) else { return false }
@@ -219,7 +227,9 @@ final class LogWriter {
         let reasons = core.reasons.names
         do {
             try open(canBeginAnew: canBeginAnew)
-            if let queue = log?.database.queue, !pending.isEmpty || !full.isEmpty || !indexes.isEmpty {
+            if let queue = log?.database.queue,
+                !pending.isEmpty || !full.isEmpty || !indexes.isEmpty || !senders.isEmpty || !accepted.isEmpty
+            {
                 var rows = 0
                 try queue.inDatabase { db in
                     try db.inTransaction(.immediate) {
@@ -228,6 +238,8 @@ final class LogWriter {
                                 db, counts: pending, details: full, domains: domains, reasons: reasons,
                                 nameForeign: !coarse) ?? 0
                         for index in indexes { try index.enter(db) }
+                        try SenderStore.enter(db, senders)
+                        try AcceptedNetworkStore.enter(db, accepted)
                         return .commit
                     }
                 }
@@ -256,6 +268,8 @@ final class LogWriter {
         if suspicious == .store { suspicious = nil }
         let late = waiting
         indexes = []
+        senders.removeAll()
+        accepted = [:]
         pending.removeAll(keepingCapacity: pending.count < 4096)
         core.waiting.subtract(Int(clamping: waiting), ordering: .relaxed)
         waiting = 0
@@ -318,6 +332,7 @@ final class LogWriter {
             let steady = options.clocks.steady()
             log = try database.queue.inDatabase { db in
                 if let trusted = try Pruner.trustedTime(db) { time.remember(trusted, steady: steady) }
+                if let take = options.unlistedSenders { take(try SenderStore.all(db)) }
                 return OpenLog(
                     database: database, books: try Books(db, path: file.path, from: nextDetail),
                     tallier: try Tallier(db))

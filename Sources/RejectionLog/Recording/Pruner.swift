@@ -78,6 +78,7 @@ struct Pruner {
         var removed = 0
         try db.inTransaction(.immediate) {
             try Tallier.note(db, "trusted_time", now)
+            try SenderStore.prune(db, today: now / 86_400_000)
             if let detailRetention {
                 removed = try Self.removeDetails(db, before: now &- detailRetention, tallied, now: now)
             }
@@ -93,6 +94,7 @@ struct Pruner {
             }
             guard removed < Self.batch else { return .commit }
             try db.execute(sql: "DELETE FROM folded WHERE day < ?", arguments: [minute / 1440])
+            removed += try AcceptedNetworkStore.prune(db, before: minute / 1440, limit: Self.batch - removed)
             // The one in force at the beginning of what is kept stays.
             try db.execute(
                 sql: """

@@ -76,6 +76,7 @@ enum CSVColumn: String, CaseIterable {
     case first, last, listed
     case asOf = "as_of"
     case late, age, text, action
+    case estimated, accepting
 }
 
 extension RejectionReport {
@@ -147,6 +148,7 @@ extension RejectionReport {
             var record = self.record("near_misses", $0.recipient, $0.count, $0.first, $0.last)
             record[.related] = CSV.safe($0.resembles)
             record[.senders] = "\($0.senders)"
+            if $0.sendersEstimated { record[.estimated] = "senders" }
             record[.text] = CSV.safe($0.difference)
             return record
         }
@@ -156,11 +158,18 @@ extension RejectionReport {
             record[.late] = "\($0.late)"
             return record
         }
+        records += unlistedSenders.map {
+            var record = self.record("unlisted_senders", $0.address, $0.count)
+            record[.last] = $0.last
+            return record
+        }
         records += harvests.map {
             var record = self.record("harvests", $0.network, $0.attempts, $0.first, $0.last)
             record[.related] = CSV.safe($0.name)
             record[.clients] = "\($0.clients)"
             record[.recipients] = "\($0.recipients)"
+            if $0.recipientsEstimated { record[.estimated] = "recipients" }
+            record[.accepting] = $0.accepted.map { $0 ? "true" : "false" }
             record[.stopped] = "\($0.stopped)"
             return record
         }
@@ -179,7 +188,7 @@ extension RejectionReport {
         guard let sync else { return [] }
         var index: Record = [
             .section: "sync", .key: sync.isStale ? "stale" : "in_force", .recipients: "\(sync.recipients)",
-            .age: "\(sync.age)",
+            .age: "\(sync.ahead > 0 ? -sync.ahead : sync.age)",
         ]
         index[.asOf] = sync.created.map(Timestamp.seconds)
         if sync.created == nil { index[.key] = "none" }

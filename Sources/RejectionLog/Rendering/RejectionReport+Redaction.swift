@@ -25,6 +25,9 @@ extension RejectionReport {
         for place in listedNow.indices {
             report.listedNow[place].recipient = Redaction.redacted(listedNow[place].recipient)
         }
+        for place in unlistedSenders.indices {
+            report.unlistedSenders[place].address = Redaction.redacted(unlistedSenders[place].address)
+        }
         for place in harvests.indices { report.harvests[place].name = hiding.text(harvests[place].name) }
         for place in correspondents.indices {
             report.correspondents[place].sender = Redaction.redacted(correspondents[place].sender)
@@ -51,6 +54,7 @@ extension RejectionReport {
         var all = Set(top.recipients.map(\.recipient) + top.senders.map(\.sender))
         all.formUnion(nearMisses.flatMap { [$0.recipient, $0.resembles] })
         all.formUnion(listedNow.map(\.recipient))
+        all.formUnion(unlistedSenders.map(\.address))
         all.formUnion(correspondents.flatMap { [$0.sender, $0.recipient] })
         if let table, table.key == .recipient || table.key == .sender { all.formUnion(table.rows.map(\.value)) }
         return all

@@ -36,7 +36,8 @@ struct ReportText {
         var sections = [heading(), findings()]
         if report.refusals > 0 || report.previous != nil { sections.append(totals()) }
         sections += [
-            reasons(), trend(), nearMisses(), listedNow(), harvests(), correspondents(), observed(), mtaReplies(),
+            reasons(), trend(), unlistedSenders(), nearMisses(), listedNow(), harvests(), correspondents(), observed(),
+            mtaReplies(),
             sync(),
             table(),
         ]
@@ -132,6 +133,10 @@ struct ReportText {
 
     private func listedNow() -> [String] {
         entries(.listedNow, report.listedNow.map { ($0.count, $0.recipient, "", $0.prose(zone)) })
+    }
+
+    private func unlistedSenders() -> [String] {
+        entries(.unlistedSenders, report.unlistedSenders.map { ($0.count, $0.address, "", $0.prose) })
     }
 
     private func harvests() -> [String] {

@@ -14,7 +14,7 @@ extension ReportPage {
     /// The sections that are tables, those that have rows.
     var tables: [Content] {
         var tables = [
-            nearMisses, listedNow, harvests, correspondents,
+            unlistedSenders, nearMisses, listedNow, harvests, correspondents,
             table(
                 .observed, [("Refusals", .number), ("Reason", .text), ("Meaning", .text)],
                 report.observed.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map {
@@ -40,7 +40,7 @@ extension ReportPage {
             report.nearMisses.map {
                 [
                     grouped($0.count), safe($0.recipient), safe($0.resembles), safe($0.difference),
-                    grouped($0.senders), span($0.first, $0.last),
+                    about($0.senders, $0.sendersEstimated), span($0.first, $0.last),
                 ]
             })
     }
@@ -57,18 +57,25 @@ extension ReportPage {
             })
     }
 
+    private var unlistedSenders: Content {
+        table(
+            .unlistedSenders, [("Messages", .number), ("Sender", .text), ("Last sent", .text)],
+            report.unlistedSenders.map { [grouped($0.count), safe($0.address), safe($0.last)] })
+    }
+
     private var harvests: Content {
         table(
             .harvests,
             [
                 ("Attempts", .number), ("Network", .text), ("Name", .text), ("Clients", .number),
                 ("Recipients", .number),
-                ("Stopped", .number), ("When", .time),
+                ("Stopped", .number), ("Accepted", .text), ("When", .time),
             ],
             report.harvests.map {
                 [
                     grouped($0.attempts), safe($0.network), $0.name.isEmpty ? "–" : safe($0.name), grouped($0.clients),
-                    grouped($0.recipients), $0.stopped > 0 ? grouped($0.stopped) : "by nothing",
+                    about($0.recipients, $0.recipientsEstimated), $0.stopped > 0 ? grouped($0.stopped) : "by nothing",
+                    $0.accepted.map { $0 ? "others" : "nothing" } ?? "not known",
                     span($0.first, $0.last),
                 ]
             })
@@ -90,7 +97,10 @@ extension ReportPage {
         guard let sync = report.sync else { return [] }
         var facts: [[String]] = []
         if let created = sync.created {
-            let age = ReportWords.duration(sync.age) + " old" + (sync.isStale ? ": too old" : "")
+            let age =
+                sync.ahead > 0
+                ? "dated \(ReportWords.duration(sync.ahead)) in the future"
+                : ReportWords.duration(sync.age) + " old" + (sync.isStale ? ": too old" : "")
             facts.append(["In force", grouped(sync.recipients), time(created), age])
         } else {
             facts.append(["In force", "0", "–", "there is none"])
@@ -188,6 +198,7 @@ extension ReportPage {
         return [String(span[..<gap.lowerBound]), "to " + span[gap.upperBound...]]
     }
 
+    private func about(_ value: Int, _ isEstimate: Bool) -> String { (isEstimate ? "about " : "") + grouped(value) }
     private func grouped(_ value: Int) -> String { ReportWords.grouped(value) }
     private func safe(_ value: String) -> String { SafeText.escaped(value) }
     private func time(_ date: Date) -> String { Timestamp.local(date, zone) }

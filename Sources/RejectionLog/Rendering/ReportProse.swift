@@ -2,7 +2,8 @@ import Foundation
 
 /// The sections' titles and what they mean.
 enum ReportSection: String, CaseIterable {
-    case findings, totals, reasons, trend, nearMisses, listedNow, harvests, correspondents, observed, mta, sync
+    case findings, totals, reasons, trend, nearMisses, listedNow, unlistedSenders, harvests, correspondents, observed,
+        mta, sync
 
     var title: String {
         switch self {
@@ -12,6 +13,7 @@ enum ReportSection: String, CaseIterable {
         case .trend: "Refused"
         case .nearMisses: "Near misses"
         case .listedNow: "Refused, and listed now"
+        case .unlistedSenders: "Unlisted senders"
         case .harvests: "Harvest attacks"
         case .correspondents: "Regular correspondents"
         case .observed: "Observe mode"
@@ -25,6 +27,7 @@ enum ReportSection: String, CaseIterable {
         switch self {
         case .nearMisses: "One or two slips away from a listed recipient: a typo, or a renamed mailbox."
         case .listedNow: "The list came late: senders were told that these don't exist."
+        case .unlistedSenders: "They send mail through this gateway, and answers to them are refused."
         case .harvests: "Client networks that guessed recipients."
         case .correspondents: "They keep writing to somebody who isn't there: one who left?"
         case .observed: "Let pass, and would have been refused or put off if Postern enforced."
@@ -66,7 +69,7 @@ extension RejectionReport {
 extension RejectionReport.NearMiss {
     /// `1 letter left out; 12 senders; 2026-11-17 09:12 to 2026-11-22 16:40`.
     func prose(_ zone: TimeZone) -> String {
-        "\(SafeText.escaped(difference)); \(ReportWords.count(senders, "sender")); \(ReportWords.span(first, last, zone))"
+        "\(SafeText.escaped(difference)); \(sendersEstimated ? "about " : "")\(ReportWords.count(senders, "sender")); \(ReportWords.span(first, last, zone))"
     }
 }
 
@@ -84,10 +87,17 @@ extension RejectionReport.ListedNow {
 extension RejectionReport.Harvest {
     /// How many of what, when, and what stopped it.
     func prose(_ zone: TimeZone) -> String {
-        "\(ReportWords.count(recipients, "recipient")) tried by \(ReportWords.count(clients, "client")); "
+        "\(recipientsEstimated ? "about " : "")\(ReportWords.count(recipients, "recipient")) tried by \(ReportWords.count(clients, "client")); "
             + (stopped > 0 ? "\(ReportWords.grouped(stopped)) stopped by the limit" : "nothing stopped it")
+            + (accepted == true
+                ? "; others of it were accepted" : accepted == false ? "; nothing of it was accepted" : "")
             + "; \(ReportWords.span(first, last, zone))"
     }
+}
+
+extension RejectionReport.UnlistedSender {
+    /// When it sent last.
+    var prose: String { "last sent on \(last)" }
 }
 
 extension RejectionReport.Correspondent {

@@ -9,11 +9,14 @@ extension ReportText {
             lines += layout.wrapped(layout.plain(text), first: "  ", rest: "    ", tone: tone)
         }
         if let created = sync.created {
-            let age = ReportWords.duration(sync.age)
+            let age =
+                sync.ahead > 0
+                ? "dated \(ReportWords.duration(sync.ahead)) in the future"
+                : "\(ReportWords.duration(sync.age)) old" + (sync.isStale ? ": too old" : "")
             add(
                 "in force: \(ReportWords.count(sync.recipients, "recipient")), "
-                    + "from \(Timestamp.local(created, zone)), \(age) old" + (sync.isStale ? ": too old" : ""),
-                sync.isStale ? .problem : .plain)
+                    + "from \(Timestamp.local(created, zone)), \(age)",
+                sync.isStale || sync.ahead > 0 ? .problem : .plain)
         } else {
             add("there is none in force", .problem)
         }

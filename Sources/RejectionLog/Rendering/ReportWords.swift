@@ -112,6 +112,8 @@ enum ReportWords {
         case "internal": "for insiders only"
         case "disabled": "mailbox disabled"
         case "pattern": "blocked by a pattern"
+        case "leaving": "left the list lately"
+        case "unlisted-sender": "sends, and isn't listed"
         case "srs": "bounce, forged address"
         case RejectionLog.mtaReason: "the MTA's own refusal"
         default: ""

@@ -38,14 +38,20 @@ private struct ReportBuilder {
         }
         var generations = try Generations(source.db)
         var analysis = ReportAnalysis(tallies: tallies, query: query, context: context)
-        report.harvests = analysis.harvests()
+        report.harvests = try analysis.harvests {
+            try AcceptedNetworkStore.accepted(source.db, $0, since: minutes.from / 1440)
+        }
         report.nearMisses = analysis.nearMisses()
         report.listedNow = analysis.listedNow(generations)
         report.correspondents = analysis.correspondents()
+        let senders = try unlistedSenders()
+        report.unlistedSenders = Array(senders.prefix(query.top))
         tallies.coverage.lookupsExhausted = analysis.isExhausted
         report.coverage = tallies.coverage
         report.sync = sync(&generations)
-        report.findings = ReportFindings(report: report, analysis: analysis.sums).findings()
+        report.findings = ReportFindings(
+            report: report, analysis: analysis.sums, unlistedSenders: senders.count
+        ).findings()
         return report
     }
 
@@ -120,6 +126,21 @@ private struct ReportBuilder {
 
     private func observed() throws -> [String: Int] {
         try source.observed(from: minutes.from, to: minutes.to)
+    }
+
+    /// Senders that have sent since the beginning of the period and aren't listed now. Those that went on after its end are among them: only the
+    /// last day of each is known.
+    private func unlistedSenders() throws -> [RejectionReport.UnlistedSender] {
+        guard query.client == nil, query.reason.map(["unknown", "unlisted-sender"].contains) ?? true else { return [] }
+        return try SenderStore.all(source.db, since: minutes.from / 1440).filter { sender in
+            var address = sender.address
+            if let domain = query.domain, !address.hasSuffix("@\(domain)") { return false }
+            return address.withUTF8 { context.isUnknown?($0) ?? true }
+        }.map {
+            .init(
+                address: query.redact ? Redaction.redacted($0.address) : $0.address, count: $0.count,
+                last: Timestamp.day($0.lastDay))
+        }
     }
 
     private func sync(_ generations: inout Generations) -> RejectionReport.SyncHealth? {

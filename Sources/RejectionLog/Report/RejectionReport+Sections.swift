@@ -104,12 +104,20 @@ extension RejectionReport {
         public var difference: String
         /// How often it was refused.
         public var count: Int
-        /// From how many senders.
+        /// From how many senders; never more than the refusals.
         public var senders: Int
+        /// Whether `senders` is an estimate: beyond some number, different senders aren't counted one by one.
+        public var sendersEstimated = false
         /// The first time in the period.
         public var first: Date
         /// The last time in the period.
         public var last: Date
+
+        enum CodingKeys: String, CodingKey {
+            case recipient, resembles, difference, count, senders
+            case sendersEstimated = "senders_estimated"
+            case first, last
+        }
     }
 
     /// A recipient that was refused and is listed now.
@@ -129,6 +137,17 @@ extension RejectionReport {
         public var late: Int
     }
 
+    /// A sender of a relay domain that the index doesn't list, though a trusted client has sent mail of it: its mailbox exists, and the answers
+    /// to its mail are refused.
+    public struct UnlistedSender: Codable, Sendable, Equatable {
+        /// Its canonical address, without tags of VERP, SRS and BATV.
+        public var address: String
+        /// How many messages it has sent, as long as the log has known it.
+        public var count: Int
+        /// The last day on which it sent (UTC), such as `2026-11-30`.
+        public var last: String
+    }
+
     /// A network that guessed recipients.
     public struct Harvest: Codable, Sendable, Equatable {
         /// `192.0.2.0/24` or `2001:db8::/64`.
@@ -137,8 +156,10 @@ extension RejectionReport {
         public var name: String
         /// How many clients of it took part.
         public var clients: Int
-        /// How many different unknown recipients it tried.
+        /// How many different unknown recipients it tried; never more than the attempts.
         public var recipients: Int
+        /// Whether `recipients` is an estimate: beyond some number, different recipients aren't counted one by one.
+        public var recipientsEstimated = false
         /// How many attempts it made, those that were put off for it included.
         public var attempts: Int
         /// The first attempt in the period.
@@ -147,6 +168,14 @@ extension RejectionReport {
         public var last: Date
         /// How many attempts the harvest limit answered with 421; 0 where nothing stopped it.
         public var stopped: Int
+        /// Whether a recipient was accepted from it since the beginning of the period; nil where the log doesn't know.
+        public var accepted: Bool?
+
+        enum CodingKeys: String, CodingKey {
+            case network, name, clients, recipients
+            case recipientsEstimated = "recipients_estimated"
+            case attempts, first, last, stopped, accepted
+        }
     }
 
     /// A sender who keeps writing to a recipient that doesn't exist.
@@ -237,7 +266,9 @@ extension RejectionReport {
         public var recipients = 0
         /// Its age in seconds at the time of the report.
         public var age = 0
-        /// True where the age is over `index.max_age`.
+        /// How many seconds its date lies in the future; 0 where it doesn't, or no more than clocks differ by.
+        public var ahead = 0
+        /// True where the age is over `index.max_age`, or not known because the date lies in the future.
         public var isStale = false
         /// The sources, where the sync runs on this machine; else empty.
         public var sources: [Source] = []
@@ -250,7 +281,7 @@ extension RejectionReport {
         public init() {}
 
         enum CodingKeys: String, CodingKey {
-            case created, recipients, age
+            case created, recipients, age, ahead
             case isStale = "stale"
             case sources, refused, changes
         }
@@ -289,7 +320,7 @@ extension RejectionReport {
 
         /// How pressing it is.
         public var level: Level
-        /// A word for programs: `sync-refused`, `source-failing`, `index-stale`, `tempfailed`, `late-sync`, `near-misses`,
+        /// A word for programs: `unlisted-senders`, `sync-refused`, `source-failing`, `index-stale`, `tempfailed`, `late-sync`, `near-misses`,
         /// `harvest`, `correspondents`, `observed`, `mta`, `thinned`, `surge`.
         public var code: String
         /// What was found, one sentence.

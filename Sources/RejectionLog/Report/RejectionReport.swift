@@ -128,6 +128,8 @@ public struct RejectionReport: Codable, Sendable, Equatable {
     public var nearMisses: [NearMiss] = []
     /// Recipients that were refused as unknown and are listed now, most frequent first.
     public var listedNow: [ListedNow] = []
+    /// Senders of relay domains that the index doesn't list, those first that have sent last.
+    public var unlistedSenders: [UnlistedSender] = []
     /// Client networks that guessed recipients, most recipients first.
     public var harvests: [Harvest] = []
     /// Senders that look like people who write to somebody who left, most days first.
@@ -149,10 +151,14 @@ public struct RejectionReport: Codable, Sendable, Equatable {
         case trend, top, table
         case nearMisses = "near_misses"
         case listedNow = "listed_now"
+        case unlistedSenders = "unlisted_senders"
         case harvests, correspondents, observed
         case mtaReplies = "mta_replies"
         case sync, coverage
     }
+
+    /// Whether there is nothing to read in it: nothing was refused, deferred or observed, and nothing is a problem.
+    public var isQuiet: Bool { refusals == 0 && !findings.contains { $0.level == .problem } }
 
     /// By reason, most frequent first, equals in alphabetical order.
     public var reasons: [(reason: String, count: Int)] {

@@ -7,6 +7,8 @@ struct ReportAnalysis {
         var harvestNetworks = 0
         var harvestAttempts = 0
         var harvestStopped = 0
+        /// Networks from which nothing was accepted.
+        var harvestOnly = 0
         var nearMisses = 0
         var nearMissAttempts = 0
         var listedNow = 0
@@ -51,7 +53,9 @@ struct ReportAnalysis {
     // MARK: Attacks
 
     /// Networks that guessed, most recipients first.
-    mutating func harvests() -> [RejectionReport.Harvest] {
+    ///
+    /// - Parameter accepted: whether a recipient was accepted from a network.
+    mutating func harvests(accepted: (LogAddress) throws -> Bool?) rethrows -> [RejectionReport.Harvest] {
         let networks = tallies[.network]
         let clients = tallies[.client]
         var found = networks.entries.indices.filter { position in
@@ -62,12 +66,12 @@ struct ReportAnalysis {
         for position in found {
             sums.harvestAttempts &+= Int(networks.entries[position].unknown &+ networks.entries[position].harvest)
             sums.harvestStopped &+= Int(networks.entries[position].harvest)
+            if try accepted(networks.withValue(position) { LogAddress(stored: $0) }) == false { sums.harvestOnly += 1 }
         }
-        let limit = TallyKind.network.peerLimit
         let ranks = found.map { position in
             let entry = networks.entries[position]
             return (
-                position: position, recipients: entry.peers.count(limit: limit),
+                position: position, recipients: entry.guessedRecipients.count,
                 attempts: entry.unknown &+ entry.harvest
             )
         }.sorted { left, right in
@@ -81,15 +85,17 @@ struct ReportAnalysis {
             let hash = clients.withValue(position) { TallyKind.withNetwork(of: $0) { ByteHash.short($0) } }
             if harvesters.contains(hash) { members[hash, default: 0] += 1 }
         }
-        return found.map { position in
+        return try found.map { position in
             let entry = networks.entries[position]
             let hash = networks.withValue(position) { ByteHash.short($0) }
             return .init(
                 network: networks.withValue(position) { LogAddress(stored: $0).networkText }, name: entry.name,
-                clients: max(1, members[hash] ?? 1), recipients: entry.peers.count(limit: limit),
+                clients: max(1, members[hash] ?? 1), recipients: entry.guessedRecipients.count,
+                recipientsEstimated: entry.guessedRecipients.isEstimate,
                 attempts: Int(entry.unknown &+ entry.harvest), first: Self.date(entry.first),
                 last: Self.date(entry.last),
-                stopped: Int(entry.harvest))
+                stopped: Int(entry.harvest),
+                accepted: try accepted(networks.withValue(position) { LogAddress(stored: $0) }))
         }
     }
 
@@ -140,9 +146,10 @@ struct ReportAnalysis {
         }
         .prefix(query.top).map { position, count, hit in
             let entry = table.entries[position]
+            let senders = entry.peers.distinct(limit: TallyKind.recipient.peerLimit, of: Int(count))
             return .init(
                 recipient: shown(table.text(position)), resembles: shown(hit.resembles), difference: hit.difference,
-                count: Int(count), senders: max(1, entry.peers.count(limit: TallyKind.recipient.peerLimit)),
+                count: Int(count), senders: max(1, senders.count), sendersEstimated: senders.isEstimate,
                 first: Self.date(entry.first), last: Self.date(entry.last))
         }
     }
@@ -228,4 +235,11 @@ struct ReportAnalysis {
     private func shown(_ address: String) -> String { query.redact ? Redaction.redacted(address) : address }
 
     private static func date(_ milliseconds: Int64) -> Date { Timestamp.date(milliseconds: milliseconds) }
+}
+
+extension TallyTable.Entry {
+    /// How many different recipients a network has guessed.
+    fileprivate var guessedRecipients: DistinctSketch.Distinct {
+        peers.distinct(limit: TallyKind.network.peerLimit, of: Int(unknown &+ harvest))
+    }
 }

@@ -5,11 +5,13 @@ import Foundation
 struct ReportFindings {
     let report: RejectionReport
     let analysis: ReportAnalysis.Sums
+    /// How many senders of relay domains aren't listed.
+    let unlistedSenders: Int
 
     private typealias Finding = RejectionReport.Finding
 
     func findings() -> [RejectionReport.Finding] {
-        let problems = [syncRefused(), staleIndex(), noIndex(), lateSync()] + sources()
+        let problems = [unlisted(), syncRefused(), staleIndex(), noIndex(), lateSync()] + sources()
         let notices = [nearMisses(), harvests(), correspondents(), observed(), surge(), mta(), thinned()]
         return (problems + notices).compactMap(\.self)
     }
@@ -23,6 +25,17 @@ struct ReportFindings {
     }
 
     // MARK: The list of recipients
+
+    private func unlisted() -> Finding? {
+        guard unlistedSenders > 0 else { return nil }
+        let isOne = unlistedSenders == 1
+        return problem(
+            "unlisted-senders",
+            "\(ReportWords.count(unlistedSenders, "address", plural: "addresses")) of yours \(isOne ? "sends" : "send") mail, and "
+                + "\(isOne ? "its" : "their") answers are refused: the list of recipients doesn't have \(isOne ? "it" : "them").",
+            "Find the source that should list them: \"postern check ADDRESS\"; meanwhile policy.unlisted_sender = \"defer\" has the "
+                + "answers wait.")
+    }
 
     private func syncRefused() -> Finding? {
         guard let refused = report.sync?.refused else { return nil }
@@ -47,7 +60,15 @@ struct ReportFindings {
     }
 
     private func staleIndex() -> Finding? {
-        guard let sync = report.sync, sync.isStale else { return nil }
+        guard let sync = report.sync else { return nil }
+        if sync.ahead > 0 {
+            return problem(
+                "index-stale",
+                "The list of recipients is dated \(ReportWords.duration(sync.ahead)) in the future, so that nobody knows how old it is.",
+                "Set the clock of this machine, or of the one that makes the list, and run \"postern sync --once\" there."
+            )
+        }
+        guard sync.isStale else { return nil }
         return problem(
             "index-stale",
             "The list of recipients is \(ReportWords.duration(sync.age)) old, older than it may be (index.max_age): "
@@ -98,9 +119,21 @@ struct ReportFindings {
                 + (open
                     ? "nothing slowed them down."
                     : "\(ReportWords.grouped(analysis.harvestStopped)) of these met the harvest limit."),
-            open
-                ? "Nothing got through; set harvest.limit lower, or block the networks in the firewall."
-                : "Nothing to do; networks that come every day can be blocked in the firewall.")
+            (open ? "Nothing got through; set harvest.limit lower to slow them down. " : "Nothing to do. ") + blocking)
+    }
+
+    /// Which networks may be blocked: a provider's has customers who write to listed recipients, too.
+    private var blocking: String {
+        let (only, all) = (analysis.harvestOnly, analysis.harvestNetworks)
+        guard only > 0 else {
+            return "Don't block them in the firewall: recipients were accepted from them, too, or may have been."
+        }
+        if only == all {
+            return "Nothing was accepted from them: those that come every day can be blocked in the firewall."
+        }
+        return
+            "Of those from which nothing was accepted (\(ReportWords.grouped(only))), the ones that come every day can be blocked in "
+            + "the firewall; the others have customers who write to you."
     }
 
     private func correspondents() -> Finding? {

@@ -76,6 +76,8 @@ public struct ReportContext: Sendable {
     /// True for the octets of an address that the index lists, and that a stranger may write to, by itself: not for what only a
     /// catch-all domain takes. Nil where there is no index: then there are no near misses.
     public var isListed: (@Sendable (UnsafeBufferPointer<UInt8>) -> Bool)?
+    /// True for the bytes of an address to which a stranger's mail is refused as unknown; nil where that isn't known.
+    public var isUnknown: (@Sendable (UnsafeBufferPointer<UInt8>) -> Bool)?
     /// The relay domains (A-labels).
     public var relayDomains: [String] = []
     /// How the list of recipients did; its `changes` are filled in from the log.

@@ -50,6 +50,17 @@ struct DistinctSketch: Equatable, Sendable {
         return max(limit, Int(exactly: estimate.rounded()) ?? limit)
     }
 
+    /// How many different values, and whether that is an estimate.
+    struct Distinct: Equatable {
+        var count: Int
+        var isEstimate: Bool
+    }
+
+    /// How many different values there are of a number of values in all, which they aren't more than.
+    func distinct(limit: Int, of all: Int) -> Distinct {
+        Distinct(count: min(count(limit: limit), all), isEstimate: hashes.count >= limit)
+    }
+
     func contains(_ hash: UInt32) -> Bool { hashes.contains(hash) }
 }
 

@@ -9,6 +9,7 @@ struct BatchCheck {
     private let policy: Policy
     private let standing: ClientStanding
     private let index: IndexSnapshot?
+    private let senders: UnlistedSenders
     private let now = Int64(Date().timeIntervalSince1970)
     /// How a line begins, by verdict and reason: both words with a tab behind each. They live as long as the process.
     private let beginnings: UnsafeBufferPointer<UnsafeBufferPointer<UInt8>>
@@ -19,10 +20,11 @@ struct BatchCheck {
     private typealias Lines = InlineArray<16, UnsafeBufferPointer<UInt8>>
     private static let chunkSize = 1 << 18
 
-    init(policy: Policy, standing: ClientStanding, index: IndexSnapshot?) {
+    init(policy: Policy, standing: ClientStanding, index: IndexSnapshot?, senders: UnlistedSenders) {
         self.policy = policy
         self.standing = standing
         self.index = index
+        self.senders = senders
         let texts = Self.actions.flatMap { action in Reason.allCases.map { "\(action.rawValue)\t\($0.name)\t" } }
         let beginnings = UnsafeMutableBufferPointer<UnsafeBufferPointer<UInt8>>.allocate(capacity: texts.count)
         for (place, text) in texts.enumerated() {
@@ -42,6 +44,7 @@ struct BatchCheck {
         defer { output.deallocate() }
         // The beginning of a line whose end hasn't been read yet.
         var left = 0
+        var isBegun = false
         while true {
             if left == input.count { input.append(contentsOf: repeatElement(0, count: input.count)) }
             let count = input.withUnsafeMutableBytes {
@@ -51,7 +54,15 @@ struct BatchCheck {
             guard count >= 0 else {
                 throw Messages.fail("standard input: \(String(cString: strerror(errno)))", ExitStatus.software)
             }
-            let filled = left + count
+            var filled = left + count
+            if !isBegun, filled >= 3 || count == 0 {
+                isBegun = true
+                filled -= try Self.removeByteOrderMark(&input, filled)
+            }
+            guard isBegun else {
+                left = filled
+                continue
+            }
             let used = try input.withUnsafeBufferPointer {
                 try judge(UnsafeBufferPointer(rebasing: $0[..<filled]), isLast: count == 0, &output)
             }
@@ -63,6 +74,24 @@ struct BatchCheck {
                 memmove(start, start + used, left)
             }
         }
+    }
+
+    /// Takes a byte-order mark of UTF-8 from the beginning of the input, which is none of the first address's.
+    ///
+    /// - Returns: how many bytes it had.
+    private static func removeByteOrderMark(_ input: inout [UInt8], _ filled: Int) throws -> Int {
+        let start = input.prefix(min(filled, 3))
+        guard !start.starts(with: [0xff, 0xfe]), !start.starts(with: [0xfe, 0xff]) else {
+            throw Messages.fail(
+                "standard input: the text is UTF-16; accepted: UTF-8, as iconv -f UTF-16 -t UTF-8 makes it",
+                ExitStatus.unsoundData)
+        }
+        guard start.elementsEqual([0xef, 0xbb, 0xbf]) else { return 0 }
+        input.withUnsafeMutableBytes { input in
+            guard let start = input.baseAddress else { return }
+            memmove(start, start + 3, filled - 3)
+        }
+        return 3
     }
 
     /// Judges the lines and returns how many octets they had; a last one without an end is one only at the end of the input.
@@ -111,7 +140,8 @@ struct BatchCheck {
         }
         withExtendedLifetime(fetched) {}
         for place in 0..<addresses.count {
-            let verdict = policy.verdict(for: first[place], client: standing, index: index, now: now)
+            let verdict = policy.verdict(
+                for: first[place], client: standing, index: index, senders: senders, now: now)
             try answer(lines[place], verdict, &output)
         }
     }

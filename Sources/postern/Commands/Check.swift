@@ -58,13 +58,15 @@ struct Check: ParsableCommand {
         let standing = ClientStanding(
             isTrusted: policy.trusts(client.flatMap { try? ClientAddress($0) })
                 || authenticated && configuration.policy.trustAuthenticated, isBounce: bounce)
+        let senders = LoggedSenders(configuration, isNeeded: !batch || policy.defersUnlistedSenders)
         if batch {
-            try BatchCheck(policy: policy, standing: standing, index: index).run()
+            try BatchCheck(policy: policy, standing: standing, index: index, senders: senders.lately).run()
             return
         }
         guard let address else { return }
         let explanation = VerdictExplanation(
-            of: address, client: client, standing: standing, index: index, policy: policy, configuration: configuration)
+            of: address, client: client, standing: standing, index: index, policy: policy, senders: senders,
+            configuration: configuration)
         switch format {
         case .text: try Results.write(explanation.text)
         case .json: try Results.write(try JSON.text(explanation))

@@ -37,7 +37,7 @@ struct IndexVerify: ParsableCommand {
 
     func run() throws {
         let (path, info) = try snapshot.read()
-        try Results.write("\(path): sound, \(info.recipients) recipients")
+        try Results.write("\(path): sound, \(Words.count(info.recipients, "recipient"))")
     }
 }
 
@@ -60,19 +60,23 @@ struct IndexInfoCommand: ParsableCommand {
                 try JSON.text(
                     Document(
                         path: path, version: Int(info.version), generation: info.generation, created: info.created,
-                        recipients: info.recipients,
+                        recipients: info.recipients, leaving: info.leaving,
                         catchAllDomains: info.catchAllDomains, fileSize: info.fileSize, sources: info.sources)))
         case .text:
-            let age = Words.duration(seconds: Int(Date().timeIntervalSince(info.created)))
             try Results.write("snapshot    \(path)")
-            try Results.write("created     \(Words.time(info.created)), \(age) ago")
+            try Results.write("created     \(Words.time(info.created)), \(Words.age(of: info.created))")
             try Results.write("recipients  \(info.recipients)")
+            try Results.write("leaving     \(info.leaving)")
             try Results.write("catch-all   \(Words.count(info.catchAllDomains, "domain"))")
-            try Results.write("size        \(info.fileSize) octets, format version \(info.version)")
-            for source in info.sources {
+            try Results.write("size        \(info.fileSize) bytes, format version \(info.version)")
+            for source in info.sources where !source.isRelayTable {
                 try Results.write(
-                    "source      \(source.name.escapedForMessage) (\(source.type)): \(source.recipients) recipients, read "
+                    "source      \(source.name.escapedForMessage) (\(source.type)): \(Words.count(source.recipients, "recipient")), read "
                         + Words.time(source.asOf))
+                for alias in source.aliasDomains {
+                    try Results.write(
+                        "alias       \(alias.name.escapedForMessage) of \(alias.target.escapedForMessage)")
+                }
             }
         }
     }
@@ -83,6 +87,7 @@ struct IndexInfoCommand: ParsableCommand {
         let generation: UInt64
         let created: Date
         let recipients: Int
+        let leaving: Int
         let catchAllDomains: Int
         let fileSize: Int
         let sources: [IndexSource]

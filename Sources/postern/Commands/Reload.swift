@@ -11,6 +11,9 @@ struct Reload: ParsableCommand {
             changes nothing. The tables of relay.domains_from are read again, too, and all sources are pulled. The socket, the \
             index file and the log stay as they are until a restart; what would change there is told.
 
+            With --accept-older the index file is taken over even if its generation is older than that of the index in use, \
+            which is otherwise refused: for when an older list has been put back on purpose. It holds for the file as it is now.
+
             The filter is found by the file beside its log (log.database, with -serve behind it), which it keeps locked: so \
             the command needs to be run as root or as the filter's own user.
 
@@ -21,7 +24,12 @@ struct Reload: ParsableCommand {
     /// How long the filter's answer is waited for, in seconds: a sync in progress has to come to its next step.
     private static let patience = 60
 
+    /// The number that goes with SIGUSR1 to say ``acceptOlder``.
+    static let acceptsOlder: Int32 = 1
+
     @OptionGroup var option: ConfigurationOption
+    @Flag(help: "Take the index file over even if it is older than the index in use.")
+    var acceptOlder = false
 
     func run() throws {
         let configuration = try option.load()
@@ -47,7 +55,8 @@ struct Reload: ParsableCommand {
         }
         // A reload that has begun by now may have read an older file.
         let before = filter.reloads?.begun ?? 0
-        guard kill(process, SIGUSR1) == 0 else {
+        let value = sigval(sival_int: acceptOlder ? Self.acceptsOlder : 0)
+        guard sigqueue(process, SIGUSR1, value) == 0 else {
             let code = errno
             if code == ESRCH { throw Messages.fail(absence, ExitStatus.unavailable) }
             throw Messages.fail(

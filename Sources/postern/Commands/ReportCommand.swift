@@ -31,6 +31,9 @@ struct ReportCommand: ParsableCommand {
             percent; its last line, (others), is what is in none of the rows. A value that a spreadsheet would take for a \
             formula, because it begins with = + - or @, has an apostrophe in front.
 
+            With --skip-empty nothing is written or sent on a quiet day: one on which nothing was refused, deferred or observed, and \
+            there is no problem. The exit status is 0 then.
+
             --mail writes a message with the text and the HTML form to standard output; with --send it goes to sendmail instead.
 
               postern report --since today
@@ -58,6 +61,8 @@ struct ReportCommand: ParsableCommand {
     var client: String?
     @Flag(name: .customLong("fold-verp"), help: "Make one of senders that differ by a VERP, SRS or BATV tag only.")
     var foldVERP = false
+    @Flag(help: "Write and send nothing where nothing was refused and nothing is a problem.")
+    var skipEmpty = false
     @Flag(help: "Hide the local parts of all addresses.")
     var redact = false
     @OptionGroup var output: ReportOutput
@@ -99,6 +104,7 @@ struct ReportCommand: ParsableCommand {
                     since: since, until: until, top: top, domain: log.domainLabel, reason: log.reason,
                     client: try network, key: key, foldVERP: foldVERP, redact: redact),
                 ReportContext(try log.option.load()))
+            if skipEmpty, report.isQuiet { return }
             try output.write(redact ? report.redacted : report)
         } catch let error as LogError {
             throw Messages.fail(error, error.readingExitStatus)

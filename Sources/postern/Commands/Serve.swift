@@ -15,7 +15,8 @@ struct Serve: ParsableCommand {
             The filter answers from the snapshot at index.path, which the sync thread publishes, and takes a new one over \
             within a second, whoever wrote it. Messages go to standard error, for the journal.
 
-            SIGTERM and SIGINT end it within 5 seconds: the recipients in judgement get their answers, the log is written out. A \
+            A snapshot of an older generation than the one in use is refused until postern reload --accept-older; at the start, where none is in \
+            use, what is there is taken. SIGTERM and SIGINT end it within 5 seconds: the recipients in judgement get their answers, the log is written out. A \
             second one, more than a second later, ends it at once. SIGHUP is ignored. SIGUSR1 has the configuration read again, as postern reload does; with milter.reload = "auto" it is \
             read again by itself when it has changed. A faulty one is refused with its faults, and the one in force stays.
 
@@ -44,7 +45,14 @@ struct Serve: ParsableCommand {
         StandardErrorLog.startThread()
         let service = try FilterService(configuration, configurationFile: option.file)
         try service.start()
-        while MilterSignals.wait() == .reload { service.reload() }
+        serving: while true {
+            switch MilterSignals.wait() {
+            case .reload: service.reload()
+            case .request(Reload.acceptsOlder): service.reloadAcceptingOlderIndex()
+            case .request: service.reload()
+            case .terminate, .interrupt: break serving
+            }
+        }
         service.stop()
         // libmilter's threads are held back, not gone: nothing may be torn down beneath them.
         fflush(nil)

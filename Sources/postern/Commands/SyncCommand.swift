@@ -14,7 +14,10 @@ struct SyncCommand: ParsableCommand {
             a timer, where the filter itself has no [[source]].
 
             A list that would lose too much (sync.max_shrink), is too short (sync.minimum) or lacks a canary (sync.canaries) \
-            is refused, and the index in use stays. --accept-shrink lets through what max_shrink refuses, this time.
+            is refused, and the index in use stays. What counts for max_shrink is all that has gone within sync.shrink_window. \
+            --accept-shrink accepts what the last refusal has named; what has gone since is judged by itself.
+
+            A recipient that no source lists any more is deferred for sync.grace, then rejected.
 
             Exit status: 0 published or nothing to do; 1 refused by a guard; 65 a malformed line in a source; 74 the state or \
             the index can't be written; 75 a source can't be reached, or another sync is at work; 78 faulty configuration.
@@ -28,7 +31,7 @@ struct SyncCommand: ParsableCommand {
     var once = false
     @Flag(name: .customLong("dry-run"), help: "Show what would change and write nothing; implies --once.")
     var dryRun = false
-    @Flag(name: .customLong("accept-shrink"), help: "Accept a list that max_shrink refuses; implies --once.")
+    @Flag(name: .customLong("accept-shrink"), help: "Accept what max_shrink has refused; implies --once.")
     var acceptShrink = false
     @Flag(help: "Read every directory in full, though only its changes would do; implies --once.")
     var full = false
@@ -95,7 +98,7 @@ struct SyncCommand: ParsableCommand {
             SyncReportText.log($0, logger)
         }
         thread.start()
-        while MilterSignals.wait() == .reload {}
+        while ![.terminate, .interrupt].contains(MilterSignals.wait()) {}
         thread.stop()
     }
 }

@@ -97,6 +97,7 @@ struct ConfigurationReader {
         readHTTP(top.section("http"), &configuration)
         top.finish()
         checkDomains(configuration)
+        checkAliases(configuration)
         checkPaths(configuration)
         if configuration.sync.sources.isEmpty, !index.has("path"), !configuration.domains.allSatisfy(\.rules.catchAll) {
             configuration.notices.append(
@@ -129,7 +130,12 @@ struct ConfigurationReader {
 
     private func readMilter(_ table: ConfigurationTable, _ configuration: inout Configuration) {
         if let text = table.string("socket") {
-            do { configuration.socket = try MilterSocket(text) } catch { table.fault("socket", "\(error)") }
+            do {
+                configuration.socket = try MilterSocket(text)
+                checkSocket(configuration.socket, table)
+            } catch {
+                table.fault("socket", "\(error)")
+            }
         }
         if let text = table.string("socket_mode") {
             if let mode = UInt32(text, radix: 8), (3...4).contains(text.count), mode <= 0o777, mode & 0o600 == 0o600 {
@@ -146,6 +152,17 @@ struct ConfigurationReader {
             configuration.reloadsByItself = reloads
         }
         table.finish()
+    }
+
+    /// A path that something else than a socket has taken, which the filter wouldn't put its socket in the place of.
+    private func checkSocket(_ socket: MilterSocket, _ table: ConfigurationTable) {
+        guard case .unix(let path) = socket.location else { return }
+        var status = stat()
+        guard stat(path, &status) == 0, status.st_mode & S_IFMT != S_IFSOCK else { return }
+        let what = status.st_mode & S_IFMT == S_IFDIR ? "a folder" : "a file that is no socket"
+        table.fault(
+            "socket",
+            "\"\(path)\" is \(what); accepted: a path that is free or a socket's, such as \"/run/postern/milter.sock\"")
     }
 
     private func readRelay(_ table: ConfigurationTable, _ configuration: inout Configuration) {
@@ -167,10 +184,12 @@ struct ConfigurationReader {
             }
         }
         for (index, text) in (table.strings("domains_from") ?? []).enumerated() {
-            let path = absolute(text)
+            guard let (format, path) = domainTable(text, "domains_from[\(index)]", table) else { continue }
             configuration.stamps.append(ConfigurationStamp(path))
             do {
-                for name in try parseDomainTable(path: path) { add(name, "relay.domains_from (\(text))") }
+                let names = try parseDomainTable(path: path, format: format)
+                for name in names { add(name, "relay.domains_from (\(text))") }
+                configuration.relayTables[path] = names
             } catch {
                 table.fault("domains_from[\(index)]", "\(error)")
             }
@@ -178,14 +197,48 @@ struct ConfigurationReader {
         configuration.policy.subdomains = table.bool("subdomains") ?? false
         configuration.takesDomainsFromIndex = table.bool("domains_from_index") ?? false
         configuration.policy.trustAuthenticated = table.bool("trust_authenticated") ?? true
-        for (index, text) in (table.strings("trusted_networks") ?? ["127.0.0.0/8", "::1/128"]).enumerated() {
+        configuration.policy.trustedNetworks = readNetworks(table, "trusted_networks", ["127.0.0.0/8", "::1/128"])
+        table.finish()
+    }
+
+    private func readNetworks(
+        _ table: ConfigurationTable, _ key: String, _ otherwise: [String] = []
+    ) -> [Network] {
+        (table.strings(key) ?? otherwise).enumerated().compactMap { index, text in
             do {
-                configuration.policy.trustedNetworks.append(try Network(text))
+                return try Network(text)
             } catch {
-                table.fault("trusted_networks[\(index)]", "\(error)")
+                table.fault("\(key)[\(index)]", "\(error)")
+                return nil
             }
         }
-        table.finish()
+    }
+
+    /// A table of `relay.domains_from`: a path, with what kind of table it is before it.
+    private func domainTable(
+        _ text: String, _ key: String, _ table: ConfigurationTable
+    ) -> (format: DomainTableFormat, path: String)? {
+        let accepted =
+            "the path of a table's source text, with transport:, access: or mailertable: before it where it is one of these, such "
+            + "as \"/etc/postfix/relay_domains\" or \"transport:/etc/postfix/transport\""
+        var format = DomainTableFormat.domains
+        var path = text[...]
+        if let colon = text.firstIndex(of: ":"), !text[..<colon].contains("/") {
+            let kind = String(text[..<colon])
+            guard let known = DomainTableFormat(rawValue: kind), known != .domains else {
+                table.fault(
+                    key,
+                    "\"\(text.escapedForMessage)\" begins with \"\(kind.escapedForMessage):\"; accepted: \(accepted)")
+                return nil
+            }
+            format = known
+            path = text[text.index(after: colon)...]
+        }
+        guard !path.isEmpty, !path.utf8.contains(0), !path.hasSuffix("/") else {
+            table.fault(key, "\"\(text.escapedForMessage)\" is not a file's path; accepted: \(accepted)")
+            return nil
+        }
+        return (format, absolute(String(path)))
     }
 
     /// Sources may name relay domains, so this is known only when they have been read.
@@ -274,6 +327,9 @@ struct ConfigurationReader {
         if let hide = table.choice("internal_only", ["reject": false, "unknown": true]) {
             rules.hideInternalOnly = hide
         }
+        if let defers = table.choice("unlisted_sender", ["report": false, "defer": true]) {
+            rules.defersUnlistedSenders = defers
+        }
         if let hide = table.choice("disabled", ["unknown": true, "reject": false]) { rules.hideDisabled = hide }
     }
 
@@ -291,6 +347,7 @@ struct ConfigurationReader {
             readRules(table, &rules)
             readAddressRules(table, &rules)
             if let catchAll = table.bool("catch_all") { rules.catchAll = catchAll }
+            readAlias(table, &rules)
             if let subdomains = table.bool("subdomains") { rules.subdomains = subdomains }
             rules.replies = readReplies(table.section("replies"))
             let blocked = table.strings("blocked") ?? []
@@ -323,6 +380,54 @@ struct ConfigurationReader {
                         + (known.isEmpty ? "" : " (\(known)\(configuration.domains.count > 5 ? ", …" : ""))"))
             }
         }
+    }
+
+    /// `alias_of`; whether its domains are relay domains shows when all domains are read.
+    private func readAlias(_ table: ConfigurationTable, _ rules: inout Policy.Rules) {
+        guard let text = table.string("alias_of") else { return }
+        guard let target = try? DomainName(text).aLabel else {
+            table.fault(
+                "alias_of", "\"\(text.escapedForMessage)\" is not a domain name; accepted: one of the relay domains")
+            return
+        }
+        if table.isTrue("catch_all") {
+            table.fault("catch_all", "stands beside alias_of, which decides of every recipient; accepted: one of both")
+        }
+        if table.string("name")?.hasPrefix(".") == true {
+            table.fault("alias_of", "stands in the table of sub-domains; accepted: in that of a single domain")
+        }
+        rules.aliasOf = target
+        rules.hasOwnMode = table.has("mode")
+    }
+
+    /// Aliases of domains that aren't relayed, and aliases that lead back to themselves.
+    private func checkAliases(_ configuration: Configuration) {
+        for domain in configuration.domains {
+            guard let target = domain.rules.aliasOf else { continue }
+            let key = domainKey(domain.name, "alias_of", configuration)
+            if !configuration.takesDomainsFromIndex, !configuration.isRelayDomain(target) {
+                faults.add(
+                    key,
+                    "\"\(target)\" is not a relay domain; accepted: a domain of relay.domains or relay.domains_from")
+            }
+            let chain = configuration.aliasChain(of: domain.name)
+            if chain.last == domain.name {
+                faults.add(
+                    key,
+                    "leads back to the domain itself (\(chain.joined(separator: " → "))); accepted: a domain that is no "
+                        + "alias, or an alias of such a one")
+            } else if chain.count > Policy.longestAliasChain {
+                faults.add(
+                    key,
+                    "begins a chain of more than \(Policy.longestAliasChain) aliases; accepted: the domain at its end")
+            }
+        }
+    }
+
+    /// The key of a domain's own table.
+    private func domainKey(_ domain: String, _ key: String, _ configuration: Configuration) -> String {
+        configuration.lines.domainTables(named: domain).map { "\($0).\(key)" }
+            .first { configuration.lines.exactLine(of: $0) != nil } ?? "domain.\(key)"
     }
 
     /// A domain's own blocked recipients: local parts, or addresses at the domain or, where it has these, its sub-domains.
@@ -364,6 +469,7 @@ struct ConfigurationReader {
         if let delay = table.duration("tarpit", maximum: 8) { harvest.tarpit = delay * 1_000 }
         if let limit = table.integer("tarpit_limit", 1...10_000) { harvest.tarpitLimit = limit }
         configuration.policy.harvest = harvest
+        configuration.policy.harvestExempt = readNetworks(table, "exempt")
         table.finish()
     }
 
@@ -394,6 +500,8 @@ struct ConfigurationReader {
         if let interval = table.duration("interval", minimum: 1) { configuration.sync.interval = interval }
         if let deadline = table.duration("deadline", minimum: 1) { configuration.sync.deadline = deadline }
         if let shrink = table.percentage("max_shrink") { configuration.sync.maximumShrink = shrink }
+        if let window = table.duration("shrink_window") { configuration.sync.shrinkWindow = window }
+        if let grace = table.duration("grace") { configuration.sync.grace = grace }
         if let minimum = table.integer("minimum", 0...Int.max) { configuration.sync.minimum = minimum }
         configuration.sync.canaries = (table.strings("canaries") ?? []).enumerated().compactMap { index, text in
             if let address = try? RecipientAddress(path: text), address.hasDomain { return address.key }
@@ -411,7 +519,9 @@ struct ConfigurationReader {
         if let retention = table.duration("detail_retention", minimum: 3600) {
             configuration.log.detailRetention = retention
         }
-        if let size = table.size("max_size", minimum: 1 << 20) { configuration.log.maximumSize = size }
+        if let size = table.size("max_size", minimum: 1 << 20, allowsNone: true) {
+            configuration.log.maximumSize = size
+        }
         table.finish()
     }
 

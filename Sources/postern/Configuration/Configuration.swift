@@ -29,6 +29,8 @@ struct Configuration: Sendable {
     var domains: [RelayDomain] = []
     /// The policy without its domains' tags.
     var policy = Policy.Settings()
+    /// The relay domains of each table of `relay.domains_from`, by its path.
+    var relayTables: [String: [String]] = [:]
     /// Whether the relay domains that the index names count too: those that sources read from a directory.
     var takesDomainsFromIndex = false
     /// The `[[domain]]` tables of domains that the index may name.
@@ -58,6 +60,8 @@ struct Configuration: Sendable {
         /// The key that names it: `relay.domains`, or `relay.domains_from` with the table.
         let key: String
         var rules: Policy.Rules
+        /// The source whose table makes it an alias; nil where the configuration does.
+        var aliasSource: String?
     }
 
     struct Index: Sendable {
@@ -69,6 +73,8 @@ struct Configuration: Sendable {
         var state = "/var/lib/postern/sync.sqlite"
         var interval = 300
         var maximumShrink = 0.1
+        var shrinkWindow = 86_400
+        var grace = 600
         var minimum = 1
         var canaries: [String] = []
         /// How many seconds one source may be read.
@@ -100,7 +106,7 @@ struct Configuration: Sendable {
 
     /// What the sync thread needs.
     var syncConfiguration: SyncConfiguration {
-        SyncConfiguration(
+        var configuration = SyncConfiguration(
             statePath: sync.state, indexPath: index.path, interval: .seconds(sync.interval),
             maxShrink: sync.maximumShrink,
             minimum: sync.minimum, canaries: sync.canaries, maxAge: .seconds(index.maximumAge),
@@ -111,6 +117,10 @@ struct Configuration: Sendable {
                 source.domains = source.domains.map(withSubdomains)
                 return source
             })
+        configuration.shrinkWindow = .seconds(sync.shrinkWindow)
+        configuration.grace = .seconds(sync.grace)
+        configuration.relayTables = relayTables
+        return configuration
     }
 
     /// Whether some domain says of its sub-domains something else than `relay.subdomains` says of all.
@@ -132,25 +142,95 @@ struct Configuration: Sendable {
         domain.name.hasPrefix(".") ? policy.subdomains : domain.rules.subdomains ?? policy.subdomains
     }
 
-    /// The configuration with the relay domains that an index names, where these count.
+    /// Whether a domain is one by its name, or as a sub-domain of one.
+    func isRelayDomain(_ name: String) -> Bool {
+        domains.contains { relay in
+            if relay.name == name { return true }
+            return relay.name.hasPrefix(".")
+                ? name.hasSuffix(relay.name) : coversSubdomains(relay) && name.hasSuffix(".\(relay.name)")
+        }
+    }
+
+    /// The domains that a domain's recipients are judged as, one after the other, from the domain itself on; its end is the
+    /// domain that is no alias, or one that stands there twice.
+    func aliasChain(of domain: String) -> [String] {
+        var chain = [domain]
+        while let last = chain.last, let next = domains.first(where: { $0.name == last })?.rules.aliasOf {
+            let isCircle = chain.contains(next)
+            chain.append(next)
+            if isCircle { break }
+        }
+        return chain
+    }
+
+    /// The aliases that lead back to themselves, each circle once, as `one.example → two.example → one.example`.
+    var aliasCircles: [String] {
+        var seen: Set<String> = []
+        return domains.compactMap { domain in
+            guard !seen.contains(domain.name) else { return nil }
+            let chain = aliasChain(of: domain.name)
+            guard chain.count > 1, chain.last == domain.name else { return nil }
+            seen.formUnion(chain)
+            return chain.joined(separator: " → ")
+        }
+    }
+
+    /// The configuration with what an index names: its alias domains, and its relay domains where these count.
     func naming(_ sources: [IndexSource]) -> Configuration {
-        guard takesDomainsFromIndex else { return self }
-        var known = Set(domains.map(\.name))
-        var named = self
-        for source in sources {
-            for domain in source.relayDomains where known.insert(domain.name).inserted {
-                var rules = rulesToCome[domain.name] ?? self.rules
-                if domain.takesAll { rules.catchAll = true }
-                named.domains.append(RelayDomain(name: domain.name, key: "source \(source.name)", rules: rules))
+        var named = naming(relayDomainsOf: sources)
+        let aliases = Dictionary(
+            sources.flatMap { source in source.aliasDomains.map { ($0.name, ($0.target, source.name)) } },
+            uniquingKeysWith: { first, _ in first })
+        for position in named.domains.indices {
+            let domain = named.domains[position]
+            guard domain.rules.aliasOf == nil, let (target, source) = aliases[domain.name],
+                named.isRelayDomain(target)
+            else { continue }
+            named.domains[position].rules.aliasOf = target
+            named.domains[position].aliasSource = source
+            named.domains[position].rules.hasOwnMode = lines.domainTables(named: domain.name).contains {
+                lines.exactLine(of: "\($0).mode") != nil
             }
         }
         return named
     }
 
+    /// The relay domains that an index names, where these count. Those that a table of this configuration has listed always do: they
+    /// are relay domains until a sync accepts that the table lists them no more.
+    private func naming(relayDomainsOf sources: [IndexSource]) -> Configuration {
+        var known = Set(domains.map(\.name))
+        var named = self
+        for source in sources where source.isRelayTable ? relayTables[source.name] != nil : takesDomainsFromIndex {
+            for domain in source.relayDomains where known.insert(domain.name).inserted {
+                var rules = rulesToCome[domain.name] ?? self.rules
+                if domain.takesAll { rules.catchAll = true }
+                let key =
+                    source.isRelayTable
+                    ? "relay.domains_from (\(source.name), before it was changed)" : "source \(source.name)"
+                named.domains.append(RelayDomain(name: domain.name, key: key, rules: rules))
+            }
+        }
+        return named
+    }
+
+    /// Whether recipients of any domain are deferred because they have sent through the gateway.
+    var defersUnlistedSenders: Bool {
+        rules.defersUnlistedSenders || domains.contains(where: \.rules.defersUnlistedSenders)
+            || rulesToCome.values.contains(where: \.defersUnlistedSenders)
+    }
+
     /// The policy, each domain tagged by `tag`.
     func compiledPolicy(tag: (String) -> UInt32) -> Policy {
         var settings = policy
-        settings.domains = domains.map { ($0.name, $0.rules, tag($0.name)) }
+        settings.domains = domains.map { domain in
+            var rules = domain.rules
+            if rules.aliasOf != nil, !rules.hasOwnMode, let target = aliasChain(of: domain.name).last,
+                let relay = domains.first(where: { $0.name == target })
+            {
+                rules.observe = relay.rules.observe
+            }
+            return (domain.name, rules, tag(domain.name))
+        }
         return Policy(settings)
     }
 }

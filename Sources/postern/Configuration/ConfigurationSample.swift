@@ -3,7 +3,7 @@ enum ConfigurationSample {
     /// A whole TOML file: what must be set stands there, what has a default stands there with it as a comment.
     static let text = ##"""
         # Postern: the configuration file. Lines that begin with # show the defaults.
-        # Durations are written 30s, 5m, 12h, 7d. Paths may be relative to this file's folder.
+        # Durations are written 30s, 5m, 12h, 7d; sizes 64M or 64MiB, 4G, or in bytes. Paths may be relative to this file's folder.
         # After a change: postern config check, then postern reload
 
         [milter]
@@ -16,7 +16,8 @@ enum ConfigurationSample {
         [relay]
         # The domains that this gateway takes mail for. All others are refused, but from trusted clients.
         domains = ["example.com", "example.org"]
-        # domains_from = ["/etc/postfix/relay_domains"]   # tables; their left sides count
+        # domains_from = ["/etc/postfix/relay_domains"]   # tables; their left sides count. Of other kinds of tables:
+        #                 "transport:/etc/postfix/transport", "access:/etc/mail/access", "mailertable:/etc/mail/mailertable"
         # domains_from_index = false      # true: those too that the sync found in a directory, where it runs elsewhere
         # subdomains = false              # true: sub-domains of these too
         # trusted_networks = ["127.0.0.0/8", "::1/128"]   # clients that may relay
@@ -39,6 +40,9 @@ enum ConfigurationSample {
         # subdomains = true               # its sub-domains as itself
         # blocked = ["old-list"]          # local parts, or addresses there; beside those of [recipients]
         # replies = { unknown = "550 5.1.1 Nobody of that name at {domain}" }
+        # [[domain]]
+        # name = "example.com"
+        # alias_of = "example.org"        # its recipients are those of another relay domain
 
         [policy]
         # Begin with "observe": nothing is refused, and `postern report` shows what would have been.
@@ -46,6 +50,7 @@ enum ConfigurationSample {
         # index_missing = "tempfail"      # no index yet: "tempfail" or "accept"
         # index_stale = "keep"            # index older than index.max_age: "keep" refusing, "tempfail" or "accept"
         # internal_only = "reject"        # or "unknown": hide that the recipient exists
+        # unlisted_sender = "report"      # or "defer": a recipient that has sent through this gateway isn't rejected
         # disabled = "unknown"            # or "reject": tell that the mailbox is disabled
 
         [harvest]
@@ -53,13 +58,15 @@ enum ConfigurationSample {
         # window = "10m"
         # ipv4_prefix = 32
         # ipv6_prefix = 64
+        # exempt = []                     # networks that it doesn't hold for, such as ["198.51.100.0/24"]
         # tarpit = "0s"                   # how long "user unknown" is held back, at most 8s: guessing takes them time
         # tarpit_limit = 50               # how many such replies wait at once, each with a process of the MTA's
 
         [replies]
         # {recipient}, {domain} and {client} are filled in. Also: relay, syntax, blocked, harvest, no_index, stale_index,
-        # internal, disabled.
+        # internal, disabled, leaving, unlisted_sender.
         # unknown = "550 5.1.1 <{recipient}>: Recipient address rejected: User unknown"
+        # While migrating, unknown may be 450: such recipients are deferred until the list is known to be whole.
 
         [index]
         # path = "/var/lib/postern/recipients.index"
@@ -68,7 +75,9 @@ enum ConfigurationSample {
         [sync]
         # state = "/var/lib/postern/sync.sqlite"
         # interval = "5m"
-        # max_shrink = "10%"              # a sync that would drop more is refused, and the old index stays
+        # max_shrink = "10%"              # a sync that would drop more is refused, and the old index stays; what counts is
+        # shrink_window = "24h"           # what has gone within this time, of all, of each source and of each domain
+        # grace = "10m"                   # a recipient that goes is deferred so long, then rejected; "0s": rejected at once
         # minimum = 1                     # so is one that would leave fewer recipients than this
         # canaries = ["ceo@example.com"]  # and one in which any of these is missing
         # deadline = "30m"                # for reading one source; then its last list stays
@@ -88,7 +97,7 @@ enum ConfigurationSample {
         # command = ["/usr/local/bin/list-recipients", "--all"]   # no shell is between
         # format = "list"
         # timeout = "60s"
-        # max_size = "256M"
+        # max_size = "256MiB"             # also written 256M, or in bytes
 
         # Active Directory: users with their mailboxes, groups, contacts, public folders, by their proxyAddresses.
         # [[source]]

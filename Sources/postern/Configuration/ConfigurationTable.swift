@@ -114,21 +114,6 @@ struct ConfigurationTable {
         return nil
     }
 
-    /// A number of octets: `512K`, `64M`, `2G`.
-    func size(_ key: String) -> Int? {
-        guard let string = string(key) else { return nil }
-        let units: [Character: Int] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30]
-        guard let last = string.last, let unit = units[last], let count = Int(string.dropLast()),
-            (1...1 << 20).contains(count),
-            string.first != "+"
-        else {
-            fault(
-                key, "\"\(string)\" is not a size; accepted: a number with a unit, such as \"512K\", \"64M\" or \"2G\"")
-            return nil
-        }
-        return count * unit
-    }
-
     func integer(_ key: String, _ range: ClosedRange<Int>) -> Int? {
         guard let value = value(key) else { return nil }
         let accepted =
@@ -182,27 +167,35 @@ struct ConfigurationTable {
         return nil
     }
 
-    /// Octets, given as a number with a unit; 0 for "0" and an empty string, which stand for no limit.
-    func size(_ key: String, minimum: Int) -> Int? {
-        guard let string = string(key) else { return nil }
-        if string.isEmpty || string == "0" { return 0 }
-        let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)]
-        let digits = string.prefix { $0.isASCII && $0.isNumber }
-        let unit = string.dropFirst(digits.count)
-        guard let shift = units.first(where: { $0.0 == unit })?.1, let count = Int(digits) else {
-            fault(
-                key,
-                "\"\(string)\" is not a size; accepted: a number with a unit, such as \"512MiB\" or \"4GiB\", or \"0\" for no limit"
-            )
+    /// A number of bytes: `512K` or `512KiB`, `64M`, `4GiB`, `1T`, or bytes alone, as a string or a number.
+    ///
+    /// - Parameter allowsNone: whether "0" and an empty string stand for no limit, and are 0.
+    func size(_ key: String, minimum: Int = 1, allowsNone: Bool = false) -> Int? {
+        guard let value = value(key) else { return nil }
+        let none = allowsNone ? ", or \"0\" for no limit" : ""
+        let accepted = "a number with a unit, such as \"64M\", \"512MiB\" or \"4GiB\", or bytes\(none)"
+        guard let text = value.string ?? value.int.map(String.init) else {
+            wrongType(key, value, accepted)
             return nil
         }
-        let (size, overflow) = count.multipliedReportingOverflow(by: 1 << shift)
+        if allowsNone, text.isEmpty || text == "0" { return 0 }
+        let shifts = ["": 0, "K": 10, "M": 20, "G": 30, "T": 40]
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        let unit = text.dropFirst(digits.count)
+        guard let shift = shifts[unit.hasSuffix("iB") && unit.count == 3 ? String(unit.prefix(1)) : String(unit)],
+            !digits.isEmpty
+        else {
+            fault(key, "\(Self.shown(value)) is not a size; accepted: \(accepted)")
+            return nil
+        }
+        let (size, overflow) = (Int(digits) ?? .max).multipliedReportingOverflow(by: 1 << shift)
         guard !overflow, size <= 1 << 50 else {
-            fault(key, "\"\(string)\" is too large; accepted: at most 1024TiB")
+            fault(key, "\(Self.shown(value)) is too large; accepted: at most 1024TiB")
             return nil
         }
         guard size >= minimum else {
-            fault(key, "\"\(string)\" is too small; accepted: at least \(minimum >> 20)MiB, or \"0\" for no limit")
+            let least = minimum >= 1 << 20 ? "\(minimum >> 20)MiB" : Words.count(minimum, "byte")
+            fault(key, "\(Self.shown(value)) is too small; accepted: at least \(least)\(none)")
             return nil
         }
         return size

@@ -29,6 +29,11 @@ enum FileFault {
 }
 
 extension String {
+    /// The text on one line, for messages of several lines: each further line stands behind a semicolon, or a colon that leads to it.
+    var onOneLine: String {
+        replacingOccurrences(of: ":\n", with: ": ").replacingOccurrences(of: "\n", with: "; ").escapedForMessage
+    }
+
     /// The text with control characters as escapes, fit for a one-line message.
     var escapedForMessage: String {
         // Most texts have none, and asking the properties of each scalar takes long.

@@ -1,3 +1,5 @@
+import Glibc
+
 /// A TCP endpoint as the configuration writes it: `127.0.0.1:8892`, `[::1]:8892`, `localhost:8892`.
 struct HostAndPort: Sendable, Equatable, CustomStringConvertible {
     let host: String
@@ -16,6 +18,14 @@ struct HostAndPort: Sendable, Equatable, CustomStringConvertible {
             self.host = String(host)
         }
         guard !self.host.isEmpty, !self.host.contains(where: \.isWhitespace) else { return nil }
+        // Digits and dots that are no address, and colons that are none, can't be names either.
+        if self.host.contains(":") {
+            var address = in6_addr()
+            guard inet_pton(AF_INET6, String(self.host.prefix { $0 != "%" }), &address) == 1 else { return nil }
+        } else if self.host.utf8.allSatisfy({ $0 == UInt8(ascii: ".") || (0x30...0x39).contains($0) }) {
+            var address = in_addr()
+            guard inet_pton(AF_INET, self.host, &address) == 1 else { return nil }
+        }
         self.port = port
     }
 

@@ -72,6 +72,8 @@ struct FilterFigures: Codable, Sendable {
     var indexExpected: Bool
     var log: Log
     var harvest: Harvest
+    /// Senders of relay domains that the index doesn't list, and that have sent lately.
+    var unlistedSenders: Int
     /// Where metrics and the live page are; nil: nowhere.
     var http: String?
 }
@@ -82,6 +84,8 @@ struct IndexFigures: Codable, Sendable {
     var created: Date
     var generation: UInt64
     var recipients: Int
+    /// Recipients and catch-all domains that have left the list, and are deferred until they are rejected.
+    var leaving: Int
     var catchAllDomains: Int
     /// The relay domains that it names itself.
     var relayDomains: Int
@@ -92,8 +96,9 @@ struct IndexFigures: Codable, Sendable {
         created = info.created
         generation = info.generation
         recipients = info.recipients
+        leaving = info.leaving
         catchAllDomains = info.catchAllDomains
-        relayDomains = info.sources.flatMap(\.relayDomains).count
+        relayDomains = info.sources.filter { !$0.isRelayTable }.flatMap(\.relayDomains).count
         size = info.fileSize
     }
 }
@@ -141,12 +146,20 @@ struct Trouble: Codable, Sendable, Equatable {
                         ? "bring the index here from where postern sync makes it"
                         : "see why the sync publishes none: postern sync --dry-run"))
         }
-        if let index, configuration.index.maximumAge > 0 {
+        if let index, index.created.timeIntervalSince(now) > Words.clockTolerance {
+            troubles.append(
+                Trouble(
+                    text: "the index is \(Words.age(of: index.created, now: now)): its age isn't known",
+                    advice:
+                        "set the clock of this machine, or of the one that makes the index and then have it made anew; more than an "
+                        + "hour ahead counts as older than index.max_age"))
+        } else if let index, configuration.index.maximumAge > 0 {
             let age = now.timeIntervalSince(index.created)
             if age > Double(configuration.index.maximumAge) {
                 troubles.append(
                     Trouble(
-                        text: "the index is \(Words.duration(seconds: Int(age))) old, more than index.max_age",
+                        text:
+                            "the index is \(Words.duration(seconds: Int(exactly: age.rounded(.down)) ?? .max)) old, more than index.max_age",
                         advice: "mend the sync, or whatever brings the index here; policy.index_stale decides meanwhile"
                     ))
             }

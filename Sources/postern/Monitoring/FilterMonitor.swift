@@ -107,6 +107,7 @@ final class FilterMonitor: Sendable {
                 damagedCopy: statistics.damagedCopy),
             harvest: .init(
                 networks: context.harvest.networks, offenders: offenders.count, held: context.tarpit.held),
+            unlistedSenders: context.senders.count,
             http: configuration.http.listen.map { "http://\($0)/" })
     }
 
@@ -234,6 +235,10 @@ final class FilterMonitor: Sendable {
         text.gauge(
             "postern_harvest_networks", "Client networks whose unknown recipients are remembered.",
             Double(figures.harvest.networks))
+        text.gauge(
+            "postern_unlisted_senders",
+            "Senders of relay domains that the index doesn't list, and that have sent through this gateway within \(UnlistedSenders.days) days.",
+            Double(figures.unlistedSenders))
         text.gauge("postern_tarpit_held", "Refusals held back now.", Double(figures.harvest.held))
     }
 
@@ -253,6 +258,10 @@ final class FilterMonitor: Sendable {
                 Date().timeIntervalSince(index.created))
             text.gauge("postern_index_generation", "The number of the list in force.", Double(index.generation))
             text.gauge("postern_index_recipients", "Recipients in the index.", Double(index.recipients))
+            text.gauge(
+                "postern_index_leaving",
+                "Entries of the index that have left the list, and are deferred until they are rejected.",
+                Double(index.leaving))
             text.gauge(
                 "postern_index_catch_all_domains", "Catch-all domains in the index.", Double(index.catchAllDomains))
             text.gauge("postern_index_size_bytes", "Size of the index file.", Double(index.size))

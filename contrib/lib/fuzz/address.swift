@@ -24,8 +24,7 @@ private func check(_ path: UnsafeBufferPointer<UInt8>) {
         _ = policy.verdict(for: recipient, client: ClientStanding(isBounce: isBounce), index: nil, now: 0)
     }
     guard case .success(let address) = recipient else { return }
-    if !address.withKey({ $0.count <= 254 }) { fatalError("too long a key: \(address.key)") }
-    if !address.withLocalPart({ $0.count <= 64 }) { fatalError("too long a local part: \(address.key)") }
+    if !address.withKey({ $0.count <= 512 }) { fatalError("too long a key: \(address.key)") }
     // A routed one may look like a source route once it is in quotes, and is refused or for the trusted to send on.
     guard address.hasDomain, !address.isRouted else { return }
     var quoted = "<\""

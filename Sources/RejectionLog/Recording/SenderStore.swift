@@ -1,0 +1,105 @@
+import GRDB
+
+/// A sender in a relay domain that the recipient index doesn't list, though mail of it has come from a trusted client.
+public struct UnlistedSender: Sendable, Equatable {
+    /// The canonical address.
+    public var address: String
+    /// The last day on which it sent, in days since 1970 (UTC).
+    public var lastDay: Int64
+    /// How many messages it has sent.
+    public var count: Int
+
+    /// A sender of so many messages.
+    public init(address: String, lastDay: Int64, count: Int) {
+        self.address = address
+        self.lastDay = lastDay
+        self.count = count
+    }
+}
+
+/// Messages of unlisted senders that aren't in the database yet, by address.
+struct PendingSenders: Sendable {
+    /// More addresses than this at once are not taken.
+    static let limit = 10_000
+
+    private(set) var senders: [String: UnlistedSender] = [:]
+
+    var isEmpty: Bool { senders.isEmpty }
+
+    /// Adds one that may be there already.
+    mutating func add(_ sender: UnlistedSender) {
+        if let known = senders[sender.address] {
+            senders[sender.address] = UnlistedSender(
+                address: sender.address, lastDay: max(known.lastDay, sender.lastDay), count: known.count &+ sender.count
+            )
+        } else if senders.count < Self.limit {
+            senders[sender.address] = sender
+        }
+    }
+
+    mutating func add(_ others: PendingSenders) {
+        if isEmpty { senders = others.senders } else { for sender in others.senders.values { add(sender) } }
+    }
+
+    mutating func removeAll() { senders = [:] }
+}
+
+/// The table of unlisted senders.
+enum SenderStore {
+    /// How many addresses the table keeps: those that have sent last.
+    static let limit = 10_000
+    /// How many days an address is kept after it last sent.
+    static let retention: Int64 = 90
+
+    /// Adds messages of senders, and removes the senders over the limit.
+    static func enter(_ db: Database, _ pending: PendingSenders) throws {
+        guard !pending.isEmpty else { return }
+        let statement = try db.cachedStatement(
+            sql: """
+                INSERT INTO unlisted_sender (address, last_day, count) VALUES (?, ?, ?)
+                ON CONFLICT (address) DO UPDATE
+                SET last_day = max(last_day, excluded.last_day), count = min(count + excluded.count, \(StoredCount.limit))
+                """)
+        for sender in pending.senders.values {
+            try statement.execute(arguments: [sender.address, sender.lastDay, sender.count])
+        }
+        let surplus = try db.count("SELECT count(*) FROM unlisted_sender") - limit
+        guard surplus > 0 else { return }
+        try db.execute(
+            sql: """
+                DELETE FROM unlisted_sender WHERE address IN (
+                    SELECT address FROM unlisted_sender ORDER BY last_day, count, address LIMIT ?)
+                """, arguments: [surplus])
+    }
+
+    /// Removes those that haven't sent for long.
+    ///
+    /// - Parameter today: in days since 1970.
+    static func prune(_ db: Database, today: Int64) throws {
+        try db.execute(
+            sql: "DELETE FROM unlisted_sender WHERE last_day < ?", arguments: [today &- retention])
+    }
+
+    /// Those that have sent since a day, the last and most frequent first.
+    static func all(_ db: Database, since day: Int64 = .min, until last: Int64 = .max) throws -> [UnlistedSender] {
+        try Row.fetchAll(
+            db,
+            sql: """
+                SELECT address, last_day, count FROM unlisted_sender WHERE last_day BETWEEN ? AND ?
+                ORDER BY last_day DESC, count DESC, address LIMIT \(limit)
+                """, arguments: [day, last]
+        ).map { row in
+            let day: Int64 = try row.value(1)
+            return UnlistedSender(
+                address: try row.value(0), lastDay: min(max(day, 0), CounterKey.maximumMinute / 1440),
+                count: Int(try StoredCount.positive(row.value(2))))
+        }
+    }
+}
+
+extension RejectionReader {
+    /// The unlisted senders that have sent since a day (days since 1970, UTC), those first that have sent last.
+    public func unlistedSenders(since day: Int64) throws(LogError) -> [UnlistedSender] {
+        try read { try SenderStore.all($0, since: day) }
+    }
+}

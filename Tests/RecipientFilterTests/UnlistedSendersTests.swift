@@ -1,0 +1,88 @@
+import Foundation
+import MailAddress
+import RecipientIndex
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import RecipientFilter
+
+/// Who sends through the gateway without being in the index.
+@Suite struct UnlistedSendersTests {
+    private func address(_ text: String) throws -> RecipientAddress { try RecipientAddress(path: text) }
+
+    @Test func theyCountForThirtyDaysAfterTheyLastSent() throws {
+        let senders = UnlistedSenders()
+        let joe = try address("joe@example.com")
+        #expect(!senders.contains(joe) && senders.count == 0)
+        senders.insert("joe@example.com", day: 20_000)
+        senders.insert("joe@example.com", day: 19_990)
+        // As long as nobody is sure of the time, nothing is too old.
+        #expect(senders.contains(joe) && senders.count == 1)
+        senders.setToday(20_030)
+        #expect(senders.contains(joe))
+        senders.setToday(20_031)
+        #expect(!senders.contains(joe) && senders.count == 0)
+        senders.insert("joe@example.com", day: 20_031)
+        #expect(senders.contains(joe) && senders.count == 1)
+    }
+
+    @Test func moreThanThereIsRoomForPushOutTheOldest() throws {
+        let senders = UnlistedSenders()
+        for number in 0..<200_000 { senders.insert("u\(number)@example.com", day: Int64(10_000 + number / 1_000)) }
+        #expect(senders.count <= 32_768 && senders.count > 30_000)
+        for number in 199_000..<200_000 { #expect(senders.contains(try address("u\(number)@example.com"))) }
+        #expect(!senders.contains(try address("u1@example.com")))
+    }
+
+    @Test func manyThreadsWriteAndReadAtOnce() throws {
+        let senders = UnlistedSenders()
+        let missing = Atomic<Int>(0)
+        DispatchQueue.concurrentPerform(iterations: 8) { thread in
+            for number in 0..<1_000 {
+                let key = "t\(number)@example.com"
+                senders.insert(key, day: Int64(20_000 + thread))
+                if let address = try? RecipientAddress(path: key), !senders.contains(address) {
+                    missing.add(1, ordering: .relaxed)
+                }
+            }
+        }
+        #expect(missing.load(ordering: .relaxed) == 0)
+        #expect(senders.count == 1_000)
+    }
+
+    /// The mailbox that a sender's mail proves, or nothing.
+    @Test(arguments: [
+        ("joe@example.com", "joe@example.com"), ("Joe@Example.COM", "joe@example.com"),
+        ("joe+lists@example.com", "joe@example.com"), ("prvs=1234abcdef=joe@example.com", "joe@example.com"),
+        ("list-bounces+ann=example.net@example.com", "list-bounces@example.com"),
+        ("list-return-12-ann=example.net@example.com", "list-return-12@example.com"),
+        ("news-1027-77123@example.com", "news@example.com"),
+        ("srs0=hash=TT=example.com=joe@example.org", "joe@example.com"),
+        // Listed, in one form or another.
+        ("user@example.com", nil), ("user+tag@example.com", nil), ("prvs=1234abcdef=user@example.com", nil),
+        ("user-bounces-ann=example.net@example.com", nil), ("user+ann=example.net@example.com", nil),
+        ("user-7712377123@example.com", nil), ("srs0=hash=TT=example.com=user@example.org", nil),
+        ("gone@example.com", nil), ("moved@example.com", nil),
+        // Not of a relay domain, always accepted, blocked, by a pattern, of a catch-all, no mailbox.
+        ("joe@foreign.example", nil), ("srs0=hash=TT=foreign.example=joe@example.com", nil),
+        ("postmaster@example.com", nil), ("blocked@example.com", nil), ("lst-1@example.com", nil),
+        ("anybody@all.example", nil), ("joe%elsewhere@example.com", nil), ("joe@sub.example.com", nil),
+    ])
+    func mailboxOfASender(sender: String, mailbox: String?) throws {
+        let folder = try TemporaryFolder()
+        let index = try folder.snapshot([
+            ("user@example.com", []), ("gone@example.com", .disabled), ("moved@example.com", .leaving),
+            ("@all.example", .catchAll),
+        ])
+        var settings = Policy.Settings()
+        settings.indexExpected = true
+        settings.blocked = ["blocked@example.com"]
+        settings.patterns = [try RecipientPattern("^lst-", action: .accept)]
+        for name in ["example.com", "example.org", "all.example"] {
+            settings.domains.append((name: name, rules: Policy.Rules(), tag: 0))
+        }
+        let found = Policy(settings).unlistedMailbox(of: try address(sender), index: index, now: 1_800_000_000)
+        #expect(found?.key == mailbox, "\(sender)")
+    }
+}

@@ -1,0 +1,175 @@
+import Foundation
+import GRDB
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import RejectionLog
+
+/// Senders of relay domains that the index doesn't list, from the filter's word to the report.
+@Suite struct UnlistedSenderTests {
+    private static let day = Sample.base / 86_400_000
+
+    let folder: TemporaryFolder
+    let clock = TestClock(Sample.base)
+
+    init() throws {
+        folder = try TemporaryFolder()
+    }
+
+    private func log(_ adjust: (inout RejectionLog.Options) -> Void = { _ in }) -> RejectionLog {
+        var options = RejectionLog.Options(path: folder.database)
+        options.clocks = clock.clocks
+        adjust(&options)
+        return RejectionLog(options)
+    }
+
+    private func record(_ address: String, _ log: RejectionLog, day: Int64 = 0, times: Int = 1) {
+        for _ in 0..<times {
+            Array(address.utf8).withUnsafeBufferPointer {
+                log.recordUnlistedSender($0, time: Sample.base + day * 86_400_000 + 5)
+            }
+        }
+    }
+
+    private func stored() throws -> [UnlistedSender] {
+        try RejectionReader(path: folder.database).unlistedSenders(since: .min)
+    }
+
+    private func report(
+        from day: Int, to end: Int, _ adjust: (inout ReportQuery, inout ReportContext) -> Void = { _, _ in }
+    ) throws -> RejectionReport {
+        func date(_ day: Int) -> Date { Date(timeIntervalSince1970: Double((Self.day + Int64(day)) * 86_400)) }
+        var query = ReportQuery(since: date(day), until: date(end), timeZone: .gmt)
+        var context = ReportContext()
+        adjust(&query, &context)
+        return try RejectionReader(path: folder.database).report(query, context)
+    }
+
+    @Test func theyAreKeptWithTheirLastDayAndHowOftenTheySent() throws {
+        let log = log()
+        record("joe@example.com", log, times: 3)
+        record("ann@example.com", log, day: 2)
+        #expect(log.flush())
+        record("joe@example.com", log, day: 1)
+        record("joe@example.com", log, day: -1)
+        #expect(log.flush())
+        log.close()
+        #expect(
+            try stored() == [
+                .init(address: "ann@example.com", lastDay: Self.day + 2, count: 1),
+                .init(address: "joe@example.com", lastDay: Self.day + 1, count: 5),
+            ])
+    }
+
+    @Test func whoeverOpensTheLogAgainGetsThem() throws {
+        let first = log()
+        record("joe@example.com", first)
+        first.close()
+        let found = Mutex<[UnlistedSender]>([])
+        let again = log { $0.unlistedSenders = { senders in found.withLock { $0 = senders } } }
+        #expect(again.waitForOpening(within: .seconds(60)))
+        #expect(found.withLock { $0.map(\.address) } == ["joe@example.com"])
+        #expect(again.waitForOpening(within: .zero))
+        again.close()
+    }
+
+    @Test func onlyTheLastTenThousandAreKept() throws {
+        let log = log()
+        for number in 0..<12_000 {
+            record("u\(number)@example.com", log, day: Int64(number / 1_000))
+            if number % 4_000 == 3_999 { #expect(log.flush()) }
+        }
+        log.close()
+        let kept = try stored()
+        #expect(kept.count == 10_000)
+        #expect(kept.first?.lastDay == Self.day + 11 && kept.last?.lastDay == Self.day + 2)
+    }
+
+    @Test func theyGoNinetyDaysAfterTheyLastSent() throws {
+        let log = log()
+        record("joe@example.com", log)
+        record("ann@example.com", log, day: 5)
+        #expect(log.flush())
+        // Sure of the time after an hour of both clocks.
+        for _ in 0..<91 {
+            clock.now += 86_400_000
+            #expect(log.flush())
+        }
+        #expect(log.prune())
+        log.close()
+        #expect(try stored().map(\.address) == ["ann@example.com"])
+    }
+
+    @Test func theDayIsToldOnceItIsSure() throws {
+        let told = Mutex<[Int64]>([])
+        let log = log { $0.day = { day in told.withLock { $0.append(day) } } }
+        #expect(log.flush())
+        #expect(told.withLock { $0 }.isEmpty)
+        for _ in 0..<3 {
+            clock.now += 3_600_000
+            #expect(log.flush())
+        }
+        clock.leap(139 * 86_400_000)
+        #expect(log.flush())
+        #expect(Set(told.withLock { $0 }) == [Self.day])
+        log.close()
+    }
+
+    @Test func aLogThatCannotBeWrittenTakesThemLater() throws {
+        try FileManager.default.createDirectory(atPath: folder.database, withIntermediateDirectories: false)
+        let log = log { $0.retryPause = 1...1 }
+        record("joe@example.com", log)
+        #expect(!log.flush())
+        try FileManager.default.removeItem(atPath: folder.database)
+        #expect(log.flush())
+        log.close()
+        #expect(try stored().map(\.address) == ["joe@example.com"])
+    }
+
+    @Test func aQuietPeriodHasNoRefusalsAndNoProblems() throws {
+        let log = log()
+        Sample(outcome: .accepted, reason: "listed").record(in: log)
+        record("joe@example.com", log)
+        log.close()
+        #expect(try report(from: 1, to: 2).isQuiet)
+        #expect(try !report(from: 0, to: 1).isQuiet)
+        #expect(try report(from: 0, to: 1) { _, context in context.isUnknown = { _ in false } }.isQuiet)
+    }
+
+    @Test func theReportSaysSoFirst() throws {
+        let log = log()
+        record("joe@example.com", log, times: 2)
+        record("ann@example.com", log, day: 3)
+        record("listed@example.com", log, day: 3)
+        record("zoe@example.org", log, day: 3)
+        Sample(outcome: .tempfailed, reason: "no-index").record(in: log)
+        log.close()
+        let isUnknown: @Sendable (UnsafeBufferPointer<UInt8>) -> Bool = { !$0.elementsEqual("listed@example.com".utf8) }
+        let report = try report(from: 0, to: 1) { _, context in context.isUnknown = isUnknown }
+        #expect(report.findings.map(\.code) == ["unlisted-senders", "tempfailed"])
+        #expect(
+            report.findings.first?.text.hasPrefix("3 addresses of yours send mail, and their answers are refused")
+                == true)
+        #expect(
+            report.unlistedSenders == [
+                .init(address: "ann@example.com", count: 1, last: "2026-11-26"),
+                .init(address: "zoe@example.org", count: 1, last: "2026-11-26"),
+                .init(address: "joe@example.com", count: 2, last: "2026-11-23"),
+            ])
+        #expect(
+            try self.report(from: 1, to: 2) { _, context in context.isUnknown = isUnknown }.unlistedSenders.count == 2)
+        let cut = try self.report(from: 0, to: 5) { query, _ in
+            query.domain = "example.org"
+            query.redact = true
+        }
+        #expect(cut.unlistedSenders.map(\.address) == ["*@example.org"])
+        #expect(
+            cut.findings.first?.text
+                == "1 address of yours sends mail, and its answers are refused: the list of recipients doesn't have it."
+        )
+        #expect(report.redacted.unlistedSenders.allSatisfy { $0.address.hasPrefix("*@") })
+        #expect(try self.report(from: 0, to: 1) { query, _ in query.reason = "relay" }.unlistedSenders.isEmpty)
+        #expect(try self.report(from: 6, to: 7).findings.isEmpty)
+    }
+}
