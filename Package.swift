@@ -84,7 +84,8 @@ let package = Package(
             dependencies: [
                 "DirectorySync", "MailAddress", "RecipientFilter", "RecipientIndex", "System", "TestSupport",
                 .product(name: "GRDB", package: "GRDB.swift"),
-            ], exclude: ["ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"], swiftSettings: settings),
+            ], exclude: ["judge.cases", "ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"],
+            swiftSettings: settings),
         .testTarget(
             name: "RejectionLogTests",
             dependencies: ["RejectionLog", "System", "TestSupport", .product(name: "GRDB", package: "GRDB.swift")],

@@ -38,6 +38,13 @@ final class AliasTargets: Sendable {
     }
 
     private let state = Mutex(State())
+    /// Those of several sources, which are joined here.
+    private let parts: [AliasTargets]
+
+    /// Joins those of several sources; nothing is noted here afterwards.
+    init(joining parts: [AliasTargets] = []) {
+        self.parts = parts.filter { part in part.state.withLock { !$0.aliases.isEmpty } }
+    }
 
     func note(
         alias: UnsafeBufferPointer<UInt8>, line: Int, target: UnsafeBufferPointer<UInt8>, source: Int
@@ -61,6 +68,7 @@ final class AliasTargets: Sendable {
 
     /// Takes note that the new list has a key.
     func noteListed(_ key: UnsafeBufferPointer<UInt8>) {
+        for part in parts { part.noteListed(key) }
         state.withLock { state in
             guard !state.aliases.isEmpty, let number = state.names.find(key) else { return }
             state.isListed[number] = true
@@ -72,6 +80,10 @@ final class AliasTargets: Sendable {
     /// - Parameter isAccepted: whether a target needn't be listed.
     func unlisted(source: Int, _ isAccepted: (String) -> Bool) -> UnlistedTargets {
         state.withLock { state in
+            for part in parts {
+                let unlisted = part.unlisted(source: source)
+                if unlisted.count > 0 { return unlisted }
+            }
             var unlisted = UnlistedTargets()
             for alias in state.aliases where alias.source == source {
                 let (whole, bare, domain) = alias.keys

@@ -39,6 +39,12 @@ public enum DomainTableFormat: String, Sendable, CaseIterable {
 public func parseDomainTable(path: String, format: DomainTableFormat = .domains) throws(SyncError) -> [String] {
     let accepted = format.accepted
     let file = try TableFile(path, source: "relay.domains_from")
+    guard TableWatch.lease(file.descriptor) != .inProgress else {
+        throw SyncError(
+            .unreachable,
+            "\(path) is being written: somebody has it open for writing; it can be read once the writer closes it",
+            source: "relay.domains_from")
+    }
     let reader = LineReader(file.descriptor, name: path)
     if let fault = UTF16Check.fault(in: file.descriptor) {
         throw SyncError(.malformed, "\(path): \(fault)", source: "relay.domains_from")

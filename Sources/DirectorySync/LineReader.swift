@@ -65,8 +65,8 @@ final class LineReader {
     private func take(_ range: Range<Int>, cut: Bool) -> Line {
         number += 1
         var range = range
-        // A byte order mark, as editors of other systems leave it.
-        if number == 1, range.count >= 3, buffer[range.lowerBound] == 0xef, buffer[range.lowerBound + 1] == 0xbb,
+        // A byte order mark, as editors of other systems leave it; before another line, where two files were joined.
+        if range.count >= 3, buffer[range.lowerBound] == 0xef, buffer[range.lowerBound + 1] == 0xbb,
             buffer[range.lowerBound + 2] == 0xbf
         {
             range = range.lowerBound + 3..<range.upperBound

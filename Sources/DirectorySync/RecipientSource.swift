@@ -54,6 +54,8 @@ struct PullRequest {
     var readsAll = false
     /// Whether the source has told that something has changed, rather than its time having come.
     var isNews = false
+    /// Whether a person accepts what a source refuses by itself, such as a search reference that is new.
+    var acceptsReferences = false
     /// Called now and then; throws to give up.
     var check: () throws(SyncError) -> Void
 }
@@ -75,78 +77,6 @@ struct RelayDomain: Codable, Equatable, Sendable {
     var name: String
     /// Whether recipients that nobody lists are known elsewhere, so that all are accepted.
     var takesAll: Bool
-}
-
-/// Collects the entries of a sync's sources and knows which pull each is from.
-final class EntryIntake {
-    private let sorter: EntrySorter
-    /// The source of each tag; nil for a pull that was given up, whose entries are passed over.
-    private var owners: [Int?] = []
-    /// The domains that each source may feed.
-    private let filters: [DomainFilter]
-    /// The objects that each pull of changes replaces, by source.
-    private(set) var changes: [Int: ObjectChanges] = [:]
-    /// Where the aliases of tables lead.
-    let targets = AliasTargets()
-
-    init(folder: String, filters: [DomainFilter], capacity: Int = 8 << 20) {
-        sorter = EntrySorter(folder: folder, capacity: capacity)
-        self.filters = filters
-    }
-
-    var failure: SyncError? { sorter.failure }
-
-    /// Begins a pull of a source; entries of an earlier one of the same source no longer count.
-    ///
-    /// - Parameter changes: whether the entries replace some objects only.
-    func begin(source: Int, changes: Bool = false) -> Int {
-        void(source: source)
-        owners.append(source)
-        if changes { self.changes[source] = ObjectChanges() }
-        return owners.count - 1
-    }
-
-    func void(source: Int) {
-        for tag in owners.indices where owners[tag] == source { owners[tag] = nil }
-        targets.forget(source: source)
-        changes[source] = nil
-    }
-
-    /// Notes that an object has changed or gone: of its entries in the state only those stay that come again.
-    func replace(_ object: [UInt8], source: Int) {
-        changes[source]?.replaced.insert(object)
-    }
-
-    /// Notes that of the objects whose names begin so only those are still there that are in the set or are replaced.
-    func keepOnly(_ present: Set<ObjectID>, prefix: UInt8, source: Int) {
-        changes[source]?.present[prefix] = present
-    }
-
-    func owner(of tag: Int) -> Int? {
-        owners.indices.contains(tag) ? owners[tag] : nil
-    }
-
-    /// Whether a source may list recipients of a domain.
-    func admits(_ domain: UnsafeBufferPointer<UInt8>, source: Int) -> Bool {
-        filters[source].admits(domain)
-    }
-
-    /// Whether a domain is relayed for, whoever may list recipients of it.
-    func relays(_ domain: UnsafeBufferPointer<UInt8>) -> Bool { filters.first?.relays(domain) ?? false }
-
-    func relays(_ domain: String) -> Bool {
-        var domain = domain
-        return domain.withUTF8 { relays($0) }
-    }
-
-    func add(_ entry: Entry) {
-        if let owner = owner(of: entry.tag) { changes[owner]?.note(entry.key) }
-        sorter.add(entry)
-    }
-
-    func finish() throws(SyncError) -> SortedEntries {
-        try sorter.finish()
-    }
 }
 
 /// The domains that one source may feed.

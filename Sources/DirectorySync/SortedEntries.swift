@@ -27,6 +27,34 @@ final class SortedEntries {
         }
     }
 
+    /// The entries of one source, sorted by themselves.
+    struct Part {
+        let entries: SortedEntries
+        /// The tag that an entry has among those of all parts, by its own; nil for an entry that is passed over.
+        let tag: (Int) -> Int?
+        fileprivate var head: Entry?
+
+        init(entries: SortedEntries, tag: @escaping (Int) -> Int?) {
+            self.entries = entries
+            self.tag = tag
+        }
+
+        fileprivate mutating func advance() throws(SyncError) {
+            while var entry = try entries.next() {
+                guard let tag = tag(entry.tag) else { continue }
+                entry.tag = tag
+                head = entry
+                return
+            }
+            head = nil
+        }
+    }
+
+    /// Those with an entry left.
+    private var parts: [Part] = []
+    /// The part that gave the last entry, which stands until the next is asked for.
+    private var lastPart: Int?
+
     /// A heap with the smallest entry first; empty when everything lies in memory.
     private var runs: [Run] = []
     private var offsets: [Int] = []
@@ -49,8 +77,36 @@ final class SortedEntries {
         for index in stride(from: runs.count / 2 - 1, through: 0, by: -1) { sink(index) }
     }
 
+    /// The entries of all parts in one order.
+    init(joining all: [Part]) throws(SyncError) {
+        inMemory = { _ in
+            Entry(key: .init(start: nil, count: 0), tag: 0, flags: [], object: .init(start: nil, count: 0))
+        }
+        for var part in all {
+            try part.advance()
+            if part.head != nil { parts.append(part) }
+        }
+    }
+
+    private func nextOfParts() throws(SyncError) -> Entry? {
+        if let last = lastPart {
+            try parts[last].advance()
+            if parts[last].head == nil { parts.remove(at: last) }
+        }
+        lastPart = nil
+        var least: Entry?
+        for (place, part) in parts.enumerated() {
+            guard let head = part.head else { continue }
+            if let found = least, !head.precedes(found) { continue }
+            least = head
+            lastPart = place
+        }
+        return least
+    }
+
     /// The next entry, good until the next call; nil at the end.
     func next() throws(SyncError) -> Entry? {
+        if !parts.isEmpty { return try nextOfParts() }
         if runs.isEmpty {
             guard position < offsets.count else { return nil }
             position += 1

@@ -19,6 +19,8 @@ public struct SyncConfiguration: Sendable {
     public var canaries: [String]
     /// The age at which readers take the index for stale; an unchanged index is written again well before it.
     public var maxAge: Duration
+    /// How long one source may be read; what takes longer is given up, and the source's last list stays in use.
+    public var deadline: Duration
     /// A-labels; `.example.com` stands for the subdomains of example.com alone, as in Postfix.
     public var relayDomains: Set<String>
     /// Those among them that tables of the configuration list, by the path of the table: they are guarded, too.
@@ -36,7 +38,7 @@ public struct SyncConfiguration: Sendable {
     public init(
         statePath: String, indexPath: String, interval: Duration = .seconds(300), maxShrink: Double = 0.1,
         minimum: Int = 1, canaries: [String] = [], maxAge: Duration = .seconds(7 * 86_400), relayDomains: Set<String>,
-        subdomains: Bool = false, sources: [SourceConfiguration]
+        subdomains: Bool = false, deadline: Duration = .seconds(1_800), sources: [SourceConfiguration]
     ) {
         self.statePath = statePath
         self.indexPath = indexPath
@@ -45,6 +47,7 @@ public struct SyncConfiguration: Sendable {
         self.minimum = minimum
         self.canaries = canaries
         self.maxAge = maxAge
+        self.deadline = deadline
         self.relayDomains = relayDomains
         self.subdomains = subdomains
         self.sources = sources

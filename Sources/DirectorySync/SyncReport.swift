@@ -153,10 +153,16 @@ public struct SourceReport: Sendable, Codable {
     public var foreign = ForeignAddresses()
     /// Entries that list no recipient, by reason.
     public var skipped = SkippedEntries()
+    /// Entries that list nobody though they seem meant to, or are in doubt.
+    public var faults = EntryFaults()
+    /// The same of the values that should name relay domains.
+    public var domainFaults = EntryFaults()
+    /// Entries that are listed, and of which something that decides could not be read.
+    public var doubts = EntryFaults()
+    /// When the next of the recipients that have an expiry date expires.
+    public var nextExpiry: Date?
     /// Aliases whose target in a relay domain no source lists; nil where there are none.
     public var unlistedTargets: UnlistedTargets?
-    /// How many entries are malformed or name recipients that nobody can reach.
-    public var faulty: Int { skipped.malformed + skipped.wildcards }
     /// Why it could not be read, where it could not.
     public var failure: String?
     /// The directory server that answered.
@@ -165,15 +171,56 @@ public struct SourceReport: Sendable, Codable {
     public var method: String?
     /// How long reading it took, in seconds.
     public var duration = 0.0
+    /// Since when it is being read; its last list stays in use until that is done. nil where it isn't.
+    public var runningSince: Date?
 
     /// What an operator should know of how it was read, a clause each.
     public var remarks: [String] = []
+
+    /// The same report with what another one of the source knows of its faults.
+    func with(faultsOf later: SourceReport) -> SourceReport {
+        var report = self
+        (report.faults, report.domainFaults, report.doubts) = (later.faults, later.domainFaults, later.doubts)
+        report.nextExpiry = later.nextExpiry
+        return report
+    }
+
+    /// How many of the entries that were read are malformed or unreachable.
+    public var faulty: Int { skipped.malformed + skipped.unreachable + skipped.wildcards }
 
     init(name: String, type: String, server: String? = nil, remarks: [String] = []) {
         self.name = name
         self.type = type
         self.server = server
         self.remarks = remarks
+    }
+
+    /// Reads a report; what an older version didn't write has its default.
+    public init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        func value<Value: Decodable>(_ key: CodingKeys, _ other: Value) throws -> Value {
+            try values.decodeIfPresent(Value.self, forKey: key) ?? other
+        }
+        name = try values.decode(String.self, forKey: .name)
+        type = try values.decode(String.self, forKey: .type)
+        reading = try value(.reading, .full)
+        asOf = try values.decodeIfPresent(Date.self, forKey: .asOf)
+        read = try value(.read, 0)
+        listed = try value(.listed, 0)
+        duplicates = try value(.duplicates, 0)
+        foreign = try value(.foreign, ForeignAddresses())
+        skipped = try value(.skipped, SkippedEntries())
+        faults = try value(.faults, EntryFaults())
+        domainFaults = try value(.domainFaults, EntryFaults())
+        doubts = try value(.doubts, EntryFaults())
+        nextExpiry = try values.decodeIfPresent(Date.self, forKey: .nextExpiry)
+        unlistedTargets = try values.decodeIfPresent(UnlistedTargets.self, forKey: .unlistedTargets)
+        failure = try values.decodeIfPresent(String.self, forKey: .failure)
+        server = try values.decodeIfPresent(String.self, forKey: .server)
+        method = try values.decodeIfPresent(String.self, forKey: .method)
+        duration = try value(.duration, 0)
+        runningSince = try values.decodeIfPresent(Date.self, forKey: .runningSince)
+        remarks = try value(.remarks, [])
     }
 }
 
@@ -207,6 +254,8 @@ public struct SkippedEntries: Sendable, Codable, Equatable {
     public internal(set) var otherProtocols = 0
     /// Values of a directory that are no addresses.
     public internal(set) var malformed = 0
+    /// Entries that can be read as addresses, and for which no mail passes the filter.
+    public internal(set) var unreachable = 0
     /// Disabled entries of a directory, where the configuration leaves them out.
     public internal(set) var disabled = 0
     /// Entries of a directory below a base that the configuration leaves out.
@@ -225,13 +274,15 @@ public struct SkippedEntries: Sendable, Codable, Equatable {
         wildcards = try count(.wildcards)
         otherProtocols = try count(.otherProtocols)
         malformed = try count(.malformed)
+        unreachable = try count(.unreachable)
         disabled = try count(.disabled)
         excluded = try count(.excluded)
     }
 
     /// All of them.
     public var total: Int {
-        domains + withoutDomain + refusing + otherTags + wildcards + otherProtocols + malformed + disabled + excluded
+        domains + withoutDomain + refusing + otherTags + wildcards + otherProtocols + malformed + unreachable + disabled
+            + excluded
     }
 }
 

@@ -25,6 +25,12 @@ public struct SyncStatus: Sendable, Codable {
         public var server: String?
         /// How the directory is asked.
         public var method: String?
+        /// Entries that list nobody though they seem meant to.
+        public var faults = EntryFaults()
+        /// Values that should name relay domains, and don't.
+        public var domainFaults = EntryFaults()
+        /// Listed entries of which something that decides can't be read.
+        public var doubts = EntryFaults()
     }
 
     /// The number of the list in force; 0 before the first.
@@ -49,7 +55,8 @@ public func syncStatus(state path: String) -> SyncStatus? {
         let sources = try SyncState.sources(database).map {
             SyncStatus.Source(
                 name: $0.name, type: $0.type, recipients: $0.recipients, asOf: $0.asOf, server: $0.report?.server,
-                method: $0.report?.method)
+                method: $0.report?.method, faults: $0.report?.faults ?? EntryFaults(),
+                domainFaults: $0.report?.domainFaults ?? EntryFaults(), doubts: $0.report?.doubts ?? EntryFaults())
         }
         let status = SyncStatus(
             generation: decision.generation, created: decision.created, recipients: decision.recipients,

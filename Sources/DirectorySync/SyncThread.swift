@@ -34,6 +34,8 @@ public struct SyncOutlook: Sendable, Equatable {
     public var failure: PartFailure?
     /// When the sources are tried next that could not be read, by name.
     public var retries: [String: Date] = [:]
+    /// The sources that are being read, be it by a sync that has gone on without them.
+    public var running: [SourceProgress] = []
 }
 
 /// Keeps the index up to date: syncs once at its start, then within about a second of a change that a directory tells or a file
@@ -77,7 +79,11 @@ public final class SyncThread: Sendable {
     }
 
     /// What the thread does now and next; may be asked for on any thread, and never waits for a sync.
-    public var outlook: SyncOutlook { shown.withLock { $0 } }
+    public var outlook: SyncOutlook {
+        var outlook = shown.withLock { $0 }
+        outlook.running = synchronizer.progress
+        return outlook
+    }
 
     /// Starts the thread; without effect the second time.
     public func start() {
@@ -234,7 +240,7 @@ struct FilesMemory {
 }
 
 /// Wakes a thread that waits in poll(2), through a pipe.
-private final class WakeUp: Sendable {
+final class WakeUp: Sendable {
     /// Readable once it was signalled.
     let descriptor: Int32
     private let writing: Int32
@@ -255,6 +261,12 @@ private final class WakeUp: Sendable {
     }
 
     func signal() { _ = write(writing, [0], 1) }
+
+    /// Has it unreadable again.
+    func clear() {
+        var bytes: [UInt8] = [0, 0, 0, 0]
+        while read(descriptor, &bytes, bytes.count) > 0 {}
+    }
 }
 
 extension SourceConfiguration {

@@ -284,7 +284,8 @@ extension Synchronizer {
                         asOf: pull.asOf,
                         // What the state has of it isn't what it lists: it is read in full the next time.
                         cursor: comparison?.heldSources.contains(place) == true ? nil : pull.cursor,
-                        report: pull.reading == .full ? report.sources[place] : valid?.report,
+                        report: pull.reading == .full
+                            ? report.sources[place] : valid?.report?.with(faultsOf: report.sources[place]),
                         domains: known.domainsOfSources[place]), database))
         }
         if let comparison {

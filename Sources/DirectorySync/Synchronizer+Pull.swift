@@ -1,5 +1,7 @@
 import Foundation
 import GRDB
+import Glibc
+import System
 
 /// What the state knows when a run begins.
 struct Knowledge {
@@ -147,12 +149,14 @@ extension Synchronizer {
         var domains: [[RelayDomain]?] = []
         for (place, source) in sources.enumerated() {
             let before = known.records[source.configuration.name]?.domains
-            guard scope.asksForDomains(place) || before == nil else {
+            guard scope.asksForDomains(place) && !source.isBusy || before == nil else {
                 domains.append(before)
                 continue
             }
             do throws(SyncError) {
-                domains.append(try source.relayDomains(PullRequest(check: check)))
+                domains.append(
+                    try source.relayDomains(
+                        PullRequest(previous: known.records[source.configuration.name], check: check)))
             } catch {
                 if error.kind == .cancelled { throw error }
                 try check()
@@ -167,67 +171,180 @@ extension Synchronizer {
         known.name(domains)
     }
 
-    /// Reads every source that is due, also after one failed, so that all failures are told at once.
+    /// Reads every source that is due, side by side, also after one failed, so that all failures are told at once.
+    ///
+    /// A run that a thread goes on after doesn't wait long for a source whose last list is at hand: that one is read on, and a later
+    /// run takes what it gives.
+    ///
+    /// - Parameter scope: what the run reads; those that it doesn't wait for are taken out.
+    /// - Returns: what each source came to, and the entries of all.
     func pullAll(
-        _ known: Knowledge, _ intake: EntryIntake, _ report: inout SyncReport, _ scope: Scope,
+        _ known: Knowledge, _ report: inout SyncReport, _ scope: inout Scope,
         _ check: @escaping () throws(SyncError) -> Void
-    ) throws(SyncError) -> [Pull] {
+    ) throws(SyncError) -> (pulls: [Pull], intake: EntryIntake) {
+        let shared = SharedCheck(check)
+        let due = sources.indices.filter { place in
+            known.unnamed[place] == nil
+                && (scope.isDue(place) || known.valid(sources[place].configuration) == nil)
+        }
+        let filters = known.filters
+        var readings: [Int: SourceReader.Reading] = [:]
+        for place in due {
+            let source = sources[place]
+            let previous = known.valid(source.configuration)
+            let order = PullOrder(
+                previous: previous, fingerprint: known.fingerprint(of: source.configuration),
+                isStaying: scope.isStaying,
+                readsAll: scope.readsAll, isNews: scope.due != nil, acceptsReferences: scope.acceptsReferences,
+                filters: filters, folder: folder(of: configuration.statePath),
+                capacity: max(1 << 20, (8 << 20) / due.count), deadline: configuration.deadline)
+            readings[place] = try reading(source, order, shared)
+        }
+        let pending = try wait(for: readings, scope, shared)
+        if !pending.isEmpty { scope.due = (scope.due ?? Set(sources.indices)).subtracting(pending) }
+        return try collect(known, readings, pending: pending, &report, scope)
+    }
+
+    /// The pull of a source: the one that is under way, if it is read as it should be now, or a new one.
+    private func reading(
+        _ source: SourceReader, _ order: PullOrder, _ check: SharedCheck
+    ) throws(SyncError) -> SourceReader.Reading {
+        if let reading = source.reading {
+            if !reading.isGivenUp, reading.order.fingerprint == order.fingerprint,
+                reading.order.previous?.cursor == order.previous?.cursor
+            {
+                return reading
+            }
+            // Read for domains that are others now.
+            if !reading.isDone {
+                source.interrupt()
+                let limit = ContinuousClock.now + Self.patienceForEnd
+                while !reading.isDone, ContinuousClock.now < limit {
+                    try check()
+                    usleep(5_000)
+                }
+                guard reading.isDone else { return reading }
+            }
+            _ = source.take()
+        }
+        return source.start(order, check)
+    }
+
+    /// How long a pull that is to end is waited for.
+    private static let patienceForEnd = Duration.seconds(3)
+    /// How long a run that a thread goes on after waits for a source.
+    static let patience = Duration.seconds(5)
+
+    /// Waits until all pulls have ended, or as long as they are worth waiting for.
+    ///
+    /// - Returns: those that go on, of sources whose last list is at hand.
+    private func wait(
+        for readings: [Int: SourceReader.Reading], _ scope: Scope, _ check: SharedCheck
+    ) throws(SyncError) -> Set<Int> {
+        let began = ContinuousClock.now
+        var pause: UInt32 = 500
+        do throws(SyncError) {
+            while true {
+                let open = readings.filter { !$0.value.isDone }
+                for (place, reading) in open where reading.isOverdue { sources[place].source.interrupt() }
+                let waited = open.filter { _, reading in
+                    if ContinuousClock.now - reading.began >= reading.order.deadline + Self.patienceForEnd {
+                        return false
+                    }
+                    return !scope.isStaying || reading.order.previous == nil
+                        || ContinuousClock.now - began < Self.patience
+                }
+                if waited.isEmpty { return Set(open.keys) }
+                try check()
+                usleep(pause)
+                pause = min(pause * 2, 20_000)
+            }
+        } catch {
+            for place in readings.keys { sources[place].interrupt() }
+            throw error
+        }
+    }
+
+    private func collect(
+        _ known: Knowledge, _ readings: [Int: SourceReader.Reading], pending: Set<Int>, _ report: inout SyncReport,
+        _ scope: Scope
+    ) throws(SyncError) -> (pulls: [Pull], intake: EntryIntake) {
         var pulls: [Pull] = []
         var errors: [SyncError] = []
+        var intakes: [(source: Int, intake: EntryIntake)] = []
         for (place, source) in sources.enumerated() {
+            let name = source.configuration.name
             let record = known.valid(source.configuration)
-            var result = SourceReport(name: source.configuration.name, type: source.configuration.type)
-            let began = ContinuousClock.now
+            var result = SourceReport(name: name, type: source.configuration.type)
+            let outcome: Result<Pull, SyncError>
+            if let error = known.unnamed[place] {
+                outcome = .failure(error)
+            } else if let reading = readings[place], let taken = reading.isDone ? source.take() : nil {
+                outcome = taken.outcome
+                result = taken.report
+                intakes.append((place, taken.intake))
+            } else if let reading = readings[place], record == nil || reading.isOverdue {
+                outcome = .failure(reading.deadlineError(name))
+            } else {
+                // One that has failed has still failed.
+                result.failure = known.failures[name]?.text
+                result.runningSince = pending.contains(place) ? readings[place]?.since : nil
+                outcome = .success(
+                    Pull(
+                        reading: result.failure == nil ? .unchanged : .failed, asOf: record?.asOf ?? .distantPast,
+                        cursor: record?.cursor))
+            }
             do throws(SyncError) {
-                let pull: Pull
-                if let record, !scope.isDue(place) {
-                    // One that failed has still failed.
-                    result.failure = known.failures[source.configuration.name]?.text
-                    pull = Pull(
-                        reading: result.failure == nil ? .unchanged : .failed, asOf: record.asOf, cursor: record.cursor)
-                } else if let error = known.unnamed[place] {
-                    throw error
-                } else {
-                    pull = try source.pull(
-                        PullRequest(
-                            previous: record, isStaying: scope.isStaying, readsAll: scope.readsAll,
-                            isNews: scope.due != nil, check: check),
-                        into: intake, report: &result)
-                }
-                if pull.reading == .unchanged || pull.reading == .failed, let last = record?.report {
-                    let (failure, remarks, server) = (result.failure, result.remarks, result.server)
-                    result = last
-                    result.failure = failure
-                    result.remarks = remarks
-                    result.server = server ?? last.server
-                }
-                report.notes += result.remarks.map { "source \"\(source.configuration.name)\": \($0)" }
+                let pull = try outcome.get()
+                describe(&result, pull, record, intakes.last.flatMap { $0.source == place ? $0.intake : nil })
+                report.notes += result.remarks.map { "source \"\(name)\": \($0)" }
                 result.remarks = []
-                result.reading = pull.reading
-                result.asOf = pull.asOf
                 pulls.append(pull)
-                if record == nil, known.isSound, known.records[source.configuration.name] != nil {
+                if record == nil, known.isSound, known.records[name] != nil {
                     report.notes.append(
-                        "what source \"\(source.configuration.name)\" was last read under, its configuration or the relay domains, "
+                        "what source \"\(name)\" was last read under, its configuration or the relay domains, "
                             + "has changed: it was read in full")
                 }
             } catch {
                 if error.kind == .cancelled { throw error }
-                // What a sync that is told to stop is interrupted in fails for that.
-                try check()
-                intake.void(source: place)
+                intakes.removeAll { $0.source == place }
+                let duration = result.duration
                 if let last = record?.report { result = last }
                 result.failure = error.description
                 result.reading = .failed
                 result.asOf = record?.asOf
+                result.duration = duration
                 errors.append(error)
                 pulls.append(Pull(reading: .failed, asOf: record?.asOf ?? .distantPast, cursor: record?.cursor))
             }
-            result.duration = (ContinuousClock.now - began) / .seconds(1)
             report.sources.append(result)
         }
         try judge(errors, known, &report)
-        return pulls
+        return (pulls, EntryIntake(joining: intakes))
+    }
+
+    /// Completes the report of a pull that didn't read everything with what is known of the rest.
+    private func describe(_ result: inout SourceReport, _ pull: Pull, _ record: SourceRecord?, _ intake: EntryIntake?) {
+        result.reading = pull.reading
+        result.asOf = pull.asOf
+        guard pull.reading != .full, let last = record?.report else { return }
+        let now = result
+        if pull.reading == .changes {
+            let place = sources.firstIndex { $0.configuration.name == result.name } ?? 0
+            let changes = intake?.changes[place]
+            func isReplaced(_ object: [UInt8]) -> Bool { changes?.replaces(object) ?? false }
+            result.faults = last.faults
+            result.faults.replace(with: now.faults, replaced: isReplaced)
+            result.doubts = last.doubts
+            result.doubts.replace(with: now.doubts, replaced: isReplaced)
+            result.nextExpiry = [last.nextExpiry, now.nextExpiry].compactMap { $0 }.min()
+            return
+        }
+        result = last
+        (result.reading, result.asOf, result.duration) = (now.reading, now.asOf, now.duration)
+        (result.failure, result.remarks, result.runningSince) = (now.failure, now.remarks, now.runningSince)
+        result.server = now.server ?? last.server
+        if intake != nil { result.domainFaults = now.domainFaults }
     }
 
     /// Goes on past sources that can't be reached if their last list is at hand.

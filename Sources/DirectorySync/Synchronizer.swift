@@ -17,7 +17,7 @@ public final class Synchronizer: Sendable {
     }
 
     let configuration: SyncConfiguration
-    let sources: [any RecipientSource]
+    let sources: [SourceReader]
     /// Keys in order.
     let canaries: [String]
     let clock: SyncClock
@@ -44,7 +44,7 @@ public final class Synchronizer: Sendable {
                 .configuration, "two sources have the name \"\(source.name)\"; the state needs to tell them apart")
         }
         try DirectoryEnvironment.check(configuration)
-        self.sources = sources ?? Self.sources(configuration)
+        self.sources = (sources ?? Self.sources(configuration)).map(SourceReader.init)
         var keys: Set<String> = []
         for canary in configuration.canaries {
             do throws(AddressError) {
@@ -73,6 +73,9 @@ public final class Synchronizer: Sendable {
             }
         }
     }
+
+    /// The sources that are being read now, with how far they are; on any thread, without waiting.
+    public var progress: [SourceProgress] { sources.compactMap(\.progress) }
 
     /// Opens the state once, creating it if there is none, and tells whether the snapshot can be written, so that a daemon
     /// learns of it at its start.
@@ -104,8 +107,8 @@ public final class Synchronizer: Sendable {
     public func run(
         dryRun: Bool = false, acceptShrink: Bool = false, readsAll: Bool = false
     ) throws(SyncError) -> SyncReport {
-        try run(dryRun: dryRun, acceptShrink: acceptShrink, scope: Scope(readsAll: readsAll)) { () throws(SyncError) in
-        }
+        let scope = Scope(readsAll: readsAll, acceptsReferences: acceptShrink)
+        return try run(dryRun: dryRun, acceptShrink: acceptShrink, scope: scope) { () throws(SyncError) in }
     }
 
     /// Which sources a run reads, and how.
@@ -116,6 +119,8 @@ public final class Synchronizer: Sendable {
         var isStaying = false
         /// Whether to read all of what is due, whatever is known.
         var readsAll = false
+        /// Whether a person accepts search references that are new.
+        var acceptsReferences = false
 
         func isDue(_ place: Int) -> Bool { due?.contains(place) ?? true }
 
@@ -311,7 +316,7 @@ public final class Synchronizer: Sendable {
             report.notes.append("\(error): all sources were read in full")
             try run(
                 state, isSound: false, dryRun: dryRun, acceptShrink: acceptShrink, &report,
-                Scope(isStaying: scope.isStaying, readsAll: true), check)
+                Scope(isStaying: scope.isStaying, readsAll: true, acceptsReferences: scope.acceptsReferences), check)
         }
     }
 
@@ -325,10 +330,11 @@ public final class Synchronizer: Sendable {
         try hook(.opened)
         if !dryRun { try endGrace(state, &known, &baseline, &report, check) }
         try nameDomains(&known, scope, &report, check)
-        let intake = EntryIntake(folder: folder(of: configuration.statePath), filters: known.filters)
+        var scope = scope
         let pulls: [Pull]
+        let intake: EntryIntake
         do throws(SyncError) {
-            pulls = try pullAll(known, intake, &report, scope, check)
+            (pulls, intake) = try pullAll(known, &report, &scope, check)
         } catch {
             try check()
             if !dryRun, error.kind != .cancelled { try? remember(failures: report, state) }

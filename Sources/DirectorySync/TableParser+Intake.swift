@@ -18,6 +18,7 @@ extension EntryIntake {
         var aliases = AliasTable()
         let noObject = UnsafeBufferPointer<UInt8>(start: nil, count: 0)
         try parser.parse(reader) { listing in
+            countEntry()
             guard admits(listing.domain, source: index) else {
                 foreign.note { "\(String(decoding: listing.key, as: UTF8.self)) (line \(listing.line))" }
                 return
@@ -48,6 +49,7 @@ extension EntryIntake {
         }
         report.read = parser.entries
         report.skipped = parser.skipped
+        report.faults = parser.faults
         report.foreign = foreign
         guard parser.malformed.count == 0 || !isWhole() else {
             throw SyncError(

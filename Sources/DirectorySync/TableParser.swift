@@ -23,6 +23,8 @@ struct TableParser {
     private(set) var entries = 0
     var skipped = SkippedEntries()
     var malformed = MalformedLines()
+    /// Entries that list nobody though they seem meant to.
+    private(set) var faults = EntryFaults()
     /// The catch-all key being built: `@` and the domain.
     private var catchAllKey: [UInt8] = []
 
@@ -84,7 +86,7 @@ struct TableParser {
         return true
     }
 
-    /// Lists `user@domain` or `@domain`.
+    /// Lists `user@domain` or `@domain`; what nobody can reach is passed over and named.
     ///
     /// - Parameter flags: those of a recipient; a domain is listed as one that takes all.
     mutating func list(
@@ -92,41 +94,39 @@ struct TableParser {
         value: UnsafeBufferPointer<UInt8> = .init(start: nil, count: 0), line: Int, accepted: StaticString,
         into sink: Sink
     ) {
-        guard name.first != UInt8(ascii: "@") else {
-            return listCatchAll(name, value: value, line: line, accepted: accepted, into: sink)
-        }
-        do throws(AddressError) {
-            let address = try RecipientAddress(path: name)
-            guard address.hasDomain else {
-                skipped.withoutDomain += 1
-                return
-            }
+        switch EntryJudge.judge(name) {
+        case .recipient(let address):
             address.withKey { key in
                 address.withDomain { domain in
                     sink(Listing(key: key, domain: domain, flags: flags, line: line, value: value))
                 }
             }
-        } catch {
-            malformed.add(line, "\"\(printable(name))\" is not an address: \(error); accepted: \(accepted)")
+        case .catchAll(let domain): listCatchAll(domain, value: value, line: line, into: sink)
+        case .withoutDomain: skipped.withoutDomain += 1
+        // It is refused, so that nobody is to reach it.
+        case .otherProtocol where flags.contains(.disabled): break
+        case .unreachable where flags.contains(.disabled): break
+        case .otherProtocol(let kind):
+            passOver(name, line: line, "it is an address of the kind \(kind); accepted: SMTP addresses")
+        case .unreachable(let reason): passOver(name, line: line, reason)
+        case .malformed(let reason):
+            malformed.add(line, "\"\(printable(name))\" is not an address: \(reason); accepted: \(accepted)")
         }
     }
 
+    private mutating func passOver(_ name: UnsafeBufferPointer<UInt8>, line: Int, _ reason: String) {
+        skipped.unreachable += 1
+        faults.note(EntryFault(place: "line \(line)", value: legible(name), reason: reason))
+    }
+
     private mutating func listCatchAll(
-        _ name: UnsafeBufferPointer<UInt8>, value: UnsafeBufferPointer<UInt8>, line: Int, accepted: StaticString,
-        into sink: Sink
+        _ domain: String, value: UnsafeBufferPointer<UInt8>, line: Int, into sink: Sink
     ) {
-        do throws(AddressError) {
-            let domain = try DomainName(String(decoding: name.dropFirst(), as: UTF8.self))
-            catchAllKey.removeAll(keepingCapacity: true)
-            catchAllKey.append(UInt8(ascii: "@"))
-            catchAllKey.append(contentsOf: domain.aLabel.utf8)
-            catchAllKey.withUnsafeBufferPointer { key in
-                sink(
-                    Listing(
-                        key: key, domain: key.slice(1..<key.count), flags: .catchAll, line: line, value: value))
-            }
-        } catch {
-            malformed.add(line, "\"\(printable(name))\" is not a domain: \(error); accepted: \(accepted)")
+        catchAllKey.removeAll(keepingCapacity: true)
+        catchAllKey.append(UInt8(ascii: "@"))
+        catchAllKey.append(contentsOf: domain.utf8)
+        catchAllKey.withUnsafeBufferPointer { key in
+            sink(Listing(key: key, domain: key.slice(1..<key.count), flags: .catchAll, line: line, value: value))
         }
     }
 }

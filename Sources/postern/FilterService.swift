@@ -225,10 +225,12 @@ final class FilterService {
     ) -> SyncThread {
         health.expect(.state)
         health.expect(.sync)
+        let faults = FaultLog(logger)
         let thread = SyncThread(
             synchronizer, condition: { health.report(.state, $0) },
             ran: { run in
                 tally.take(run)
+                faults.take(run)
                 // A run that got as far as its sources has used the state.
                 if case .success = run.result { health.report(.state, nil) }
                 if let failure = failure(run, next: tally.outlook?.next) { health.report(.sync, failure.value) }

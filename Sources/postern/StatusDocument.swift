@@ -219,6 +219,14 @@ struct StatusDocument: Encodable {
         if sync.sources.count > 4 {
             rows.append(Self.row("", "and \(Words.count(sync.sources.count - 4, "more source"))"))
         }
+        for source in (filter.live?.syncOutlook?.running ?? []).prefix(4) {
+            let seconds = max(0, Int(Date().timeIntervalSince(source.since)))
+            rows.append(
+                Self.row(
+                    "reading",
+                    "\(source.name.escapedForMessage) for \(Words.duration(seconds: seconds)): \(source.entries) entries, "
+                        + "\(Int(source.rate)) a second"))
+        }
         if let refusal = sync.refusal {
             rows.append(
                 Self.row(

@@ -60,7 +60,7 @@ struct SyncReportText {
                 "\(Words.count(unlisted.count, "alias", plural: "aliases")) with a target that no source lists; the first: "
                     + unlisted.first.prefix(3).joined(separator: ", "))
         }
-        if source.skipped.withoutDomain > 0 {
+        if source.skipped.withoutDomain > 0, source.type == "file" || source.type == "command" {
             warnings.append("\(Words.count(source.skipped.withoutDomain, "user")) without a domain, passed over")
         }
         return warnings
@@ -99,7 +99,11 @@ struct SyncReportText {
         let name = "source \(source.name.escapedForMessage) (\(source.type))"
         switch source.reading {
         case .failed: return ["\(name): not read; its last list stays in use"]
-        case .unchanged: return ["\(name): unchanged, \(source.listed) listed"]
+        case .unchanged:
+            let state =
+                source.runningSince.map { "still being read since \(Words.time($0)); its last list stays in use" }
+                ?? "unchanged"
+            return ["\(name): \(state), \(source.listed) listed"] + faults(source)
         case .full, .changes: break
         }
         let what = source.reading == .changes ? "changed " : ""
@@ -112,13 +116,14 @@ struct SyncReportText {
             lines.append("  \(source.foreign.count) in domains that it may not feed, left out; the first:")
             lines += source.foreign.first.map { "    \($0.escapedForMessage)" }
         }
+        // In a directory, one without a domain is a fault.
+        let isTable = source.type == "file" || source.type == "command"
         let skipped = [
             (source.skipped.domains, "domains by themselves"),
-            (source.skipped.withoutDomain, "users without a domain"),
+            (isTable ? source.skipped.withoutDomain : 0, "users without a domain"),
             (source.skipped.otherTags, "entries that aren't about recipients"),
             (source.skipped.wildcards, "wildcards"),
             (source.skipped.otherProtocols, "addresses of other kinds than SMTP"),
-            (source.skipped.malformed, "values that are no addresses"),
             (source.skipped.disabled, "disabled entries"),
             (source.skipped.excluded, "entries below exclude_bases"),
         ]
@@ -134,7 +139,22 @@ struct SyncReportText {
                 lines.append("    … and \(unlisted.count - unlisted.first.count) more")
             }
         }
-        return lines
+        return lines + faults(source)
+    }
+
+    /// The faulty entries, with what to mend in them.
+    private func faults(_ source: SourceReport) -> [String] {
+        let kinds = [
+            (source.faults, "faulty", "which list nobody"), (source.domainFaults, "faulty", "of relay domains"),
+            (source.doubts, "doubtful", "which are listed"),
+        ]
+        return kinds.flatMap { faults, kind, what -> [String] in
+            guard faults.count > 0 else { return [] }
+            let entries = faults.count == 1 ? "1 \(kind) entry" : "\(faults.count) \(kind) entries"
+            let more = faults.count - faults.first.count
+            return ["  \(entries), \(what):"] + faults.first.map { "    \($0.description.escapedForMessage)" }
+                + (more > 0 ? ["    … and \(more) more"] : [])
+        }
     }
 
     /// The first ten addresses, and how many more.

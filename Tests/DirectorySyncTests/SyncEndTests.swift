@@ -162,14 +162,28 @@ import Testing
         let hangs = DispatchSemaphore(value: 0)
         let goOn = DispatchSemaphore(value: 0)
         let isBack = Atomic(false)
+        /// Whether it hangs on the sync's thread, where relay domains are read, rather than on its own.
+        let hangsEarly: Bool
 
-        init(_ configuration: SourceConfiguration) { self.configuration = configuration }
+        init(_ configuration: SourceConfiguration, hangsEarly: Bool) {
+            self.configuration = configuration
+            self.hangsEarly = hangsEarly
+        }
+
+        func relayDomains(_ request: PullRequest) throws(SyncError) -> [RelayDomain]? {
+            guard hangsEarly else { return nil }
+            hangs.signal()
+            goOn.wait()
+            return nil
+        }
 
         func pull(
             _ request: PullRequest, into intake: EntryIntake, report: inout SourceReport
         ) throws(SyncError) -> Pull {
-            hangs.signal()
-            goOn.wait()
+            if !hangsEarly {
+                hangs.signal()
+                goOn.wait()
+            }
             let tag = intake.begin(source: 0)
             let key = Array("old@example.com".utf8)
             key.withUnsafeBufferPointer {
@@ -182,7 +196,7 @@ import Testing
 
     @Test func aThreadThatWasLeftBehindPublishesNothing() throws {
         let configuration = folder.configuration()
-        let source = HangingSource(configuration.sources[0])
+        let source = HangingSource(configuration.sources[0], hangsEarly: true)
         let told = Mutex(0)
         let published = Mutex<[String]>([])
         let old = SyncThread(
@@ -213,13 +227,32 @@ import Testing
         #expect(published.withLock { $0 } == [])
         source.goOn.signal()
         #expect(eventually { published.withLock { !$0.isEmpty } })
-        let isBack = source.isBack.load(ordering: .sequentiallyConsistent)
-        #expect(isBack)
         #expect(old.stop(within: .seconds(60)), "it has ended by itself")
         #expect(published.withLock { $0 } == ["new"])
         #expect(told.withLock { $0 } == 0)
         #expect(try folder.snapshot().lookup("old@example.com") == nil)
         #expect(try folder.snapshot().lookup("u0@example.com") != nil)
         #expect(new.stop(within: .seconds(60)))
+    }
+
+    @Test func aSourceThatHangsHoldsUpNeitherTheEndNorTheNextSync() throws {
+        let configuration = folder.configuration()
+        let source = HangingSource(configuration.sources[0], hangsEarly: false)
+        let published = Mutex<[String]>([])
+        let old = SyncThread(
+            try Synchronizer(configuration, sources: [source]) { step throws(SyncError) in
+                if step == .committed || step == .published { published.withLock { $0.append("old") } }
+            }, condition: { _ in }
+        ) { _ in }
+        old.start()
+        source.hangs.wait()
+        #expect(old.stop(within: .seconds(60)))
+        try folder.write("one.table", users(3))
+        _ = try Synchronizer(folder.configuration()).run()
+        source.goOn.signal()
+        #expect(eventually { source.isBack.load(ordering: .sequentiallyConsistent) })
+        #expect(published.withLock { $0 } == [])
+        #expect(try folder.snapshot().lookup("old@example.com") == nil)
+        #expect(try folder.snapshot().lookup("u0@example.com") != nil)
     }
 }

@@ -173,6 +173,7 @@ directory_packages_missing() {
     command -v openssl >/dev/null || echo openssl
     command -v ldapmodify >/dev/null || echo ldap-utils
     [[ -x $(sbin slapd) ]] || echo slapd
+    [[ -x $(sbin ns-slapd) ]] || echo 389-ds-base
     # Samba's domain controller is in several packages, and since 4.20 in one more.
     if [[ ! -x $(sbin samba) ]]; then
         if dpkg --compare-versions "$(candidate samba)" ge 2:4.20; then echo samba-ad-dc; else echo samba; fi

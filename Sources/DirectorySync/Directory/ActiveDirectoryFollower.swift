@@ -95,6 +95,7 @@ class ActiveDirectoryFollower {
         try start(request.check)
         try session.readAll(
             into: intake, index: index, tag: intake.begin(source: index), report: &report, check: request.check)
+        position.references = try session.checkReferences(request, isWhole: true, &report.remarks)
         position.reconciled = Date()
         advance()
         return .full
@@ -126,12 +127,15 @@ class ActiveDirectoryFollower {
         let tag = intake.begin(source: index, changes: true)
         let reader = DirectoryEntryReader(session.configuration, index: index, into: intake, counts: report)
         for object in changed.all { intake.replace([0] + object, source: index) }
-        try forEach(changed.all, also: session.configuration.wholeFilter, bases: session.bases, request.check) {
-            message throws(LDAPError) in
+        try forEach(
+            changed.all, also: session.configuration.wholeFilter, bases: session.bases, request.check,
+            keepsReferences: true
+        ) { message throws(LDAPError) in
             try reader.read(message, tag: tag, rest: session.rest(request.check))
         }
         report = reader.counts
         report.read = changed.all.count
+        position.references = try session.checkReferences(request, isWhole: false, &report.remarks)
         advance()
         return .changes
     }
@@ -144,7 +148,8 @@ class ActiveDirectoryFollower {
     /// Reads some objects by their octets, in portions.
     private func forEach(
         _ objects: Set<[UInt8]>, also filter: String, bases: [String], _ check: @escaping LDAPConnection.Check,
-        attributes: [String]? = nil, controls: [LDAPControl] = [], _ body: (LDAPMessage) throws(LDAPError) -> Void
+        attributes: [String]? = nil, controls: [LDAPControl] = [], keepsReferences: Bool = false,
+        _ body: (LDAPMessage) throws(LDAPError) -> Void
     ) throws(LDAPError) {
         let list = Array(objects)
         for start in stride(from: 0, to: list.count, by: Self.objectsAtOnce) {
@@ -154,7 +159,7 @@ class ActiveDirectoryFollower {
                 try session.forEachEntry(
                     base: base, filter: LDAPFilter.all([wanted, filter]),
                     attributes: attributes ?? DirectoryEntryReader.attributes(session.configuration),
-                    controls: controls, check: check, body)
+                    controls: controls, keepsReferences: keepsReferences, check: check, body)
             }
         }
     }

@@ -73,8 +73,10 @@ final class ContentSynchronization: DirectoryFollower {
         let batch = Batch(
             session, intake, index, tag: intake.begin(source: index, changes: !isComplete), report, request.check,
             isComplete: isComplete)
+        if isComplete { session.forgetReferences() }
         for number in searches.indices { try refresh(number, batch, request.check) }
         report = batch.reader.counts
+        position.references = try session.checkReferences(request, isWhole: isComplete, &report.remarks)
         if isComplete || batch.hasChanges { position.serial &+= 1 }
         encodeCursor()
         if isComplete { return .full }
@@ -101,7 +103,7 @@ final class ContentSynchronization: DirectoryFollower {
                 switch message.kind {
                 case .entry:
                     if try take(message, number, batch, &present) == .present { tellsPresent = true }
-                case .reference: break
+                case .reference: try session.note(reference: message)
                 case .result:
                     let controls = try message.success(.search)
                     searches[number].id = -1
@@ -243,7 +245,7 @@ final class ContentSynchronization: DirectoryFollower {
                 try take(message, number, batch, &present, isStale: last[name] != place)
             case .intermediate:
                 if let info = try message.syncInfo() { _ = try take(info, number, batch, &present) }
-            case .reference: break
+            case .reference: try session.note(reference: message)
             case .result:
                 _ = try message.success(.search)
                 throw LDAPError(.search, LDAP_SERVER_DOWN, "the server has ended the search that tells of changes")
@@ -251,6 +253,7 @@ final class ContentSynchronization: DirectoryFollower {
         }
         news.removeAll()
         report = batch.reader.counts
+        position.references = try session.checkReferences(request, isWhole: false, &report.remarks)
         position.serial &+= 1
         encodeCursor()
         return batch.hasChanges ? .changes : .unchanged

@@ -1,3 +1,5 @@
+import Foundation
+
 /// A source of type `active-directory`, `openldap` or `ldap`.
 public struct DirectoryConfiguration: Sendable, Codable, Equatable {
     /// The kind of server, which decides the defaults and how changes are followed.
@@ -32,7 +34,8 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
         case mark
     }
 
-    /// An attribute that tells something of an entry by its value: `nsAccountLock`, `status=inactive`, `userAccountControl&2`.
+    /// An attribute that tells something of an entry by its value: `nsAccountLock`, `status=inactive`, `status=*`,
+    /// `userAccountControl&2`, `accountExpires<now`.
     public struct Condition: Sendable, Codable, Equatable {
         /// When it holds.
         public enum Test: Sendable, Codable, Equatable {
@@ -42,7 +45,17 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
             case equals(String)
             /// A value is a number with this bit.
             case hasBit(Int64)
+            /// There is a value.
+            case isPresent
+            /// A value is a date that has passed: generalized time (RFC 4517), a FILETIME of Active Directory, seconds or days since
+            /// 1970.
+            case isPast
         }
+
+        /// Attributes that hold a date, in lower case: by themselves they mean one that has passed.
+        private static let dates: Set<String> = [
+            "accountexpires", "krbprincipalexpiration", "shadowexpire", "schacexpirydate", "pwdendtime",
+        ]
 
         /// The attribute's name.
         public var attribute: String
@@ -51,18 +64,24 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
 
         /// A condition as it stands in the configuration; nil for what is none.
         public init?(_ text: String) {
-            let end = text.firstIndex { $0 == "=" || $0 == "&" } ?? text.endIndex
-            attribute = String(text[..<end])
+            let end = text.firstIndex { $0 == "=" || $0 == "&" || $0 == "<" } ?? text.endIndex
+            attribute = text[..<end].trimmingCharacters(in: .whitespaces)
             guard DirectoryConfiguration.isAttribute(attribute) else { return nil }
             guard end < text.endIndex else {
-                test = .isTrue
+                test = Self.dates.contains(attribute.lowercased()) ? .isPast : .isTrue
                 return
             }
-            let value = String(text[text.index(after: end)...])
-            if text[end] == "=" {
+            let value = text[text.index(after: end)...].trimmingCharacters(in: .whitespaces)
+            switch text[end] {
+            case "=":
                 guard !value.isEmpty else { return nil }
-                test = .equals(value)
-            } else {
+                // A filter's pattern, which a value of the attribute would never equal.
+                guard value == "*" || !value.contains("*") else { return nil }
+                test = value == "*" ? .isPresent : .equals(value)
+            case "<":
+                guard value.lowercased() == "now" else { return nil }
+                test = .isPast
+            default:
                 guard let bit = Int64(value), bit > 0 else { return nil }
                 test = .hasBit(bit)
             }
@@ -105,10 +124,10 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
     public var excludedFilter: String?
     /// The attributes whose values are recipients; values with a prefix other than `smtp:` are left out.
     public var attributes: [String]
-    /// What makes a recipient internal-only.
-    public var internalOnly: Condition?
-    /// What tells that an entry is disabled.
-    public var disabled: Condition?
+    /// What makes a recipient internal-only: one that holds is enough.
+    public var internalOnly: [Condition] = []
+    /// What tells that an entry is disabled: one that holds is enough.
+    public var disabled: [Condition] = []
     /// What becomes of it then.
     public var disabledTreatment = Disabled.include
     /// Where relay domains are read from; nil for nowhere.
@@ -144,8 +163,8 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
         switch dialect {
         case .activeDirectory:
             attributes = ["proxyAddresses"]
-            internalOnly = Condition("msExchRequireAuthToSendTo")
-            disabled = Condition("userAccountControl&2")
+            internalOnly = [Condition("msExchRequireAuthToSendTo")].compactMap { $0 }
+            disabled = [Condition("userAccountControl&2")].compactMap { $0 }
         case .openLDAP, .generic: attributes = ["mail", "mailLocalAddress", "mailAlternateAddress"]
         }
         filter = ""
@@ -188,14 +207,39 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
 }
 
 extension DirectoryConfiguration.Condition {
+    /// What a value says of a condition.
+    enum Finding: Equatable {
+        case holds, holdsNot
+        /// It will hold from this time on.
+        case holdsFrom(Date)
+        /// The value is none that the condition can be asked of; what would be.
+        case unclear(accepted: String)
+    }
+
     /// Whether one of the values makes it hold.
-    func holds(_ value: UnsafeBufferPointer<UInt8>) -> Bool {
+    func holds(_ value: UnsafeBufferPointer<UInt8>) -> Bool { look(at: value, now: Date()) == .holds }
+
+    func look(at value: UnsafeBufferPointer<UInt8>, now: Date) -> Finding {
+        func text() -> String { String(decoding: value.trimmed, as: UTF8.self) }
         switch test {
+        case .isPresent: return .holds
         case .isTrue:
-            for word in ["true", "yes", "on"] where value.equalsIgnoringCase(word) { return true }
-            return Int64(String(decoding: value, as: UTF8.self)).map { $0 != 0 } ?? false
-        case .equals(let other): return String(decoding: value, as: UTF8.self).lowercased() == other.lowercased()
-        case .hasBit(let bit): return Int64(String(decoding: value, as: UTF8.self)).map { $0 & bit != 0 } ?? false
+            let text = text().lowercased()
+            if ["true", "yes", "on"].contains(text) { return .holds }
+            if ["false", "no", "off", ""].contains(text) { return .holdsNot }
+            if let number = Int64(text) { return number != 0 ? .holds : .holdsNot }
+            return .unclear(accepted: "true or false")
+        case .equals(let other): return text().lowercased() == other.lowercased() ? .holds : .holdsNot
+        case .hasBit(let bit):
+            guard let number = Int64(text()) else { return .unclear(accepted: "a number") }
+            return number & bit != 0 ? .holds : .holdsNot
+        case .isPast:
+            switch ExpiryDate(text()) {
+            case .never: return .holdsNot
+            case .date(let date): return date <= now ? .holds : .holdsFrom(date)
+            case nil:
+                return .unclear(accepted: "a date, as generalized time, a FILETIME, or seconds or days since 1970")
+            }
         }
     }
 }

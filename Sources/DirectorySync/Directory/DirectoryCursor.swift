@@ -21,6 +21,8 @@ struct DirectoryCursor: Codable, Equatable {
     var server: String?
     /// When everything was last read.
     var reconciled: Date
+    /// The search references that the list was read with; nil from an older version, which didn't keep them.
+    var references: [String]?
     /// Grows with every pull, so that each has a cursor of its own.
     var serial = 0
 

@@ -26,6 +26,8 @@ final class DirectorySource: RecipientSource {
     private var follower: (any DirectoryFollower)?
     /// A connection that was made for the relay domains and is good for the pull that comes next.
     private var spare: DirectorySession?
+    /// What was wrong with the relay domains when they were last read.
+    private var domainFaults = EntryFaults()
     /// A password that a server refused: not tried again for a while, lest the account be locked.
     private var refusal: RefusedPassword? {
         didSet { rest.withLock { $0 = refusal?.until } }
@@ -55,7 +57,9 @@ final class DirectorySource: RecipientSource {
         return try inTurn { () throws(SyncError) in
             var ignored = SourceReport(name: configuration.name, type: configuration.type)
             return try withServers(request, &ignored) { session, _ throws(LDAPError) in
-                let domains = try RelayDomainReader(session, source).read(request.check)
+                let reader = RelayDomainReader(session, source, before: request.previous?.domains ?? [])
+                let domains = try reader.read(request.check)
+                domainFaults = reader.faults
                 spare = session
                 return domains
             }
@@ -68,7 +72,10 @@ final class DirectorySource: RecipientSource {
         try inTurn { () throws(SyncError) in
             let old = follower
             follower = nil
-            defer { spare = nil }
+            defer {
+                spare = nil
+                report.domainFaults = domainFaults
+            }
             if let old, request.isStaying, !request.readsAll, let previous = request.previous,
                 previous.cursor == old.cursor
             {
@@ -100,6 +107,8 @@ final class DirectorySource: RecipientSource {
 
     func isReconciliationDue(_ record: SourceRecord, now: Date) -> Bool {
         guard let cursor = DirectoryCursor(record.cursor), cursor.method != .full else { return false }
+        // That a date passes is no change that a directory tells.
+        if let expiry = record.report?.nextExpiry, expiry <= now { return true }
         return abs(now.timeIntervalSince(cursor.reconciled)) >= Double(directory.reconcileInterval)
     }
 
@@ -191,7 +200,9 @@ final class DirectorySource: RecipientSource {
         try session.readAll(into: intake, index: index, tag: tag, report: &report, check: request.check)
         try checkIntake(intake)
         report.method = "paged search"
-        return Pull(reading: .full, asOf: began, cursor: DirectoryCursor(.full, reconciled: began).encoded)
+        var position = DirectoryCursor(.full, reconciled: began)
+        position.references = try session.checkReferences(request, isWhole: true, &report.remarks)
+        return Pull(reading: .full, asOf: began, cursor: position.encoded)
     }
 
     /// The ways to follow changes, the best first.
@@ -336,10 +347,11 @@ extension DirectorySession {
     ) throws(LDAPError) {
         let reader = DirectoryEntryReader(configuration, index: index, into: intake, counts: report)
         let rest = rest(check)
+        forgetReferences()
         for base in bases {
             try forEachEntry(
                 base: base, filter: configuration.wholeFilter,
-                attributes: DirectoryEntryReader.attributes(configuration), check: check
+                attributes: DirectoryEntryReader.attributes(configuration), keepsReferences: true, check: check
             ) { message throws(LDAPError) in try reader.read(message, tag: tag, rest: rest) }
         }
         report = reader.counts

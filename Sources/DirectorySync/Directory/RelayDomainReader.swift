@@ -2,27 +2,27 @@ import CLDAP
 import MailAddress
 
 /// Reads relay domains from a directory.
-struct RelayDomainReader {
+final class RelayDomainReader {
     private let session: DirectorySession
     private let source: DirectoryConfiguration.DomainSource
+    /// What the source named the last time.
+    private let before: [RelayDomain]
+    /// Values that name no domain, and domains of which something can't be told.
+    private(set) var faults = EntryFaults()
 
-    init(_ session: DirectorySession, _ source: DirectoryConfiguration.DomainSource) {
+    init(_ session: DirectorySession, _ source: DirectoryConfiguration.DomainSource, before: [RelayDomain]) {
         self.session = session
         self.source = source
+        self.before = before
     }
 
-    /// The domains, each once, in the order of their names. Names that are none are passed over, and so is `*`, which would make the
-    /// gateway relay for everyone.
+    /// The domains, each once, in the order of their names. Values that are none are passed over and noted, and so is `*`, which would
+    /// make the gateway relay for everyone.
     func read(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> [RelayDomain] {
         var domains: [String: Bool] = [:]
-        func add(_ text: String, takesAll: Bool) {
-            // `*.example.com` stands for the domain and all below it.
-            let isWild = text.hasPrefix("*.")
-            guard let name = try? DomainName(isWild ? String(text.dropFirst(2)) : text).aLabel, !name.hasPrefix("[")
-            else {
-                return
-            }
-            for name in isWild ? [name, "." + name] : [name] { domains[name] = (domains[name] ?? false) || takesAll }
+        faults = EntryFaults()
+        func add(_ text: String, _ message: LDAPMessage, takesAll: (String) -> Bool) {
+            for name in names(text, message) { domains[name] = (domains[name] ?? false) || takesAll(name) }
         }
         switch source {
         case .acceptedDomains:
@@ -35,14 +35,28 @@ struct RelayDomainReader {
                 base: base, filter: "(objectClass=msExchAcceptedDomain)", attributes: names, check: check
             ) { message throws(LDAPError) in
                 // The lowest two bits are the domain's kind: 0 authoritative, 1 external relay, 2 internal relay.
-                let flags = try message.texts(names[1]).first.flatMap { Int($0) } ?? 0
-                for text in try message.texts(names[0]) { add(text, takesAll: flags & 3 != 0) }
+                let text = try message.texts(names[1]).first
+                let flags = text.flatMap { Int($0) }
+                for name in try message.texts(names[0]) {
+                    add(name, message) { domain in
+                        if let flags { return flags & 3 != 0 }
+                        let tookAll = before.contains { $0.name == domain && $0.takesAll }
+                        note(
+                            domain,
+                            text.map { "msExchAcceptedDomainFlags is \"\(legible($0))\", which is no number" }
+                                ?? "Postern's account isn't shown msExchAcceptedDomainFlags", message,
+                            tookAll
+                                ? "the domain goes on accepting every recipient"
+                                : "only listed recipients of the domain are accepted")
+                        return tookAll
+                    }
+                }
             }
         case .attribute(let name, let bases, let filter):
             for base in bases.isEmpty ? session.bases : bases {
                 try session.forEachEntry(base: base, filter: filter, attributes: [name], check: check) {
                     message throws(LDAPError) in
-                    for text in try message.texts(name) { add(text, takesAll: false) }
+                    for text in try message.texts(name) { add(text, message) { _ in false } }
                 }
             }
         }
@@ -53,5 +67,51 @@ struct RelayDomainReader {
                 "\(domains.count) relay domains are named, more than 10,000: is relay_domains_filter too wide?")
         }
         return domains.map { RelayDomain(name: $0.key, takesAll: $0.value) }.sorted { $0.name < $1.name }
+    }
+
+    /// The domain that a value names; `*.example.com` stands for the domain and all below it.
+    private func names(_ value: String, _ message: LDAPMessage) -> [String] {
+        let text = String(value.unicodeScalars.drop(while: Self.isBlank)).trimmingEnd(Self.isBlank)
+        let isWild = text.hasPrefix("*.")
+        let accepted = "accepted: one domain a value, such as example.com or *.example.com"
+        if text == "*" {
+            note(value, "it would make the gateway relay for everyone", message, accepted)
+            return []
+        }
+        if text.contains("://") {
+            note(value, "it is a URL", message, accepted)
+            return []
+        }
+        if text.contains(where: { ",; ".contains($0) }) {
+            note(value, "it is more than one word", message, accepted)
+            return []
+        }
+        do throws(AddressError) {
+            let name = try DomainName(isWild ? String(text.dropFirst(2)) : text).aLabel
+            guard !name.hasPrefix("[") else {
+                note(value, "it is an IP address", message, accepted)
+                return []
+            }
+            return isWild ? [name, "." + name] : [name]
+        } catch {
+            note(value, "it is not a domain: \(error)", message, accepted)
+            return []
+        }
+    }
+
+    private static func isBlank(_ scalar: Unicode.Scalar) -> Bool {
+        scalar.properties.isWhitespace || scalar.value == 0xfeff || scalar.value == 0x200b
+    }
+
+    private func note(_ value: String, _ reason: String, _ message: LDAPMessage, _ rest: String) {
+        faults.note(EntryFault(place: legible(message.dn), value: legible(value), reason: "\(reason); \(rest)"))
+    }
+}
+
+extension String {
+    fileprivate func trimmingEnd(_ isNothing: (Unicode.Scalar) -> Bool) -> String {
+        var scalars = unicodeScalars[...]
+        while let last = scalars.last, isNothing(last) { scalars.removeLast() }
+        return String(scalars)
     }
 }

@@ -1,4 +1,5 @@
 import CLDAP
+import Foundation
 import Glibc
 import System
 
@@ -85,6 +86,18 @@ final class LDAPConnection {
         var descriptor: Int32 = -1
         ldap_get_option(handle, LDAP_OPT_DESC, &descriptor)
         return descriptor
+    }
+
+    /// Whether libldap has followed a reference to one of these addresses.
+    func hasFollowed(_ addresses: [String]) -> Bool {
+        addresses.map(Self.server).contains { $0 == Self.server(of: uri.normalized) || rebinding.servers.contains($0) }
+    }
+
+    /// The scheme, host and port of an LDAP URL, in lower case.
+    fileprivate static func server(of url: String) -> String {
+        guard let mark = url.range(of: "://") else { return url.lowercased() }
+        let host = url[mark.upperBound...].prefix { $0 != "/" && $0 != "?" }
+        return (url[..<mark.upperBound] + host).lowercased()
     }
 
     /// Whether what goes over it is hidden from the network.
@@ -333,6 +346,8 @@ private func diagnostic(_ handle: OpaquePointer) -> String {
 private final class Rebinding {
     let credentials: LDAPCredentials
     let allowsPlaintext: Bool
+    /// The servers that a connection was made to, as the references name them.
+    var servers: Set<String> = []
 
     init(_ credentials: LDAPCredentials, allowsPlaintext: Bool) {
         self.credentials = credentials
@@ -375,6 +390,12 @@ private func rebind(
 ) -> Int32 {
     guard let handle, let url, let context else { return LDAP_LOCAL_ERROR }
     let rebinding = Unmanaged<Rebinding>.fromOpaque(context).takeUnretainedValue()
+    let code = bind(handle, url, rebinding)
+    if code == LDAP_SUCCESS { rebinding.servers.insert(LDAPConnection.server(of: String(cString: url))) }
+    return code
+}
+
+private func bind(_ handle: OpaquePointer, _ url: UnsafePointer<CChar>, _ rebinding: Rebinding) -> Int32 {
     switch rebinding.credentials {
     case .anonymous, .external: return LDAP_SUCCESS
     case .gssapi:

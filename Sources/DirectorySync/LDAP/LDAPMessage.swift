@@ -117,6 +117,25 @@ final class LDAPMessage {
         return LDAPControl.take(controls)
     }
 
+    // MARK: A reference
+
+    /// The addresses of a search reference (RFC 4511 section 4.5.3): any of them leads to the same place.
+    func references() throws(LDAPError) -> [String] {
+        var list: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
+        guard ldap_parse_reference(connection.handle, message, &list, nil, 0) == LDAP_SUCCESS else {
+            throw .malformed("a search reference")
+        }
+        guard let list else { return [] }
+        defer { ber_memvfree(UnsafeMutableRawPointer(list).assumingMemoryBound(to: UnsafeMutableRawPointer?.self)) }
+        var addresses: [String] = []
+        var next = list
+        while let text = next.pointee {
+            addresses.append(String(cString: text))
+            next = next.advanced(by: 1)
+        }
+        return addresses
+    }
+
     // MARK: The end of a search
 
     /// The controls of a result that is a success; throws what else it says.

@@ -56,7 +56,10 @@ struct SyncCommand: ParsableCommand {
                 try stay(synchronizer)
                 return
             }
+            let progress = SyncProgressDisplay(synchronizer)
+            defer { progress.end() }
             let report = try synchronizer.run(dryRun: dryRun, acceptShrink: acceptShrink, readsAll: full)
+            progress.end()
             try show(report)
             for source in report.failures {
                 Messages.write("source \(source.name): \(source.failure ?? ""); its last list stays in use")
@@ -88,7 +91,10 @@ struct SyncCommand: ParsableCommand {
     private func stay(_ synchronizer: Synchronizer) throws {
         let logger = StandardErrorLog.logger
         try synchronizer.prepare()
-        let thread = SyncThread(synchronizer, condition: { SyncReportText.log($0, logger) }) {
+        let faults = FaultLog(logger)
+        let thread = SyncThread(
+            synchronizer, condition: { SyncReportText.log($0, logger) }, ran: { faults.take($0) }
+        ) {
             SyncReportText.log($0, logger)
         }
         thread.start()

@@ -171,7 +171,8 @@ struct ConfigurationReader {
             guard seen.insert(name).inserted else { return }
             configuration.domains.append(.init(name: name, key: key, rules: configuration.rules))
         }
-        for (index, text) in (table.strings("domains") ?? []).enumerated() {
+        for (index, given) in (table.strings("domains") ?? []).enumerated() {
+            let text = given.trimmingCharacters(in: .whitespaces)
             let isDotted = text.hasPrefix(".")
             do {
                 let name = try DomainName(isDotted ? String(text.dropFirst()) : text)
@@ -497,6 +498,7 @@ struct ConfigurationReader {
     private func readSync(_ table: ConfigurationTable, _ configuration: inout Configuration) {
         if let path = filePath(table, "state") { configuration.sync.state = path }
         if let interval = table.duration("interval", minimum: 1) { configuration.sync.interval = interval }
+        if let deadline = table.duration("deadline", minimum: 1) { configuration.sync.deadline = deadline }
         if let shrink = table.percentage("max_shrink") { configuration.sync.maximumShrink = shrink }
         if let window = table.duration("shrink_window") { configuration.sync.shrinkWindow = window }
         if let grace = table.duration("grace") { configuration.sync.grace = grace }

@@ -168,24 +168,29 @@ extension ConfigurationReader {
     }
 
     private func readFlags(_ table: ConfigurationTable, _ directory: inout DirectoryConfiguration) {
-        func condition(_ key: String) -> DirectoryConfiguration.Condition? {
-            guard let text = table.string(key) else { return nil }
-            if let condition = DirectoryConfiguration.Condition(text) { return condition }
-            table.fault(
-                key,
-                "\"\(text.escapedForMessage)\" tells nothing of an entry; accepted: an attribute that is true or false "
-                    + "(\"nsAccountLock\"), with a value (\"employeeStatus=left\") or a bit (\"userAccountControl&2\")")
-            return nil
+        func conditions(_ key: String) -> [DirectoryConfiguration.Condition]? {
+            table.stringOrStrings(key)?.compactMap { text in
+                if let condition = DirectoryConfiguration.Condition(text) { return condition }
+                table.fault(
+                    key,
+                    "\"\(text.escapedForMessage)\" tells nothing of an entry; accepted: an attribute that is true or false "
+                        + "(\"nsAccountLock\"), with a value (\"employeeStatus=left\"), with any value (\"employeeType=*\"), a bit "
+                        + "(\"userAccountControl&2\") or a date that has passed (\"accountExpires<now\"); or a list of these, of which "
+                        + "one that holds is enough")
+                return nil
+            }
         }
-        if let text = table.string("internal_only_attribute"), text.isEmpty {
-            directory.internalOnly = nil
-        } else if let found = condition("internal_only_attribute") {
+        if table.isText("internal_only_attribute", "") {
+            directory.internalOnly = []
+        } else if let found = conditions("internal_only_attribute") {
             directory.internalOnly = found
         }
-        if let found = condition("disabled_attribute") { directory.disabled = found }
+        if let found = conditions("disabled_attribute") { directory.disabled = found }
         if let treatment = table.boolOrWord("include_disabled", word: "mark") {
             directory.disabledTreatment = treatment.map { $0 ? .include : .exclude } ?? .mark
-            if directory.disabledTreatment != .include, directory.disabled == nil {
+            if directory.disabledTreatment != .include, directory.disabled.isEmpty,
+                !table.has("disabled_attribute")
+            {
                 table.fault(
                     "include_disabled",
                     "needs disabled_attribute: this kind of directory has no usual one; accepted: both or none")

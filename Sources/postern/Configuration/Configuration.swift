@@ -77,6 +77,8 @@ struct Configuration: Sendable {
         var grace = 600
         var minimum = 1
         var canaries: [String] = []
+        /// How many seconds one source may be read.
+        var deadline = 1_800
         var sources: [SourceConfiguration] = []
     }
 
@@ -109,6 +111,7 @@ struct Configuration: Sendable {
             maxShrink: sync.maximumShrink,
             minimum: sync.minimum, canaries: sync.canaries, maxAge: .seconds(index.maximumAge),
             relayDomains: withSubdomains(Set(domains.map(\.name))), subdomains: !hasOwnSubdomains && policy.subdomains,
+            deadline: .seconds(sync.deadline),
             sources: sync.sources.map { source in
                 var source = source
                 source.domains = source.domains.map(withSubdomains)

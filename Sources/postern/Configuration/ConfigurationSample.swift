@@ -80,6 +80,7 @@ enum ConfigurationSample {
         # grace = "10m"                   # a recipient that goes is deferred so long, then rejected; "0s": rejected at once
         # minimum = 1                     # so is one that would leave fewer recipients than this
         # canaries = ["ceo@example.com"]  # and one in which any of these is missing
+        # deadline = "30m"                # for reading one source; then its last list stays
 
         # Where the recipients come from; any number of sources.
         [[source]]
@@ -116,7 +117,7 @@ enum ConfigurationSample {
         # verify_certificate = true
         # allow_plaintext = false         # true: the password may cross the network in clear
         # include_disabled = true         # disabled accounts; false: left out, "mark": policy.disabled decides
-        # disabled_attribute = "userAccountControl&2"
+        # disabled_attribute = "userAccountControl&2"   # or ["employeeType=*", "accountExpires<now"]: one that holds is enough
         # internal_only_attribute = "msExchRequireAuthToSendTo"   # such recipients are for trusted clients only
         # accepted_domains = false        # true: Exchange's accepted domains are relay domains too
         # relay_domains_attribute = "associatedDomain"   # in other directories, with relay_domains_bases, _filter

@@ -1,3 +1,4 @@
+import DirectorySync
 import Foundation
 
 /// A file that a configuration was read from, with what tells one state of it from another without reading it.
@@ -22,7 +23,8 @@ struct ConfigurationStamp: Sendable, Equatable {
     }
 }
 
-/// Notices that the files of a configuration have changed, once for each state that they come to rest in.
+/// Notices that the files of a configuration have changed, once for each state that they come to rest in. While somebody writes to one of
+/// them, they aren't at rest.
 struct ConfigurationWatch {
     /// How long a changed file must hold still: one that is being written may be sound and not yet whole.
     static let rest = Duration.seconds(1)
@@ -31,8 +33,20 @@ struct ConfigurationWatch {
     private var settled: [ConfigurationStamp]
     private var changed: (state: [ConfigurationStamp], since: ContinuousClock.Instant)?
 
+    /// Who writes to the files, by path.
+    private var watches: [String: TableWatch] = [:]
+
     /// A watch for changes after this state.
-    init(_ settled: [ConfigurationStamp]) { self.settled = settled }
+    init(_ settled: [ConfigurationStamp]) {
+        self.settled = settled
+        watchFiles()
+    }
+
+    private mutating func watchFiles() {
+        var kept: [String: TableWatch] = [:]
+        for stamp in settled { kept[stamp.path] = watches[stamp.path] ?? TableWatch(stamp.path) }
+        watches = kept
+    }
 
     /// The files in their state of now.
     var current: [ConfigurationStamp] { settled.map { ConfigurationStamp($0.path) } }
@@ -48,12 +62,14 @@ struct ConfigurationWatch {
             changed = (state, now)
             return false
         }
-        return now - changed.since >= Self.rest
+        guard now - changed.since >= Self.rest else { return false }
+        return !watches.values.contains(where: \.isBeingWritten)
     }
 
     /// Takes a state for done with; its files are the ones to be watched from now on.
     mutating func settle(_ state: [ConfigurationStamp]) {
         settled = state
         changed = nil
+        watchFiles()
     }
 }

@@ -144,6 +144,20 @@ struct ConfigurationTable {
         }
     }
 
+    /// Whether the key is set to this text.
+    func isText(_ key: String, _ text: String) -> Bool { value(key)?.string == text }
+
+    /// A list of strings, or one string for a list of one.
+    func stringOrStrings(_ key: String) -> [String]? {
+        guard let value = value(key) else { return nil }
+        if let string = value.string { return [string] }
+        guard value.array != nil else {
+            wrongType(key, value, "a string, or a list of strings")
+            return nil
+        }
+        return strings(key)
+    }
+
     /// A string out of a fixed set, as the value that it stands for.
     func choice<Value>(_ key: String, _ choices: KeyValuePairs<String, Value>) -> Value? {
         guard let string = string(key) else { return nil }

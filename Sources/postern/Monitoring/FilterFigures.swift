@@ -47,6 +47,8 @@ struct FilterFigures: Codable, Sendable {
         var runningSince: Date?
         /// When all sources are read next.
         var next: Date?
+        /// The sources that are being read.
+        var running: [SourceProgress]?
     }
 
     var version: String
@@ -180,6 +182,15 @@ struct Trouble: Codable, Sendable, Equatable {
                 Trouble(
                     text: "source \(name) could not be read at \(Words.time(failure.at)): \(failure.text)",
                     advice: "its last list stays in use; try it: postern sync --dry-run"))
+        }
+        for source in sync?.sources ?? [] {
+            guard let worst = source.faults.first.first ?? source.domainFaults.first.first else { continue }
+            let count = source.faults.count + source.domainFaults.count
+            troubles.append(
+                Trouble(
+                    text:
+                        "source \(source.name) has \(count == 1 ? "1 faulty entry" : "\(count) faulty entries"): \(worst)",
+                    advice: "mend it there; see all: postern sync --dry-run"))
         }
         if sync == nil, !configuration.sync.sources.isEmpty, !failing.contains(.state) {
             troubles.append(

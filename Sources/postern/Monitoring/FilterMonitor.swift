@@ -98,7 +98,7 @@ final class FilterMonitor: Sendable {
                 deferred: connections.deferredConnections, dropped: connections.droppedConnections,
                 expired: connections.expiredConnections),
             parts: health.reports, messagesDropped: MessageStream.standardError.dropped,
-            syncOutlook: sync.outlook.map { .init(runningSince: $0.runningSince, next: $0.next) },
+            syncOutlook: sync.outlook.map { .init(runningSince: $0.runningSince, next: $0.next, running: $0.running) },
             index: context.index.current.map { IndexFigures($0.info, path: configuration.index.path) },
             indexExpected: policy?.indexExpected ?? false,
             log: .init(
@@ -297,6 +297,21 @@ final class FilterMonitor: Sendable {
         text.gauge(
             "postern_sync_source_failing", "1 while a source can't be read, else 0.",
             sources.map { (["source": $0.key], $0.value.isFailing ? 1 : 0) })
+        text.gauge(
+            "postern_source_faulty_entries", "Entries of a source that list nobody though they seem meant to.",
+            sources.map { (["source": $0.key], Double($0.value.faulty)) })
+        text.gauge(
+            "postern_source_doubtful_entries", "Listed entries of which something that decides can't be read.",
+            sources.map { (["source": $0.key], Double($0.value.doubtful)) })
+        let running = Dictionary(
+            (sync.outlook?.running ?? []).map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        text.gauge(
+            "postern_sync_source_reading_since_timestamp_seconds",
+            "Since when a source is being read, in seconds since 1970; 0 while it isn't.",
+            sources.map { (["source": $0.key], running[$0.key]?.since.timeIntervalSince1970 ?? 0) })
+        text.gauge(
+            "postern_sync_source_reading_entries", "How many entries were read by the reading under way.",
+            sources.map { (["source": $0.key], Double(running[$0.key]?.entries ?? 0)) })
         text.gauge(
             "postern_sync_source_as_of_timestamp_seconds",
             "When a source was last known to be as the list has it, in seconds since 1970.",

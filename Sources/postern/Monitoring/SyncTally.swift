@@ -25,6 +25,9 @@ final class SyncTally: Sendable {
         var isFailing = false
         /// When it was last known to be as the state has it.
         var asOf: Date?
+        /// Entries that list nobody though they seem meant to, and listed ones that are in doubt.
+        var faulty = 0
+        var doubtful = 0
     }
 
     /// All of it.
@@ -87,6 +90,8 @@ final class SyncTally: Sendable {
                 guard var source = state.sources[report.name] else { continue }
                 source.type = report.type
                 source.asOf = report.asOf ?? source.asOf
+                source.faulty = report.faults.count + report.domainFaults.count
+                source.doubtful = report.doubts.count
                 source.isFailing = report.reading == .failed
                 if run.attempted.contains(report.name) {
                     source.reads += 1

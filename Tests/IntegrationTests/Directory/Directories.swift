@@ -19,6 +19,9 @@ enum DirectoryRequirements {
     /// Runs a suite or test where a domain controller can be started.
     static var samba: ConditionTrait { trait(SambaInstance.obstacle) }
 
+    /// Runs a suite or test where a 389 Directory Server can be started.
+    static var server389: ConditionTrait { trait(Server389Instance.obstacle) }
+
     private static func trait(_ obstacle: String?) -> ConditionTrait {
         .enabled(if: areMet(obstacle), Comment(rawValue: obstacle ?? ""))
     }

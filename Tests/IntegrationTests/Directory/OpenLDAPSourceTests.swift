@@ -221,6 +221,64 @@ extension Directories {
             try other.addPerson("farther", mail: ["farther@example.com"])
             try gateway.publish()
             #expect(try gateway.listed(["farther@example.com"]).count == 1)
+            // What can't be followed is missing, so the last list stays.
+            other.stop()
+            let cut = try gateway.sync()
+            #expect(cut.status == 75)
+            #expect(cut.error.contains("which can't be followed"), "\(cut.error)")
+            #expect(try gateway.listed(["farther@example.com"]).count == 1)
+        }
+
+        /// A branch that becomes a reference takes its recipients away without a word, unless the reference is noticed.
+        @Test(
+            "a search reference that is new refuses the sync, until it is accepted or gone",
+            arguments: [("ldap", false), ("openldap", false), ("openldap", true)])
+        func newReference(type: String, isServing: Bool) throws {
+            var options = SlapdOptions()
+            options.people = 40
+            options.contentSync = .on()
+            let reference = { (name: String) in
+                """
+                dn: ou=\(name),\(SlapdInstance.base)
+                objectClass: referral
+                objectClass: extensibleObject
+                ou: \(name)
+                ref: ldap://elsewhere.test/ou=\(name),\(SlapdInstance.base)
+
+
+                """
+            }
+            options.ldif = reference("old")
+            let slapd = try SlapdInstance(in: workspace, options)
+            let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd, type: type)]) {
+                $0.values["sync.interval"] = "\"2s\""
+            }
+            let first = try gateway.publish()
+            #expect(first.notes.contains { $0.contains("ldap://elsewhere.test/ou=old") }, "\(first.notes)")
+            #expect(try gateway.publish().notes.isEmpty, "said once")
+            if isServing { try gateway.serve() }
+            // The reference first: the entry goes after it, as where a branch is moved to another server.
+            try slapd.add(reference("new"))
+            if isServing {
+                #expect(
+                    eventually(within: 30) {
+                        gateway.messages.contains("a search reference is new: ldap://elsewhere.test/ou=new")
+                    })
+                try slapd.delete(SlapdInstance.person(3))
+                usleep(3_000_000)
+                #expect(try gateway.listed([SlapdInstance.address(3)]).count == 1)
+                gateway.stop()
+            } else {
+                try slapd.delete(SlapdInstance.person(3))
+            }
+            let refused = try gateway.sync()
+            #expect(refused.status == 75)
+            #expect(
+                refused.error.contains("a search reference is new: ldap://elsewhere.test/ou=new"), "\(refused.error)")
+            #expect(try gateway.listed([SlapdInstance.address(3)]).count == 1)
+            let accepted = try gateway.publish(["--accept-shrink"])
+            #expect(accepted.removed.addresses == [SlapdInstance.address(3)])
+            #expect(try gateway.publish().outcome != "refused")
         }
     }
 }
