@@ -81,7 +81,7 @@ final class AliasTargets: Sendable {
     func unlisted(source: Int, _ isAccepted: (String) -> Bool) -> UnlistedTargets {
         state.withLock { state in
             for part in parts {
-                let unlisted = part.unlisted(source: source)
+                let unlisted = part.unlisted(source: source, isAccepted)
                 if unlisted.count > 0 { return unlisted }
             }
             var unlisted = UnlistedTargets()
