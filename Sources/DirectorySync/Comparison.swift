@@ -33,6 +33,10 @@ struct Comparison {
     var changed = ChangeList()
     /// Addresses that were leaving and are listed again; not among `added`.
     var returned = ChangeList()
+    /// Alias domains whose recipients would be those of another domain than before: the domain, and a clause.
+    var redirected: [(domain: String, text: String)] = []
+    /// How many entries of the state belong to no source that it knows.
+    var orphans = 0
     /// How many losses stay out of the new list, since the person who accepts others was not shown them.
     var held = 0
     /// The sources of these, by place: what the state has of them isn't what they list.
@@ -46,6 +50,12 @@ struct Comparison {
     let deletions: SpillFile
     /// The published snapshot with the changes made to it; nil where the new one is made from the state.
     var edited: IndexBuilder?
+
+    /// Whether a recipient is lost.
+    var losesAny: Bool {
+        total.lost + total.restricted > 0 || byDomain.contains { $0.lost + $0.restricted > 0 }
+            || sources.contains { $0.lost + $0.restricted > 0 }
+    }
 
     var changesRecipients: Bool { added.count + removed.count + changed.count + returned.count > 0 }
 }
@@ -164,7 +174,11 @@ struct Comparer {
             if count & 0x1fff == 0 { try check() }
             begin(stored, pulled)
             while let entry = stored, isSame(entry.key) {
-                if let place = places[entry.tag] { append(entry, place: place, toNew: false) }
+                if let place = places[entry.tag] {
+                    append(entry, place: place, toNew: false)
+                } else {
+                    result.orphans += 1
+                }
                 stored = try cursor.next()
             }
             while let entry = pulled, isSame(entry.key) {
@@ -234,7 +248,9 @@ struct Comparer {
         let before = flags(of: old)
         var after = flagsAfter()
         let domain = domain()
-        if losses.acceptsShown, let kind = loss(before, after, domain), try !wasShown(kind) {
+        // One that is listed again soon, but restricted, is lost in another way.
+        let earlier = before == nil && after?.isRestricted == true ? try goneFlags() : before
+        if losses.acceptsShown, let kind = loss(earlier, after, domain), try !wasShown(kind) {
             isHeld = true
             result.held += 1
             result.heldSources.formUnion(old.map(\.source))
@@ -248,7 +264,32 @@ struct Comparer {
         for item in new where !old.contains(where: { isSameListing($0, item) && $0.flags == item.flags }) {
             try write(item, to: result.upserts)
         }
-        try count(before, after, domain)
+        if key.first == UInt8(ascii: "@"), before != nil, after != nil { noteRedirection(domain) }
+        try count(before, after, loss(before ?? earlier, after, domain), earlier ?? [], domain)
+    }
+
+    /// The flags that an address had that has gone within the window; nil for another one.
+    private func goneFlags() throws(SyncError) -> RecipientFlags? {
+        try withKey { recorder, key throws(SyncError) in try recorder.goneFlags(key) }
+    }
+
+    /// Notes that the recipients of a whole domain would be others.
+    private mutating func noteRedirection(_ domain: Int) {
+        func targets(_ items: [Item]) -> [String] {
+            Set(
+                items.filter { $0.flags.contains(.aliasDomain) }
+                    .map { String(decoding: objects[$0.object], as: UTF8.self) }
+            ).sorted()
+        }
+        let (old, new) = (targets(old), targets(old.filter(retains) + new))
+        guard !old.isEmpty, !new.isEmpty, old != new, relayed[domain] else { return }
+        let name = result.domains.name(domain)
+        result.redirected.append(
+            (
+                name,
+                "relay domain \(name) would have the recipients of \(new.joined(separator: ", ")), where it had those of "
+                    + old.joined(separator: ", ")
+            ))
     }
 
     private func flags(of items: [Item]) -> RecipientFlags? {
@@ -286,7 +327,7 @@ struct Comparer {
 
     /// The names of the sources by which the address is lost, as JSON.
     private mutating func sourceNames() -> String {
-        let places = old.filter { !isUnchanged($0) }.map(\.source)
+        let places = (old.isEmpty ? new : old.filter { !isUnchanged($0) }).map(\.source)
         if places != lastNames.places { lastNames = (places, losses.names(places)) }
         return lastNames.text
     }
@@ -304,18 +345,17 @@ struct Comparer {
     }
 
     private mutating func count(
-        _ before: RecipientFlags?, _ after: RecipientFlags?, _ domain: Int
+        _ before: RecipientFlags?, _ after: RecipientFlags?, _ loss: LossKind?, _ earlier: RecipientFlags, _ domain: Int
     ) throws(SyncError) {
-        let loss = loss(before, after, domain)
         Self.add(before != nil, after != nil, loss, to: &result.byDomain[domain])
         if relayed[domain] { Self.add(before != nil, after != nil, loss, to: &result.total) }
         countSources(loss)
         var isBack = false
-        if let loss, let before {
+        if let loss {
             let name = result.domains.name(domain)
             let sources = sourceNames()
             try withKey { recorder, key throws(SyncError) in
-                try recorder.lose(key, loss, domain: name, flags: before, sources: sources)
+                try recorder.lose(key, loss, domain: name, flags: earlier, sources: sources)
             }
         }
         if let after {
@@ -341,8 +381,13 @@ struct Comparer {
             intake.targets.noteListed(key)
             result.listed += 1
             if after.contains(.catchAll) { result.catchAllDomains += 1 }
-            if after.contains(.aliasDomain) { result.aliasDomains += 1 }
-            if let foreign, let held = foreign.lookup(key), !held.contains(.leaving) { result.heldByForeign += 1 }
+            if after.isAliasAlone { result.aliasDomains += 1 }
+            // One that is restricted now is none that the snapshot holds.
+            if let foreign, let held = foreign.lookup(key), !held.contains(.leaving),
+                held.isRestricted || !after.isRestricted
+            {
+                result.heldByForeign += 1
+            }
             while nextCanary < canaries.count {
                 let order = canaries[nextCanary].withUnsafeBufferPointer { $0.compare(key) }
                 if order > 0 { break }
@@ -355,7 +400,7 @@ struct Comparer {
     private mutating func countBefore(_ before: RecipientFlags) {
         result.listedBefore += 1
         if before.contains(.catchAll) { result.catchAllDomainsBefore += 1 }
-        if before.contains(.aliasDomain) { result.aliasDomainsBefore += 1 }
+        if before.isAliasAlone { result.aliasDomainsBefore += 1 }
     }
 
     /// Counts the address once for each source that lists it, though several of its objects may.
@@ -372,8 +417,9 @@ struct Comparer {
             }
         }
         for (index, item) in new.enumerated()
-        where (index == 0 || new[index - 1].source != item.source) && !isKept(by: item.source) {
-            result.sources[item.source].after += 1
+        where index == 0 || new[index - 1].source != item.source {
+            if !isKept(by: item.source) { result.sources[item.source].after += 1 }
+            if loss == .restricted, old.isEmpty { result.sources[item.source].restricted += 1 }
         }
     }
 

@@ -31,9 +31,11 @@ struct Guards {
         if let foreign {
             let lost = max(0, foreign - comparison.heldByForeign)
             let tally = Comparison.Tally(before: foreign, after: comparison.listed, lost: lost)
+            let others = found.count
             shrink(
                 "all", "the published index, which this state did not make (so addresses can't be named),", tally,
                 .init(), scope, mayEmpty: false, &found)
+            for place in found.indices.dropFirst(others) { found[place].count = lost }
         }
         for (place, tally) in comparison.sources.enumerated() {
             let name = "source \"\(sources[place])\""
@@ -71,14 +73,19 @@ struct Guards {
         return found
     }
 
-    /// The sources that are read for the first time, and more than a tenth of whose entries are malformed or can't be reached.
+    /// The sources that are read for the first time, and more than a tenth of whose entries are malformed or can't be reached; a single
+    /// one never counts.
     func firstLists(_ sources: [SourceReport], isFirst: (String) -> Bool) -> [Refusal.Violation] {
-        sources.filter { isFirst($0.name) && $0.reading == .full && $0.faulty * 10 > $0.read }.map { source in
-            let part = percent(Double(source.faulty) / Double(max(1, source.read)))
+        // An entry of a directory may have several values, good and bad.
+        func values(_ source: SourceReport) -> Int { max(source.read, source.listed + source.faulty) }
+        return sources.filter {
+            isFirst($0.name) && $0.reading == .full && $0.faulty > 1 && $0.faulty * 10 > values($0)
+        }.map { source in
+            let part = percent(Double(source.faulty) / Double(max(1, values(source))))
             return .init(
                 rule: .faulty, scope: "source \(source.name)",
                 text:
-                    "\(source.faulty) of the \(source.read) entries (\(part)) that source \"\(source.name)\" lists for the "
+                    "\(source.faulty) of the \(values(source)) entries (\(part)) that source \"\(source.name)\" lists for the "
                     + "first time are malformed or can't be reached; 10 % are allowed")
         }
     }
@@ -91,7 +98,7 @@ struct Guards {
                 rule: .maxShrink, scope: "all",
                 text:
                     "the list would have \(listed) where it had \(recipients(before)), some of which the sync state has lost, "
-                    + "so that they can't be named")
+                    + "so that they can't be named", count: before - listed)
         ]
     }
 
@@ -166,7 +173,7 @@ extension Refusal {
                 : "no index was published")
         lines.append(
             acceptable
-                ? "if this is meant: postern sync --accept-shrink takes what is named here, and nothing that comes later"
+                ? "if this is meant: postern sync --accept-shrink accepts this, and nothing that goes later"
                 : "--accept-shrink doesn't overrule minimum and canaries: mend the source or the configuration")
         return lines.joined(separator: "\n")
     }

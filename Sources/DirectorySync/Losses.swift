@@ -55,6 +55,8 @@ struct LossPolicy {
 extension RecipientFlags {
     /// Whether not everyone may write to the recipient.
     var isRestricted: Bool { !isDisjoint(with: [.internalOnly, .disabled]) }
+    /// Whether it is an alias domain that isn't counted among the catch-all domains.
+    var isAliasAlone: Bool { contains(.aliasDomain) && !contains(.catchAll) }
 }
 
 /// Notes which addresses a comparison loses and which it gets back, in tables that end with the connection; ``keep(_:)`` makes them part of
@@ -67,6 +69,7 @@ final class LossRecorder {
     private var returning: OpaquePointer?
     private var search: OpaquePointer?
     private var shownSearch: OpaquePointer?
+    private var flagsSearch: OpaquePointer?
     /// Whether the state has any losses at all: most syncs needn't look for them.
     private let hasLosses: Bool
 
@@ -87,11 +90,12 @@ final class LossRecorder {
         insertion = try prepare("INSERT OR REPLACE INTO temp.lost VALUES (?, ?, ?, ?, ?)", self.database)
         returning = try prepare("INSERT OR IGNORE INTO temp.back VALUES (?, ?)", self.database)
         search = try prepare("SELECT leaving FROM loss WHERE address = ? AND kind = ?", self.database)
+        flagsSearch = try prepare("SELECT flags FROM loss WHERE address = ? AND kind = ?", self.database)
         shownSearch = try prepare("SELECT 1 FROM refused WHERE address = ? AND kind = ?", self.database)
     }
 
     deinit {
-        for statement in [insertion, returning, search, shownSearch] { sqlite3_finalize(statement) }
+        for statement in [insertion, returning, search, shownSearch, flagsSearch] { sqlite3_finalize(statement) }
     }
 
     /// Notes a loss.
@@ -119,6 +123,12 @@ final class LossRecorder {
         guard sqlite3_step(returning) == SQLITE_DONE else { throw failure(database) }
         sqlite3_reset(returning)
         return leaving == 1
+    }
+
+    /// The flags that an address had that has gone; nil for one that hasn't.
+    func goneFlags(_ key: UnsafeBufferPointer<UInt8>) throws(SyncError) -> RecipientFlags? {
+        guard hasLosses, let flags = try find(key, .gone, flagsSearch) else { return nil }
+        return RecipientFlags(rawValue: UInt8(truncatingIfNeeded: flags))
     }
 
     /// Whether this loss is among those that were last refused and shown.
@@ -192,8 +202,7 @@ extension SyncState {
     ) throws {
         try database.execute(
             sql: """
-                DELETE FROM loss WHERE EXISTS (
-                    SELECT 1 FROM temp.back WHERE back.address = loss.address AND back.kind = loss.kind)
+                DELETE FROM loss WHERE (address, kind) IN (SELECT address, kind FROM temp.back)
                 """)
         if isAccepted { try database.execute(sql: "UPDATE loss SET counted = 0 WHERE counted = 1") }
         try database.execute(
@@ -227,11 +236,24 @@ extension SyncState {
         }
     }
 
-    /// Ends the time of grace of the addresses that had gone by then, and forgets the losses that no guard counts any more.
-    static func endGrace(_ database: Database, goneBy: Int64, windowFrom: Int64) throws {
+    /// Ends the time of grace of the addresses that had gone by then.
+    static func endGrace(_ database: Database, goneBy: Int64) throws {
         try database.execute(sql: "UPDATE loss SET leaving = 0 WHERE leaving = 1 AND at <= ?", arguments: [goneBy])
+    }
+
+    /// Deletes the entries of sources that the state doesn't know.
+    static func deleteOrphans(_ database: Database) throws {
+        try database.execute(sql: "DELETE FROM entry WHERE source NOT IN (SELECT id FROM source)")
+    }
+
+    /// Forgets the losses that no guard counts any more.
+    ///
+    /// - Parameter from: the sync's time at which the window begins.
+    static func forgetLosses(_ database: Database, from: Int64) throws {
         try database.execute(
-            sql: "DELETE FROM loss WHERE leaving = 0 AND (counted = 0 OR at <= ?)", arguments: [windowFrom])
+            sql:
+                "DELETE FROM loss WHERE leaving = 0 AND counted = 0; DELETE FROM loss WHERE leaving = 0 AND counted = 1 AND at <= :from",
+            arguments: ["from": from])
     }
 
     /// Puts what the comparison loses in the place of what was refused and shown before.
@@ -253,7 +275,8 @@ extension SyncState {
     /// The sync's time now; noted as the point from which the next one goes on, unless the state is only read.
     static func time(_ database: Database, _ clock: SyncClock, isReading: Bool) throws -> Int64 {
         let reading = clock.read()
-        var time: Int64 = 0
+        // Without what the clocks showed, no time has passed since the last loss.
+        var time = try Int64.fetchOne(database, sql: "SELECT max(at) FROM loss") ?? 0
         if let row = try Row.fetchOne(database, sql: "SELECT * FROM clock") {
             let last = SyncClock.Reading(
                 wall: try row.value("wall"), steady: try row.value("steady"), boot: try row.value("boot"))

@@ -34,7 +34,8 @@ struct SyncClock: Sendable {
     static func time(_ reading: Reading, after last: (time: Int64, reading: Reading)) -> Int64 {
         let passed: Int64
         if reading.boot == last.reading.boot, !reading.boot.isEmpty, reading.steady >= last.reading.steady {
-            passed = reading.steady - last.reading.steady
+            let (difference, overflow) = reading.steady.subtractingReportingOverflow(last.reading.steady)
+            passed = overflow ? 0 : difference
         } else {
             let (difference, overflow) = reading.wall.subtractingReportingOverflow(last.reading.wall)
             passed = overflow ? 0 : min(max(0, difference), mostBetweenBoots)

@@ -308,6 +308,8 @@ public struct Refusal: Sendable, Codable, Equatable {
         public var scope: String
         /// The reason as a clause: what would go, out of what, and what is allowed.
         public var text: String
+        /// How many recipients would go, where they can't be named.
+        public var count: Int?
 
         /// Whether a person may overrule it.
         var isAcceptable: Bool { rule == .maxShrink || rule == .faulty }

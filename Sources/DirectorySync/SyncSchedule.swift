@@ -36,8 +36,8 @@ struct SyncSchedule {
         self.interval = max(interval, .seconds(1))
     }
 
-    /// What to sync now, nothing but what the state itself has to do included: everything when the time has come; else the files that have changed and hold still (or won't within two
-    /// seconds), and the sources that have told of changes; nil for nothing.
+    /// What to sync now; nil for nothing: everything when the time has come; else the files that have changed and hold still (or won't
+    /// within two seconds), and the sources that have news. Without any, recipients that are leaving may be to be rejected.
     mutating func due(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> Due? {
         defer { seen = stamps }
         guard let next, now < next else { return .all }
@@ -85,12 +85,15 @@ struct SyncSchedule {
         news.subtract(places)
     }
 
-    mutating func ended(_ result: Result<SyncReport, SyncError>, _ due: Due, now: ContinuousClock.Instant) {
+    /// - Parameter nextLeaves: after a failure, in how many seconds the next recipient that is leaving is to be rejected.
+    mutating func ended(
+        _ result: Result<SyncReport, SyncError>, _ due: Due, nextLeaves: Double? = nil, now: ContinuousClock.Instant
+    ) {
         newsFrom = now + .milliseconds(200)
         switch result {
         case .success(let report): leaves = report.nextLeaves.map { now + .seconds($0) }
-        // What can't be done now is tried again with the rest.
-        case .failure: if let time = leaves, time <= now { leaves = now + .seconds(5) }
+        // What can't be done now is tried again soon.
+        case .failure: leaves = nextLeaves.map { now + .seconds(max(5, $0)) }
         }
         isHeld = if case .failure(let error) = result { error.kind == .state } else { false }
         if case .success(let report) = result, let places = due.places,

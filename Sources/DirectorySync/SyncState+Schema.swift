@@ -44,6 +44,7 @@ extension SyncState {
                 CREATE INDEX entry_of_object ON entry (source, object) WHERE object <> x'';
                 \(lossTables());
                 CREATE INDEX leaving ON loss (at) WHERE leaving = 1;
+                CREATE INDEX counted ON loss (counted, at) WHERE leaving = 0;
                 """)
     }
 
@@ -64,6 +65,7 @@ extension SyncState {
                 ALTER TABLE decision ADD COLUMN alias_domains INTEGER NOT NULL DEFAULT 0;
                 \(lossTables());
                 CREATE INDEX leaving ON loss (at) WHERE leaving = 1;
+                CREATE INDEX counted ON loss (counted, at) WHERE leaving = 0;
                 PRAGMA user_version = \(version)
                 """)
     }

@@ -142,7 +142,8 @@ public final class SyncThread: Sendable {
                 if isStopping.load(ordering: .sequentiallyConsistent) { return }
                 let names = synchronizer.configuration.sources.enumerated()
                     .filter { due.places?.contains($0.offset) ?? true }.map(\.element.name)
-                schedule.ended(result, due, now: .now)
+                let leaves: Double? = if case .failure = result { synchronizer.nextLeaves() } else { nil }
+                schedule.ended(result, due, nextLeaves: leaves, now: .now)
                 let news = files.news(after: result, nextTry: date(schedule.nextSync(after: .now)))
                 show(result, schedule, files.failure)
                 ran(SyncRun(result: result, attempted: Set(names), seconds: (.now - began) / .seconds(1)))

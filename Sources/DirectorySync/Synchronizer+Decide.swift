@@ -39,6 +39,16 @@ extension Synchronizer {
             database in
             var comparison: Comparison?
             var isAccepted = false
+            if dryRun {
+                // Nothing keeps another sync from publishing while this one reads.
+                guard try SyncState.decision(database).generation == known.decision.generation else {
+                    throw SyncError(
+                        .locked, "another sync published a list while this one read its sources; try it again")
+                }
+            } else {
+                try SyncState.forgetLosses(database, from: self.windowStart(known.time))
+                if !known.isSound { try SyncState.deleteOrphans(database) }
+            }
             if !nothingRead || baseline.foreign != nil {
                 let result = try compare(
                     database, known, gone, baseline, pulls, intake,
@@ -46,7 +56,9 @@ extension Synchronizer {
                 comparison = result
                 self.describe(result, &draft)
                 self.describe(intake.targets, &draft)
-                let losses = try SyncState.windowLosses(database, from: self.windowStart(known.time))
+                let losses =
+                    result.losesAny
+                    ? try SyncState.windowLosses(database, from: self.windowStart(known.time)) : WindowLosses()
                 let verdict = judge(result, known, gone, baseline, pulls, losses, &draft, acceptShrink: acceptShrink)
                 isAccepted = verdict.isAccepted
                 if let refusal = verdict.refusal {
@@ -120,7 +132,7 @@ extension Synchronizer {
             folder: folder(of: configuration.statePath), check: check)
         guard isShort else {
             let comparison = try comparer.compare(EntryCursor(database))
-            if known.isSound, comparison.listedBefore != known.decision.listed {
+            if known.isSound, comparison.listedBefore != known.decision.listed || comparison.orphans > 0 {
                 throw SyncState.unsound(found: comparison.listedBefore, expected: known.decision.listed)
             }
             return comparison
@@ -194,12 +206,15 @@ extension Synchronizer {
     ) -> (refusal: Refusal?, isAccepted: Bool) {
         let guards = Guards(
             maxShrink: configuration.maxShrink, minimum: configuration.minimum, canaries: canaries)
-        let domainsLost = known.domainsLost
+        let domainsLost = known.domainsLost + comparison.redirected
         let lost = domainsLost.map {
             Refusal.Violation(rule: .maxShrink, scope: "relay domain \($0.domain)", text: $0.text)
         }
         let found =
-            lost + guards.firstLists(report.sources, isFirst: { known.records[$0] == nil })
+            lost
+            // A list that was there before is judged by what it was.
+            + (baseline.foreign == nil
+                ? guards.firstLists(report.sources, isFirst: { known.records[$0] == nil }) : [])
             + guards.fewer(than: known.isSound ? nil : known.decision.listed, comparison.listed)
             + guards.violations(
                 comparison, sources: configuration.sources.map(\.name) + gone.map(\.name), configured: sources.count,
@@ -208,7 +223,8 @@ extension Synchronizer {
         let standing = acceptShrink ? found.filter { !isAccepted($0, shown: known.decision.refusal) } : found
         if standing.isEmpty {
             report.notes += found.map { "accepted: " + $0.text }
-            return (nil, !found.isEmpty)
+            // What was lost before is accepted with what is lost now.
+            return (nil, found.contains { $0.rule == .maxShrink && !$0.scope.hasPrefix("relay domain ") })
         }
         let refusal = Refusal(
             time: report.started, violations: found, removed: comparison.removed.count,
@@ -221,11 +237,14 @@ extension Synchronizer {
         return (refusal, false)
     }
 
-    /// Whether a person who accepts a list accepts this: what can be overruled, and of relay domains only those that were shown.
+    /// Whether a person who accepts a list accepts this: what can be overruled, and of that which isn't held back address by address only
+    /// what was shown.
     private func isAccepted(_ violation: Refusal.Violation, shown: Refusal?) -> Bool {
         guard violation.isAcceptable else { return false }
-        guard let shown, shown.restricted != nil, violation.scope.hasPrefix("relay domain ") else { return true }
-        return shown.violations.contains { $0.scope == violation.scope }
+        guard let shown, shown.restricted != nil else { return true }
+        let same = shown.violations.filter { $0.rule == violation.rule && $0.scope == violation.scope }
+        if let count = violation.count { return same.contains { $0.count.map { count <= $0 } ?? false } }
+        return violation.scope.hasPrefix("relay domain ") || violation.rule == .faulty ? !same.isEmpty : true
     }
 
     /// The sync's time at which the window of the guard begins.
@@ -296,7 +315,9 @@ extension Synchronizer {
                 isDeferred: configuration.grace > .zero)
         }
         try SyncState.store(relayTables: configuration.relayTables, database)
-        for record in gone {
+        for (offset, record) in gone.enumerated() {
+            // Its recipients that were held back are still its own.
+            if comparison?.heldSources.contains(sources.count + offset) == true { continue }
             try database.execute(sql: "DELETE FROM source WHERE id = ?", arguments: [record.id])
         }
         try SyncState.store(failures: Self.failures(report), at: report.started, database)

@@ -49,7 +49,7 @@ extension Synchronizer {
                 if !known.isSound { baseline.foreign = try IndexSnapshot(path: configuration.indexPath) }
                 return baseline
             }
-            if !Self.matches(info, decision.beforeGeneration, decision.beforeCreated) {
+            if !Self.matches(info, decision.beforeGeneration, decision.beforeCreated) || !known.isSound {
                 let snapshot = try IndexSnapshot(path: configuration.indexPath)
                 report.notes.append(
                     "the published index was not made from this state: the new list is compared with it by fingerprint")
@@ -188,14 +188,10 @@ extension Synchronizer {
     ) throws(SyncError) {
         // Without a snapshot of this state's, the next one shows who has left.
         guard known.isSound, baseline.foreign == nil, !baseline.isMissing else { return }
-        let (goneBy, window) = (graceStart(known.time), windowStart(known.time))
+        let goneBy = graceStart(known.time)
         let isDue = try state.transaction(.deferred) { database in
             let found = try Bool.fetchOne(
-                database,
-                sql: """
-                    SELECT EXISTS (SELECT 1 FROM loss WHERE leaving = 1 AND at <= ?)
-                    OR EXISTS (SELECT 1 FROM loss WHERE leaving = 0 AND (counted = 0 OR at <= ?))
-                    """, arguments: [goneBy, window])
+                database, sql: "SELECT EXISTS (SELECT 1 FROM loss WHERE leaving = 1 AND at <= ?)", arguments: [goneBy])
             return (found ?? false, .commit)
         }
         guard isDue else { return }
@@ -208,18 +204,15 @@ extension Synchronizer {
                 key.withUTF8 { edited?.set($0, nil) }
                 left += 1
             }
-            try SyncState.endGrace(database, goneBy: goneBy, windowFrom: window)
+            try SyncState.endGrace(database, goneBy: goneBy)
             _ = try SyncState.time(database, clock, isReading: false)
-            if left > 0 {
-                decision.beforeGeneration = decision.generation
-                decision.beforeCreated = decision.created
-                decision.generation += 1
-                decision.leaving = try SyncState.leaving(database)
-                try SyncState.store(decision, database)
-            }
+            decision.beforeGeneration = decision.generation
+            decision.beforeCreated = decision.created
+            decision.generation += 1
+            decision.leaving = try SyncState.leaving(database)
+            try SyncState.store(decision, database)
             return (left, .commit)
         }
-        guard left > 0 else { return }
         try hook(.committed)
         try check()
         try publish(state, decision, edited: edited)

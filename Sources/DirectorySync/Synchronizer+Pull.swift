@@ -1,6 +1,7 @@
 import Foundation
 import GRDB
 import Glibc
+import RecipientIndex
 import System
 
 /// What the state knows when a run begins.
@@ -17,7 +18,7 @@ struct Knowledge {
     /// The relay domains that each source of the configuration names; nil for one that isn't asked for any.
     private(set) var domainsOfSources: [[RelayDomain]?] = []
     /// The relay domains that each table of the configuration listed when they were last decided on, by its path.
-    let relayTables: [String: [String]]
+    private(set) var relayTables: [String: [String]]
     /// The sync's time when the run began.
     let time: Int64
     /// Whether the state's entries are those of its decision. Where they aren't, every source is read in full.
@@ -61,8 +62,17 @@ struct Knowledge {
     mutating func name(_ domainsOfSources: [[RelayDomain]?]) {
         self.domainsOfSources = domainsOfSources
         // One that a source no longer names is still one to judge: its recipients must not go unseen.
-        let before = records.values.flatMap { $0.domains ?? [] }.map(\.name) + relayTables.values.joined()
+        let tables = relayTables.filter { configuration.relayTables[$0.key] != nil }
+        let before = records.values.flatMap { $0.domains ?? [] }.map(\.name) + tables.values.joined()
         relay = DomainSet(configuration.relayDomains.union(named).union(before), subdomains: configuration.subdomains)
+    }
+
+    /// Takes over what the published snapshot says of the tables, where the state knows nothing of any: it is new, or older than they.
+    mutating func takeTables(from sources: [IndexSource.Summary]) {
+        guard relayTables.isEmpty else { return }
+        for source in sources where source.type == IndexSource.relayTable {
+            relayTables[source.name] = source.relayDomains.map(\.name)
+        }
     }
 
     private var takingAll: Set<String> {
@@ -80,8 +90,14 @@ struct Knowledge {
 
     private var domainsLostByTables: [(domain: String, text: String)] {
         let named = configuration.relayDomains.union(named)
+        let relay = DomainSet(named, subdomains: configuration.subdomains)
+        func isRelayed(_ name: String) -> Bool {
+            if named.contains(name) { return true }
+            var name = name
+            return !name.hasPrefix(".") && name.withUTF8 { relay.contains($0) }
+        }
         return configuration.relayTables.keys.sorted().flatMap { path in
-            (relayTables[path] ?? []).filter { !named.contains($0) }
+            (relayTables[path] ?? []).filter { !isRelayed($0) }
                 .map { ($0, "relay domain \($0), which \(path) listed, would be one no more") }
         }
     }
@@ -116,8 +132,11 @@ struct Knowledge {
 
     /// Tells a configuration under which a source's entries were right from others. The guards are in it so that a change of
     /// theirs is judged at once, and the domains so that addresses that were left out for theirs are seen.
+    ///
+    /// What a source lists depends on how Postern reads it, too: `form` grows whenever that changes.
     func fingerprint(of source: SourceConfiguration) -> String {
         struct Parts: Encodable {
+            var form = 2
             var source: SourceConfiguration.Kind
             var domains: [String]?
             var relay: [String]
@@ -302,8 +321,8 @@ extension Synchronizer {
                 pulls.append(pull)
                 if record == nil, known.isSound, known.records[name] != nil {
                     report.notes.append(
-                        "what source \"\(name)\" was last read under, its configuration or the relay domains, "
-                            + "has changed: it was read in full")
+                        "what source \"\(name)\" was last read under, its configuration, the relay domains "
+                            + "or how Postern reads it, has changed: it was read in full")
                 }
             } catch {
                 if error.kind == .cancelled { throw error }

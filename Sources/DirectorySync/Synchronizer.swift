@@ -144,14 +144,16 @@ public final class Synchronizer: Sendable {
         if report.held > 0, !dryRun {
             // What came later is a list like any other.
             do throws(SyncError) {
+                var scope = scope
+                scope.acceptsReferences = false
                 let later = try runOnce(dryRun: false, acceptShrink: false, scope: scope, check: check)
                 report.append(later)
             } catch {
-                guard error.kind == .guardRefused else { throw error }
                 throw SyncError(
-                    .guardRefused,
+                    error.kind,
                     "the list that was shown is accepted and published; more has gone since, which is judged by itself: "
-                        + error.description, report: error.report)
+                        + error.description, source: error.source, report: error.report, sources: error.sources,
+                    advice: error.advice)
             }
         }
         guard !dryRun, !scope.readsAll, scope.due == nil else { return report }
@@ -328,6 +330,7 @@ public final class Synchronizer: Sendable {
         var known = try Knowledge(state, configuration, canaries: canaries, clock: clock, isSound: isSound)
         var baseline = try baseline(state, &known, dryRun: dryRun, &report, check)
         try hook(.opened)
+        known.takeTables(from: baseline.sources)
         if !dryRun { try endGrace(state, &known, &baseline, &report, check) }
         try nameDomains(&known, scope, &report, check)
         var scope = scope
@@ -352,11 +355,20 @@ public final class Synchronizer: Sendable {
         try hook(.published)
     }
 
+    /// In how many seconds the next recipient that is leaving is to be rejected; nil where none is, and where the state can't be read.
+    func nextLeaves() -> Double? {
+        guard let state = try? SyncState(reading: configuration.statePath) else { return nil }
+        var report = SyncReport(started: Date())
+        describeLeaving(state, &report)
+        return report.nextLeaves
+    }
+
     private func describeLeaving(_ state: SyncState, _ report: inout SyncReport) {
         let found = try? state.transaction(.deferred) { database in
             let now = try SyncState.time(database, clock, isReading: true)
             let first = try SyncState.firstLeaving(database)
-            return ((try SyncState.leaving(database), first.map { $0 - graceStart(now) }), .commit)
+            let left = first.map { $0.subtractingReportingOverflow(graceStart(now)) }
+            return ((try SyncState.leaving(database), left.map { $0.overflow ? 0 : $0.partialValue }), .commit)
         }
         guard let found else { return }
         report.leaving = found.0
@@ -366,6 +378,7 @@ public final class Synchronizer: Sendable {
     private func remember(failures report: SyncReport, _ state: SyncState) throws(SyncError) {
         try state.transaction(.immediate) { database in
             try SyncState.store(failures: Self.failures(report), at: report.started, database)
+            _ = try SyncState.time(database, clock, isReading: false)
             return ((), .commit)
         }
     }

@@ -193,12 +193,11 @@ final class Reloader: Sendable {
         control.write(reloads)
     }
 
-    /// An error for a table of relay domains that lists fewer than before, where no sync guards it: mail for the others would be
+    /// An error for a table of relay domains that lists fewer than before, where the index doesn't keep the others: mail for the others would be
     /// rejected.
     private func checkRelayTables(_ read: Configuration) throws {
-        guard read.sync.sources.isEmpty else { return }
-        let before = state.withLock { $0.configuration.relayTables }
-        let kept = Set(read.domains.map(\.name))
+        let (before, sources) = state.withLock { ($0.configuration.relayTables, $0.sources) }
+        let kept = Set(read.naming(sources).domains.map(\.name))
         for path in read.relayTables.keys.sorted() {
             let lost = (before[path] ?? []).filter { !kept.contains($0) }
             guard !lost.isEmpty else { continue }

@@ -56,12 +56,24 @@ import Testing
         try folder.write("one.table", "anna@main.example x\n@one.example @main.example\n")
         _ = try synchronizer.run()
         try folder.write("one.table", "anna@main.example x\n@one.example @two.example\n")
-        _ = try synchronizer.run()
+        // All of the domain's recipients would be others.
+        let refused = try #require(syncError { try synchronizer.run() })
+        #expect(refused.kind == .guardRefused)
+        #expect(
+            refused.description.contains(
+                "relay domain one.example would have the recipients of two.example, where it had those of main.example")
+        )
+        #expect(try aliases(folder) == ["one.example main.example"])
+        _ = try synchronizer.run(acceptShrink: true)
         #expect(try aliases(folder) == ["one.example two.example"])
         try folder.write("one.table", "anna@main.example x\n@one.example anna@main.example\n")
         _ = try synchronizer.run()
         #expect(try aliases(folder) == [])
         #expect(try folder.snapshot().lookup("@one.example") == .catchAll)
+        try folder.write("one.table", "anna@main.example x\n@one.example @main.example\n")
+        // From a catch-all to an alias: its recipients are known now.
+        _ = try synchronizer.run()
+        #expect(try aliases(folder) == ["one.example main.example"])
     }
 
     @Test func circlesAreNamedAndIgnored() throws {

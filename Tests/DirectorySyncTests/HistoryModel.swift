@@ -159,13 +159,21 @@ struct HistoryModel {
         }
         if isAhead { publish() }
         // Reading.
-        if health.contains(.malformed) { return .malformed }
+        if health.contains(.malformed) {
+            writeClock(reading)
+            return .malformed
+        }
         let failing = health.filter { $0 == .unreachable }.count
         if failing == health.count || zip(health, state).contains(where: { $0 == .unreachable && $1 == nil }) {
+            writeClock(reading)
             return .unreachable
         }
         if step == .pulled { return .killed }
         // Comparing.
+        losses = losses.filter { $0.value.isLeaving || $0.value.isCounted && $0.value.at > now - window }
+        let gone = losses.reduce(into: [String: RecipientFlags]()) {
+            if $1.key.kind == .gone { $0[$1.key.address] = $1.value.flags }
+        }
         let isRead = health.map { $0 == .well }
         let before = state.map(Self.list)
         var next = state
@@ -173,7 +181,7 @@ struct HistoryModel {
         var after = next.map(Self.list)
         var old = Self.merged(before)
         var new = Self.merged(after)
-        var lost = Self.lost(old, new)
+        var lost = Self.lost(old, new, gone)
         isHeld = false
         if accepting, let shown {
             let held = Set(lost.filter { !shown.contains($0) }.map(\.address))
@@ -182,13 +190,18 @@ struct HistoryModel {
             after = next.map(Self.list)
             old = Self.merged(before)
             new = Self.merged(after)
-            lost = Self.lost(old, new)
+            lost = Self.lost(old, new, gone)
         }
         let isChanged = state.indices.map { place in
             let rest = listings(next[place], place)
             return Set(listings(state[place], place).filter { !rest.contains($0) }.map(\.address))
         }
-        let sources = { (address: String) in Set(before.indices.filter { isChanged[$0].contains(address) }) }
+        let sources = { (address: String) in
+            Set(
+                before.indices.filter {
+                    old[address] == nil ? after[$0][address] != nil : isChanged[$0].contains(address)
+                })
+        }
         let regained = Set(
             losses.keys.filter { key in
                 guard let flags = new[key.address] else { return false }
@@ -216,7 +229,7 @@ struct HistoryModel {
         for key in lost {
             losses[key] = Loss(
                 at: now, isCounted: !isAccepted, isLeaving: key.kind == .gone && grace > 0,
-                flags: old[key.address] ?? [],
+                flags: old[key.address] ?? gone[key.address] ?? [],
                 sources: sources(key.address))
         }
         // What can't be read now may still be what was refused.
@@ -230,8 +243,11 @@ struct HistoryModel {
         return step == .published && isNew ? .killed : .done
     }
 
-    private static func lost(_ old: [String: RecipientFlags], _ new: [String: RecipientFlags]) -> [Key] {
-        old.compactMap { address, flags in
+    /// - Parameter gone: the flags of those that have gone within the window: to come back restricted is a loss, too.
+    private static func lost(
+        _ old: [String: RecipientFlags], _ new: [String: RecipientFlags], _ gone: [String: RecipientFlags]
+    ) -> [Key] {
+        gone.merging(old) { $1 }.filter { old[$0.key] != nil || new[$0.key] != nil }.compactMap { address, flags in
             guard let now = new[address] else { return Key(address: address, kind: .gone) }
             return !flags.isRestricted && now.isRestricted ? Key(address: address, kind: .restricted) : nil
         }
@@ -255,13 +271,11 @@ struct HistoryModel {
     /// - Returns: whether there are any.
     private mutating func endGrace(_ now: Int64, _ reading: SyncClock.Reading) -> Bool {
         let left = losses.filter { $0.value.isLeaving && $0.value.at <= now - grace }.map(\.key)
-        let old = losses.filter { !$0.value.isLeaving && (!$0.value.isCounted || $0.value.at <= now - window) }
-        guard !left.isEmpty || !old.isEmpty else { return false }
+        guard !left.isEmpty else { return false }
         for key in left { losses[key]?.isLeaving = false }
-        losses = losses.filter { $0.value.isLeaving || $0.value.isCounted && $0.value.at > now - window }
         writeClock(reading)
-        if !left.isEmpty { isAhead = true }
-        return !left.isEmpty
+        isAhead = true
+        return true
     }
 
     private func allowance(_ count: Int) -> Int { maxShrink > 0 ? max(1, Int(Double(count) * maxShrink)) : 0 }

@@ -451,3 +451,131 @@ extension Synchronizer {
         try run(dryRun: false, acceptShrink: false, scope: Scope(isStaying: thread)) { () throws(SyncError) in }
     }
 }
+
+/// Ways around the guard that a configuration or a damaged state might open.
+@Suite struct GuardDetourTests {
+    private let folder: TemporaryFolder
+    private let clock = TestClock()
+
+    init() throws { folder = try TemporaryFolder() }
+
+    private func synchronizer(
+        _ names: [String], _ change: (inout SyncConfiguration) -> Void = { _ in }
+    ) throws -> Synchronizer {
+        var configuration = folder.configuration(names)
+        configuration.grace = .seconds(600)
+        change(&configuration)
+        return try Synchronizer(configuration, clock: clock.clock) { _ throws(SyncError) in }
+    }
+
+    @Test func whatIsHeldOfASourceThatIsGoneStaysItsOwn() throws {
+        try folder.write("one.table", users(100))
+        try folder.write("two.table", users(20, from: 500))
+        _ = try synchronizer(["one", "two"]).run()
+        try folder.write("one.table", users(70))
+        #expect(syncError { try synchronizer(["one", "two"]).run() }?.kind == .guardRefused)
+        // Another source is taken out before a person accepts: that was not shown.
+        let error = try #require(syncError { try synchronizer(["one"]).run(acceptShrink: true) })
+        #expect(error.kind == .guardRefused && error.description.contains("no longer configured"))
+        #expect(try folder.snapshot().info.recipients == 90)
+        #expect(syncError { try synchronizer(["one"]).run() }?.kind == .guardRefused)
+        #expect(try synchronizer(["one"]).run(acceptShrink: true).recipients == 70)
+        #expect(try folder.snapshot().info.recipients == 70)
+        #expect(try synchronizer(["one"]).run().outcome == .unchanged)
+    }
+
+    @Test func entriesOfNoSourceAreNotKept() throws {
+        try folder.write("one.table", users(100))
+        try folder.write("two.table", users(20, from: 500))
+        _ = try synchronizer(["one", "two"]).run()
+        let state = try SyncState(path: folder("state.sqlite"))
+        try state.transaction(.immediate) { database in
+            try database.execute(sql: "DELETE FROM source WHERE name = 'two'")
+            return ((), .commit)
+        }
+        try folder.write("one.table", users(99))
+        let report = try synchronizer(["one", "two"]).run()
+        #expect(report.recipients == 119)
+        #expect(report.notes.contains { $0.contains("it has lost or gained some") })
+        try folder.write("two.table", users(19, from: 500))
+        #expect(try synchronizer(["one", "two"]).run().recipients == 118)
+        #expect(try folder.snapshot().lookup("u519@example.com") == .leaving)
+    }
+
+    @Test func toComeBackRestrictedIsALoss() throws {
+        let directory = ScriptedSource(
+            SourceConfiguration(name: "ad", kind: .file(format: .list, path: folder("none"))), index: 0)
+        for number in 0..<100 { directory.set(UInt8(number), .init(addresses: ["u\(number)@example.com"])) }
+        var configuration = folder.configuration([])
+        configuration.sources = [directory.configuration]
+        let synchronizer = try Synchronizer(configuration, sources: [directory], clock: clock.clock) {
+            _ throws(SyncError) in
+        }
+        _ = try synchronizer.run()
+        var refused = 0
+        for start in stride(from: 0, to: 100, by: 5) {
+            for number in start..<start + 5 { directory.set(UInt8(number), nil) }
+            if syncError({ try synchronizer.run() }) != nil { refused += 1 }
+            for number in start..<start + 5 {
+                directory.set(UInt8(number), .init(addresses: ["u\(number)@example.com"], flags: .disabled))
+            }
+            if syncError({ try synchronizer.run() }) != nil { refused += 1 }
+        }
+        #expect(refused > 30)
+        let snapshot = try folder.snapshot()
+        #expect((0..<100).filter { snapshot.lookup("u\($0)@example.com") == [] }.count >= 85)
+    }
+
+    @Test func aTableThatIsNoLongerNamedTakesItsDomainsAlong() throws {
+        func synchronizer(_ tables: [String: [String]]) throws -> Synchronizer {
+            try self.synchronizer(["one"]) {
+                $0.relayTables = tables
+                $0.relayDomains = Set(["example.com"] + tables.values.joined())
+            }
+        }
+        try folder.write("one.table", users(50) + "a@one.example\nb@two.example\n")
+        _ = try synchronizer(["a": ["one.example"], "b": ["two.example"]]).run()
+        #expect(try synchronizer(["a": ["one.example"]]).run().recipients == 51)
+        // A domain that is covered by its parent is one still.
+        let parent = try self.synchronizer(["one"]) {
+            $0.relayTables = ["a": ["example.com", "sub.example.com"]]
+            $0.relayDomains = ["example.com", "sub.example.com", "one.example"]
+            $0.subdomains = true
+        }
+        _ = try parent.run()
+        _ = try self.synchronizer(["one"]) {
+            $0.relayTables = ["a": ["example.com"]]
+            $0.relayDomains = ["example.com", "one.example"]
+            $0.subdomains = true
+        }.run()
+    }
+
+    @Test func theTablesOfAStateThatIsLostAreThoseOfTheIndex() throws {
+        func synchronizer(_ names: [String]) throws -> Synchronizer {
+            try self.synchronizer(["one"]) {
+                $0.relayTables = ["t": names]
+                $0.relayDomains = Set(["example.com"] + names)
+            }
+        }
+        try folder.write("one.table", users(50))
+        _ = try synchronizer(["one.example", "two.example"]).run()
+        for name in ["", "-wal", "-shm"] { try? FileManager.default.removeItem(atPath: folder("state.sqlite") + name) }
+        let error = try #require(syncError { try synchronizer(["one.example"]).run() })
+        #expect(error.description.contains("relay domain two.example"))
+    }
+
+    @Test func aDryRunBesideAnotherSyncTellsNoLies() throws {
+        try folder.write("one.table", users(50))
+        _ = try synchronizer(["one"]).run()
+        let other = try synchronizer(["one"])
+        let path = folder("one.table")
+        let dry = try Synchronizer(folder.configuration(["one"]), clock: clock.clock) { step throws(SyncError) in
+            guard step == .pulled else { return }
+            try? users(51).write(toFile: path, atomically: true, encoding: .utf8)
+            _ = try other.run()
+        }
+        try folder.write("one.table", users(50) + "# touched\n")
+        let error = try #require(syncError { try dry.run(dryRun: true) })
+        #expect(error.kind == .locked)
+    }
+}

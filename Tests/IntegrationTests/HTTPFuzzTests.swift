@@ -36,6 +36,8 @@ extension FilterAlone {
         func anyRequest() throws {
             let watched = try WatchedFilter()
             let port = watched.port
+            // The milter's socket is there first.
+            #expect(try eventually(within: 20) { try watched.get("/healthz").status == 200 })
             let samples = [
                 "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\nConnection: close\r\n\r\n",
                 "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n",

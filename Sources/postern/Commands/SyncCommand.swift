@@ -15,7 +15,8 @@ struct SyncCommand: ParsableCommand {
 
             A list that would lose too much (sync.max_shrink), is too short (sync.minimum) or lacks a canary (sync.canaries) \
             is refused, and the index in use stays. What counts for max_shrink is all that has gone within sync.shrink_window. \
-            --accept-shrink accepts what the last refusal has named; what has gone since is judged by itself.
+            --accept-shrink accepts what was refused last; what has gone since is judged by itself. Where nothing was refused, it \
+            accepts the list as it is now: see it first with --dry-run.
 
             A recipient that no source lists any more is deferred for sync.grace, then rejected.
 

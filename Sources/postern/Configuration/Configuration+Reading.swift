@@ -189,7 +189,7 @@ struct ConfigurationReader {
             do {
                 let names = try parseDomainTable(path: path, format: format)
                 for name in names { add(name, "relay.domains_from (\(text))") }
-                configuration.relayTables[path] = names
+                configuration.relayTables[path, default: []] += names
             } catch {
                 table.fault("domains_from[\(index)]", "\(error)")
             }

@@ -203,7 +203,11 @@ struct Configuration: Sendable {
     private func naming(relayDomainsOf sources: [IndexSource]) -> Configuration {
         var known = Set(domains.map(\.name))
         var named = self
-        for source in sources where source.isRelayTable ? relayTables[source.name] != nil : takesDomainsFromIndex {
+        // Without sources of its own, nobody here could accept that a table lists less.
+        func counts(_ source: IndexSource) -> Bool {
+            source.isRelayTable ? !sync.sources.isEmpty && relayTables[source.name] != nil : takesDomainsFromIndex
+        }
+        for source in sources where counts(source) {
             for domain in source.relayDomains where known.insert(domain.name).inserted {
                 var rules = rulesToCome[domain.name] ?? self.rules
                 if domain.takesAll { rules.catchAll = true }

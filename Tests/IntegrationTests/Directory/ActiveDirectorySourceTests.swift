@@ -40,7 +40,13 @@ extension Directories {
             #expect(try gateway.index() == nil)
             #expect(!FileManager.default.fileExists(atPath: workspace.file("sync.sqlite")))
 
-            let report = try gateway.publish()
+            // A first list of which much is faulty is shown, and accepted by a person.
+            let refused = try gateway.sync()
+            #expect(refused.status == 1)
+            #expect(
+                refused.error.contains("lists for the first time are malformed or can't be reached"), "\(refused.error)"
+            )
+            let report = try gateway.publish(["--accept-shrink"])
             let source = try #require(report.source)
             #expect(source.reading == "full")
             #expect(source.read == 7)
