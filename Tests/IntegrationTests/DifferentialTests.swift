@@ -10,6 +10,8 @@ extension Integration {
         /// Recipients that Postern treats otherwise on purpose: `recipients.always`; and the address that Postfix keeps for
         /// its own probes, which it takes from anyone at its own name (`double_bounce_sender`).
         private func isExempt(_ recipient: String) -> Bool {
+            // Postern's own limit; see overTheLimit.
+            if recipient.utf8.count > 512 { return true }
             let address = recipient.lowercased()
             if address.hasSuffix("double-bounce@gateway.example.test") { return true }
             return address.contains(/(^|[^a-z0-9.+_!%-])(postmaster|abuse)"?@/)
