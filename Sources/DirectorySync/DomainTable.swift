@@ -96,6 +96,11 @@ public func parseDomainTable(path: String, format: DomainTableFormat = .domains)
 }
 
 extension DomainTableFormat {
+    /// Whether a route leads nowhere: Postfix's error(8) and retry, Sendmail's error mailer.
+    private static func refuses(_ value: UnsafeBufferPointer<UInt8>) -> Bool {
+        value.hasPrefixIgnoringCase("error:") || value.hasPrefixIgnoringCase("retry:")
+    }
+
     /// The part of a left side that must be a domain; nil for an entry that is about something else.
     fileprivate func domain(
         _ key: UnsafeBufferPointer<UInt8>, value: UnsafeBufferPointer<UInt8>
@@ -104,7 +109,7 @@ extension DomainTableFormat {
         case .domains: return key
         case .transport, .mailertable:
             let isDefault = key.elementsEqual("*".utf8) || key.elementsEqual(".".utf8)
-            return isDefault || key.contains(UInt8(ascii: "@")) || value.hasPrefixIgnoringCase("error:") ? nil : key
+            return isDefault || key.contains(UInt8(ascii: "@")) || Self.refuses(value) ? nil : key
         case .access:
             guard value.equalsIgnoringCase("relay") else { return nil }
             var name = key

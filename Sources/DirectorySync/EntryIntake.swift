@@ -81,6 +81,9 @@ final class EntryIntake {
         return domain.withUTF8 { relays($0) }
     }
 
+    /// Tells those who look on that reading waits for something, or no longer does.
+    func wait(for reason: String?) { progress.waitsFor = reason }
+
     /// Counts an entry that was read, for those who look on.
     func countEntry() { progress.countEntry() }
 
@@ -104,9 +107,16 @@ final class EntryIntake {
 /// How far a pull is, for other threads to look at.
 final class PullProgress: Sendable {
     private let count = Atomic(0)
+    private let reason = Mutex<String?>(nil)
 
     /// How many entries were read.
     var entries: Int { count.load(ordering: .relaxed) }
+
+    /// Why reading hasn't begun; nil where it has.
+    var waitsFor: String? {
+        get { reason.withLock { $0 } }
+        set { reason.withLock { $0 = newValue } }
+    }
 
     func countEntry() { count.wrappingAdd(1, ordering: .relaxed) }
 }

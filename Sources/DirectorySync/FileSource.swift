@@ -59,9 +59,11 @@ final class FileSource: RecipientSource {
                     isAwaited.store(true, ordering: .sequentiallyConsistent)
                     throw failure("\(path) \(reason)")
                 }
+                intake.wait(for: "\(path) \(reason)")
                 usleep(50_000)
                 continue
             }
+            intake.wait(for: nil)
             let reader = LineReader(file.descriptor, name: path, check: request.check)
             try intake.take(reader, format, name: path, of: configuration, at: index, &report) { file.isUnchanged }
             // A file that was written to or replaced meanwhile may have been read half.

@@ -155,10 +155,10 @@ struct Guards {
 }
 
 extension Refusal {
-    /// The refusal in words: reasons, what would have gone, what stays, what to do.
-    func text(inForce decision: Decision) -> String {
+    /// What would be refused, in words: the reasons, and what would go; a line each.
+    public var reasons: [String] {
         let shown = violations.prefix(10).map(\.text)
-        var lines = ["the new list is refused: " + shown.joined(separator: "; ")]
+        var lines = [shown.joined(separator: "; ")]
         if violations.count > shown.count { lines[0] += "; and \(violations.count - shown.count) more reasons" }
         if removed > 0 {
             let ellipsis = removed > first.count ? ", …" : ""
@@ -167,9 +167,20 @@ extension Refusal {
         if let restricted, restricted > 0 {
             lines.append("\(restricted) would become internal-only or disabled")
         }
+        return lines
+    }
+
+    /// The refusal in words: reasons, what would have gone, what stays, what to do.
+    ///
+    /// - Parameter foreign: the published index, where the state did not make it.
+    func text(inForce decision: Decision, _ foreign: RecipientIndex.IndexInfo? = nil) -> String {
+        var lines = reasons
+        lines[0] = "the new list is refused: " + lines[0]
+        let (created, recipients) =
+            foreign.map { ($0.created, $0.recipients) } ?? (decision.created, decision.recipients)
         lines.append(
-            decision.generation > 0
-                ? "the index of \(decision.created.formatted(.iso8601)) with \(decision.recipients) recipients stays in force"
+            decision.generation > 0 || foreign != nil
+                ? "the index of \(created.formatted(.iso8601)) with \(recipients) recipients stays in force"
                 : "no index was published")
         lines.append(
             acceptable

@@ -11,6 +11,8 @@ public struct SourceProgress: Sendable, Equatable, Codable {
     public var since: Date
     /// How many entries were read so far.
     public var entries: Int
+    /// Why reading hasn't begun, as a clause; nil where it has.
+    public var waitsFor: String?
 
     /// Entries a second since the beginning.
     public var rate: Double { Double(entries) / max(0.1, Date().timeIntervalSince(since)) }
@@ -122,7 +124,9 @@ final class SourceReader: RecipientSource {
     /// How far the pull is that is under way.
     var progress: SourceProgress? {
         guard let reading, !reading.isDone else { return nil }
-        return SourceProgress(name: configuration.name, since: reading.since, entries: reading.progress.entries)
+        return SourceProgress(
+            name: configuration.name, since: reading.since, entries: reading.progress.entries,
+            waitsFor: reading.progress.waitsFor)
     }
 
     /// Begins a pull; the source isn't busy.

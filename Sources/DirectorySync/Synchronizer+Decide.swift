@@ -28,7 +28,8 @@ extension Synchronizer {
             known.decision.generation > 0 && gone.isEmpty && known.isSound
             && pulls.allSatisfy { $0.reading == .unchanged || $0.reading == .failed }
         // Something of no interest has changed in a directory, as it does all day.
-        if nothingRead, scope.due != nil, baseline.foreign == nil, !baseline.isMissing {
+        let isFailureNews = Set(report.failures.map(\.name)) != Set(known.failures.keys)
+        if nothingRead, scope.due != nil, baseline.foreign == nil, !baseline.isMissing, !isFailureNews {
             report.refusalStands = known.decision.refusal != nil
             return nil
         }
@@ -80,7 +81,8 @@ extension Synchronizer {
             report.outcome = dryRun ? .dryRun : .refused
             if dryRun { return nil }
             try check()
-            throw SyncError(.guardRefused, refusal.text(inForce: known.decision), report: report)
+            throw SyncError(
+                .guardRefused, refusal.text(inForce: known.decision, baseline.foreign?.info), report: report)
         }
         if dryRun {
             report.outcome = .dryRun

@@ -252,7 +252,7 @@ extension Synchronizer {
     /// How long a pull that is to end is waited for.
     private static let patienceForEnd = Duration.seconds(3)
     /// How long a run that a thread goes on after waits for a source.
-    static let patience = Duration.seconds(5)
+    static let patience = Duration.seconds(1)
 
     /// Waits until all pulls have ended, or as long as they are worth waiting for.
     ///

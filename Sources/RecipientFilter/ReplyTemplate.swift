@@ -95,6 +95,10 @@ public struct ReplyTemplate: Sendable, Equatable {
                     + "accepted: a code that begins with \(kind.mayBeTemporary ? "5, or with 4 to defer" : kind.isTemporary ? "4" : "5")"
             )
         }
+        // RFC 5321 section 3.8: with it the client closes the connection, and its other recipients are lost.
+        guard parts[0] != "421" || kind.isTemporary else {
+            throw fault("has the code 421, which ends the connection; accepted: 450 to defer one recipient")
+        }
         let numbers = parts[1].split(separator: ".", omittingEmptySubsequences: false)
         guard numbers.count == 3, numbers.allSatisfy({ (1...3).contains($0.count) && $0.allSatisfy(\.isWholeNumber) })
         else {

@@ -247,8 +247,10 @@ final class Reloader: Sendable {
             for part in [ServiceHealth.Part.state, .sync] { health.forget(part) }
         }
 
+        let relayed = configuration.naming(state.withLock { $0.sources }).domains.count
+        let kept = relayed - configuration.domains.count
         var message =
-            "\(Words.count(configuration.domains.count, "relay domain")), "
+            "\(Words.count(relayed, "relay domain"))\(kept > 0 ? " (\(kept) of them named by the index)" : ""), "
             + Words.count(configuration.sync.sources.count, "source")
         if !unchanged.isEmpty { message += "; not before a restart: \(unchanged.joined(separator: ", "))" }
         return message

@@ -166,7 +166,7 @@ struct StatusDocument: Encodable {
             rows.append(
                 Self.row(
                     "senders",
-                    "\(live.unlistedSenders) of your domains not listed: postern report --since 30d"))
+                    "\(live.unlistedSenders) in your domains that the list lacks: postern report"))
         }
         return rows
     }
@@ -221,17 +221,21 @@ struct StatusDocument: Encodable {
         }
         for source in (filter.live?.syncOutlook?.running ?? []).prefix(4) {
             let seconds = max(0, Int(Date().timeIntervalSince(source.since)))
+            let state =
+                source.waitsFor
+                ?? "\(Words.count(source.entries, "entry", plural: "entries")), \(Int(source.rate)) a second"
             rows.append(
                 Self.row(
-                    "reading",
-                    "\(source.name.escapedForMessage) for \(Words.duration(seconds: seconds)): \(source.entries) entries, "
-                        + "\(Int(source.rate)) a second"))
+                    source.waitsFor == nil ? "reading" : "waiting",
+                    "\(source.name.escapedForMessage) for \(Words.duration(seconds: seconds)): \(state)"))
         }
         if let refusal = sync.refusal {
             rows.append(
                 Self.row(
                     "refused",
-                    "\(refusal.removed) would go: \(refusal.first.joined(separator: ", ").escapedForMessage)"))
+                    refusal.removed > 0
+                        ? "\(refusal.removed) would go: \(refusal.first.joined(separator: ", ").escapedForMessage)"
+                        : refusal.violations.map(\.text).joined(separator: "; ").onOneLine))
             if let waiting = refusal.waiting {
                 rows.append(
                     Self.row("", "\(waiting) by now: what has come since isn't accepted by --accept-shrink"))

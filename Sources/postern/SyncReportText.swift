@@ -18,8 +18,19 @@ struct SyncReportText {
         if report.leaving > 0 {
             lines.append("\(report.leaving) leaving: deferred until sync.grace has passed, then rejected")
         }
-        lines += report.notes.map { "note: \($0.onOneLine)" }
+        lines += report.notes.map { note in
+            // Nothing is accepted yet.
+            let isTried = report.outcome == .dryRun && note.hasPrefix("accepted: ")
+            return "note: \((isTried ? "would be " : "") + note.onOneLine)"
+        }
         lines.append(outcome)
+        if report.outcome == .dryRun, let refusal = report.refusal {
+            lines += refusal.reasons.map { "  \($0.onOneLine)" }
+            lines.append(
+                refusal.acceptable
+                    ? "  if this is meant: postern sync --accept-shrink"
+                    : "  --accept-shrink doesn't overrule minimum and canaries: mend the source or the configuration")
+        }
         return lines.joined(separator: "\n")
     }
 
@@ -90,9 +101,11 @@ struct SyncReportText {
     }
 
     private var holdings: String {
-        Words.count(report.recipients, "recipient")
-            + (report.catchAllDomains > 0 ? " and " + Words.count(report.catchAllDomains, "catch-all domain") : "")
-            + (report.aliasDomains > 0 ? " and " + Words.count(report.aliasDomains, "alias domain") : "")
+        var parts = [Words.count(report.recipients, "recipient")]
+        if report.catchAllDomains > 0 { parts.append(Words.count(report.catchAllDomains, "catch-all domain")) }
+        if report.aliasDomains > 0 { parts.append(Words.count(report.aliasDomains, "alias domain")) }
+        guard let last = parts.popLast(), !parts.isEmpty else { return Words.count(report.recipients, "recipient") }
+        return parts.joined(separator: ", ") + " and " + last
     }
 
     private func source(_ source: SourceReport) -> [String] {
@@ -113,21 +126,24 @@ struct SyncReportText {
         if let server = source.server { lines.append("  from \(server)\(source.method.map { " by \($0)" } ?? "")") }
         if source.duplicates > 0 { lines.append("  \(source.duplicates) repeated") }
         if source.foreign.count > 0 {
-            lines.append("  \(source.foreign.count) in domains that it may not feed, left out; the first:")
+            let first = source.foreign.count > source.foreign.first.count ? "; the first" : ""
+            lines.append("  \(source.foreign.count) in domains that it may not feed, left out\(first):")
             lines += source.foreign.first.map { "    \($0.escapedForMessage)" }
         }
         // In a directory, one without a domain is a fault.
         let isTable = source.type == "file" || source.type == "command"
         let skipped = [
-            (source.skipped.domains, "domains by themselves"),
-            (isTable ? source.skipped.withoutDomain : 0, "users without a domain"),
-            (source.skipped.otherTags, "entries that aren't about recipients"),
-            (source.skipped.wildcards, "wildcards"),
-            (source.skipped.otherProtocols, "addresses of other kinds than SMTP"),
-            (source.skipped.disabled, "disabled entries"),
-            (source.skipped.excluded, "entries below exclude_bases"),
+            (source.skipped.domains, "domain by itself", "domains by themselves"),
+            (isTable ? source.skipped.withoutDomain : 0, "user without a domain", "users without a domain"),
+            (source.skipped.otherTags, "entry that isn't about recipients", "entries that aren't about recipients"),
+            (source.skipped.wildcards, "wildcard", "wildcards"),
+            (source.skipped.otherProtocols, "address of another kind than SMTP", "addresses of other kinds than SMTP"),
+            (source.skipped.disabled, "disabled entry", "disabled entries"),
+            (source.skipped.excluded, "entry below exclude_bases", "entries below exclude_bases"),
         ]
-        for (count, what) in skipped where count > 0 { lines.append("  \(count) \(what), passed over") }
+        for (count, one, many) in skipped where count > 0 {
+            lines.append("  \(count) \(count == 1 ? one : many), passed over")
+        }
         if source.skipped.refusing > 0 {
             lines.append("  \(Words.count(source.skipped.refusing, "recipient")) that the table refuses")
         }
@@ -151,6 +167,9 @@ struct SyncReportText {
         return kinds.flatMap { faults, kind, what -> [String] in
             guard faults.count > 0 else { return [] }
             let entries = faults.count == 1 ? "1 \(kind) entry" : "\(faults.count) \(kind) entries"
+            let what =
+                faults.count == 1
+                ? what.replacing("which list ", with: "which lists ").replacing("which are", with: "which is") : what
             let more = faults.count - faults.first.count
             return ["  \(entries), \(what):"] + faults.first.map { "    \($0.description.escapedForMessage)" }
                 + (more > 0 ? ["    … and \(more) more"] : [])

@@ -35,6 +35,7 @@ import Testing
             .Example.org        relay:[10.0.0.7]:25
             *                   smtp:[relay.example]
             gone.example        error:5.1.2 no longer here
+            late.example        retry:4.0.0 not now
             example.edu
               smtp:[10.0.0.8]
 

@@ -125,7 +125,7 @@ private final class History {
         if !configuration.canaries.isEmpty { model.truth[0][99] = .init(addresses: ["u0@example.com"]) }
         for place in kinds.indices { try writeSource(place) }
         guard try sync(&totals) else { return false }
-        for _ in 0..<Int.random(in: 4...14, using: &random) {
+        for _ in 0..<Int.random(in: 3...9, using: &random) {
             switch Int.random(in: 0..<100, using: &random) {
             case 0..<50: try mutate()
             case 50..<58: massDeletion()

@@ -135,6 +135,34 @@ import Testing
         #expect(thread.stop(within: .seconds(60)))
     }
 
+    /// What a sync of other sources says nothing of isn't over.
+    @Test func aListThatIsHeldOpenFailsUntilItIsRead() throws {
+        try folder.write("one.table", users(10))
+        try folder.write("two.table", users(10, from: 50))
+        let configuration = folder.configuration(["one", "two"])
+        let sources = configuration.sources.enumerated().map { place, source in
+            FileSource(
+                configuration: source, index: place, format: .list, path: folder("\(source.name).table"),
+                patience: .milliseconds(200))
+        }
+        let synchronizer = try Synchronizer(configuration, sources: sources) { _ throws(SyncError) in }
+        func run(_ due: Set<Int>?) throws -> SyncReport {
+            try synchronizer.run(dryRun: false, acceptShrink: false, scope: .init(due: due, isStaying: true)) {
+                () throws(SyncError) in
+            }
+        }
+        _ = try run(nil)
+        let writer = open(folder("one.table"), O_WRONLY | O_APPEND)
+        put(users(1, from: 10), writer)
+        #expect(try run([0]).failures.map(\.name) == ["one"])
+        #expect(try run([]).failures.map(\.name) == ["one"])
+        #expect(try run([1]).failures.map(\.name) == ["one"])
+        #expect(syncStatus(state: folder("state.sqlite"))?.failures["one"]?.text.contains("is being written") == true)
+        close(writer)
+        #expect(try run([0]).failures.isEmpty)
+        #expect(try folder.snapshot().info.recipients == 21)
+    }
+
     /// A first list that somebody is writing has no other to stay in use.
     @Test func aFirstListThatIsBeingWrittenIsAnError() throws {
         try folder.write("one.table", users(3))

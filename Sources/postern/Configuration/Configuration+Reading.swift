@@ -98,6 +98,7 @@ struct ConfigurationReader {
         top.finish()
         checkDomains(configuration)
         checkAliases(configuration)
+        checkCanaries(configuration)
         checkPaths(configuration)
         if configuration.sync.sources.isEmpty, !index.has("path"), !configuration.domains.allSatisfy(\.rules.catchAll) {
             configuration.notices.append(
@@ -396,8 +397,29 @@ struct ConfigurationReader {
         if table.string("name")?.hasPrefix(".") == true {
             table.fault("alias_of", "stands in the table of sub-domains; accepted: in that of a single domain")
         }
+        for key in [
+            "replies", "delimiter", "unlisted_sender", "index_missing", "index_stale", "internal_only", "disabled",
+        ]
+        where table.has(key) {
+            table.fault(
+                key, "stands beside alias_of, and would have no effect: set it for \(target), whose rules count")
+        }
         rules.aliasOf = target
         rules.hasOwnMode = table.has("mode")
+    }
+
+    /// Canaries that no source may list.
+    private func checkCanaries(_ configuration: Configuration) {
+        guard !configuration.takesDomainsFromIndex else { return }
+        for canary in configuration.sync.canaries {
+            guard let at = canary.lastIndex(of: "@") else { continue }
+            let domain = String(canary[canary.index(after: at)...])
+            guard !configuration.isRelayDomain(domain) else { continue }
+            faults.add(
+                "sync.canaries",
+                "\"\(canary.escapedForMessage)\" is in no relay domain, so that no source can list it; accepted: a recipient of one"
+            )
+        }
     }
 
     /// Aliases of domains that aren't relayed, and aliases that lead back to themselves.
