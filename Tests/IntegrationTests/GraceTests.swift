@@ -79,6 +79,26 @@ extension FilterAlone {
             #expect(try filter.answer("a@one.example") == "250")
         }
 
+        @Test(
+            "a table of relay domains that is empty, gone or malformed keeps no filter from starting",
+            arguments: ["", nil, "one.example x\ntwo@three x\n"])
+        func tableThatCannotBeUsed(text: String?) throws {
+            let filter = try filter()
+            try filter.restart {
+                if let text {
+                    try filter.workspace.write(text, to: "domains")
+                } else {
+                    try FileManager.default.removeItem(atPath: filter.workspace.file("domains"))
+                }
+            }
+            for address in ["a@one.example", "b@two.example", "c@three.example"] {
+                #expect(try filter.answer(address) == "250")
+            }
+            #expect(try filter.configuration.run(["check", "b@two.example"]).ending == .exited(0))
+            try filter.workspace.write("one.example x\ntwo.example x\nthree.example x\nfour.example x\n", to: "domains")
+            #expect(try eventually(within: 20) { try filter.answer("d@four.example") == "550" })
+        }
+
         @Test("without a sync, a table that loses relay domains is taken when a person reloads")
         func tableWithoutASync() throws {
             let filter = try filter {

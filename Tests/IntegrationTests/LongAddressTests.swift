@@ -70,14 +70,16 @@ extension Integration {
                 #expect(!result.output.contains("reject"), "\(result.output)")
                 #expect(!result.output.contains("\u{feff}"))
             }
-            let file = workspace.file("utf16")
-            try #require("anna@example.com\n".data(using: .utf16)).write(to: URL(fileURLWithPath: file))
-            let child = try ChildProcess(
-                PosternProcess.executable, ["check", "--batch", "--config", workspace.file("postern.toml")],
-                input: file,
-                output: workspace.file("out"), error: workspace.file("err"))
-            #expect(child.wait() == .exited(65))
-            #expect(workspace.text(of: "err").contains("UTF-16"))
+            for encoding in [String.Encoding.utf16, .utf16LittleEndian, .utf16BigEndian] {
+                let file = workspace.file("utf16")
+                try #require("anna@example.com\n".data(using: encoding)).write(to: URL(fileURLWithPath: file))
+                let child = try ChildProcess(
+                    PosternProcess.executable, ["check", "--batch", "--config", workspace.file("postern.toml")],
+                    input: file,
+                    output: workspace.file("out"), error: workspace.file("err"))
+                #expect(child.wait() == .exited(65))
+                #expect(workspace.text(of: "err").contains("UTF-16"))
+            }
         }
     }
 }

@@ -3,6 +3,7 @@ import Foundation
 import MailAddress
 import Milter
 import RecipientFilter
+import RecipientIndex
 import TOMLKit
 
 extension Configuration {
@@ -83,14 +84,14 @@ struct ConfigurationReader {
         readMilter(top.section("milter"), &configuration)
         readRecipients(top.section("recipients"), &configuration)
         readPolicy(top.section("policy"), &configuration)
-        readRelay(top.section("relay"), &configuration)
-        let sources = top.sections("source")
-        if sources.contains(where: \.namesDomains) { configuration.takesDomainsFromIndex = true }
-        readDomains(top.sections("domain"), &configuration)
-        readHarvest(top.section("harvest"), &configuration)
-        configuration.policy.replies = readReplies(top.section("replies"))
         let index = top.section("index")
         readIndex(index, &configuration)
+        let sources = top.sections("source")
+        readRelay(top.section("relay"), isSynced: !sources.isEmpty, &configuration)
+        if sources.contains(where: \.namesDomains) { configuration.takesDomainsFromIndex = true }
+        readDomains(top.sections("domain"), isSynced: !sources.isEmpty, &configuration)
+        readHarvest(top.section("harvest"), &configuration)
+        configuration.policy.replies = readReplies(top.section("replies"))
         readSync(top.section("sync"), &configuration)
         readSources(sources, &configuration)
         readLog(top.section("log"), &configuration)
@@ -166,7 +167,15 @@ struct ConfigurationReader {
             "\"\(path)\" is \(what); accepted: a path that is free or a socket's, such as \"/run/postern/milter.sock\"")
     }
 
-    private func readRelay(_ table: ConfigurationTable, _ configuration: inout Configuration) {
+    /// The relay domains that tables of the configuration listed when a sync last accepted them, by the index; none where no sync of this
+    /// configuration guards them.
+    private func acceptedDomains(of paths: Set<String>, isSynced: Bool, _ configuration: Configuration) -> [String] {
+        guard isSynced, !paths.isEmpty, let info = try? IndexInfo(path: configuration.index.path) else { return [] }
+        return info.sources.filter { $0.isRelayTable && paths.contains($0.name) }.flatMap(\.relayDomains).map(\.name)
+    }
+
+    /// - Parameter isSynced: whether there are sources, and so a sync that guards the tables.
+    private func readRelay(_ table: ConfigurationTable, isSynced: Bool, _ configuration: inout Configuration) {
         var seen: Set<String> = []
         func add(_ name: String, _ key: String) {
             guard seen.insert(name).inserted else { return }
@@ -192,7 +201,21 @@ struct ConfigurationReader {
                 for name in names { add(name, "relay.domains_from (\(text))") }
                 configuration.relayTables[path, default: []] += names
             } catch {
-                table.fault("domains_from[\(index)]", "\(error)")
+                let accepted = acceptedDomains(of: [path], isSynced: isSynced, configuration)
+                guard !accepted.isEmpty else {
+                    table.fault("domains_from[\(index)]", "\(error)")
+                    continue
+                }
+                // Mail for them isn't refused for a table that can't be read.
+                for name in accepted { add(name, "relay.domains_from (\(text))") }
+                configuration.relayTables[path, default: []] += accepted
+                let key = table.name("domains_from[\(index)]")
+                configuration.sourceFaults.append(
+                    ConfigurationFault(
+                        key: key, line: lines.line(of: key),
+                        message:
+                            "\(error); the \(Words.count(accepted.count, "relay domain")) that it listed at the last sync "
+                            + "stay"))
             }
         }
         configuration.policy.subdomains = table.bool("subdomains") ?? false
@@ -244,7 +267,9 @@ struct ConfigurationReader {
 
     /// Sources may name relay domains, so this is known only when they have been read.
     private func checkDomains(_ configuration: Configuration) {
+        let tables = Set(configuration.relayTables.keys)
         guard configuration.domains.isEmpty, !configuration.takesDomainsFromIndex,
+            acceptedDomains(of: tables, isSynced: !configuration.sync.sources.isEmpty, configuration).isEmpty,
             faults.list.allSatisfy({ $0.key?.hasPrefix("relay.domains") != true })
         else { return }
         faults.add(
@@ -334,7 +359,7 @@ struct ConfigurationReader {
         if let hide = table.choice("disabled", ["unknown": true, "reject": false]) { rules.hideDisabled = hide }
     }
 
-    private func readDomains(_ tables: [ConfigurationTable], _ configuration: inout Configuration) {
+    private func readDomains(_ tables: [ConfigurationTable], isSynced: Bool, _ configuration: inout Configuration) {
         var seen: Set<String> = []
         // A domain that takes its sub-domains in may stand behind the table of one of these.
         let listed = Set(configuration.domains.map(\.name))
@@ -371,7 +396,10 @@ struct ConfigurationReader {
                 configuration.domains[position].rules = rules
             } else if isBelowRelayDomain(name, configuration) {
                 configuration.domains.append(.init(name: name, key: table.name("name"), rules: rules))
-            } else if configuration.takesDomainsFromIndex {
+            } else if configuration.takesDomainsFromIndex
+                || acceptedDomains(of: Set(configuration.relayTables.keys), isSynced: isSynced, configuration).contains(
+                    name)
+            {
                 configuration.rulesToCome[name] = rules
             } else {
                 let known = configuration.domains.prefix(5).map(\.name).joined(separator: ", ")
