@@ -62,6 +62,11 @@ struct HistoryModel {
     /// What was refused and shown, and which sources had been read for it.
     private var shown: Set<Key>?
     private var isReadForShown: [Bool] = []
+    /// Which of these sources listed something else than before: whether the others were read again or known to be unchanged can't be told
+    /// from here.
+    private var isChangedForShown: [Bool] = []
+    /// Whether it can't be told any more what stands refused.
+    private(set) var isOpen = false
     private var clock: (time: Int64, reading: SyncClock.Reading)?
     /// Whether the state is ahead of the snapshot.
     private var isAhead = false
@@ -216,6 +221,7 @@ struct HistoryModel {
         if !standing.isEmpty {
             shown = Set(lost)
             isReadForShown = isRead
+            isChangedForShown = zip(state, truth).map { $0 != $1 }
             writeClock(reading)
             return .refused
         }
@@ -233,7 +239,12 @@ struct HistoryModel {
                 sources: sources(key.address))
         }
         // What can't be read now may still be what was refused.
-        if !zip(isReadForShown, isRead).contains(where: { $0 && !$1 }) { shown = nil }
+        let missing = isRead.indices.filter { isReadForShown.indices.contains($0) && isReadForShown[$0] && !isRead[$0] }
+        if missing.isEmpty {
+            shown = nil
+        } else if shown != nil, !missing.contains(where: { isChangedForShown[$0] }) {
+            isOpen = true
+        }
         let isNew = old != new || published.isEmpty
         if step == .committed, isNew {
             isAhead = true
