@@ -73,7 +73,7 @@ final class EntryIntake {
         filters[source].admits(domain)
     }
 
-    /// Whether a domain is relayed for, whoever may list recipients of it.
+    /// Whether a domain is relayed for, whichever source may list its recipients.
     func relays(_ domain: UnsafeBufferPointer<UInt8>) -> Bool { filters.first?.relays(domain) ?? false }
 
     func relays(_ domain: String) -> Bool {

@@ -190,7 +190,7 @@ extension Synchronizer {
         known.name(domains)
     }
 
-    /// Reads every source that is due, side by side, also after one failed, so that all failures are told at once.
+    /// Reads every source that is due, side by side, also after one failed, so that all failures are reported at once.
     ///
     /// A run that a thread goes on after doesn't wait long for a source whose last list is at hand: that one is read on, and a later
     /// run takes what it gives.

@@ -65,7 +65,7 @@ public final class TableWatch: Sendable {
         }
     }
 
-    /// What inotify has told of those who write.
+    /// What inotify has reported of the writers.
     var told: Writing {
         state.withLock { state in
             Self.takeIn(path, &state)

@@ -58,7 +58,7 @@ struct HarvestStripe {
         return isOver(entries[Int(place)], part, harvest.limit) ? .over : .below
     }
 
-    /// Counts one unknown recipient more; whether the network is to be told of as an offender.
+    /// Counts one unknown recipient more; whether the network is to be reported as an offender.
     ///
     /// - Parameter key: the recipient's, for ``forget(_:)``.
     mutating func add(

@@ -34,7 +34,7 @@ public final class UnlistedSenders {
     public func insert(_ key: UnsafeBufferPointer<UInt8>, day: Int64) {
         let (set, mark) = Self.home(key)
         let word = mark &<< 16 | UInt64(UInt16(clamping: day))
-        // Whoever meets another writer tries again; that many at one set at once there aren't.
+        // A writer that meets another one tries again; that many at one set at once there aren't.
         for _ in 0..<16 {
             var choice = (place: places + set, word: UInt64.max)
             for way in 0..<Self.wayCount {

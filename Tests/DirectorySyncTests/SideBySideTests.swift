@@ -13,15 +13,6 @@ import Testing
 
     init() throws { folder = try TemporaryFolder() }
 
-    private func eventually(_ condition: () -> Bool) -> Bool {
-        let limit = ContinuousClock.now + .seconds(60)
-        while !condition() {
-            if ContinuousClock.now > limit { return false }
-            usleep(10_000)
-        }
-        return true
-    }
-
     /// A source that lists one more user at each pull, and waits for leave before it ends one.
     private final class SlowSource: RecipientSource {
         let configuration: SourceConfiguration

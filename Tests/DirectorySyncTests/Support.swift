@@ -41,6 +41,16 @@ func users(_ count: Int, from start: Int = 0, at domain: String = "example.com")
     (start..<start + count).map { "u\($0)@\(domain)\n" }.joined()
 }
 
+/// Whether a condition comes to hold within a minute.
+func eventually(_ condition: () -> Bool) -> Bool {
+    let limit = ContinuousClock.now + .seconds(60)
+    while !condition() {
+        if ContinuousClock.now > limit { return false }
+        usleep(10_000)
+    }
+    return true
+}
+
 /// The error that work throws.
 func syncError<Value>(_ work: () throws -> Value) -> SyncError? {
     do {

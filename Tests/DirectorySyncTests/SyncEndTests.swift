@@ -13,15 +13,6 @@ import Testing
 
     init() throws { folder = try TemporaryFolder() }
 
-    private func eventually(_ condition: () -> Bool) -> Bool {
-        let limit = ContinuousClock.now + .seconds(60)
-        while !condition() {
-            if ContinuousClock.now > limit { return false }
-            usleep(10_000)
-        }
-        return true
-    }
-
     /// What a server answers before it is silent.
     static let silences: [(name: String, scheme: String, answers: [[UInt8]], requests: Int)] = [
         ("TLS handshake", "ldaps", [], 1),

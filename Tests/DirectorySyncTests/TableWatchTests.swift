@@ -13,15 +13,6 @@ import Testing
 
     init() throws { folder = try TemporaryFolder() }
 
-    private func eventually(_ condition: () -> Bool) -> Bool {
-        let limit = ContinuousClock.now + .seconds(60)
-        while !condition() {
-            if ContinuousClock.now > limit { return false }
-            usleep(10_000)
-        }
-        return true
-    }
-
     private func put(_ text: String, _ descriptor: Int32) {
         var text = text
         text.withUTF8 { bytes in _ = Glibc.write(descriptor, bytes.baseAddress, bytes.count) }

@@ -51,7 +51,7 @@ step() {
     summary+=("$(printf '  %-20s %-6s %4d s' "$name" "$result" $((SECONDS - started)))")
 }
 
-# show_summary TITLE LINE...: what has come of the steps, on standard output and, for whoever runs several scripts, at the end of the
+# show_summary TITLE LINE...: what has come of the steps, on standard output and, for a script that runs several, at the end of the
 # file that POSTERN_SUMMARY names.
 show_summary() {
     heading "$1"

@@ -251,7 +251,7 @@ final class DirectoryEntryReader {
         }
     }
 
-    /// `@example.com`: every recipient of the domain, whoever the entry is.
+    /// `@example.com`: every recipient of the domain, whatever the entry is.
     private func listCatchAll(_ domain: String, _ object: [UInt8], _ tag: Int, _ message: LDAPMessage) {
         let key = Array("@\(domain)".utf8)
         key.withUnsafeBufferPointer { key in

@@ -3,7 +3,7 @@ import Synchronization
 
 /// The client networks from which a recipient was accepted, each told once a day.
 ///
-/// Most of what comes is accepted, so what has been told is remembered without a lock, in 256 KiB; a network that finds no room there is told
+/// Most of what comes is accepted, so what has been reported is remembered without a lock, in 256 KiB; a network that finds no room there is reported
 /// again. Any thread.
 final class AcceptedNetworks {
     /// More networks than this at once wait for their next recipient.
