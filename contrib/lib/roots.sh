@@ -101,7 +101,7 @@ ExecStart=/srv/postern/$command
 StandardOutput=truncate:/var/log/try
 StandardError=inherit
 END
-    with_this_script timeout --foreground --kill-after=10 300 \
+    with_this_script timeout --foreground --kill-after=10 600 \
         setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc \
         systemd-nspawn --quiet --directory="$roots/$layer" --boot --register=no --keep-unit \
         --private-network --console=pipe --bind-ro="$root:/srv/postern" \
