@@ -26,15 +26,14 @@ struct Guards {
         before: WindowLosses = WindowLosses()
     ) -> [Refusal.Violation] {
         var found: [Refusal.Violation] = []
-        let scope = Scope(since: before.since)
-        shrink("all", "the list", comparison.total, before.all, scope, mayEmpty: false, &found)
+        shrink("all", "the list", comparison.total, before.all, since: before.since, mayEmpty: false, &found)
         if let foreign {
             let lost = max(0, foreign - comparison.heldByForeign)
             let tally = Comparison.Tally(before: foreign, after: comparison.listed, lost: lost)
             let others = found.count
             shrink(
                 "all", "the published index, which this state did not make (so addresses can't be named),", tally,
-                .init(), scope, mayEmpty: false, &found)
+                .init(), since: before.since, mayEmpty: false, &found)
             for place in found.indices.dropFirst(others) { found[place].count = lost }
         }
         for (place, tally) in comparison.sources.enumerated() {
@@ -42,7 +41,8 @@ struct Guards {
             let gone = before.sources[sources[place]] ?? .init()
             guard place < configured else {
                 shrink(
-                    "source \(sources[place])", name + ", no longer configured,", tally, gone, scope, mayEmpty: true,
+                    "source \(sources[place])", name + ", no longer configured,", tally, gone, since: before.since,
+                    mayEmpty: true,
                     &found)
                 continue
             }
@@ -53,13 +53,13 @@ struct Guards {
                         rule: .maxShrink, scope: "source \(sources[place])",
                         text: "\(name) lists nothing any more, where it listed \(recipients(tally.before))"))
             } else {
-                shrink("source \(sources[place])", name, tally, gone, scope, mayEmpty: true, &found)
+                shrink("source \(sources[place])", name, tally, gone, since: before.since, mayEmpty: true, &found)
             }
         }
         for (number, tally) in comparison.byDomain.enumerated() where tally.lost + tally.restricted > 0 {
             let domain = comparison.domains.name(number)
             let gone = before.domains[domain] ?? .init()
-            shrink("domain \(domain)", "domain \(domain)", tally, gone, scope, mayEmpty: false, &found)
+            shrink("domain \(domain)", "domain \(domain)", tally, gone, since: before.since, mayEmpty: false, &found)
         }
         if comparison.listed < minimum {
             found.append(
@@ -102,15 +102,9 @@ struct Guards {
         ]
     }
 
-    /// What is the same for all scopes of a list.
-    private struct Scope {
-        /// When the first recipient was lost that still counts.
-        var since: Date?
-    }
-
     /// Adds the reasons that lie in one scope: the list, a source or a domain.
     private func shrink(
-        _ scope: String, _ name: String, _ tally: Comparison.Tally, _ earlier: WindowLosses.Count, _ all: Scope,
+        _ scope: String, _ name: String, _ tally: Comparison.Tally, _ earlier: WindowLosses.Count, since: Date?,
         mayEmpty: Bool, _ found: inout [Refusal.Violation]
     ) {
         // The list as it was when the window began, but for what has been added.
@@ -123,13 +117,13 @@ struct Guards {
             found.append(
                 .init(
                     rule: .maxShrink, scope: scope,
-                    text: "\(name) would lose " + share(tally.lost, earlier.gone, of: base, since: all.since)))
+                    text: "\(name) would lose " + share(tally.lost, earlier.gone, of: base, since: since)))
         }
         if tally.restricted > 0, tally.restricted + earlier.restricted > allowance(of: base) {
             found.append(
                 .init(
                     rule: .maxShrink, scope: scope,
-                    text: "in \(name), " + share(tally.restricted, earlier.restricted, of: base, since: all.since)
+                    text: "in \(name), " + share(tally.restricted, earlier.restricted, of: base, since: since)
                         + " would become internal-only or disabled"))
         }
     }

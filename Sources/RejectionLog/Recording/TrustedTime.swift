@@ -1,5 +1,4 @@
-import Foundation
-import Glibc
+import System
 
 /// Where the log takes the time from, both in milliseconds.
 struct LogClocks: Sendable {
@@ -8,13 +7,7 @@ struct LogClocks: Sendable {
     /// Since any fixed moment; never leaps, and goes on while the machine sleeps.
     var steady: @Sendable () -> Int64
 
-    static let system = LogClocks(
-        wall: { Int64(Date().timeIntervalSince1970 * 1000) },
-        steady: {
-            var time = timespec()
-            clock_gettime(CLOCK_BOOTTIME, &time)
-            return Int64(time.tv_sec) &* 1000 &+ Int64(time.tv_nsec) / 1_000_000
-        })
+    static let system = LogClocks(wall: { Clocks.wall }, steady: { Clocks.steady })
 }
 
 /// The time of day that something may be deleted by: a wall clock that leaps must not make everything old.

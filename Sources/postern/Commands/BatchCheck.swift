@@ -1,4 +1,5 @@
 import ArgumentParser
+import DirectorySync
 import Foundation
 import MailAddress
 import RecipientFilter
@@ -81,13 +82,7 @@ struct BatchCheck {
     /// - Returns: how many bytes it had.
     private static func removeByteOrderMark(_ input: inout [UInt8], _ filled: Int) throws -> Int {
         let start = input.prefix(min(filled, 3))
-        let sample = input.prefix(min(filled, 64))
-        // Letters of ASCII have a NUL beside each, before or behind.
-        func isInterleaved(_ first: Int) -> Bool {
-            sample.count >= 4 && sample.indices.allSatisfy { (sample[$0] == 0) == ($0 % 2 == first) }
-        }
-        guard !start.starts(with: [0xff, 0xfe]), !start.starts(with: [0xfe, 0xff]), !isInterleaved(0), !isInterleaved(1)
-        else {
+        guard !UTF16Check.isUTF16(input.prefix(filled)) else {
             throw Messages.fail(
                 "standard input: the text is UTF-16; accepted: UTF-8, as iconv -f UTF-16 -t UTF-8 makes it",
                 ExitStatus.unsoundData)
