@@ -1,4 +1,5 @@
 import Foundation
+import System
 
 /// When the sync thread syncs next, and what.
 struct SyncSchedule {

@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import System
 
 /// What the state knows of a source.
 struct SourceRecord {
@@ -128,7 +129,7 @@ extension SyncState {
         for (number, tally) in comparison.byDomain.enumerated() where tally.after > 0 {
             try database.execute(
                 sql: "INSERT INTO domain (name, recipients) VALUES (?, ?)",
-                arguments: [comparison.domains.name(number), tally.after])
+                arguments: [comparison.domains[number], tally.after])
         }
     }
 

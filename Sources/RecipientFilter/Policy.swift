@@ -1,5 +1,6 @@
 public import MailAddress
 public import Milter
+import System
 
 /// The configuration as the verdict needs it: immutable, looked up by bytes, replaced whole.
 public final class Policy: Sendable {
@@ -248,4 +249,8 @@ public final class Policy: Sendable {
         if let domain, let own = ownReplies[domain] { return own[kind.rawValue] }
         return replies[kind.rawValue]
     }
+}
+
+extension ByteTable {
+    func contains(_ address: RecipientAddress) -> Bool { address.withKey { contains($0) } }
 }
