@@ -38,9 +38,12 @@ let package = Package(
         .target(name: "MailAddress", dependencies: ["CIDN2"], swiftSettings: settings),
         .target(name: "RecipientIndex", dependencies: ["System"], swiftSettings: settings),
         .target(
-            name: "DirectorySync",
+            name: "RecipientSources", dependencies: ["CGnuTLS", "CLDAP", "MailAddress", "RecipientIndex", "System"],
+            swiftSettings: settings),
+        .target(
+            name: "RecipientSync",
             dependencies: [
-                "CGnuTLS", "CLDAP", "MailAddress", "RecipientIndex", "System",
+                "MailAddress", "RecipientIndex", "RecipientSources", "System",
                 .product(name: "GRDB", package: "GRDB.swift"),
             ], swiftSettings: settings),
         .target(
@@ -57,8 +60,8 @@ let package = Package(
         .executableTarget(
             name: "postern",
             dependencies: [
-                "DirectorySync", "MailAddress", "Milter", "Monitoring", "RecipientFilter", "RecipientIndex",
-                "RejectionLog", "System",
+                "MailAddress", "Milter", "Monitoring", "RecipientFilter", "RecipientIndex", "RecipientSources",
+                "RecipientSync", "RejectionLog", "System",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "TOMLKit", package: "TOMLKit"),
@@ -80,12 +83,18 @@ let package = Package(
             exclude: ["IndexHeader.cases", "RecipientFlags.cases", "SipHash.cases", "XXHash64.cases"],
             swiftSettings: settings),
         .testTarget(
-            name: "DirectorySyncTests",
+            name: "RecipientSourcesTests",
             dependencies: [
-                "DirectorySync", "MailAddress", "RecipientFilter", "RecipientIndex", "System", "TestSupport",
-                .product(name: "GRDB", package: "GRDB.swift"),
-            ], exclude: ["judge.cases", "ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"],
+                "MailAddress", "RecipientIndex", "RecipientSources", "RecipientSync", "System", "TestSupport",
+            ],
+            exclude: ["judge.cases", "ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"],
             swiftSettings: settings),
+        .testTarget(
+            name: "RecipientSyncTests",
+            dependencies: [
+                "MailAddress", "RecipientFilter", "RecipientIndex", "RecipientSources", "RecipientSync", "System",
+                "TestSupport", .product(name: "GRDB", package: "GRDB.swift"),
+            ], swiftSettings: settings),
         .testTarget(
             name: "RejectionLogTests",
             dependencies: ["RejectionLog", "System", "TestSupport", .product(name: "GRDB", package: "GRDB.swift")],
@@ -102,7 +111,8 @@ let package = Package(
         .testTarget(
             name: "PosternTests",
             dependencies: [
-                "DirectorySync", "MailAddress", "Milter", "RecipientFilter", "RejectionLog", "TestSupport", "postern",
+                "MailAddress", "Milter", "RecipientFilter", "RecipientSources", "RecipientSync", "RejectionLog",
+                "TestSupport", "postern",
                 .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["configuration.cases"], swiftSettings: settings),

@@ -1,9 +1,9 @@
-import DirectorySync
 import Foundation
 import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import RecipientSync
 import RejectionLog
 
 extension ReportContext {

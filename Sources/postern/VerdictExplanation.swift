@@ -1,9 +1,9 @@
-import DirectorySync
 import Foundation
 import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import RecipientSync
 
 /// A verdict with all that led to it, as `postern check` tells it.
 struct VerdictExplanation: Encodable {
@@ -210,7 +210,7 @@ struct VerdictExplanation: Encodable {
 
     /// When a key left the list, by the sync's state; nil where the state doesn't know.
     private static func departure(of key: String, _ configuration: Configuration) -> Departure? {
-        let found = DirectorySync.departure(
+        let found = RecipientSync.departure(
             of: key, state: configuration.sync.state, grace: configuration.sync.grace)
         return found.map { found in
             Departure(

@@ -1,5 +1,4 @@
 import ArgumentParser
-import DirectorySync
 import Foundation
 import MailAddress
 import Milter

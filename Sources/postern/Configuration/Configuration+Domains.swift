@@ -1,9 +1,9 @@
-import DirectorySync
 import Foundation
 import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
 
 /// The relay domains: `[relay]`, the tables that it names, and `[[domain]]`.
 extension ConfigurationReader {
