@@ -1,9 +1,9 @@
 import Foundation
 import MailAddress
-import Milter
 import RecipientFilter
 import RecipientIndex
 import RecipientSync
+import System
 
 /// A verdict with all that led to it, as `postern check` tells it.
 struct VerdictExplanation: Encodable {
@@ -95,7 +95,7 @@ struct VerdictExplanation: Encodable {
         reason = verdict.reason.name
         rule = verdict.rule
         trusted = standing.isTrusted
-        harvestExempt = policy.exemptsFromHarvest(client.flatMap { try? ClientAddress($0) })
+        harvestExempt = policy.exemptsFromHarvest(client.flatMap { try? IPAddress($0) })
         observed = verdict.action != .accept && policy.observes(verdict)
         var explanation = verdict.explanation
         if case .failure(let error) = recipient { explanation += ": \(error)" }
