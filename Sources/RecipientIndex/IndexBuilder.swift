@@ -94,7 +94,8 @@ public struct IndexBuilder: Sendable {
         }
     }
 
-    private static func publishing<Result>(_ body: () throws(AtomicFile.Failure) -> Result) throws(IndexFault) -> Result {
+    private static func publishing<Result>(_ body: () throws(AtomicFile.Failure) -> Result) throws(IndexFault) -> Result
+    {
         do throws(AtomicFile.Failure) {
             return try body()
         } catch {
