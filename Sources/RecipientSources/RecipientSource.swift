@@ -1,4 +1,5 @@
 package import Foundation
+package import RecipientIndex
 
 /// Something that recipients are read from: it gives its whole list, or what has changed in it since it was last read, or says
 /// that nothing has.
@@ -102,19 +103,6 @@ package struct Pull {
         self.reading = reading
         self.asOf = asOf
         self.cursor = cursor
-    }
-}
-
-/// A relay domain that a source names.
-package struct RelayDomain: Codable, Equatable, Sendable {
-    /// The A-label; one that begins with a dot stands for the sub-domains.
-    package var name: String
-    /// Whether recipients that nobody lists are known elsewhere, so that all are accepted.
-    package var takesAll: Bool
-
-    package init(name: String, takesAll: Bool) {
-        self.name = name
-        self.takesAll = takesAll
     }
 }
 

@@ -1,5 +1,6 @@
 public import Foundation
 import Glibc
+import RecipientIndex
 import RecipientSources
 import Synchronization
 import System

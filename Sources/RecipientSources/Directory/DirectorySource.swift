@@ -1,6 +1,7 @@
 import CLDAP
 import Foundation
 import Glibc
+import RecipientIndex
 import Synchronization
 import System
 
