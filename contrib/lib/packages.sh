@@ -99,6 +99,14 @@ faults_packages_missing() {
     command -v python3 >/dev/null || echo python3
 }
 
+# documents_packages_missing: the packages that checking the documents needs and the system lacks, a line each.
+documents_packages_missing() {
+    command -v mandoc >/dev/null || echo mandoc
+    command -v man >/dev/null || echo man-db
+    command -v groff >/dev/null || echo groff-base
+    command -v python3 >/dev/null || echo python3
+}
+
 # library_missing NAME HEADER: true where neither pkg-config nor the compiler would find it.
 library_missing() {
     ! pkg-config --exists "$1" 2>/dev/null && [[ ! -e /usr/include/$2 ]]
