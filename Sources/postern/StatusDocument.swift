@@ -1,8 +1,8 @@
-import DirectorySync
 import Foundation
 import Monitoring
 import RecipientFilter
 import RecipientIndex
+import RecipientSync
 import RejectionLog
 
 /// What `postern status` shows.

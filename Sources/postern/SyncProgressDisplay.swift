@@ -1,6 +1,6 @@
-import DirectorySync
 import Foundation
 import Glibc
+import RecipientSync
 import Synchronization
 
 /// Shows on a terminal how far a sync is: a line for each source that is being read, drawn anew twice a second. Shows nothing where

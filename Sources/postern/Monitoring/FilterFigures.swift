@@ -1,7 +1,8 @@
-import DirectorySync
 import Foundation
 import Monitoring
 import RecipientIndex
+import RecipientSources
+import RecipientSync
 
 /// What a running filter knows of itself at a moment: for `postern status` and the live page.
 struct FilterFigures: Codable, Sendable {

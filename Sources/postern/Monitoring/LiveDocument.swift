@@ -1,5 +1,5 @@
-import DirectorySync
 import Foundation
+import RecipientSync
 import RejectionLog
 
 /// What the live page asks for every few seconds, `/live.json`. Its texts are hostile: the page shows them as text only.

@@ -1,5 +1,6 @@
-import DirectorySync
 import Foundation
+import RecipientSources
+import RecipientSync
 import Synchronization
 
 /// What the syncs of this process came to, over all sync threads that reloads bring.
