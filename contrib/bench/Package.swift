@@ -19,10 +19,12 @@ let package = Package(
             name: "unlogged-filter", dependencies: ["MailAddress", "Milter", "RecipientFilter", "RecipientIndex"],
             swiftSettings: settings),
         // Symbolic links to the modules of Postern, with the same dependencies: they are no products of its package.
-        .target(name: "System", swiftSettings: settings),
+        .systemLibrary(name: "CSystem"),
+        .target(name: "System", dependencies: ["CSystem"], swiftSettings: settings),
         .target(name: "RecipientIndex", dependencies: ["System"], swiftSettings: settings),
         .target(
-            name: "RecipientFilter", dependencies: ["MailAddress", "Milter", "RecipientIndex"], swiftSettings: settings),
+            name: "RecipientFilter", dependencies: ["MailAddress", "Milter", "RecipientIndex", "System"],
+            swiftSettings: settings),
         .target(name: "MailAddress", dependencies: ["CIDN2"], swiftSettings: settings),
         .target(name: "Milter", dependencies: ["CMilter", "System"], swiftSettings: settings),
         .systemLibrary(name: "CMilter", pkgConfig: "milter", providers: [.apt(["libmilter-dev"])]),
