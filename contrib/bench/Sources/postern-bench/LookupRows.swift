@@ -62,10 +62,10 @@ struct LookupRows {
             try Row(
                 section, "cdb", .nanoseconds, withCDB.postern, reference: withCDB.reference, goal: .ratioAtMost(0.5)),
             try Row(
-                section, "octets a recipient; LMDB", .bytes, [size], reference: [perRecipient("\(folder)/lmdb")],
+                section, "bytes a recipient; LMDB", .bytes, [size], reference: [perRecipient("\(folder)/lmdb")],
                 goal: .atMost(12)),
             try Row(
-                section, "octets a recipient; cdb", .bytes, [size], reference: [perRecipient("\(folder)/cdb")],
+                section, "bytes a recipient; cdb", .bytes, [size], reference: [perRecipient("\(folder)/cdb")],
                 goal: .atMost(12)),
             try Row(section, "building the index", .seconds, [built.seconds], goal: .atMost(10)),
             try Row(
