@@ -71,26 +71,3 @@ public struct EntryFaults: Sendable, Codable, Equatable {
         first += changes.first.prefix(Self.kept - first.count)
     }
 }
-
-/// Text of unknown origin made fit for one line: at most 200 characters, with a code in place of what has no shape.
-func legible(_ text: String) -> String {
-    var shown = ""
-    for scalar in text.unicodeScalars.prefix(200) {
-        let isShown: Bool
-        switch scalar.properties.generalCategory {
-        case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .privateUse, .unassigned:
-            isShown = false
-        case .spaceSeparator: isShown = scalar == " "
-        default: isShown = !scalar.properties.isDefaultIgnorableCodePoint && scalar != "\\"
-        }
-        if isShown {
-            shown.unicodeScalars.append(scalar)
-        } else {
-            shown += scalar == "\\" ? "\\\\" : "\\u{\(String(scalar.value, radix: 16, uppercase: true))}"
-        }
-    }
-    return text.unicodeScalars.count > 200 ? shown + "…" : shown
-}
-
-/// The same of bytes, which needn't be text.
-func legible(_ bytes: some Sequence<UInt8>) -> String { legible(String(decoding: Array(bytes), as: UTF8.self)) }

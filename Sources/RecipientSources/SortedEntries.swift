@@ -1,38 +1,32 @@
 import RecipientIndex
 
-/// Entries in the order of their keys, from memory or merged from sorted runs of a spill file.
+/// Entries in the order of their keys: from memory, merged from the sorted portions of a temporary file, or joined from several sources.
 package final class SortedEntries {
-    private final class Run {
-        let reader: SpillReader
-        var current: Entry
+    /// A sorted portion, with its next entry.
+    private struct Portion {
+        let reader: EntryFile.Reader
+        var head: SourceEntry
 
-        init?(_ reader: SpillReader) throws(SourceError) {
-            guard !reader.atEnd else { return nil }
+        init?(_ reader: EntryFile.Reader) throws(SourceError) {
+            guard let first = try reader.next() else { return nil }
             self.reader = reader
-            current = try Self.read(reader)
+            head = first
         }
 
         /// Steps to the next entry; false at the end.
-        func advance() throws(SourceError) -> Bool {
-            guard !reader.atEnd else { return false }
-            current = try Self.read(reader)
+        mutating func advance() throws(SourceError) -> Bool {
+            guard let next = try reader.next() else { return false }
+            head = next
             return true
-        }
-
-        private static func read(_ reader: SpillReader) throws(SourceError) -> Entry {
-            let header = try reader.next(EntryRecord.headerSize)
-            let (tag, flags, keySize) = EntryRecord.fields(header)
-            let body = try reader.next(EntryRecord.bodySize(header))
-            return EntryRecord.entry(tag: tag, flags: flags, keySize: keySize, body: body)
         }
     }
 
     /// The entries of one source, sorted by themselves.
     struct Part {
         let entries: SortedEntries
-        /// The tag that an entry has among those of all parts, by its own; nil for an entry that is passed over.
+        /// The tag that an entry has among those of all parts, by its own; nil for an entry that doesn't count.
         let tag: (Int) -> Int?
-        fileprivate var head: Entry?
+        fileprivate var head: SourceEntry?
 
         init(entries: SortedEntries, tag: @escaping (Int) -> Int?) {
             self.entries = entries
@@ -50,51 +44,63 @@ package final class SortedEntries {
         }
     }
 
-    /// Those with an entry left.
+    /// The parts with an entry left.
     private var parts: [Part] = []
-    /// The part that gave the last entry, which stands until the next is asked for.
+    /// The part that gave the last entry, which is valid until the next one is asked for.
     private var lastPart: Int?
 
-    /// A heap with the smallest entry first; empty when everything lies in memory.
-    private var runs: [Run] = []
+    /// The portions as a heap with the smallest entry first; empty when all entries lie in memory.
+    private var portions: [Portion] = []
+    private var hasBegun = false
+
     private var offsets: [Int] = []
     private var position = 0
-    private let inMemory: (Int) -> Entry
-    private var started = false
+    private let inMemory: ((Int) -> SourceEntry)?
 
-    init(_ offsets: [Int], entry: @escaping (Int) -> Entry) {
+    /// Entries in memory.
+    ///
+    /// - Parameter offsets: what names the entries, in order.
+    init(_ offsets: [Int], entry: @escaping (Int) -> SourceEntry) {
         self.offsets = offsets
         inMemory = entry
     }
 
-    init(_ spill: SpillFile, _ ranges: [Range<Int>]) throws(SourceError) {
-        inMemory = { _ in
-            Entry(key: .init(start: nil, count: 0), tag: 0, flags: [], object: .init(start: nil, count: 0))
+    /// The entries of sorted portions in one order.
+    init(merging readers: [EntryFile.Reader]) throws(SourceError) {
+        inMemory = nil
+        for reader in readers {
+            if let portion = try Portion(reader) { portions.append(portion) }
         }
-        for range in ranges {
-            if let run = try Run(SpillReader(spill, range)) { runs.append(run) }
-        }
-        for index in stride(from: runs.count / 2 - 1, through: 0, by: -1) { sink(index) }
+        for index in stride(from: portions.count / 2 - 1, through: 0, by: -1) { sink(index) }
     }
 
     /// The entries of all parts in one order.
     init(joining all: [Part]) throws(SourceError) {
-        inMemory = { _ in
-            Entry(key: .init(start: nil, count: 0), tag: 0, flags: [], object: .init(start: nil, count: 0))
-        }
+        inMemory = nil
         for var part in all {
             try part.advance()
             if part.head != nil { parts.append(part) }
         }
     }
 
-    private func nextOfParts() throws(SourceError) -> Entry? {
+    /// The next entry, good until the next call; nil at the end.
+    package func next() throws(SourceError) -> SourceEntry? {
+        if !parts.isEmpty { return try nextOfParts() }
+        if let inMemory {
+            guard position < offsets.count else { return nil }
+            position += 1
+            return inMemory(offsets[position - 1])
+        }
+        return try nextOfPortions()
+    }
+
+    private func nextOfParts() throws(SourceError) -> SourceEntry? {
         if let last = lastPart {
             try parts[last].advance()
             if parts[last].head == nil { parts.remove(at: last) }
         }
         lastPart = nil
-        var least: Entry?
+        var least: SourceEntry?
         for (place, part) in parts.enumerated() {
             guard let head = part.head else { continue }
             if let found = least, !head.precedes(found) { continue }
@@ -104,24 +110,17 @@ package final class SortedEntries {
         return least
     }
 
-    /// The next entry, good until the next call; nil at the end.
-    package func next() throws(SourceError) -> Entry? {
-        if !parts.isEmpty { return try nextOfParts() }
-        if runs.isEmpty {
-            guard position < offsets.count else { return nil }
-            position += 1
-            return inMemory(offsets[position - 1])
-        }
-        if started {
-            if try !runs[0].advance() {
-                let last = runs.removeLast()
-                if runs.isEmpty { return nil }
-                runs[0] = last
+    private func nextOfPortions() throws(SourceError) -> SourceEntry? {
+        if hasBegun, !portions.isEmpty {
+            if try !portions[0].advance() {
+                let last = portions.removeLast()
+                if portions.isEmpty { return nil }
+                portions[0] = last
             }
             sink(0)
         }
-        started = true
-        return runs[0].current
+        hasBegun = true
+        return portions.first?.head
     }
 
     private func sink(_ start: Int) {
@@ -129,11 +128,11 @@ package final class SortedEntries {
         while true {
             var least = parent
             for child in [2 * parent + 1, 2 * parent + 2]
-            where child < runs.count && runs[child].current.precedes(runs[least].current) {
+            where child < portions.count && portions[child].head.precedes(portions[least].head) {
                 least = child
             }
             if least == parent { return }
-            runs.swapAt(parent, least)
+            portions.swapAt(parent, least)
             parent = least
         }
     }

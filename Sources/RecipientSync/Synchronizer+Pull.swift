@@ -176,7 +176,7 @@ extension Synchronizer {
             do throws(SyncError) {
                 domains.append(
                     try source.relayDomains(
-                        PullRequest(previous: known.records[source.configuration.name]?.previous) {
+                        ReadRequest(previous: known.records[source.configuration.name]?.previous) {
                             () throws(SourceError) in
                             try askingSync(check)
                         }))
@@ -204,7 +204,7 @@ extension Synchronizer {
     func pullAll(
         _ known: Knowledge, _ report: inout SyncReport, _ scope: inout Scope,
         _ check: @escaping () throws(SyncError) -> Void
-    ) throws(SyncError) -> (pulls: [Pull], intake: EntryIntake) {
+    ) throws(SyncError) -> (pulls: [SourceResult], entries: JoinedEntries) {
         let shared = SharedCheck(check)
         let due = sources.indices.filter { place in
             known.unnamed[place] == nil
@@ -219,7 +219,7 @@ extension Synchronizer {
                 previous: previous, fingerprint: known.fingerprint(of: source.configuration),
                 isStaying: scope.isStaying,
                 readsAll: scope.readsAll, isNews: scope.due != nil, acceptsReferences: scope.acceptsReferences,
-                filters: filters, folder: folder(of: configuration.statePath),
+                domains: filters[place], folder: folder(of: configuration.statePath),
                 capacity: max(1 << 20, (8 << 20) / due.count), deadline: configuration.deadline)
             readings[place] = try reading(source, order, shared)
         }
@@ -291,21 +291,21 @@ extension Synchronizer {
     private func collect(
         _ known: Knowledge, _ readings: [Int: SourceReader.Reading], pending: Set<Int>, _ report: inout SyncReport,
         _ scope: Scope
-    ) throws(SyncError) -> (pulls: [Pull], intake: EntryIntake) {
-        var pulls: [Pull] = []
+    ) throws(SyncError) -> (pulls: [SourceResult], entries: JoinedEntries) {
+        var pulls: [SourceResult] = []
         var errors: [SyncError] = []
-        var intakes: [(source: Int, intake: EntryIntake)] = []
+        var intakes: [(place: Int, entries: SourceEntries)] = []
         for (place, source) in sources.enumerated() {
             let name = source.configuration.name
             let record = known.valid(source.configuration)
             var result = SourceReport(name: name, type: source.configuration.type)
-            let outcome: Result<Pull, SyncError>
+            let outcome: Result<SourceResult, SyncError>
             if let error = known.unnamed[place] {
                 outcome = .failure(error)
             } else if let reading = readings[place], let taken = reading.isDone ? source.take() : nil {
                 outcome = taken.outcome
                 result = taken.report
-                intakes.append((place, taken.intake))
+                intakes.append((place, taken.entries))
             } else if let reading = readings[place], record == nil || reading.isOverdue {
                 outcome = .failure(reading.deadlineError(name))
             } else {
@@ -313,13 +313,13 @@ extension Synchronizer {
                 result.failure = known.failures[name]?.text
                 result.runningSince = pending.contains(place) ? readings[place]?.since : nil
                 outcome = .success(
-                    Pull(
+                    SourceResult(
                         reading: result.failure == nil ? .unchanged : .failed, asOf: record?.asOf ?? .distantPast,
                         cursor: record?.cursor))
             }
             do throws(SyncError) {
                 let pull = try outcome.get()
-                describe(&result, pull, record, intakes.last.flatMap { $0.source == place ? $0.intake : nil })
+                describe(&result, pull, record, intakes.last.flatMap { $0.place == place ? $0.entries : nil })
                 report.notes += result.remarks.map { "source \"\(name)\": \($0)" }
                 result.remarks = []
                 pulls.append(pull)
@@ -330,7 +330,7 @@ extension Synchronizer {
                 }
             } catch {
                 if error.kind == .cancelled { throw error }
-                intakes.removeAll { $0.source == place }
+                intakes.removeAll { $0.place == place }
                 let duration = result.duration
                 if let last = record?.report { result = last }
                 result.failure = error.description
@@ -338,23 +338,24 @@ extension Synchronizer {
                 result.asOf = record?.asOf
                 result.duration = duration
                 errors.append(error)
-                pulls.append(Pull(reading: .failed, asOf: record?.asOf ?? .distantPast, cursor: record?.cursor))
+                pulls.append(SourceResult(reading: .failed, asOf: record?.asOf ?? .distantPast, cursor: record?.cursor))
             }
             report.sources.append(result)
         }
         try judge(errors, known, &report)
-        return (pulls, EntryIntake(joining: intakes))
+        return (pulls, JoinedEntries(intakes))
     }
 
     /// Completes the report of a pull that didn't read everything with what is known of the rest.
-    private func describe(_ result: inout SourceReport, _ pull: Pull, _ record: SourceRecord?, _ intake: EntryIntake?) {
+    private func describe(
+        _ result: inout SourceReport, _ pull: SourceResult, _ record: SourceRecord?, _ entries: SourceEntries?
+    ) {
         result.reading = pull.reading
         result.asOf = pull.asOf
         guard pull.reading != .full, let last = record?.report else { return }
         let now = result
         if pull.reading == .changes {
-            let place = sources.firstIndex { $0.configuration.name == result.name } ?? 0
-            let changes = intake?.changes[place]
+            let changes = entries?.changes
             func isReplaced(_ object: [UInt8]) -> Bool { changes?.replaces(object) ?? false }
             result.faults = last.faults
             result.faults.replace(with: now.faults, replaced: isReplaced)
@@ -367,7 +368,7 @@ extension Synchronizer {
         (result.reading, result.asOf, result.duration) = (now.reading, now.asOf, now.duration)
         (result.failure, result.remarks, result.runningSince) = (now.failure, now.remarks, now.runningSince)
         result.server = now.server ?? last.server
-        if intake != nil { result.domainFaults = now.domainFaults }
+        if entries != nil { result.domainFaults = now.domainFaults }
     }
 
     /// Goes on past sources that can't be reached if their last list is at hand.

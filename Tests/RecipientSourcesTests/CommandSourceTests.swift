@@ -61,7 +61,7 @@ import Testing
     static let failures: [(name: String, script: String, kind: SyncError.Kind, words: String)] = [
         (
             "exit status", "echo anna@example.com; echo no such base >&2; exit 3", .unreachable,
-            "it ended with status 3; it said: no such base"
+            "it ended with status 3; its message: no such base"
         ),
         ("killed", "echo anna@example.com; kill -9 $$", .unreachable, "signal 9 ended it"),
         (
@@ -70,11 +70,11 @@ import Testing
         ),
         (
             "endless", "while :; do echo anna@example.com; done", .unreachable,
-            "it wrote more than 4096 octets (max_size) and was ended"
+            "it wrote more than 4096 bytes (max_size) and was ended"
         ),
         (
             "too much", "head -c 5000 /dev/zero | tr '\\0' a", .unreachable,
-            "it wrote more than 4096 octets (max_size) and was ended"
+            "it wrote more than 4096 bytes (max_size) and was ended"
         ),
         ("malformed", "echo anna@example.com; echo anna bob@@", .malformed, "users:2"),
         ("bad interpreter", "", .unreachable, "it can't be started: Permission denied"),

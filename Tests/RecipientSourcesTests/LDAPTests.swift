@@ -38,8 +38,8 @@ import Testing
                 Bool.random(using: &random)
                     ? tags.randomElement(using: &random) ?? 0 : UInt8.random(in: 0...40, using: &random)
             }
-            _ = SyncInfo(bytes)
-            _ = SyncState4533(bytes)
+            _ = ContentSyncInfo(bytes)
+            _ = ContentSyncState(bytes)
             for oid in [LDAPControl.OID.syncDone, LDAPControl.OID.dirSync, LDAPControl.OID.pagedResults] {
                 let controls = [LDAPControl(oid: oid, value: bytes)]
                 _ = (controls.syncDone, controls.dirSync, controls.nextPage)
@@ -53,21 +53,21 @@ import Testing
 
     @Test func readsWhatRFC4533Says() {
         let state = BER.sequence(BER.enumerated(2), BER.octets(uuid), BER.octets("csn".utf8))
-        #expect(SyncState4533(state)?.state == .modify)
-        #expect(SyncState4533(state)?.uuid == uuid)
-        #expect(SyncState4533(state)?.cookie == Array("csn".utf8))
-        #expect(SyncState4533(BER.sequence(BER.enumerated(9), BER.octets(uuid))) == nil)
-        #expect(SyncState4533(BER.sequence(BER.enumerated(1), BER.octets("short".utf8))) == nil)
-        #expect(SyncInfo(BER.element(0x80, Array("c".utf8))) == .newCookie(Array("c".utf8)))
-        #expect(SyncInfo(BER.element(0xa1, [])) == .refreshDelete(cookie: nil, isDone: true))
+        #expect(ContentSyncState(state)?.state == .modify)
+        #expect(ContentSyncState(state)?.uuid == uuid)
+        #expect(ContentSyncState(state)?.cookie == Array("csn".utf8))
+        #expect(ContentSyncState(BER.sequence(BER.enumerated(9), BER.octets(uuid))) == nil)
+        #expect(ContentSyncState(BER.sequence(BER.enumerated(1), BER.octets("short".utf8))) == nil)
+        #expect(ContentSyncInfo(BER.element(0x80, Array("c".utf8))) == .newCookie(Array("c".utf8)))
+        #expect(ContentSyncInfo(BER.element(0xa1, [])) == .refreshDelete(cookie: nil, isDone: true))
         #expect(
-            SyncInfo(BER.element(0xa2, BER.octets("c".utf8) + BER.boolean(false)))
+            ContentSyncInfo(BER.element(0xa2, BER.octets("c".utf8) + BER.boolean(false)))
                 == .refreshPresent(cookie: Array("c".utf8), isDone: false))
         let set = BER.element(BER.set, BER.octets(uuid) + BER.octets(uuid.reversed()))
         #expect(
-            SyncInfo(BER.element(0xa3, BER.boolean(true) + set))
+            ContentSyncInfo(BER.element(0xa3, BER.boolean(true) + set))
                 == .idSet(cookie: nil, deletes: true, uuids: [uuid, uuid.reversed()]))
-        #expect(SyncInfo(BER.element(0xa3, BER.element(BER.set, BER.octets("x".utf8)))) == nil)
+        #expect(ContentSyncInfo(BER.element(0xa3, BER.element(BER.set, BER.octets("x".utf8)))) == nil)
         let done = [LDAPControl(oid: LDAPControl.OID.syncDone, value: BER.sequence(BER.boolean(true)))]
         #expect(done.syncDone?.refreshDeletes == true && done.syncDone?.cookie == nil)
     }
@@ -109,7 +109,9 @@ import Testing
                 found =
                     DirectoryConfiguration.Condition(parts[0]).map { condition in
                         parts.dropFirst().map { value in
-                            Array(value.utf8).withUnsafeBufferPointer { "\(condition.holds($0))" }
+                            Array(value.utf8).withUnsafeBufferPointer {
+                                "\(condition.evaluate($0, now: Date()) == .holds)"
+                            }
                         }.joined(separator: " ")
                     } ?? "none"
             case "range":

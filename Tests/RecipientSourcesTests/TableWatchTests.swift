@@ -22,25 +22,25 @@ import Testing
     @Test func writersAreSeenByEachWay() throws {
         let path = try folder.write("table", "a\n")
         let watch = TableWatch(path)
-        #expect(watch.told == .unknown)
+        #expect(watch.reported == .unknown)
         #expect(!watch.isBeingWritten)
         let reader = open(path, O_RDONLY)
         defer { close(reader) }
         let writer = open(path, O_WRONLY | O_TRUNC)
         #expect(TableWatch.lease(reader) == .inProgress)
-        #expect(watch.told == .inProgress)
+        #expect(watch.reported == .inProgress)
         #expect(watch.isBeingWritten)
         put("b\n", writer)
-        #expect(watch.told == .inProgress)
+        #expect(watch.reported == .inProgress)
         #expect(!watch.hasCome())
         close(writer)
-        #expect(watch.told == .closed)
+        #expect(watch.reported == .closed)
         #expect(TableWatch.lease(reader) == .closed)
         #expect(watch.hasCome())
         #expect(!watch.hasCome(), "it is told once")
         #expect(!watch.isBeingWritten)
         try folder.write("table", "c\n")
-        #expect(watch.told == .renamed)
+        #expect(watch.reported == .renamed)
         #expect(watch.hasCome())
         // Another file of the folder is none of its business.
         try folder.write("other", "c\n")
@@ -54,9 +54,9 @@ import Testing
         let watch = TableWatch(folder("table"))
         let writer = open(folder("far/table"), O_WRONLY | O_APPEND)
         put("b\n", writer)
-        #expect(watch.told == .inProgress)
+        #expect(watch.reported == .inProgress)
         close(writer)
-        #expect(watch.told == .closed)
+        #expect(watch.reported == .closed)
         // The link leads to another file from now on.
         try folder.write("far/next", "a\n")
         try FileManager.default.createSymbolicLink(atPath: folder("new"), withDestinationPath: "far/next")
@@ -64,7 +64,7 @@ import Testing
         #expect(watch.hasCome())
         let other = open(folder("far/next"), O_WRONLY | O_APPEND)
         put("b\n", other)
-        #expect(watch.told == .inProgress)
+        #expect(watch.reported == .inProgress)
         close(other)
     }
 
@@ -82,7 +82,7 @@ import Testing
         previous.size += isShorter ? 1 : -1
         for offset in [0.0, 1_000_000] {
             // Its own time says how old it is; or, where that lies in the future, how long it was seen so.
-            var rest = FileRest()
+            var rest = FileSettling()
             let written = Date(timeIntervalSince1970: Double(stamp.modified) / 1e9)
             let instant = ContinuousClock.now
             if offset > 0 {
@@ -105,8 +105,7 @@ import Testing
             configuration,
             sources: [
                 FileSource(
-                    configuration: configuration.sources[0], index: 0, format: .list, path: folder("one.table"),
-                    patience: .milliseconds(300))
+                    configuration.sources[0], format: .list, path: folder("one.table"), patience: .milliseconds(300))
             ]
         ) { _ throws(SyncError) in }
         let thread = SyncThread(synchronizer, condition: { _ in }) { event in
@@ -132,10 +131,8 @@ import Testing
         try folder.write("one.table", users(10))
         try folder.write("two.table", users(10, from: 50))
         let configuration = folder.configuration(["one", "two"])
-        let sources = configuration.sources.enumerated().map { place, source in
-            FileSource(
-                configuration: source, index: place, format: .list, path: folder("\(source.name).table"),
-                patience: .milliseconds(200))
+        let sources = configuration.sources.map { source in
+            FileSource(source, format: .list, path: folder("\(source.name).table"), patience: .milliseconds(200))
         }
         let synchronizer = try Synchronizer(configuration, sources: sources) { _ throws(SyncError) in }
         func run(_ due: Set<Int>?) throws -> SyncReport {
@@ -161,8 +158,7 @@ import Testing
         let writer = open(folder("one.table"), O_WRONLY | O_APPEND)
         let configuration = folder.configuration()
         let source = FileSource(
-            configuration: configuration.sources[0], index: 0, format: .list, path: folder("one.table"),
-            patience: .milliseconds(100))
+            configuration.sources[0], format: .list, path: folder("one.table"), patience: .milliseconds(100))
         let synchronizer = try Synchronizer(configuration, sources: [source]) { _ throws(SyncError) in }
         let error = syncError { try synchronizer.run() }
         #expect(error?.kind == .unreachable)
@@ -184,37 +180,36 @@ import Testing
     @Test func aFileThatChangesWhileItIsReadIsReadAgain() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
-        let source = FileSource(
-            configuration: folder.configuration().sources[0], index: 0, format: .list, path: folder("one.table"))
+        let source = FileSource(folder.configuration().sources[0], format: .list, path: folder("one.table"))
         let relay = DomainSet(["example.com"], subdomains: false)
-        let intake = EntryIntake(
+        let entries = SourceEntries(
             folder: folder.path,
-            filters: [DomainFilter(relay: relay, folder.configuration().sources[0], subdomains: false)])
+            domains: DomainFilter(relay: relay, folder.configuration().sources[0], subdomains: false))
         var report = SourceReport(name: "one", type: "file")
         var calls = 0
-        let request = PullRequest { () throws(SourceError) in
+        let request = ReadRequest { () throws(SourceError) in
             calls += 1
             // The second call is for the first chunk, after the file was opened.
             if calls == 2 { _ = try? folder.write("one.table", users(7, from: 100)) }
         }
-        let pull = try source.pull(request, into: intake, report: &report)
-        #expect(pull.reading == .full)
+        let result = try source.read(request, into: entries, report: &report)
+        #expect(result.reading == .full)
         #expect(report.read == 7)
-        let sorted = try intake.finish()
+        let sorted = try JoinedEntries([(0, entries)]).sorted()
         var keys: Set<String> = []
         while let entry = try sorted.next() {
-            if intake.owner(of: entry.tag) != nil { keys.insert(String(decoding: entry.key, as: UTF8.self)) }
+            keys.insert(String(decoding: entry.key, as: UTF8.self))
         }
         #expect(keys == Set((100..<107).map { "u\($0)@example.com" }))
         let error = sourceError {
             var number = 0
-            let restless = PullRequest { () throws(SourceError) in
+            let restless = ReadRequest { () throws(SourceError) in
                 number += 1
                 _ = try? folder.write("one.table", users(number))
             }
-            return try source.pull(restless, into: intake, report: &report)
+            return try source.read(restless, into: entries, report: &report)
         }
         #expect(error?.kind == .unreachable)
-        #expect(error?.description.contains("kept changing") == true)
+        #expect(error?.description.contains("changed while it was read, five times") == true)
     }
 }

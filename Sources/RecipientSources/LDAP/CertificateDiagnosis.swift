@@ -77,7 +77,7 @@ enum CertificateDiagnosis {
         var text = [CChar](repeating: 0, count: 512)
         var size = text.count
         guard gnutls_x509_crt_get_issuer_dn(certificate, &text, &size) == 0 else { return "unknown" }
-        return printable(text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)))
+        return escapedASCII(text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)))
     }
 
     /// The hosts that it is for, the first five.
@@ -89,7 +89,7 @@ enum CertificateDiagnosis {
             let type = gnutls_x509_crt_get_subject_alt_name(certificate, index, &bytes, &size, nil)
             if type < 0 { break }
             if type == Int32(GNUTLS_SAN_DNSNAME.rawValue) {
-                names.append(printable(bytes.prefix(size)))
+                names.append(escapedASCII(bytes.prefix(size)))
             } else if type == Int32(GNUTLS_SAN_IPADDRESS.rawValue), size == 4 {
                 names.append(bytes.prefix(4).map { String($0) }.joined(separator: "."))
             }

@@ -70,7 +70,7 @@ extension [LDAPControl] {
     }
 
     /// The Sync State control of an entry.
-    var syncState: SyncState4533? { value(of: LDAPControl.OID.syncState).flatMap(SyncState4533.init) }
+    var syncState: ContentSyncState? { value(of: LDAPControl.OID.syncState).flatMap(ContentSyncState.init) }
 
     /// The Sync Done control of a result: its cookie, and whether what went was told object by object, not by leaving it out.
     var syncDone: (cookie: [UInt8]?, refreshDeletes: Bool)? {
@@ -84,7 +84,7 @@ extension [LDAPControl] {
 }
 
 /// What the Sync State control says of an entry (RFC 4533 section 2.3).
-struct SyncState4533: Equatable {
+struct ContentSyncState: Equatable {
     enum State: Int32 {
         case present = 0
         case add = 1
@@ -108,7 +108,7 @@ struct SyncState4533: Equatable {
 }
 
 /// A Sync Info message (RFC 4533 section 2.5).
-enum SyncInfo: Equatable {
+enum ContentSyncInfo: Equatable {
     case newCookie([UInt8])
     /// A phase in which what went was told object by object has ended; `isDone`: the refresh too.
     case refreshDelete(cookie: [UInt8]?, isDone: Bool)

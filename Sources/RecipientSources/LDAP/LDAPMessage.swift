@@ -104,7 +104,7 @@ final class LDAPMessage {
     /// The values of one attribute.
     func bytes(_ wanted: String) throws(LDAPError) -> [[UInt8]] {
         var found: [[UInt8]] = []
-        let lowercased = wanted.lowercased()
+        let lowercased = Array(wanted.lowercased().utf8)
         try forEachAttribute { name, values in
             if name.equalsIgnoringCase(lowercased) { found += values.map(Array.init) }
         }
@@ -156,7 +156,7 @@ final class LDAPMessage {
     // MARK: An intermediate response
 
     /// The Sync Info of the message; nil for an intermediate response of another kind.
-    func syncInfo() throws(LDAPError) -> SyncInfo? {
+    func syncInfo() throws(LDAPError) -> ContentSyncInfo? {
         var oid: UnsafeMutablePointer<CChar>?
         var value: UnsafeMutablePointer<berval>?
         guard ldap_parse_intermediate(connection.handle, message, &oid, &value, nil, 0) == LDAP_SUCCESS else {
@@ -167,7 +167,7 @@ final class LDAPMessage {
             ber_bvfree(value)
         }
         guard let oid, String(cString: oid) == LDAPControl.OID.syncInfo else { return nil }
-        guard let info = SyncInfo(value.map { Array($0.pointee.bytes) } ?? []) else {
+        guard let info = ContentSyncInfo(value.map { Array($0.pointee.bytes) } ?? []) else {
             throw .malformed("a Sync Info message")
         }
         return info
@@ -209,15 +209,5 @@ extension LDAPControl {
             next = next.advanced(by: 1)
         }
         return controls
-    }
-}
-
-extension UnsafeBufferPointer<UInt8> {
-    /// Whether the ASCII text is this one, whatever its case; the other must be in lower case.
-    func equalsIgnoringCase(_ lowercased: String) -> Bool {
-        count == lowercased.utf8.count
-            && zip(self, lowercased.utf8).allSatisfy { byte, other in
-                (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte) == other
-            }
     }
 }

@@ -46,7 +46,7 @@ public func parseDomainTable(path: String, format: DomainTableFormat = .domains)
             source: "relay.domains_from")
     }
     let reader = LineReader(file.descriptor, name: path)
-    if let fault = UTF16Check.fault(in: file.descriptor) {
+    if let fault = TextEncoding.utf16Fault(in: file.descriptor) {
         throw SourceError(.malformed, "\(path): \(fault)", source: "relay.domains_from")
     }
     var malformed = MalformedLines()
@@ -60,15 +60,15 @@ public func parseDomainTable(path: String, format: DomainTableFormat = .domains)
             if isFirst || !format.hasContinuations {
                 malformed.add(
                     line.number,
-                    "\"\(printable(line.bytes))\" begins with white space"
+                    "\"\(escapedASCII(line.bytes))\" begins with white space"
                         + (format.hasContinuations
                             ? ", with no line before to continue" : ", which makemap refuses; accepted: \(accepted)")
                 )
             }
             continue
         }
-        if let fault = line.cut ? "an overlong line" : textFault(in: line.bytes) {
-            malformed.add(line.number, "\(fault) of \"\(printable(line.bytes))\"; accepted: \(accepted)")
+        if let fault = line.cut ? "an overlong line" : TextEncoding.utf8Fault(in: line.bytes) {
+            malformed.add(line.number, "\(fault) of \"\(escapedASCII(line.bytes))\"; accepted: \(accepted)")
             continue
         }
         let end = line.bytes.firstIndex { $0.isSpace } ?? line.bytes.count
@@ -79,14 +79,14 @@ public func parseDomainTable(path: String, format: DomainTableFormat = .domains)
         let isDotted = name.hasPrefix(".")
         if isDotted { name.removeFirst() }
         if word.first == UInt8(ascii: "[") || word.contains(UInt8(ascii: "@")) {
-            malformed.add(line.number, "\"\(printable(word))\" is not a domain; accepted: \(accepted)")
+            malformed.add(line.number, "\"\(escapedASCII(word))\" is not a domain; accepted: \(accepted)")
             continue
         }
         do throws(AddressError) {
             let domain = (isDotted ? "." : "") + (try DomainName(name)).aLabel
             if seen.insert(domain).inserted { domains.append(domain) }
         } catch {
-            malformed.add(line.number, "\"\(printable(word))\" is not a domain: \(error); accepted: \(accepted)")
+            malformed.add(line.number, "\"\(escapedASCII(word))\" is not a domain: \(error); accepted: \(accepted)")
         }
     }
     guard malformed.count == 0 else {

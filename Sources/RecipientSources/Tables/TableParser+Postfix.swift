@@ -30,7 +30,7 @@ extension TableParser {
                     countEntry()
                     malformed.add(
                         line.number,
-                        "\"\(printable(line.bytes))\" begins with white space, which continues an entry, and there is none before"
+                        "\"\(escapedASCII(line.bytes))\" begins with white space, which continues an entry, and there is none before"
                     )
                 } else if !isText(line) {
                     logical.isBad = true
@@ -58,23 +58,23 @@ extension TableParser {
 
     private mutating func postfixEntry(_ bytes: UnsafeBufferPointer<UInt8>, line: Int, into sink: Sink) {
         guard let end = wordEnd(bytes) else {
-            malformed.add(line, "a quote that doesn't end in \"\(printable(bytes))\"")
+            malformed.add(line, "a quote that doesn't end in \"\(escapedASCII(bytes))\"")
             return
         }
         let key = bytes.slice(0..<end)
         guard bytes[end...].contains(where: { !$0.isSpace }) else {
-            malformed.add(line, "\"\(printable(key))\" without a value; accepted: \(Self.accepted)")
+            malformed.add(line, "\"\(escapedASCII(key))\" without a value; accepted: \(Self.accepted)")
             return
         }
         if key.last == UInt8(ascii: ":") {
             malformed.add(
-                line, "\"\(printable(key))\" ends with a colon as in an alias file; accepted: \(Self.accepted)")
+                line, "\"\(escapedASCII(key))\" ends with a colon as in an alias file; accepted: \(Self.accepted)")
         } else if key.last == UInt8(ascii: "\"") {
             // All of it is a local part, an @ within it as well.
             skipped.withoutDomain += 1
         } else if key.contains(UInt8(ascii: "@")) {
             if key.first == UInt8(ascii: "<") {
-                malformed.add(line, "\"\(printable(key))\" has angle brackets; accepted: \(Self.accepted)")
+                malformed.add(line, "\"\(escapedASCII(key))\" has angle brackets; accepted: \(Self.accepted)")
             } else {
                 list(
                     key, value: bytes.slice(end..<bytes.count).trimmed, line: line, accepted: Self.accepted, into: sink)

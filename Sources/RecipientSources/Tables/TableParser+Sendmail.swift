@@ -23,7 +23,7 @@ extension TableParser {
             guard isText(line) else { continue }
             if let byte = line.bytes.first, byte.isSpace {
                 malformed.add(
-                    line.number, "\"\(printable(line.bytes))\" begins with white space, which makemap refuses")
+                    line.number, "\"\(escapedASCII(line.bytes))\" begins with white space, which makemap refuses")
                 continue
             }
             let end = line.bytes.firstIndex { $0.isSpace } ?? line.bytes.count
@@ -31,7 +31,7 @@ extension TableParser {
             let value = line.bytes.slice(end..<line.bytes.count).trimmed
             if value.isEmpty {
                 malformed.add(
-                    line.number, "\"\(printable(key))\" without a right side; accepted: \(Self.accepted)")
+                    line.number, "\"\(escapedASCII(key))\" without a right side; accepted: \(Self.accepted)")
             } else {
                 sendmailEntry(key, value, table, line: line.number, into: sink)
             }

@@ -1,50 +1,48 @@
 import MailAddress
 import RecipientIndex
 
-extension EntryIntake {
-    /// Lists the recipients of a table as all that a source has.
+extension SourceEntries {
+    /// Lists the recipients of a table as the whole list of the source.
     ///
-    /// - Parameters:
-    ///   - name: the table's, for messages.
-    ///   - isWhole: asked before lines are called malformed: nobody has written to the table meanwhile.
-    /// - Throws: `SourceError` of kind `malformed` with every line that can't be understood.
-    func take(
-        _ reader: LineReader, _ format: TableFormat, name: String, of source: SourceConfiguration, at index: Int,
-        _ report: inout SourceReport, isWhole: () -> Bool = { true }
+    /// - Parameter isWhole: whether nobody has written to the table meanwhile, asked before lines are called malformed.
+    /// - Throws: `SourceError` of kind `malformed` that names every malformed line.
+    func read(
+        _ reader: LineReader, _ format: TableFormat, of source: SourceConfiguration, report: inout SourceReport,
+        isWhole: () -> Bool = { true }
     ) throws(SourceError) {
-        let tag = begin(source: index)
+        begin()
         var foreign = ForeignAddresses()
         var parser = TableParser(format)
         var aliases = AliasTable()
         let noObject = UnsafeBufferPointer<UInt8>(start: nil, count: 0)
         try parser.parse(reader) { listing in
             countEntry()
-            guard admits(listing.domain, source: index) else {
+            guard admits(listing.domain) else {
                 foreign.note { "\(String(decoding: listing.key, as: UTF8.self)) (line \(listing.line))" }
                 return
             }
             if listing.flags.contains(.catchAll) {
                 if let target = TableParser.aliasTarget(listing.value, format), relays(target),
-                    aliases.add(String(decoding: listing.domain, as: UTF8.self), target)
+                    aliases.add(String(decoding: listing.domain, as: UTF8.self), target: target)
                 {
                     return
                 }
             } else if !listing.flags.contains(.disabled) {
-                noteTargets(listing, source: index)
+                addTargets(of: listing)
             }
-            add(Entry(key: listing.key, tag: tag, flags: listing.flags, object: noObject))
+            add(key: listing.key, flags: listing.flags, object: noObject)
         }
         for cycle in aliases.removeCycles() {
             report.remarks.append(
-                "the alias domains \(cycle.joined(separator: ", ")) of \(name) are aliases of each other in a circle: they are "
-                    + "ignored, and recipients in them are judged as if no such line were there; name a domain that is no alias"
+                "the alias domains \(cycle.joined(separator: ", ")) of \(reader.name) are aliases of each other; Postern ignores these "
+                    + "entries and judges recipients in the domains without them; name a target that is not an alias itself"
             )
         }
         for (alias, target) in aliases.sorted {
             var key = "@\(alias)"
             var object = target
             key.withUTF8 { key in
-                object.withUTF8 { object in add(Entry(key: key, tag: tag, flags: .aliasDomain, object: object)) }
+                object.withUTF8 { object in add(key: key, flags: .aliasDomain, object: object) }
             }
         }
         report.read = parser.entries
@@ -54,14 +52,14 @@ extension EntryIntake {
         guard parser.malformed.count == 0 || !isWhole() else {
             throw SourceError(
                 .malformed,
-                "source \"\(source.name)\" holds malformed lines (\(parser.malformed.count)), so it is not used:\n"
-                    + parser.malformed.description(file: name), source: source.name)
+                "source \"\(source.name)\" has malformed lines (\(parser.malformed.count)), so it is not used:\n"
+                    + parser.malformed.description(file: reader.name), source: source.name)
         }
         if let failure { throw failure }
     }
 
-    /// Notes where the mail of a listed alias goes, so that ``UnlistedTargets`` can tell which of its targets nobody lists.
-    private func noteTargets(_ listing: TableParser.Listing, source: Int) {
+    /// Notes the recipients that a listed alias leads to, for ``UnlistedTargets``.
+    private func addTargets(of listing: TableParser.Listing) {
         guard listing.value.contains(UInt8(ascii: "@")) else { return }
         for word in listing.value.split(whereSeparator: { $0.isSpace || $0 == UInt8(ascii: ",") }) {
             let word = UnsafeBufferPointer(rebasing: word)
@@ -70,19 +68,17 @@ extension EntryIntake {
                 let address = try? RecipientAddress(path: word), address.hasDomain,
                 address.withDomain({ relays($0) })
             else { continue }
-            address.withKey { target in
-                targets.note(alias: listing.key, line: listing.line, target: target, source: source)
-            }
+            address.withKey { aliasTargets.add(alias: listing.key, line: listing.line, target: $0) }
         }
     }
 }
 
-/// The alias domains that one table names, each with the domain whose recipients it has.
+/// The alias domains of a table, each with the domain whose recipients it has.
 struct AliasTable {
     private var targets: [String: String] = [:]
 
-    /// Adds an alias unless the table has named it before; false if the domain would be an alias of itself.
-    mutating func add(_ alias: String, _ target: String) -> Bool {
+    /// Adds an alias unless an earlier line has named it; false if the domain would be an alias of itself.
+    mutating func add(_ alias: String, target: String) -> Bool {
         guard alias != target else { return false }
         if targets[alias] == nil { targets[alias] = target }
         return true
@@ -95,7 +91,7 @@ struct AliasTable {
 
     /// Removes the aliases that lead back to themselves.
     ///
-    /// - Returns: the domains of each circle, from the first by name on.
+    /// - Returns: the domains of each cycle, from the first by name on.
     mutating func removeCycles() -> [[String]] {
         var cycles: [[String]] = []
         var settled: Set<String> = []
