@@ -20,11 +20,11 @@ package struct DomainSet: Sendable {
     /// Whether the set has the domain, by its own name or as a subdomain.
     package func contains(_ domain: UnsafeBufferPointer<UInt8>) -> Bool {
         guard !domain.isEmpty else { return false }
-        if names.find(domain) != nil { return true }
+        if names.position(of: domain) != nil { return true }
         guard subdomains || hasDotted else { return false }
         for index in domain.indices.dropLast() where domain[index] == UInt8(ascii: ".") {
-            if hasDotted, names.find(domain.slice(index..<domain.count)) != nil { return true }
-            if subdomains, names.find(domain.slice(index + 1..<domain.count)) != nil { return true }
+            if hasDotted, names.position(of: domain.slice(index..<domain.count)) != nil { return true }
+            if subdomains, names.position(of: domain.slice(index + 1..<domain.count)) != nil { return true }
         }
         return false
     }

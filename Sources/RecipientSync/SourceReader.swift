@@ -1,29 +1,16 @@
-public import Foundation
+import Foundation
 import Glibc
 import RecipientSources
 import Synchronization
 import System
-
-/// A source that is being read.
-public struct SourceProgress: Sendable, Equatable, Codable {
-    /// The source's name in the configuration.
-    public var name: String
-    /// When the reading began.
-    public var since: Date
-    /// How many entries were read so far.
-    public var entries: Int
-    /// Why reading hasn't begun, as a clause; nil where it has.
-    public var waitsFor: String?
-
-    /// Entries a second since the beginning.
-    public var rate: Double { Double(entries) / max(0.1, Date().timeIntervalSince(since)) }
-}
 
 /// What a pull gave, and where its entries are.
 struct FinishedReading {
     var outcome: Result<SourceResult, SyncError>
     var report: SourceReport
     var entries: SourceEntries
+    /// In seconds.
+    var duration: Double
 }
 
 // Made by the thread of the pull, and handed over when that has ended.
@@ -134,10 +121,10 @@ final class SourceReader: Sendable {
     func start(_ order: PullOrder, _ check: SharedCheck) -> Reading {
         let reading = Reading(order)
         current.withLock { $0 = reading }
-        let thread = Thread { [self] in
+        NamedThread.start("source", stackSize: 1 << 20) { [self] in
             let entries = SourceEntries(
                 folder: order.folder, domains: order.domains, capacity: order.capacity, progress: reading.progress)
-            var report = SourceReport(name: configuration.name, type: configuration.type)
+            var report = SourceReport()
             let name = configuration.name
             let request = ReadRequest(
                 previous: order.previous?.previous, isStaying: order.isStaying, readsAll: order.readsAll,
@@ -154,14 +141,11 @@ final class SourceReader: Sendable {
                     try source.read(request, into: entries, report: &report)
                 }
             }
-            report.duration = (ContinuousClock.now - reading.began) / .seconds(1)
-            reading.finish(FinishedReading(outcome: outcome, report: report, entries: entries))
+            let duration = (ContinuousClock.now - reading.began) / .seconds(1)
+            reading.finish(FinishedReading(outcome: outcome, report: report, entries: entries, duration: duration))
             if isHungUp.load(ordering: .sequentiallyConsistent) { source.hangUp() }
             ending.signal()
         }
-        thread.name = "postern-source"
-        thread.stackSize = 1 << 20
-        thread.start()
         return reading
     }
 

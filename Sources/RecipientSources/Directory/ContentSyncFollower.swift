@@ -62,7 +62,7 @@ final class ContentSyncFollower: DirectoryFollower {
             persists = false
             // A base that had been refreshed already is refreshed from the same cookie again.
             searches = start
-            report = SourceReport(name: report.name, type: report.type, server: report.server, remarks: report.remarks)
+            report = SourceReport(server: report.server, remarks: report.remarks)
             return try refresh(request, into: entries, report: &report)
         }
     }

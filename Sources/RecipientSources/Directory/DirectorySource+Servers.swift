@@ -28,8 +28,7 @@ extension DirectorySource {
         var ready = spare
         spare = nil
         for server in servers.ordered(at: .now) {
-            var fresh = SourceReport(
-                name: report.name, type: report.type, server: "\(server)", remarks: report.remarks)
+            var fresh = SourceReport(server: "\(server)", remarks: report.remarks)
             do throws(LDAPError) {
                 let session: DirectorySession
                 if let made = ready, made.connection.uri == server {

@@ -42,7 +42,7 @@ final class DirectorySource: RecipientSource {
     func relayDomains(_ request: ReadRequest) throws(SourceError) -> [RelayDomain]? {
         guard let source = directory.relayDomains else { return nil }
         return try inTurn { () throws(SourceError) in
-            var ignored = SourceReport(name: configuration.name, type: configuration.type)
+            var ignored = SourceReport()
             return try withServers(request, &ignored) { session, _ throws(LDAPError) in
                 let reader = RelayDomainReader(session, source, before: request.previous?.domains ?? [])
                 let domains = try reader.read(request.check)
@@ -186,8 +186,7 @@ final class DirectorySource: RecipientSource {
                 // The server refuses this method. Any other error sends the reading to the next server.
                 guard error.isRefusalOfMethod else { throw error }
                 entries.discard()
-                report = SourceReport(
-                    name: report.name, type: report.type, server: report.server, remarks: report.remarks)
+                report = SourceReport(server: report.server, remarks: report.remarks)
                 if start?.method == kind.method {
                     report.remarks.append(
                         "\(kind.name) can't go on from the last sync, so everything is read again: \(error.text)")

@@ -53,7 +53,7 @@ struct AliasTargets {
 
     /// Notes that the new list has a key.
     mutating func noteListed(_ key: UnsafeBufferPointer<UInt8>) {
-        if let position = names.find(key) { isListed[position] = true }
+        if let position = names.position(of: key) { isListed[position] = true }
     }
 
     /// The aliases whose target isn't listed, once all keys of the new list are noted.
@@ -63,10 +63,10 @@ struct AliasTargets {
         var unlisted = UnlistedTargets()
         for alias in aliases {
             let (target, bare, domain) = alias.positions
-            if isListed[target] || isListed[bare] || isListed[domain] || isAccepted(names.name(target)) { continue }
+            if isListed[target] || isListed[bare] || isListed[domain] || isAccepted(names[target]) { continue }
             unlisted.count += 1
             if unlisted.first.count < UnlistedTargets.kept {
-                unlisted.first.append("\(alias.name) (line \(alias.line)): \(names.name(target))")
+                unlisted.first.append("\(alias.name) (line \(alias.line)): \(names[target])")
             }
         }
         return unlisted

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Synchronization
+import System
 
 /// Finds out whether somebody is writing to a file.
 ///
