@@ -87,7 +87,7 @@ final class SourceReader: Sendable {
         func deadlineError(_ name: String) -> SyncError {
             SyncError(
                 .unreachable,
-                "source \"\(name)\": reading it took longer than \(order.deadline.text) (sync.deadline) and was given up after "
+                "source \"\(name)\": reading it took longer than \(order.deadline.inSeconds) (sync.deadline) and was given up after "
                     + "\(progress.entries) entries; see why it is slow, or set a longer deadline", source: name)
         }
     }
@@ -170,7 +170,7 @@ final class SourceReader: Sendable {
             guard ContinuousClock.now < deadline else {
                 throw SourceError(
                     .unreachable,
-                    "source \"\(name)\": its relay domains took longer than \(Self.patienceForDomains.text) to read",
+                    "source \"\(name)\": its relay domains took longer than \(Self.patienceForDomains.inSeconds) to read",
                     source: name)
             }
         }

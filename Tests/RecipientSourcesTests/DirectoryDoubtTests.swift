@@ -106,7 +106,7 @@ import Testing
             .joined(
                 separator: "\n")
         for word in [
-            "hidden.example", "isn't shown msExchAcceptedDomainFlags", "\"two\", which is no number",
+            "hidden.example", "doesn't show msExchAcceptedDomainFlags", "\"two\", which is not a number",
             "a.example,b.example",
         ] {
             #expect(text.contains(word), "\(word) in \(text) \(report.notes)")

@@ -42,7 +42,7 @@ import Testing
         let error = syncError { try run(server) }
         #expect(error?.kind == .unreachable)
         let words = [
-            "ldap://127.0.0.1:\(server.port): search: ", "more than 16 MiB, which is the limit", "exclude_filter",
+            "ldap://127.0.0.1:\(server.port): search: ", "more than 16 MiB, which is Postern's limit", "exclude_filter",
         ]
         for word in words { #expect(error?.description.contains(word) == true, "\(error?.description ?? "")") }
     }
@@ -54,7 +54,7 @@ import Testing
             let error = syncError { try run(server) }
             #expect((error == nil) == (count == 100_000), "\(error?.description ?? "")")
             if let error {
-                #expect(error.description.contains("more than 100000 values, which is the limit"), "\(error)")
+                #expect(error.description.contains("more than 100000 values, which is Postern's limit"), "\(error)")
             }
         }
     }
@@ -76,7 +76,7 @@ import Testing
 
     @Test func aFileWithoutCertificatesIsSaidBeforeAnythingIsSent() throws {
         let path = try folder.write("nothing.pem", "no certificate\n")
-        #expect(CertificateDiagnosis.fault(ofAuthorities: path) == "holds no certificate to verify it with")
+        #expect(CertificateDiagnosis.fault(ofAuthorities: path) == "has no certificate of an authority")
         #expect(CertificateDiagnosis.fault(ofAuthorities: folder("none"))?.contains("No such file") == true)
         let server = try SilentServer()
         defer { server.stop() }
@@ -88,7 +88,7 @@ import Testing
             Issue.record("connected")
         } catch {
             #expect(error.operation == .tls)
-            #expect(error.text == "ca_file \(path) holds no certificate to verify it with")
+            #expect(error.text == "ca_file \(path) has no certificate of an authority")
         }
         #expect(server.requests == 0)
     }

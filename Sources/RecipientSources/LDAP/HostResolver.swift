@@ -4,8 +4,8 @@ import Glibc
 import Synchronization
 import System
 
-/// Finds the addresses of hosts without making a sync wait longer than it wants: getaddrinfo(3) can't be interrupted, so it runs on a
-/// thread of its own, which is left behind if need be. A host has one such thread at most.
+/// Finds the addresses of hosts within a limited time. getaddrinfo(3) can't be interrupted, so it runs on a thread of its own, which is left
+/// behind if it takes too long. A host has at most one such thread.
 enum HostResolver {
     /// An address as connect(2) takes it.
     struct Address: Sendable, Equatable {
@@ -15,7 +15,7 @@ enum HostResolver {
 
     /// The addresses of a host, or why there are none.
     typealias Result = Swift.Result<[Address], Failure>
-    /// Asks the system; may take as long as it likes.
+    /// Looks up a host, however long that takes.
     typealias LookUp = @Sendable (_ host: String, _ port: UInt16) -> Result
 
     struct Failure: Error {
@@ -28,7 +28,9 @@ enum HostResolver {
 
     private static let running = Mutex<[String: Running]>([:])
 
-    /// - Parameter check: called several times a second; throws to give up.
+    /// The addresses of a host.
+    ///
+    /// - Parameter check: called several times a second; throws to end the waiting.
     static func addresses(
         of host: String, port: UInt16, timeout: Duration, lookUp: @escaping LookUp = system,
         check: () throws(SourceError) -> Void
@@ -40,7 +42,7 @@ enum HostResolver {
             usleep(20_000)
             do throws(SourceError) { try check() } catch { throw .cancelled(error) }
             guard ContinuousClock.now < deadline else {
-                throw failure(host, "no answer within \(timeout.text)")
+                throw failure(host, "no answer within \(timeout.inSeconds)")
             }
         }
         switch query.result.withLock({ $0 }) {
@@ -50,7 +52,7 @@ enum HostResolver {
         }
     }
 
-    /// Goes along with a question that is being asked already.
+    /// Starts a lookup, or joins the one of the same name that is running.
     private static func start(_ name: String, _ work: @escaping @Sendable () -> Result) -> Running {
         running.withLock { running in
             if let known = running[name] { return known }

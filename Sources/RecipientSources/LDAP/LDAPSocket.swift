@@ -1,9 +1,9 @@
 import CLDAP
 import Glibc
+import Synchronization
 import System
 
-/// Opens the connection to a server by itself rather than through libldap, so that each way to fail has its own words, and waiting
-/// ends when the sync is given up.
+/// Connects to a server without libldap, so that each failure has a message of its own, and waiting ends when the sync is stopped.
 enum LDAPSocket {
     /// A connected socket; the caller closes it.
     static func connect(
@@ -62,7 +62,7 @@ enum LDAPSocket {
             let ready = poll(&entry, 1, 200)
             do throws(SourceError) { try check() } catch { throw .cancelled(error) }
             if ready > 0 { break }
-            guard ContinuousClock.now < deadline else { throw failure("no answer within \(timeout.text)") }
+            guard ContinuousClock.now < deadline else { throw failure("no answer within \(timeout.inSeconds)") }
         }
         var code: Int32 = 0
         var size = socklen_t(MemoryLayout<Int32>.size)
@@ -91,12 +91,12 @@ enum LDAPSocket {
                     }
                 }
                 if status == 0 { break }
-                // A server that takes no connections has its queue full, and there is nothing to poll for.
+                // The server's queue is full. A unix socket can't be polled for that.
                 guard errno == EAGAIN else {
                     throw failure("the socket \(path) can't be used: \(systemMessage())")
                 }
                 do throws(SourceError) { try check() } catch { throw .cancelled(error) }
-                guard ContinuousClock.now < deadline else { throw failure("no answer within \(timeout.text)") }
+                guard ContinuousClock.now < deadline else { throw failure("no answer within \(timeout.inSeconds)") }
                 usleep(50_000)
             }
             configure(descriptor)
@@ -107,8 +107,8 @@ enum LDAPSocket {
         }
     }
 
-    /// Makes reading and writing give up by itself: libldap reads the rest of a message that has begun without looking at its own
-    /// time-out, and a server may stop in the middle of one. A peer that has gone without a word is found out by keep-alives.
+    /// Sets timeouts for reading and writing: libldap doesn't apply its own timeout to the rest of a message that has begun, and a server may
+    /// stop in the middle. Keep-alives detect a peer that has vanished.
     private static func configure(_ descriptor: Int32) {
         _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) & ~O_NONBLOCK)
         var reading = timeval(tv_sec: 0, tv_usec: 250_000)
@@ -132,16 +132,8 @@ enum LDAPSocket {
     }
 }
 
-extension Duration {
-    /// In whole seconds, in words.
-    package var text: String {
-        let seconds = components.seconds
-        return seconds == 1 ? "1 second" : "\(seconds) seconds"
-    }
-}
-
-/// Runs work with SIGPIPE held back from this thread, and takes the one that came of it: libldap writes to sockets whose other end
-/// may have gone, and a program that writes its result to a pipe wants to keep the signal.
+/// Does work with SIGPIPE blocked on this thread, and discards the signals of that time: libldap writes to sockets that the server may have
+/// closed. The signal isn't ignored in general, as it ends a command whose reader has gone.
 func withoutBrokenPipeSignal<Value, Failure: Error>(_ work: () throws(Failure) -> Value) throws(Failure) -> Value {
     var signals = sigset_t()
     var before = sigset_t()
@@ -156,4 +148,23 @@ func withoutBrokenPipeSignal<Value, Failure: Error>(_ work: () throws(Failure) -
         }
     }
     return try work()
+}
+
+/// The sockets of open connections. Any thread can end all waiting for them: a read in the middle of a TLS handshake, a bind or a page then
+/// returns at once.
+final class OpenSockets: Sendable {
+    private let descriptors = Mutex<Set<Int32>>([])
+
+    /// Adds a socket. The caller must ask afterwards whether to go on, as ``shutDown()`` may have been called just before.
+    func add(_ descriptor: Int32) { descriptors.withLock { _ = $0.insert(descriptor) } }
+
+    /// Removes a socket, which must be done before it is closed: the number may then stand for another file.
+    func remove(_ descriptor: Int32) { descriptors.withLock { _ = $0.remove(descriptor) } }
+
+    /// Shuts all sockets down for reading and writing, `shutdown(2)`; they stay open.
+    func shutDown() {
+        descriptors.withLock { descriptors in
+            for descriptor in descriptors { shutdown(descriptor, Int32(SHUT_RDWR)) }
+        }
+    }
 }

@@ -76,7 +76,8 @@ struct CommandSource: RecipientSource {
             }
             try check()
             guard ContinuousClock.now < deadline else {
-                throw failure("it ran longer than \(Duration.seconds(command.timeout).text) (timeout) and was ended")
+                throw failure(
+                    "it ran longer than \(Duration.seconds(command.timeout).inSeconds) (timeout) and was ended")
             }
         }
     }

@@ -237,7 +237,7 @@ struct FileSettling {
         let age = Duration.seconds(now.timeIntervalSince1970 - Double(stamp.modified) / 1e9)
         if age >= needed || instant - (seen?.since ?? instant) >= needed { return nil }
         return isShorter
-            ? "has just become shorter; it is read once it hasn't changed for \(needed.text)"
-            : "has just changed; it is read once it hasn't changed for \(needed.text)"
+            ? "has just become shorter; it is read once it hasn't changed for \(needed.inSeconds)"
+            : "has just changed; it is read once it hasn't changed for \(needed.inSeconds)"
     }
 }

@@ -122,7 +122,7 @@ extension Directories {
                 let report = try gateway.publish()
                 #expect(report.reading == "full", sourceLocation: location)
                 let said =
-                    "source \"directory\": a folder of the directory was moved, renamed or made: everything is read again"
+                    "source \"directory\": a folder of the directory was moved, renamed or created: everything is read again"
                 #expect(report.notes == [said], sourceLocation: location)
                 let both = ["deep@example.com", "stay@example.com"]
                 #expect(

@@ -49,7 +49,7 @@ extension Directories {
                 let after = try gateway.publish()
                 #expect(after.reading != "full", "\(after.notes)", sourceLocation: location)
             }
-            let again = "\(way.method) can't go on from the last sync, so all is read again"
+            let again = "\(way.method) can't go on from the last sync, so everything is read again"
             func positions(_ value: String) throws {
                 try gateway.editCursor { cursor in
                     cursor["positions"] = [SambaInstance.base: Data(value.utf8).base64EncodedString()]
@@ -69,12 +69,12 @@ extension Directories {
                     }
                 }
             case .usn:
-                try isReadAgain("dora", saying: "gone back to an earlier state") { try positions("99999999") }
-                try isReadAgain("emil", saying: "another domain controller's") {
+                try isReadAgain("dora", saying: "was restored to an earlier state") { try positions("99999999") }
+                try isReadAgain("emil", saying: "the last sync read another domain controller") {
                     try gateway.editCursor { $0["server"] = "(invocationId=\\00\\01)" }
                 }
             }
-            try isReadAgain("fred", saying: "all is read again") {
+            try isReadAgain("fred", saying: "everything is read again") {
                 try gateway.editCursor { _ in Data("{\"of another version\":1}".utf8) }
             }
         }
@@ -162,7 +162,9 @@ extension Directories {
             var report = try gateway.publish()
             #expect(report.source?.method == "DirSync")
             #expect(report.notes.count == 1)
-            #expect(report.notes.first?.contains("the account may not see deleted objects") == true, "\(report.notes)")
+            #expect(
+                report.notes.first?.contains("the server doesn't report deletions to this account") == true,
+                "\(report.notes)")
             try samba.delete("CN=anna,\(units.inside)")
             report = try gateway.publish()
             #expect(report.reading == "full")
@@ -174,7 +176,7 @@ extension Directories {
             #expect(report.source?.method == "paged search")
             #expect(
                 report.notes.contains {
-                    $0.contains("uSNChanged isn't to be had: the account may not read CN=Deleted")
+                    $0.contains("uSNChanged is unavailable: the account may not read CN=Deleted")
                 },
                 "\(report.notes)")
             try samba.delete("CN=bert,\(units.inside)")

@@ -115,18 +115,18 @@ extension Directories {
                     "its issuer (CN=Postern test authority ca) is not in \(stranger.certificateFile)",
                     ca: stranger.certificateFile)
                 try expect(
-                    "is not in /etc/ssl/certs/ca-certificates.crt; name the file of that authority as ca_file", ca: nil)
-                try expect("nothing.pem holds no certificate to verify it with", ca: workspace.file("nothing.pem"))
+                    "is not in /etc/ssl/certs/ca-certificates.crt; set ca_file to the file of that authority", ca: nil)
+                try expect("nothing.pem has no certificate of an authority", ca: workspace.file("nothing.pem"))
                 let stem = starttls == "true" ? "start" : "direct"
                 try expect(
                     "the server's certificate is not accepted: it expired on ",
                     authority.issue("\(stem)-old", validity: .expired))
-                // Who says so gets an encrypted connection to nobody knows whom.
+                // Without verification, the connection is encrypted, whoever the server is.
                 try gateway.configure([table(nil, ["verify_certificate": "false"])])
                 try gateway.publish(["--full"])
                 try expect("it is not valid before ", authority.issue("\(stem)-early", validity: .notYet))
                 try expect(
-                    "it is for ldap.example.net, 127.9.9.9, not for 127.0.0.1",
+                    "it names ldap.example.net, 127.9.9.9, not 127.0.0.1",
                     authority.issue("\(stem)-other", hosts: ["ldap.example.net"], addresses: ["127.9.9.9"]))
                 slapd.options.certificate = try authority.issue("\(stem)-new")
                 try slapd.restart()
@@ -137,7 +137,7 @@ extension Directories {
             try slapd.restart()
             for (uri, starttls, words) in [
                 (slapd.uri, "true", "TLS: the server doesn't offer StartTLS"),
-                (slapd.uri.replacingOccurrences(of: "ldap:", with: "ldaps:"), "false", "TLS: TLS can't be agreed on"),
+                (slapd.uri.replacingOccurrences(of: "ldap:", with: "ldaps:"), "false", "TLS: the TLS handshake failed"),
             ] {
                 let gateway = try DirectoryGateway(
                     in: workspace,
@@ -176,7 +176,8 @@ extension Directories {
             let failed = try gateway.sync("--full")
             #expect(failed.status == 75)
             #expect(
-                failed.error.contains("the base doesn't exist there, or this account may not see it"), "\(failed.error)"
+                failed.error.contains("the base doesn't exist on this server, or the account may not see it"),
+                "\(failed.error)"
             )
         }
 
@@ -208,7 +209,7 @@ extension Directories {
             try gateway.write(secret: "")
             let empty = try gateway.sync("--full")
             #expect(empty.status == 75)
-            #expect(empty.error.contains("holds no password in its first line"), "\(empty.error)")
+            #expect(empty.error.contains("has no password in its first line"), "\(empty.error)")
             try FileManager.default.removeItem(atPath: workspace.file(DirectoryGateway.secret))
             let missing = try gateway.sync("--full")
             #expect(missing.error.contains("No such file or directory"), "\(missing.error)")

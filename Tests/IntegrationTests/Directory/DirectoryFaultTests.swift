@@ -51,7 +51,7 @@ extension Directories {
         }
 
         private static let silence = "no answer within 2 seconds"
-        private static let end = "the connection broke off"
+        private static let end = "the server closed the connection"
 
         /// In clear: the answer to the bind has 14 bytes, that about the server some hundreds.
         static let plain: [Fault] = [
