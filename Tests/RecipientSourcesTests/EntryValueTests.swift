@@ -26,7 +26,7 @@ import Testing
         }
     }
 
-    /// A value with its escapes undone.
+    /// The bytes of a value that is written with escapes.
     private static func bytes(_ text: String) throws -> [UInt8] {
         var bytes: [UInt8] = []
         var rest = text[...]
@@ -74,9 +74,9 @@ import Testing
         }
     }
 
-    /// Any bytes have a finding, and no recipient of one is unreachable by the filter's own reading.
-    @Test func anyBytesAreJudged() throws {
-        var random = SeededGenerator.announced("anyBytesAreJudged")
+    /// Any bytes have a meaning, and the filter can parse every recipient among them.
+    @Test func anyBytesHaveAMeaning() throws {
+        var random = SeededGenerator.announced("anyBytesHaveAMeaning")
         let pieces: [[UInt8]] = [
             Array("a@example.com".utf8), [0], [0xff], Array("\u{200B}".utf8), Array("\u{FEFF}".utf8),
             Array("SMTP:".utf8),
@@ -131,7 +131,7 @@ import Testing
         #expect(ExpiryDate(text) == seconds.map { .date(Date(timeIntervalSince1970: $0)) })
     }
 
-    @Test(arguments: ["0", "-1", "9223372036854775807"]) func neverIsRead(_ text: String) {
+    @Test(arguments: ["0", "-1", "9223372036854775807"]) func aDateThatNeverComesIsRead(_ text: String) {
         #expect(ExpiryDate(text) == .never)
     }
 }

@@ -7,7 +7,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// What a directory sends takes bounded memory.
+/// A directory can't make a sync use unbounded memory.
 @Suite struct LDAPLimitTests {
     private let folder: TemporaryFolder
 
@@ -22,13 +22,13 @@ import Testing
         return try Synchronizer(configuration).run()
     }
 
-    /// An entry with an address, and this attribute besides.
+    /// An entry with an address and this attribute.
     private func answers(_ name: String, _ values: [[UInt8]]) -> [[UInt8]] {
         let entry = SilentServer.entry(2, "cn=a", [("mail", [Array("a@example.com".utf8)]), (name, values)])
         return [SilentServer.root(1), entry + SilentServer.success(2, 0x65)]
     }
 
-    @Test func aLargeEntryIsTaken() throws {
+    @Test func aLargeEntryIsRead() throws {
         let server = try SilentServer(answers("jpegPhoto", [[UInt8](repeating: 7, count: 15 << 20)]))
         defer { server.stop() }
         #expect(try run(server).added.addresses == ["a@example.com"])
@@ -59,7 +59,7 @@ import Testing
         }
     }
 
-    @Test func anElementThatDoesNotFitEndsTheWalk() {
+    @Test func aMalformedElementEndsTheWalk() {
         let cases: [([UInt8], Int)] = [
             ([], 0), ([4], 0), ([4, 0], 1), ([4, 1], 0), ([4, 1, 7, 4, 0], 2), ([4, 0x81], 0), ([4, 0x81, 1, 7], 1),
             ([4, 0x85, 0, 0, 0, 0, 1, 7], 0), ([4, 0x84, 0xff, 0xff, 0xff, 0xff], 0), ([4, 0x80], 0),
@@ -74,7 +74,7 @@ import Testing
         }
     }
 
-    @Test func aFileWithoutCertificatesIsSaidBeforeAnythingIsSent() throws {
+    @Test func aFileWithoutCertificatesIsReportedBeforeAnythingIsSent() throws {
         let path = try folder.write("nothing.pem", "no certificate\n")
         #expect(CertificateDiagnosis.fault(ofAuthorities: path) == "has no certificate of an authority")
         #expect(CertificateDiagnosis.fault(ofAuthorities: folder("none"))?.contains("No such file") == true)

@@ -28,7 +28,7 @@ import Testing
         #expect(content?.isAtEnd == true)
     }
 
-    @Test func nothingThatAServerSendsTraps() {
+    @Test func noInputTraps() {
         var random = SeededGenerator.announced("BER")
         let tags: [UInt8] = [
             0x01, 0x02, 0x04, 0x0a, 0x30, 0x31, 0x80, 0x81, 0x84, 0x88, 0xa1, 0xa2, 0xa3, 0xff, 0x00, 0x10,
@@ -51,7 +51,7 @@ import Testing
 @Suite struct LDAPControlTests {
     private let uuid = [UInt8](0..<16)
 
-    @Test func readsWhatRFC4533Says() {
+    @Test func readsTheControlsOfRFC4533() {
         let state = BER.sequence(BER.enumerated(2), BER.octets(uuid), BER.octets("csn".utf8))
         #expect(ContentSyncState(state)?.state == .modify)
         #expect(ContentSyncState(state)?.uuid == uuid)
@@ -72,7 +72,7 @@ import Testing
         #expect(done.syncDone?.refreshDeletes == true && done.syncDone?.cookie == nil)
     }
 
-    @Test func asksAndReadsPagesAndDirSync() {
+    @Test func writesAndReadsTheControlsOfPagesAndDirSync() {
         #expect(LDAPControl.paged(size: 1_000, cookie: []).value == [0x30, 6, 2, 2, 0x03, 0xe8, 4, 0])
         let page = [
             LDAPControl(oid: LDAPControl.OID.pagedResults, value: BER.sequence(BER.integer(0), BER.octets([1, 2])))
@@ -124,7 +124,7 @@ import Testing
         }
     }
 
-    @Test func anObjectIsNamedBySixteenOctets() {
+    @Test func anObjectIsIdentifiedBySixteenBytes() {
         let text = Array("96c39df6-7c5d-1041-8e96-c5187c5b4d01".utf8)
         #expect(text.withUnsafeBufferPointer { DirectoryEntryReader.id($0) }?.prefix(3) == [0x96, 0xc3, 0x9d])
         for wrong in ["", "96c39df6", "zzzzzzzz-7c5d-1041-8e96-c5187c5b4d01"] {

@@ -38,7 +38,7 @@ import Testing
         #expect(watch.reported == .closed)
         #expect(TableWatch.lease(reader) == .closed)
         #expect(watch.hasCome())
-        #expect(!watch.hasCome(), "it is told once")
+        #expect(!watch.hasCome(), "it is reported once")
         #expect(!watch.isBeingWritten)
         try folder.write("table", "c\n")
         #expect(watch.reported == .renamed)
@@ -69,14 +69,14 @@ import Testing
         close(other)
     }
 
-    /// How long a file must rest, by what is known of writers; it became shorter or not.
+    /// How long a file must stay unchanged, by what is known about writers and by whether it has become shorter.
     @Test(
         arguments: [
             (.closed, false, 0, nil), (.closed, true, 0, "shorter"), (.closed, true, 3, nil), (.renamed, true, 0, nil),
             (.unknown, false, 0, "just changed"), (.unknown, false, 3, nil), (.unknown, true, 3, "shorter"),
             (.unknown, true, 11, nil), (.inProgress, false, 1_000, "being written"),
         ] as [(TableWatch.Writing, Bool, Double, String?)])
-    func filesMustRest(_ writing: TableWatch.Writing, _ isShorter: Bool, _ age: Double, _ words: String?) throws {
+    func filesMustSettle(_ writing: TableWatch.Writing, _ isShorter: Bool, _ age: Double, _ words: String?) throws {
         try folder.write("table", "a@example.com\n")
         let stamp = try #require(FileStamp(path: folder("table")))
         var previous = stamp
@@ -96,7 +96,7 @@ import Testing
         }
     }
 
-    /// A list that is rewritten in its place, and its writer pauses before the end.
+    /// A list that is rewritten in place by a writer who pauses before the end.
     @Test func aListIsNotReadInTheMiddle() throws {
         try folder.write("one.table", users(1_000))
         var configuration = folder.configuration()
@@ -127,7 +127,7 @@ import Testing
         #expect(thread.stop(within: .seconds(60)))
     }
 
-    /// What a sync of other sources says nothing of isn't over.
+    /// A failure stays reported while syncs read other sources only.
     @Test func aListThatIsHeldOpenFailsUntilItIsRead() throws {
         try folder.write("one.table", users(10))
         try folder.write("two.table", users(10, from: 50))
@@ -153,7 +153,7 @@ import Testing
         #expect(try folder.snapshot().info.recipients == 21)
     }
 
-    /// A first list that somebody is writing has no other to stay in use.
+    /// If the first list of a source is being written, no older list can stay in use.
     @Test func aFirstListThatIsBeingWrittenIsAnError() throws {
         try folder.write("one.table", users(3))
         let writer = open(folder("one.table"), O_WRONLY | O_APPEND)
