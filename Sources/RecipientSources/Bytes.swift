@@ -12,7 +12,8 @@ extension UnsafeBufferPointer<UInt8> {
     /// Whether these bytes come before others in the order of ``compare(_:)``.
     package func precedes(_ other: UnsafeBufferPointer<UInt8>) -> Bool { compare(other) < 0 }
 
-    /// Less than, equal to or greater than zero in the order of `memcmp(3)`, in which a prefix comes before the longer bytes.
+    /// Less than, equal to or greater than zero in the order of `memcmp(3)`, in which a prefix comes before the longer
+    /// bytes.
     package func compare(_ other: UnsafeBufferPointer<UInt8>) -> Int {
         if let mine = baseAddress, let theirs = other.baseAddress {
             let order = memcmp(mine, theirs, Swift.min(count, other.count))
@@ -57,7 +58,8 @@ extension UnsafeBufferPointer<UInt8> {
     }
 }
 
-/// The first 60 bytes of a text of unknown origin, fit for one line of a log: bytes that aren't printable ASCII are escaped as `\xNN`.
+/// The first 60 bytes of a text of unknown origin, fit for one line of a log: bytes that aren't printable ASCII are
+/// escaped as `\xNN`.
 func escapedASCII(_ bytes: some Sequence<UInt8>) -> String {
     var shown = ""
     var rest = bytes.makeIterator()
@@ -74,7 +76,8 @@ func escapedASCII(_ bytes: some Sequence<UInt8>) -> String {
     return shown
 }
 
-/// The first 200 characters of a text of unknown origin, fit for one line of a log: invisible characters are escaped as `\u{NN}`.
+/// The first 200 characters of a text of unknown origin, fit for one line of a log: invisible characters are escaped as
+/// `\u{NN}`.
 func escapedText(_ text: String) -> String {
     var shown = ""
     for scalar in text.unicodeScalars.prefix(200) {

@@ -54,7 +54,8 @@ package struct DomainFilter: Sendable {
 package struct RelayDomain: Codable, Equatable, Sendable {
     /// The A-label; a name that begins with a dot stands for the subdomains.
     package var name: String
-    /// Whether the filter accepts every recipient of the domain, as the recipients that no source lists are known elsewhere.
+    /// Whether the filter accepts every recipient of the domain, as the recipients that no source lists are known
+    /// elsewhere.
     package var takesAll: Bool
 
     package init(name: String, takesAll: Bool) {

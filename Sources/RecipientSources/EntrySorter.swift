@@ -76,8 +76,8 @@ package final class EntryFile {
     }
 }
 
-/// Sorts entries by key in bounded memory: each full portion is sorted and written to a temporary file, and the portions are merged as they
-/// are read back.
+/// Sorts entries by key in bounded memory: each full portion is sorted and written to a temporary file, and the
+/// portions are merged as they are read back.
 final class EntrySorter {
     private struct Item {
         /// The key's first eight bytes as a big-endian number: most comparisons end here.
@@ -169,7 +169,8 @@ final class EntrySorter {
     }
 }
 
-/// Entries in the order of their keys: from memory, merged from the sorted portions of a temporary file, or joined from several sources.
+/// Entries in the order of their keys: from memory, merged from the sorted portions of a temporary file, or joined from
+/// several sources.
 package final class SortedEntries {
     /// A sorted portion, with its next entry.
     private struct Portion {

@@ -1,8 +1,10 @@
 import MailAddress
 
-/// The meaning of a value in a source. Every kind of source parses its values here, so that the same value means the same everywhere.
+/// The meaning of a value in a source. Every kind of source parses its values here, so that the same value means the
+/// same everywhere.
 ///
-/// Blanks, byte order marks and invisible characters around a value are ignored, and so is a `mailto:` or `SMTP:` before it.
+/// Blanks, byte order marks and invisible characters around a value are ignored, and so is a `mailto:` or `SMTP:`
+/// before it.
 enum EntryValue {
     /// A recipient with its domain.
     case recipient(RecipientAddress)
@@ -139,8 +141,8 @@ enum EntryValue {
         return nil
     }
 
-    /// Whether a character has no shape of its own: Unicode's format characters, fillers and variation selectors, control characters beyond
-    /// ASCII, and the replacement character.
+    /// Whether a character has no shape of its own: Unicode's format characters, fillers and variation selectors,
+    /// control characters beyond ASCII, and the replacement character.
     private static func isInvisible(_ scalar: Unicode.Scalar) -> Bool {
         guard !scalar.isASCII else { return false }
         switch scalar.properties.generalCategory {

@@ -2,12 +2,14 @@ package import Foundation
 
 /// A source of recipients: a table, the output of a program, a directory.
 ///
-/// A new kind of source is a type that conforms to this protocol. It is registered by a case of ``SourceConfiguration/Kind``, which holds its
-/// settings, and a line in each switch of `SourceConfiguration.swift`; the configuration file's keys for it are read in the target `postern`.
+/// A new kind of source is a type that conforms to this protocol. It is registered by a case of
+/// ``SourceConfiguration/Kind``, which holds its settings, and a line in each switch of `SourceConfiguration.swift`;
+/// the configuration file's keys for it are read in the target `postern`.
 ///
-/// ``read(_:into:report:)`` runs on a thread of the source's own, one reading at a time; ``relayDomains(_:)`` runs on the thread of the
-/// sync, never during a reading. Other members may be called on any thread, also during a reading. A source keeps nothing that the next
-/// reading needs but connections: it returns a cursor, which is stored with the list, and is given it again.
+/// ``read(_:into:report:)`` runs on a thread of the source's own, one reading at a time; ``relayDomains(_:)`` runs on
+/// the thread of the sync, never during a reading. Other members may be called on any thread, also during a reading. A
+/// source keeps nothing that the next reading needs but connections: it returns a cursor, which is stored with the
+/// list, and is given it again.
 package protocol RecipientSource: Sendable {
     /// The source's settings.
     var configuration: SourceConfiguration { get }
@@ -19,14 +21,14 @@ package protocol RecipientSource: Sendable {
 
     /// Reads the source.
     ///
-    /// The recipients go into the entries in any order, after ``SourceEntries/begin(changesOnly:)``. The source either adds its whole list,
-    /// or, where the request has a previous reading whose cursor it can go on from, names the objects that have changed since
-    /// (``SourceEntries/replace(_:)``) and adds what these list now. It counts in the report what it leaves out. It calls
-    /// ``ReadRequest/check`` at least once a second.
+    /// The recipients go into the entries in any order, after ``SourceEntries/begin(changesOnly:)``. The source either
+    /// adds its whole list, or, where the request has a previous reading whose cursor it can go on from, names the
+    /// objects that have changed since (``SourceEntries/replace(_:)``) and adds what these list now. It counts in the
+    /// report what it leaves out. It calls ``ReadRequest/check`` at least once a second.
     ///
     /// - Returns: how the source was read, and the cursor for the next reading.
-    /// - Throws: `SourceError` of kind `unreachable` if another try may help, `malformed` if the source's owner has to correct it, and
-    ///   what ``ReadRequest/check`` and ``SourceEntries/failure`` say. The last list then stays in use.
+    /// - Throws: `SourceError` of kind `unreachable` if another try may help, `malformed` if the source's owner has to
+    ///   correct it, and what ``ReadRequest/check`` and ``SourceEntries/failure`` say. The last list then stays in use.
     func read(
         _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(SourceError) -> SourceResult
@@ -34,7 +36,8 @@ package protocol RecipientSource: Sendable {
     /// Whether the whole source should be read again though changes are followed, in case a change was missed.
     func isReconciliationDue(_ previous: PreviousReading, now: Date) -> Bool
 
-    /// A socket that becomes readable when the source reports changes that ``hasNews()`` hasn't seen; nil if the source doesn't report any.
+    /// A socket that becomes readable when the source reports changes that ``hasNews()`` hasn't seen; nil if the source
+    /// doesn't report any.
     var newsDescriptor: Int32? { get }
 
     /// Receives the reports of changes that have come, without waiting; whether the source should be read now.
@@ -106,8 +109,8 @@ package struct PreviousReading {
 
 /// The outcome of a reading.
 package struct SourceResult {
-    /// How the source was read. `full`: the entries are its whole list; `changes`: they replace some objects of the last list;
-    /// `unchanged`: the last list is still right.
+    /// How the source was read. `full`: the entries are its whole list; `changes`: they replace some objects of the
+    /// last list; `unchanged`: the last list is still right.
     package var reading: SourceReport.Reading
     /// The time at which the list was right: the beginning of the reading.
     package var asOf: Date

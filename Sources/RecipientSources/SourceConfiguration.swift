@@ -46,7 +46,8 @@ public struct SourceConfiguration: Sendable, Codable, Equatable {
         }
     }
 
-    /// Where the source lists a key, such as `line 17 of /etc/postfix/virtual`; nil if that isn't known. A table is read again for it.
+    /// Where the source lists a key, such as `line 17 of /etc/postfix/virtual`; nil if that isn't known. A table is
+    /// read again for it.
     ///
     /// - Parameter object: the directory's object that lists the key; empty for a table.
     package func origin(of key: String, object: Data) -> String? {
@@ -68,7 +69,8 @@ public struct SourceConfiguration: Sendable, Codable, Equatable {
         }
     }
 
-    /// An entry's identifier as a directory's tools write it: `entryUUID 6f1c…`, `objectGUID 6f1c…`; nil for an object without one.
+    /// An entry's identifier as a directory's tools write it: `entryUUID 6f1c…`, `objectGUID 6f1c…`; nil for an object
+    /// without one.
     private static func name(of object: Data, _ dialect: DirectoryConfiguration.Dialect) -> String? {
         let bytes = Array(object.dropFirst())
         guard bytes.count == 16 else { return nil }

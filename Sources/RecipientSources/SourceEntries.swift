@@ -6,8 +6,8 @@ import System
 package struct SourceEntry {
     /// The recipient's canonical key.
     package var key: UnsafeBufferPointer<UInt8>
-    /// Among the entries of one source, the reading that gave it; in the state, the id of its source; among those of several sources, the
-    /// place of its source.
+    /// Among the entries of one source, the reading that gave it; in the state, the id of its source; among those of
+    /// several sources, the place of its source.
     package var tag: Int
     /// Whether the recipient is internal-only, disabled, a catch-all domain or an alias domain.
     package var flags: RecipientFlags
@@ -33,8 +33,9 @@ package struct SourceEntry {
 
 /// Collects the entries of a source while it is read, and sorts them in bounded memory. For one thread at a time.
 ///
-/// A source calls ``begin(changesOnly:)``, then ``add(key:flags:object:)`` for each recipient in a domain that it may list
-/// (``admits(_:)``). It may begin anew at any time, such as on another server: entries of earlier beginnings don't count.
+/// A source calls ``begin(changesOnly:)``, then ``add(key:flags:object:)`` for each recipient in a domain that it may
+/// list (``admits(_:)``). It may begin anew at any time, such as on another server: entries of earlier beginnings don't
+/// count.
 package final class SourceEntries {
     private let sorter: EntrySorter
     private let domains: DomainFilter
@@ -63,7 +64,8 @@ package final class SourceEntries {
 
     /// Begins a reading.
     ///
-    /// - Parameter changesOnly: whether the entries replace some objects of the list (see ``replace(_:)``) instead of the whole list.
+    /// - Parameter changesOnly: whether the entries replace some objects of the list (see ``replace(_:)``) instead of
+    ///   the whole list.
     package func begin(changesOnly: Bool = false) {
         discard()
         if changesOnly { changes = ObjectChanges() }
@@ -184,14 +186,15 @@ package struct ObjectID: Hashable {
     }
 }
 
-/// The objects of a source that a reading of changes replaces. An object is named by a prefix byte, which tells the search bases of a source
-/// apart, and its sixteen bytes.
+/// The objects of a source that a reading of changes replaces. An object is named by a prefix byte, which tells the
+/// search bases of a source apart, and its sixteen bytes.
 package struct ObjectChanges {
     /// The objects that have changed or gone.
     package var replaced: Set<[UInt8]> = []
     /// The objects that still exist, by prefix, where a server reports only these.
     package var present: [UInt8: Set<ObjectID>] = [:]
-    /// The keys that the changed objects list now, each followed by a zero byte; nil once they are too many to look up one by one.
+    /// The keys that the changed objects list now, each followed by a zero byte; nil once they are too many to look up
+    /// one by one.
     package private(set) var keys: [UInt8]? = []
 
     /// How many bytes of keys are looked up one by one.

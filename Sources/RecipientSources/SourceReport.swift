@@ -30,7 +30,8 @@ public struct SourceReport: Sendable, Codable {
     public var doubts = EntryFaults()
     /// When the next of the recipients that have an expiry date expires.
     public var nextExpiry: Date?
-    /// The aliases whose target is a recipient in a relay domain that no source lists; found by the sync, nil if there are none.
+    /// The aliases whose target is a recipient in a relay domain that no source lists; found by the sync, nil if there
+    /// are none.
     public var unlistedTargets: UnlistedTargets?
     /// The directory server that answered.
     public var server: String?
@@ -204,7 +205,8 @@ public struct EntryFaults: Sendable, Codable, Equatable {
     }
 }
 
-/// Aliases of tables whose target is a recipient in a relay domain that no source lists: all are counted, the first twenty kept.
+/// Aliases of tables whose target is a recipient in a relay domain that no source lists: all are counted, the first
+/// twenty kept.
 public struct UnlistedTargets: Sendable, Codable, Equatable {
     /// How many aliases are kept.
     static let kept = 20

@@ -4,7 +4,8 @@ import System
 
 /// Bytes kept for a moment: in memory while they are few, then in a file without a name.
 ///
-/// The file lies in the state's folder, as it holds addresses in clear. It is gone with its last descriptor, whatever ends the process.
+/// The file lies in the state's folder, as it holds addresses in clear. It is gone with its last descriptor, whatever
+/// ends the process.
 final class TemporaryFile {
     private static let chunk = 256 << 10
 
@@ -62,7 +63,8 @@ final class TemporaryFile {
         pending.removeAll(keepingCapacity: true)
     }
 
-    /// Writes bytes to the end of a file from ``open(in:)``; returns the error, as closures of the standard library can't throw it.
+    /// Writes bytes to the end of a file from ``open(in:)``; returns the error, as closures of the standard library
+    /// can't throw it.
     static func write(_ bytes: UnsafeRawBufferPointer, to file: Int32, in folder: String) -> SourceError? {
         var done = 0
         while done < bytes.count {

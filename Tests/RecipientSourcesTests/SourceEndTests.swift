@@ -7,7 +7,8 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// A sync thread ends whatever its sources wait for. The limits here are for a thread that hangs: a source's own are far longer.
+/// A sync thread ends whatever its sources wait for. The limits here are for a thread that hangs: a source's own are
+/// far longer.
 @Suite struct SourceEndTests {
     private let folder: TemporaryFolder
 

@@ -80,7 +80,8 @@ struct Case: Sendable, CustomTestStringConvertible {
 
     var testDescription: String { "line \(line): \(expected)" }
 
-    /// Reads a data file beside this one. `\n`, `\r`, `\t`, `\s`, `\\` and `\xNN` stand for bytes; `#` begins a comment line.
+    /// Reads a data file beside this one. `\n`, `\r`, `\t`, `\s`, `\\` and `\xNN` stand for bytes; `#` begins a comment
+    /// line.
     static func load(_ name: String, source: String = #filePath) throws -> [Case] {
         let folder = URL(fileURLWithPath: source).deletingLastPathComponent()
         let text = try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8)

@@ -1,8 +1,8 @@
 import CLDAP
 import Foundation
 
-/// The base class of both ways to follow an Active Directory. They find the objects that have changed, and read these again: an object that
-/// has moved out of the bases or the filter, or into them, is followed, too.
+/// The base class of both ways to follow an Active Directory. They find the objects that have changed, and read these
+/// again: an object that has moved out of the bases or the filter, or into them, is followed, too.
 class ActiveDirectoryFollower {
     let session: DirectorySession
     private(set) var cursor: Data?
@@ -54,8 +54,8 @@ class ActiveDirectoryFollower {
     /// Sets the position to the directory's present state, before all of it is read.
     func findPosition(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {}
 
-    /// Whether the server reports deletions. If it doesn't, only the changes that it reports by itself are followed, and everything is read
-    /// at each interval.
+    /// Whether the server reports deletions. If it doesn't, only the changes that it reports by itself are followed,
+    /// and everything is read at each interval.
     var reportsDeletions: Bool { true }
 
     /// Finds the objects that have changed since the position, and advances the position.
@@ -163,8 +163,8 @@ class ActiveDirectoryFollower {
         }
     }
 
-    /// Whether a folder (an organizational unit or container) has moved into the bases or out of them: no message names the objects below it,
-    /// which have moved with it.
+    /// Whether a folder (an organizational unit or container) has moved into the bases or out of them: no message names
+    /// the objects below it, which have moved with it.
     private func hasMovedFolder(
         _ objects: Set<[UInt8]>, _ check: @escaping LDAPConnection.Check
     ) throws(LDAPError) -> Bool {
@@ -178,8 +178,8 @@ class ActiveDirectoryFollower {
         return found
     }
 
-    /// Whether the filters ask for the groups that an object is a member of. Members are stored with the group: the server doesn't report the
-    /// objects that join or leave it.
+    /// Whether the filters ask for the groups that an object is a member of. Members are stored with the group: the
+    /// server doesn't report the objects that join or leave it.
     var asksForMembers: Bool {
         LDAPFilter.attributes(session.configuration.wholeFilter).contains { $0.lowercased() == "memberof" }
     }
@@ -196,8 +196,8 @@ class ActiveDirectoryFollower {
         return found
     }
 
-    /// Whether this account may see deleted objects; by default only administrators may. Samba shows the name of their container to everybody,
-    /// but its content only to accounts that may read the container.
+    /// Whether this account may see deleted objects; by default only administrators may. Samba shows the name of their
+    /// container to everybody, but its content only to accounts that may read the container.
     func seesTombstones(_ context: String, _ check: @escaping LDAPConnection.Check) throws(LDAPError) -> Bool {
         var isSeen = false
         do throws(LDAPError) {
@@ -213,8 +213,8 @@ class ActiveDirectoryFollower {
 
     // MARK: Notifications
 
-    /// Asks the server to report every change (MS-ADTS section 3.1.1.3.4.1.9), deletions included by the second control. A server that doesn't
-    /// know the control is polled.
+    /// Asks the server to report every change (MS-ADTS section 3.1.1.3.4.1.9), deletions included by the second
+    /// control. A server that doesn't know the control is polled.
     private func requestNotifications() {
         guard session.root.supportedControls.contains(LDAPControl.OID.notification) else { return }
         for context in contexts {

@@ -1,8 +1,8 @@
 import CLDAP
 import Foundation
 
-/// Follows changes by the LDAP Content Synchronization Operation (RFC 4533): a refresh since a cookie, and then, if the connection is kept,
-/// each change as the server reports it.
+/// Follows changes by the LDAP Content Synchronization Operation (RFC 4533): a refresh since a cookie, and then, if the
+/// connection is kept, each change as the server reports it.
 final class ContentSyncFollower: DirectoryFollower {
     static let name = "content synchronization (RFC 4533)"
     static let method = DirectoryCursor.Method.sync
@@ -11,7 +11,8 @@ final class ContentSyncFollower: DirectoryFollower {
     private struct Search {
         var id: Int32 = -1
         let base: String
-        /// Tells its objects from those of the other bases: the server reports for each base which objects still exist there.
+        /// Tells its objects from those of the other bases: the server reports for each base which objects still exist
+        /// there.
         let prefix: UInt8
         var cookie: [UInt8]?
     }
@@ -89,7 +90,8 @@ final class ContentSyncFollower: DirectoryFollower {
             controls: [.sync(cookie: searches[number].cookie, persists: persists)])
         searches[number].id = id
         var present: Set<ObjectID> = []
-        // The server must say which objects still exist: an object's absence from a short answer doesn't mean that it has gone.
+        // The server must say which objects still exist: an object's absence from a short answer doesn't mean that it
+        // has gone.
         var reportsPresent = false
         var reportsAll = true
         let before = searches[number].cookie
@@ -244,7 +246,8 @@ final class ContentSyncFollower: DirectoryFollower {
         return batch.hasChanges ? .changes : .unchanged
     }
 
-    /// The place of the last message of each object: an object that has changed twice must not keep its state in between.
+    /// The place of the last message of each object: an object that has changed twice must not keep its state in
+    /// between.
     private func lastNews() throws(LDAPError) -> [[UInt8]: Int] {
         var last: [[UInt8]: Int] = [:]
         for (place, message) in news.enumerated() {

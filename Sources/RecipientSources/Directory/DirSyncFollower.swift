@@ -6,7 +6,8 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
     static let name = "DirSync"
     static let method = DirectoryCursor.Method.dirSync
 
-    /// The account's limits, stored in the cursor: without the right to replicate, it sees only what it may read; it isn't shown deletions.
+    /// The account's limits, stored in the cursor: without the right to replicate, it sees only what it may read; it
+    /// isn't shown deletions.
     private static let withObjectSecurity = "object security"
     private static let withoutTombstones = "no tombstones"
 

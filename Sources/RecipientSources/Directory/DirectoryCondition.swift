@@ -14,7 +14,8 @@ extension DirectoryConfiguration {
             case hasBit(Int64)
             /// There is a value.
             case isPresent
-            /// A value is a date in the past: generalized time (RFC 4517), a FILETIME of Active Directory, seconds or days since 1970.
+            /// A value is a date in the past: generalized time (RFC 4517), a FILETIME of Active Directory, seconds or
+            /// days since 1970.
             case isPast
         }
 
@@ -96,8 +97,8 @@ enum ExpiryDate: Equatable {
     case never
     case date(Date)
 
-    /// The date of a value: generalized time (RFC 4517 section 3.3.13: `20261130120000Z`), a FILETIME (`accountExpires`: 100 ns since 1601),
-    /// seconds or days since 1970 (`shadowExpire`); nil for any other text.
+    /// The date of a value: generalized time (RFC 4517 section 3.3.13: `20261130120000Z`), a FILETIME
+    /// (`accountExpires`: 100 ns since 1601), seconds or days since 1970 (`shadowExpire`); nil for any other text.
     init?(_ text: String) {
         if let number = Int64(text), text.first != "+" {
             switch number {

@@ -117,8 +117,8 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
         useDefaultFilter()
     }
 
-    /// Sets the filter to the default of its kind: entries with one of the attributes. In Active Directory, only users (also with shared, room
-    /// and equipment mailboxes), groups, dynamic groups, contacts and public folders.
+    /// Sets the filter to the default of its kind: entries with one of the attributes. In Active Directory, only users
+    /// (also with shared, room and equipment mailboxes), groups, dynamic groups, contacts and public folders.
     public mutating func useDefaultFilter() {
         let present = LDAPFilter.any(attributes.map { "(\($0.prefix { $0 != ";" })=*)" })
         filter =

@@ -118,7 +118,8 @@ final class DirectoryEntryReader {
         var isDisabled = false
         /// When it expires, if that is in the future.
         var expiry: Date?
-        /// Values that decide on the entry and can't be understood: the attribute, `: value`, and the reason with the consequence.
+        /// Values that decide on the entry and can't be understood: the attribute, `: value`, and the reason with the
+        /// consequence.
         var doubts: [(attribute: String, value: String, reason: String)] = []
         /// The attributes that have more values than the server sent, and the number of the next value.
         var ranges: [(attribute: String, next: Int)] = []
@@ -199,8 +200,8 @@ final class DirectoryEntryReader {
         Array(name.lowercased().utf8.prefix { $0 != UInt8(ascii: ";") })
     }
 
-    /// The number of the value that follows `proxyAddresses;range=0-1499`; nil for a whole attribute and for the last part of one
-    /// (MS-ADTS section 3.1.1.3.1.3.3).
+    /// The number of the value that follows `proxyAddresses;range=0-1499`; nil for a whole attribute and for the last
+    /// part of one (MS-ADTS section 3.1.1.3.1.3.3).
     static func range(_ attribute: UnsafeBufferPointer<UInt8>) -> (attribute: String, next: Int)? {
         let parts = String(decoding: attribute, as: UTF8.self).split(separator: ";")
         guard let option = parts.dropFirst().first(where: { $0.lowercased().hasPrefix("range=") }),

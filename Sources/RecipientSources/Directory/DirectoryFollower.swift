@@ -32,7 +32,8 @@ protocol DirectoryFollower: AnyObject {
     /// Whether another reading may follow over this connection.
     var canReadNext: Bool { get }
 
-    /// Receives the reports of changes that the server has sent by itself, without waiting; whether the source should be read now.
+    /// Receives the reports of changes that the server has sent by itself, without waiting; whether the source should
+    /// be read now.
     func receiveNews() throws(LDAPError) -> Bool
 }
 
@@ -42,7 +43,8 @@ extension DirectoryFollower {
 }
 
 extension LDAPError {
-    /// Whether the server refuses this way to follow changes, or refuses it to this account; any other error is a failure.
+    /// Whether the server refuses this way to follow changes, or refuses it to this account; any other error is a
+    /// failure.
     var isRefusalOfMethod: Bool {
         [
             LDAP_UNAVAILABLE_CRITICAL_EXTENSION, LDAP_UNWILLING_TO_PERFORM, LDAP_INSUFFICIENT_ACCESS,

@@ -1,7 +1,8 @@
 import CLDAP
 import Foundation
 
-/// A connection to a directory server with its root DSE (RFC 4512 section 5.1), and the searches that all methods of reading use.
+/// A connection to a directory server with its root DSE (RFC 4512 section 5.1), and the searches that all methods of
+/// reading use.
 final class DirectorySession {
     let connection: LDAPConnection
     let configuration: DirectoryConfiguration
@@ -32,7 +33,8 @@ final class DirectorySession {
         self.connection = connection
         self.configuration = configuration
         root = try Self.readRoot(connection, check)
-        // MS-ADTS section 3.1.1.3.2.25: it hasn't heard from another domain controller yet since it was started or restored.
+        // MS-ADTS section 3.1.1.3.2.25: it hasn't heard from another domain controller yet since it was started or
+        // restored.
         guard root.isSynchronized != false else {
             throw LDAPError(
                 .search, LDAP_UNAVAILABLE,
@@ -92,7 +94,8 @@ final class DirectorySession {
 
     /// Calls the body with all entries of a search, in pages if the server has pages.
     ///
-    /// An error ends the search, whatever has come before it. References to other servers are passed over, unless libldap follows them.
+    /// An error ends the search, whatever has come before it. References to other servers are passed over, unless
+    /// libldap follows them.
     ///
     /// - Parameter keepsReferences: whether references are kept in ``references``, as recipients may lie behind them.
     func forEachEntry(
@@ -100,7 +103,8 @@ final class DirectorySession {
         controls: [LDAPControl] = [], keepsReferences: Bool = false, check: LDAPConnection.Check,
         _ body: (LDAPMessage) throws(LDAPError) -> Void
     ) throws(LDAPError) {
-        // Where libldap follows references, it joins the servers' results and loses the control with the next page's cookie.
+        // Where libldap follows references, it joins the servers' results and loses the control with the next page's
+        // cookie.
         let isPaged =
             root.supportedControls.contains(LDAPControl.OID.pagedResults) && !configuration.followsReferrals
         var extra = controls
@@ -133,7 +137,8 @@ final class DirectorySession {
         } while !cookie.isEmpty
     }
 
-    /// The most empty pages in a row. Empty pages are normal where the account may not see the entries, but no server may send them forever.
+    /// The most empty pages in a row. Empty pages are normal where the account may not see the entries, but no server
+    /// may send them forever.
     private static let mostEmptyPages = 100_000
 
     /// Keeps the URIs of a search reference.
@@ -201,7 +206,8 @@ final class DirectorySession {
         }
     }
 
-    /// A function that reads the remaining values of an attribute, in as many messages as needed (MS-ADTS section 3.1.1.3.1.3.3).
+    /// A function that reads the remaining values of an attribute, in as many messages as needed (MS-ADTS section
+    /// 3.1.1.3.1.3.3).
     func remainder(_ check: @escaping LDAPConnection.Check) -> DirectoryEntryReader.Remainder {
         { [self] (attribute, dn, first) throws(LDAPError) in
             var values: [[UInt8]] = []

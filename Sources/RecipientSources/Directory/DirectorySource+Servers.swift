@@ -12,8 +12,8 @@ extension DirectorySource {
         var error: SourceError
     }
 
-    /// How long a refused password isn't tried again unless its file changes. Common policies lock an account after ten failures in half an
-    /// hour, which isn't reached.
+    /// How long a refused password isn't tried again unless its file changes. Common policies lock an account after ten
+    /// failures in half an hour, which isn't reached.
     private static let pauseAfterRefusal = Duration.seconds(600)
 
     /// Does work with a session on the first server that lets it be done.
@@ -105,7 +105,8 @@ extension DirectorySource {
     }
 }
 
-/// The servers of a source in the order in which they are tried: that of the configuration, but servers that have failed lately come last.
+/// The servers of a source in the order in which they are tried: that of the configuration, but servers that have
+/// failed lately come last.
 struct ServerList {
     private struct Failure {
         var count: Int

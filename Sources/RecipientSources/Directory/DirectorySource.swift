@@ -5,8 +5,9 @@ import System
 
 /// A source of type `active-directory`, `openldap` or `ldap`.
 ///
-/// A reading follows the changes since the stored cursor by the best method that the server offers, and reads everything where the server
-/// offers none. If more readings follow, the connection is kept, over which the server reports changes by itself.
+/// A reading follows the changes since the stored cursor by the best method that the server offers, and reads
+/// everything where the server offers none. If more readings follow, the connection is kept, over which the server
+/// reports changes by itself.
 final class DirectorySource: RecipientSource {
     let configuration: SourceConfiguration
     let directory: DirectoryConfiguration
@@ -109,7 +110,8 @@ final class DirectorySource: RecipientSource {
             guard let follower else { return false }
             return withoutBrokenPipeSignal {
                 do throws(LDAPError) { return try follower.receiveNews() } catch {
-                    // Reports may be lost with the connection: the next reading goes on from the stored cursor over another one.
+                    // Reports may be lost with the connection: the next reading goes on from the stored cursor over
+                    // another one.
                     self.follower = nil
                     return true
                 }

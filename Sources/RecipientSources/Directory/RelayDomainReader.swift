@@ -16,8 +16,8 @@ final class RelayDomainReader {
         self.before = before
     }
 
-    /// The domains, each once, in the order of their names. Values that aren't domains are noted as faults. So is `*`, which would make the
-    /// gateway relay for everyone.
+    /// The domains, each once, in the order of their names. Values that aren't domains are noted as faults. So is `*`,
+    /// which would make the gateway relay for everyone.
     func read(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> [RelayDomain] {
         var domains: [String: Bool] = [:]
         faults = EntryFaults()

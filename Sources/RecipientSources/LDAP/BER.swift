@@ -1,5 +1,5 @@
-/// Writes the values of LDAP controls in the Basic Encoding Rules, as far as these need them (RFC 4511 section 5.1): definite lengths, tags of
-/// one byte.
+/// Writes the values of LDAP controls in the Basic Encoding Rules, as far as these need them (RFC 4511 section 5.1):
+/// definite lengths, tags of one byte.
 enum BER {
     static let boolean: UInt8 = 0x01
     static let integer: UInt8 = 0x02

@@ -5,8 +5,8 @@ import System
 
 /// Finds out why a server's certificate isn't accepted, as libldap doesn't say why.
 enum CertificateDiagnosis {
-    /// Why the certificate of a server isn't accepted, as a clause; nil if no reason is found. Connects once more, without verification and
-    /// without a bind.
+    /// Why the certificate of a server isn't accepted, as a clause; nil if no reason is found. Connects once more,
+    /// without verification and without a bind.
     static func reason(_ uri: LDAPURI, _ options: LDAPOptions, check: LDAPConnection.Check) -> String? {
         var lenient = options
         lenient.verifiesCertificate = false

@@ -4,7 +4,8 @@ import Synchronization
 
 /// The environment variables that libldap and the Kerberos library read.
 ///
-/// Changing the environment while other threads read it may crash the process, so they are set once, before other threads are started.
+/// Changing the environment while other threads read it may crash the process, so they are set once, before other
+/// threads are started.
 public enum DirectoryEnvironment {
     private enum State {
         case untouched
@@ -14,8 +15,8 @@ public enum DirectoryEnvironment {
 
     private static let state = Mutex(State.untouched)
 
-    /// Sets the environment for reading these sources. Called by the main thread before it starts others; afterwards, a sync refuses a
-    /// configuration with another keytab.
+    /// Sets the environment for reading these sources. Called by the main thread before it starts others; afterwards, a
+    /// sync refuses a configuration with another keytab.
     ///
     /// - Throws: `SourceError` of kind `configuration` if sources have different keytabs.
     package static func prepare(for sources: [SourceConfiguration]) throws(SourceError) {

@@ -1,6 +1,7 @@
 import CLDAP
 
-/// A distinguished name (RFC 4514) that can be compared: attribute types and values in lower case, without blanks between the parts.
+/// A distinguished name (RFC 4514) that can be compared: attribute types and values in lower case, without blanks
+/// between the parts.
 struct DistinguishedName: Hashable {
     /// The parts from the root on: `dc=com`, `dc=example`, `ou=people`.
     private let parts: [String]

@@ -58,8 +58,8 @@ extension LDAPConnection {
 
     /// Negotiates TLS; returns a result code of libldap, `LDAP_TIMEOUT` if the server takes too long.
     private func handshake(_ check: Check) throws(LDAPError) -> Int32 {
-        // Without this, libldap 2.5 would poll a silent server forever, without a pause. With it, 2.5 waits for the network timeout; 2.6
-        // returns whenever there is nothing to read, and is called again.
+        // Without this, libldap 2.5 would poll a silent server forever, without a pause. With it, 2.5 waits for the
+        // network timeout; 2.6 returns whenever there is nothing to read, and is called again.
         ldap_set_option(handle, LDAP_OPT_CONNECT_ASYNC, postern_ldap_opt_on())
         defer { ldap_set_option(handle, LDAP_OPT_CONNECT_ASYNC, postern_ldap_opt_off()) }
         let deadline = ContinuousClock.now + options.timeout

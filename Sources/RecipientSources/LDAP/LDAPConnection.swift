@@ -31,7 +31,8 @@ enum LDAPCredentials {
     case gssapi
 }
 
-/// A connection to a directory server, encrypted and bound as configured; it is closed with the object. For one thread at a time.
+/// A connection to a directory server, encrypted and bound as configured; it is closed with the object. For one thread
+/// at a time.
 final class LDAPConnection {
     let uri: LDAPURI
     let handle: OpaquePointer
@@ -81,7 +82,8 @@ final class LDAPConnection {
         ldap_unbind_ext(handle, nil, nil)
     }
 
-    /// The socket, for poll(2). A message that was read ahead doesn't show there: call ``poll(_:wait:_:)`` first until it returns nil.
+    /// The socket, for poll(2). A message that was read ahead doesn't show there: call ``poll(_:wait:_:)`` first until
+    /// it returns nil.
     var descriptor: Int32 {
         var descriptor: Int32 = -1
         ldap_get_option(handle, LDAP_OPT_DESC, &descriptor)
@@ -113,7 +115,8 @@ final class LDAPConnection {
     /// The longest message that is accepted, and so the largest entry: each entry is a message of its own.
     private static let longestMessage: ber_len_t = 16 << 20
 
-    /// The weakest encryption by Kerberos that is accepted, in SASL's bits: 1 is integrity alone, 56 the weakest encryption.
+    /// The weakest encryption by Kerberos that is accepted, in SASL's bits: 1 is integrity alone, 56 the weakest
+    /// encryption.
     static let weakestEncryption = 56
 
     // MARK: Settings

@@ -24,7 +24,8 @@ struct LDAPControl: Equatable {
         LDAPControl(oid: OID.pagedResults, value: BER.sequence(BER.integer(size), BER.octets(cookie)))
     }
 
-    /// Asks for the changes since a cookie, or for the whole content, and then (`persists`) for every change as it comes.
+    /// Asks for the changes since a cookie, or for the whole content, and then (`persists`) for every change as it
+    /// comes.
     static func sync(cookie: [UInt8]?, persists: Bool) -> LDAPControl {
         let mode = BER.enumerated(persists ? 3 : 1)
         return LDAPControl(
@@ -33,7 +34,8 @@ struct LDAPControl: Equatable {
 
     /// Asks for the changes since a cookie.
     ///
-    /// - Parameter objectSecurity: whether the server sends only what the account may read, for which it needs no right to replicate.
+    /// - Parameter objectSecurity: whether the server sends only what the account may read, for which it needs no right
+    ///   to replicate.
     static func dirSync(cookie: [UInt8], objectSecurity: Bool) -> LDAPControl {
         let flags = BER.integer(objectSecurity ? 1 : 0)
         return LDAPControl(
@@ -72,8 +74,8 @@ extension [LDAPControl] {
     /// The Sync State control of an entry.
     var syncState: ContentSyncState? { value(of: LDAPControl.OID.syncState).flatMap(ContentSyncState.init) }
 
-    /// The Sync Done control of a result: its cookie, and whether the server has named each deleted entry (it would otherwise name the
-    /// entries that still exist).
+    /// The Sync Done control of a result: its cookie, and whether the server has named each deleted entry (it would
+    /// otherwise name the entries that still exist).
     var syncDone: (cookie: [UInt8]?, refreshDeletes: Bool)? {
         guard let value = value(of: LDAPControl.OID.syncDone) else { return nil }
         var reader = BERReader(value)

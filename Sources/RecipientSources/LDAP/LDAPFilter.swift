@@ -31,8 +31,8 @@ enum LDAPFilter {
         filters.count == 1 ? filters[0] : "(\(sign)\(filters.joined()))"
     }
 
-    /// Whether libldap accepts a filter, which must be in parentheses. libldap has no function for this, so it sends a search into a socket
-    /// that nobody reads.
+    /// Whether libldap accepts a filter, which must be in parentheses. libldap has no function for this, so it sends a
+    /// search into a socket that nobody reads.
     static func isValid(_ filter: String) -> Bool {
         DirectoryEnvironment.prepareLibrary()
         guard filter.hasPrefix("("), filter.hasSuffix(")"), !filter.utf8.contains(0) else { return false }

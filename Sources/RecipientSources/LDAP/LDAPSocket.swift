@@ -4,7 +4,8 @@ import Glibc
 import Synchronization
 import System
 
-/// Connects to a server without libldap, so that each failure has a message of its own, and waiting ends when the sync is stopped.
+/// Connects to a server without libldap, so that each failure has a message of its own, and waiting ends when the sync
+/// is stopped.
 enum LDAPSocket {
     /// A connected socket; the caller closes it.
     static func connect(
@@ -108,8 +109,8 @@ enum LDAPSocket {
         }
     }
 
-    /// Sets timeouts for reading and writing: libldap doesn't apply its own timeout to the rest of a message that has begun, and a server may
-    /// stop in the middle. Keep-alives detect a peer that has vanished.
+    /// Sets timeouts for reading and writing: libldap doesn't apply its own timeout to the rest of a message that has
+    /// begun, and a server may stop in the middle. Keep-alives detect a peer that has vanished.
     private static func configure(_ descriptor: Int32) {
         _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) & ~O_NONBLOCK)
         var reading = timeval(tv_sec: 0, tv_usec: 250_000)
@@ -133,8 +134,8 @@ enum LDAPSocket {
     }
 }
 
-/// Does work with SIGPIPE blocked on this thread, and discards the signals of that time: libldap writes to sockets that the server may have
-/// closed. The signal isn't ignored in general, as it ends a command whose reader has gone.
+/// Does work with SIGPIPE blocked on this thread, and discards the signals of that time: libldap writes to sockets that
+/// the server may have closed. The signal isn't ignored in general, as it ends a command whose reader has gone.
 func withoutBrokenPipeSignal<Value, Failure: Error>(_ work: () throws(Failure) -> Value) throws(Failure) -> Value {
     var signals = sigset_t()
     var before = sigset_t()
@@ -151,12 +152,13 @@ func withoutBrokenPipeSignal<Value, Failure: Error>(_ work: () throws(Failure) -
     return try work()
 }
 
-/// The sockets of open connections. Any thread can end all waiting for them: a read in the middle of a TLS handshake, a bind or a page then
-/// returns at once.
+/// The sockets of open connections. Any thread can end all waiting for them: a read in the middle of a TLS handshake, a
+/// bind or a page then returns at once.
 final class OpenSockets: Sendable {
     private let descriptors = Mutex<Set<Int32>>([])
 
-    /// Adds a socket. The caller must ask afterwards whether to go on, as ``shutDown()`` may have been called just before.
+    /// Adds a socket. The caller must ask afterwards whether to go on, as ``shutDown()`` may have been called just
+    /// before.
     func add(_ descriptor: Int32) { descriptors.withLock { _ = $0.insert(descriptor) } }
 
     /// Removes a socket, which must be done before it is closed: the number may then stand for another file.
@@ -170,8 +172,8 @@ final class OpenSockets: Sendable {
     }
 }
 
-/// Finds the addresses of hosts within a limited time. getaddrinfo(3) can't be interrupted, so it runs on a thread of its own, which is left
-/// behind if it takes too long. A host has at most one such thread.
+/// Finds the addresses of hosts within a limited time. getaddrinfo(3) can't be interrupted, so it runs on a thread of
+/// its own, which is left behind if it takes too long. A host has at most one such thread.
 enum HostResolver {
     /// An address as connect(2) takes it.
     struct Address: Sendable, Equatable {

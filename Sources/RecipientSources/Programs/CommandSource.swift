@@ -24,8 +24,8 @@ public struct CommandConfiguration: Sendable, Codable, Equatable {
 
 /// A source of type `command`: the standard output of a program is a table.
 ///
-/// The output comes through a pipe, so that a program whose reader has died ends, too. It is copied to a temporary file, which is read only
-/// if the program ends by itself with status 0 within its limits.
+/// The output comes through a pipe, so that a program whose reader has died ends, too. It is copied to a temporary
+/// file, which is read only if the program ends by itself with status 0 within its limits.
 struct CommandSource: RecipientSource {
     let configuration: SourceConfiguration
     let command: CommandConfiguration

@@ -36,7 +36,8 @@ final class RunningProgram {
         if !hasEnded { Self.reap(process) }
     }
 
-    /// Waits for a program that was killed. If it hangs in the kernel, such as in a file system that doesn't answer, a thread waits for it.
+    /// Waits for a program that was killed. If it hangs in the kernel, such as in a file system that doesn't answer, a
+    /// thread waits for it.
     private static func reap(_ process: pid_t) {
         let deadline = ContinuousClock.now + .milliseconds(500)
         while ContinuousClock.now < deadline {
@@ -81,7 +82,8 @@ final class RunningProgram {
         posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_adddup2(actions, output[1], 1)
         posix_spawn_file_actions_adddup2(actions, messages[1], 2)
-        // Libraries may open descriptors without close-on-exec: a hanging program would keep the connections of the filter's clients open.
+        // Libraries may open descriptors without close-on-exec: a hanging program would keep the connections of the
+        // filter's clients open.
         for descriptor in 3..<descriptorsEnd { posix_spawn_file_actions_addclose(actions, descriptor) }
         // The program starts with the default signal handling, whatever Postern blocks and ignores.
         let signals = UnsafeMutablePointer<sigset_t>.allocate(capacity: 1)
@@ -110,7 +112,8 @@ final class RunningProgram {
         return .failure(StartError(code: code))
     }
 
-    /// A number after the last open descriptor, with room for descriptors that other threads open meanwhile; the others needn't be open.
+    /// A number after the last open descriptor, with room for descriptors that other threads open meanwhile; the others
+    /// needn't be open.
     private static var descriptorsEnd: Int32 {
         let open = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
         return (open.compactMap { Int32($0) }.max() ?? 1_023) + 65
@@ -122,7 +125,8 @@ final class RunningProgram {
         return true
     }
 
-    /// Calls the bodies with what the program has written, or writes within this time; false once it has closed both outputs.
+    /// Calls the bodies with what the program has written, or writes within this time; false once it has closed both
+    /// outputs.
     func read(
         within time: Duration, output: (UnsafeRawBufferPointer) -> Void, messages: (UnsafeRawBufferPointer) -> Void
     ) -> Bool {

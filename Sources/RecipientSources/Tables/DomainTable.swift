@@ -5,10 +5,11 @@ import MailAddress
 public enum DomainTableFormat: String, Sendable, CaseIterable {
     /// The source text of a Postfix table (`example.com anything`), or a plain list: every left side is a domain.
     case domains
-    /// Postfix's transport(5): `example.com smtp:[10.0.0.5]`. Lines of users, `*` and lines that reject mail (`error:`) name no domain.
+    /// Postfix's transport(5): `example.com smtp:[10.0.0.5]`. Lines of users, `*` and lines that reject mail (`error:`)
+    /// name no domain.
     case transport
-    /// Sendmail's access: `To:example.com RELAY` and `example.com RELAY`. Other tags, other right sides, users and networks name no
-    /// domain.
+    /// Sendmail's access: `To:example.com RELAY` and `example.com RELAY`. Other tags, other right sides, users and
+    /// networks name no domain.
     case access
     /// Sendmail's mailertable: `example.com esmtp:[10.0.0.5]`; lines that reject mail (`error:`) name no domain.
     case mailertable
@@ -28,12 +29,13 @@ public enum DomainTableFormat: String, Sendable, CaseIterable {
 
 /// The domains on the left sides of a table, for `relay.domains_from`.
 ///
-/// Blank lines and comments (`#`) are passed over. In a Postfix table, a line that begins with white space continues the line before, and so
-/// names no domain.
+/// Blank lines and comments (`#`) are passed over. In a Postfix table, a line that begins with white space continues
+/// the line before, and so names no domain.
 ///
-/// - Returns: A-labels in the order of the table, each once; a name that begins with a dot stands for the subdomains alone.
-/// - Throws: `SourceError` of kind `unreachable` if the file can't be read, `malformed` with file and line of up to twenty
-///   entries that aren't domains.
+/// - Returns: A-labels in the order of the table, each once; a name that begins with a dot stands for the subdomains
+///   alone.
+/// - Throws: `SourceError` of kind `unreachable` if the file can't be read, `malformed` with file and line of up to
+///   twenty entries that aren't domains.
 public func parseDomainTable(path: String, format: DomainTableFormat = .domains) throws(SourceError) -> [String] {
     let accepted = format.accepted
     let file = try TableFile(path, source: "relay.domains_from")

@@ -5,8 +5,8 @@ import System
 
 /// A source of type `file`.
 ///
-/// A table isn't read while somebody writes to it. If writers can't be seen, it is read once it hasn't changed for a while; a table that has
-/// become shorter may be the first half of a new one, so that this while is longer.
+/// A table isn't read while somebody writes to it. If writers can't be seen, it is read once it hasn't changed for a
+/// while; a table that has become shorter may be the first half of a new one, so that this while is longer.
 final class FileSource: RecipientSource {
     let configuration: SourceConfiguration
     private let format: TableFormat
@@ -43,7 +43,8 @@ final class FileSource: RecipientSource {
             let time = Date()
             let file = try TableFile(path, source: configuration.name)
             if let previous, previous.isSettled, previous.stamp == file.stamp,
-                // A table with unlisted targets is read again: whether they are listed by now shows only in a comparison with the whole list.
+                // A table with unlisted targets is read again: whether they are listed by now shows only in a
+                // comparison with the whole list.
                 request.isStaying || request.previous?.report?.unlistedTargets == nil
             {
                 return SourceResult(reading: .unchanged, asOf: time, cursor: request.previous?.cursor)

@@ -2,7 +2,8 @@ import Glibc
 import MailAddress
 import RecipientIndex
 
-/// The source text of Sendmail's access and virtusertable: makemap(8), and "virtusertable" and "access_db" in cf/README.
+/// The source text of Sendmail's access and virtusertable: makemap(8), and "virtusertable" and "access_db" in
+/// cf/README.
 extension TableParser {
     private static var accepted: StaticString { "\"user@domain value\", \"@domain value\", \"To:user@domain OK\"" }
 
@@ -100,7 +101,8 @@ extension TableParser {
         }
     }
 
-    /// `user+*@domain` and `user++@domain` accept any detail: the user is listed, as the filter looks up addresses without their detail, too.
+    /// `user+*@domain` and `user++@domain` accept any detail: the user is listed, as the filter looks up addresses
+    /// without their detail, too.
     private mutating func listWildcard(_ name: UnsafeBufferPointer<UInt8>, at: Int, line: Int, into sink: Sink) {
         guard at > 2 else {
             skipped.wildcards += 1
@@ -116,8 +118,9 @@ extension TableParser {
 
     /// The meaning of a right side for Sendmail.
     ///
-    /// In `access`, any text but a few words is an error (ruleset `Rcpt_ok` of cf/m4/proto.m4). In `virtusertable`, an error has `error:` before
-    /// it, and other texts are addresses. A table without tags may be either, so `550 text`, an error of old `access` tables, is an error, too.
+    /// In `access`, any text but a few words is an error (ruleset `Rcpt_ok` of cf/m4/proto.m4). In `virtusertable`, an
+    /// error has `error:` before it, and other texts are addresses. A table without tags may be either, so `550 text`,
+    /// an error of old `access` tables, is an error, too.
     private static func meaning(of value: UnsafeBufferPointer<UInt8>, inAccess: Bool) -> Meaning {
         if inAccess {
             let isAccepted =

@@ -56,8 +56,8 @@ struct TableParser {
         }
     }
 
-    /// The domain whose recipients an `@alias` entry with this right side has: `@main.example` in a Postfix table, `%1@main.example` in
-    /// Sendmail's virtusertable. Nil for any other right side, which makes the entry a catch-all.
+    /// The domain whose recipients an `@alias` entry with this right side has: `@main.example` in a Postfix table,
+    /// `%1@main.example` in Sendmail's virtusertable. Nil for any other right side, which makes the entry a catch-all.
     static func aliasTarget(_ value: UnsafeBufferPointer<UInt8>, _ format: TableFormat) -> String? {
         let forms: [StaticString] =
             switch format {

@@ -5,9 +5,10 @@ import System
 
 /// Finds out whether somebody is writing to a file.
 ///
-/// It uses two ways, as neither always works. The kernel grants a lease (`fcntl(2)`, `F_SETLEASE`) only on a file that nobody has open for
-/// writing, and only to the file's owner and to root. inotify(7) reports each write and the close after the last one, but only while this
-/// watch exists. Neither sees other machines that write to a file of a network file system.
+/// It uses two ways, as neither always works. The kernel grants a lease (`fcntl(2)`, `F_SETLEASE`) only on a file that
+/// nobody has open for writing, and only to the file's owner and to root. inotify(7) reports each write and the close
+/// after the last one, but only while this watch exists. Neither sees other machines that write to a file of a network
+/// file system.
 public final class TableWatch: Sendable {
     /// What is known about writers of the file.
     enum Writing: Equatable {
@@ -23,7 +24,8 @@ public final class TableWatch: Sendable {
 
     private struct State {
         var descriptor: Int32 = -1
-        /// The names of interest in each watched folder, by the number of the watch: the path's own, and those that links lead to.
+        /// The names of interest in each watched folder, by the number of the watch: the path's own, and those that
+        /// links lead to.
         var names: [Int32: Set<[UInt8]>] = [:]
         /// Whether the path leads to the file over links.
         var hasLinks = false
@@ -208,8 +210,8 @@ public final class TableWatch: Sendable {
 
 /// Decides whether a file has settled: one that is still being written is not whole.
 struct FileSettling {
-    /// How long a file must stay unchanged if it isn't known whether somebody writes to it; if it has become shorter, as a writer may open it
-    /// again to write the rest; and if both is the case.
+    /// How long a file must stay unchanged if it isn't known whether somebody writes to it; if it has become shorter,
+    /// as a writer may open it again to write the rest; and if both is the case.
     private static let unknown = Duration.seconds(2)
     private static let shorter = Duration.seconds(2)
     private static let unknownAndShorter = Duration.seconds(10)
@@ -233,7 +235,8 @@ struct FileSettling {
         case .unknown: needed = isShorter ? Self.unknownAndShorter : Self.unknown
         default: needed = isShorter ? Self.shorter : .zero
         }
-        // By the file's own time, unless that lies in the future, or by the time that this object has seen it unchanged.
+        // By the file's own time, unless that lies in the future, or by the time that this object has seen it
+        // unchanged.
         let age = Duration.seconds(now.timeIntervalSince1970 - Double(stamp.modified) / 1e9)
         if age >= needed || instant - (seen?.since ?? instant) >= needed { return nil }
         return isShorter

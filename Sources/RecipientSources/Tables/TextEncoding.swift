@@ -5,8 +5,8 @@ public enum TextEncoding {
     /// How many bytes of a text's beginning show whether it is UTF-16.
     public static let sampleSize = 64
 
-    /// Whether a text that begins with these bytes is UTF-16, as some Windows programs write it: with a byte order mark, or of ASCII letters
-    /// with a NUL beside each.
+    /// Whether a text that begins with these bytes is UTF-16, as some Windows programs write it: with a byte order
+    /// mark, or of ASCII letters with a NUL beside each.
     public static func isUTF16(_ start: some RandomAccessCollection<UInt8>) -> Bool {
         let start = start.prefix(sampleSize)
         if start.starts(with: [0xff, 0xfe]) || start.starts(with: [0xfe, 0xff]) { return true }

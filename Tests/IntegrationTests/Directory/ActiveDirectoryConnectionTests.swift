@@ -2,13 +2,13 @@ import Foundation
 import Testing
 
 extension Directories {
-    /// How Postern connects to a domain controller and says who it is.
+    /// How Postern connects and authenticates to a domain controller.
     @Suite(DirectoryRequirements.samba) struct ActiveDirectoryConnectionTests {
         private let workspace: Workspace
 
         init() throws { workspace = try Workspace() }
 
-        @Test("with TLS from the first octet or by StartTLS, under the right authority only")
+        @Test("ldaps and StartTLS work with the right authority only")
         func encrypted() throws {
             let samba = try SharedController.instance()
             let unit = try samba.addUnit("Encrypted")
@@ -37,7 +37,7 @@ extension Directories {
             #expect(try gateway.listed(["anna@example.com"]).count == 1)
         }
 
-        @Test("an account that may not log on is told why")
+        @Test("the reason why an account may not log on is reported")
         func refused() throws {
             let samba = try SambaInstance(in: workspace)
             let gateway = try DirectoryGateway(in: workspace, of: .samba(samba))
@@ -87,7 +87,7 @@ extension Directories {
             #expect(try gateway.publish().recipients == 1)
         }
 
-        @Test("with a keytab, over a connection that Kerberos protects")
+        @Test("a keytab works over a connection that Kerberos encrypts")
         func kerberos() throws {
             var options = SambaOptions()
             options.hasKDC = true
@@ -143,7 +143,7 @@ extension Directories {
             #expect(try gateway.index()?.recipients == 1)
         }
 
-        @Test("Kerberos that leaves a connection unprotected isn't taken for more")
+        @Test("Kerberos without encryption is refused")
         func unprotected() throws {
             var options = SambaOptions()
             options.hasKDC = true
@@ -187,7 +187,7 @@ extension Directories {
             }
         }
 
-        @Test("rights that are given and taken later are made use of, and said")
+        @Test("rights that are granted or revoked later take effect and are reported")
         func rights() throws {
             let samba = try SambaInstance(in: workspace)
             for name in ["anna", "bert", "carl"] { try samba.add(.contact, name, ["SMTP:\(name)@example.com"]) }

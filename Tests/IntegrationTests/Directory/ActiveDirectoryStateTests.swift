@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 extension Directories {
-    /// What syncs of an Active Directory leave in the state, and how they go on from it.
+    /// The cursors that syncs of an Active Directory store, and how the next syncs go on from them.
     @Suite(DirectoryRequirements.samba) struct ActiveDirectoryStateTests {
         private let workspace: Workspace
         private let samba: SambaInstance
@@ -22,7 +22,7 @@ extension Directories {
         }
 
         @Test(
-            "a state that the server can't go on from is read again in full, in one line",
+            "a cursor that the server can't go on from leads to a full read, reported in one line",
             arguments: FollowingWay.allCases)
         func unusableState(way: FollowingWay) throws {
             let units = try TestUnits("State by \(way)", of: samba)
@@ -32,7 +32,7 @@ extension Directories {
             let gateway = try gateway(units, by: way)
             try gateway.publish()
 
-            /// Has the last sync's end changed in the state, and a recipient changed that only a full read finds.
+            /// Changes the stored cursor, and a recipient whose change only a full read finds.
             func isReadAgain(
                 _ name: String, saying words: String, location: SourceLocation = #_sourceLocation,
                 _ edit: () throws -> Void
@@ -79,7 +79,7 @@ extension Directories {
             }
         }
 
-        @Test("what changes didn't tell is found by a full read, asked for or due", arguments: FollowingWay.allCases)
+        @Test("a missed change is found by a full read, on request or when it is due", arguments: FollowingWay.allCases)
         func reconciled(way: FollowingWay) throws {
             let units = try TestUnits("Reconciled by \(way)", of: samba)
             let names = ["anna", "bert", "carl"]
@@ -152,7 +152,7 @@ extension Directories {
             #expect(report.added.addresses == ["more@example.com"])
         }
 
-        @Test("without any special right all is read at each sync by hand, and why is said once")
+        @Test("without special rights, each sync by hand reads everything, and the reason is reported once")
         func ordinaryAccount() throws {
             let units = try TestUnits("Ordinary", of: samba)
             for name in ["anna", "bert", "carl"] {

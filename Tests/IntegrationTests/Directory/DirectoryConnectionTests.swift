@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 extension Directories {
-    /// How Postern comes to a directory server, and what it says when it doesn't.
+    /// How Postern connects to a directory server, and its messages if it can't.
     @Suite(DirectoryRequirements.slapd) struct DirectoryConnectionTests {
         private let workspace: Workspace
 
@@ -17,7 +17,7 @@ extension Directories {
             return try SlapdInstance(in: workspace, options, name: name)
         }
 
-        @Test("the next server is asked where one is away, refuses the bind or doesn't give all")
+        @Test("the next server is read if one is unreachable, refuses the bind or sends an incomplete list")
         func order() throws {
             let limited = try slapd("limited") { $0.sizeLimit = 5 }
             let strict = try slapd("strict") { $0.globalLines = ["disallow bind_simple"] }
@@ -40,7 +40,7 @@ extension Directories {
             #expect(try gateway.listed((0..<12).map(SlapdInstance.address)).count == 12)
         }
 
-        @Test("a wrong password is said, not tried again for a while, and shows nowhere")
+        @Test("a wrong password is reported, not tried again for a while, and appears nowhere")
         func password() throws {
             let slapd = try slapd { $0.contentSync = .on() }
             let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd)]) {
@@ -81,7 +81,7 @@ extension Directories {
             }
         }
 
-        @Test("a certificate that is no good is refused in words that say why; the index stays")
+        @Test("a bad certificate is refused with the reason; the index stays")
         func certificates() throws {
             let authority = try TestAuthority(in: workspace)
             let stranger = try TestAuthority(in: workspace, name: "stranger")
@@ -151,7 +151,7 @@ extension Directories {
             }
         }
 
-        @Test("a password isn't sent in clear unless that is allowed")
+        @Test("a password isn't sent unencrypted unless that is allowed")
         func plaintext() throws {
             let slapd = try slapd()
             let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd, ["allow_plaintext": nil])])
@@ -163,7 +163,7 @@ extension Directories {
             #expect(try gateway.publish().recipients == 12)
         }
 
-        @Test("over a unix socket the process's user is enough")
+        @Test("over a unix socket, the process's user authenticates without a password")
         func external() throws {
             let slapd = try slapd { $0.contentSync = .on() }
             let source = SourceTable.slapd(
@@ -181,7 +181,7 @@ extension Directories {
             )
         }
 
-        @Test("without an account, what anyone may see is read")
+        @Test("without an account, entries that anyone may read are read")
         func anonymous() throws {
             let slapd = try slapd { $0.access = ["to * by * read"] }
             let source = SourceTable.slapd(
@@ -196,7 +196,7 @@ extension Directories {
             #expect(try gateway.listed([SlapdInstance.address(0)]).count == 1)
         }
 
-        @Test("a password file that others may read is noted, one that isn't there or is empty is said")
+        @Test("a password file that others may read is noted, a missing or empty one is reported")
         func passwordFile() throws {
             let slapd = try slapd()
             let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd)])

@@ -25,7 +25,7 @@ extension Directories {
         }
 
         @Test(
-            "a directory that loses its addresses or entries is refused until a person accepts it",
+            "a directory that loses addresses or entries is refused until a person accepts it",
             arguments: ["mail", "entries"])
         func emptied(loss: String) throws {
             let slapd = try slapd()
@@ -62,7 +62,7 @@ extension Directories {
             #expect(try gateway.listed(people + ["filed@example.com"]) == ["filed@example.com"])
         }
 
-        @Test("an account that sees nothing any more is not believed")
+        @Test("an empty list, as the account has lost its rights, is refused")
         func blinded() throws {
             let slapd = try slapd()
             let gateway = try gateway(slapd)
@@ -107,7 +107,7 @@ extension Directories {
             #expect(try gateway.listed((0..<20).map(SlapdInstance.address)).count == 20)
         }
 
-        @Test("other limits and refusals of a search say what they are")
+        @Test("other limits and refusals of a search are reported with their reason")
         func limits() throws {
             let words = [
                 3: "the server's time limit ended the search; raise it for the account that Postern binds as",

@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 extension Directories {
-    /// What a source of an OpenLDAP directory lists, by its configuration.
+    /// The recipients that an OpenLDAP source lists, by its configuration.
     @Suite(DirectoryRequirements.slapd) struct OpenLDAPSourceTests {
         private let workspace: Workspace
 
@@ -126,7 +126,7 @@ extension Directories {
             #expect(try gateway.listed(["left@example.com", "inner@example.com"]).count == 2)
         }
 
-        @Test("a recipient of two sources goes when the last one drops it, be they directories or files")
+        @Test("a recipient of two sources goes when the last one drops it, for directories and for files")
         func merged() throws {
             let old = "ou=old,\(SlapdInstance.base)"
             var options = SlapdOptions()
@@ -160,7 +160,7 @@ extension Directories {
         }
 
         @Test(
-            "what a server can't do is said, and everything is read each time",
+            "an unsupported method is reported, and everything is read each time",
             arguments: ["overlay", "module", "type"])
         func readInFull(missing: String) throws {
             var options = SlapdOptions()
@@ -186,7 +186,7 @@ extension Directories {
         }
 
         @Test(
-            "references to other servers are passed over, and followed where that is asked for",
+            "references to other servers are passed over, or followed if configured",
             arguments: ["ldap", "openldap"])
         func referrals(type: String) throws {
             var options = SlapdOptions()
@@ -233,7 +233,7 @@ extension Directories {
 
         /// A branch that becomes a reference takes its recipients away without a word, unless the reference is noticed.
         @Test(
-            "a search reference that is new refuses the sync, until it is accepted or gone",
+            "a new search reference fails the sync until it is accepted or gone",
             arguments: [("ldap", false), ("openldap", false), ("openldap", true)])
         func newReference(type: String, isServing: Bool) throws {
             var options = SlapdOptions()
