@@ -1,41 +1,39 @@
 import MailAddress
 
-/// What a value of a source is: a recipient, a whole domain, or a fault with its reason. Every kind of source asks here, so that the
-/// same value means the same everywhere.
+/// The meaning of a value in a source. Every kind of source parses its values here, so that the same value means the
+/// same everywhere.
 ///
-/// A value whose meaning is plain is cleaned first: blanks, byte order marks and invisible characters around it, a `mailto:` or `SMTP:`
+/// Blanks, byte order marks and invisible characters around a value are ignored, and so is a `mailto:` or `SMTP:`
 /// before it.
-enum EntryJudge {
-    /// What a value is.
-    enum Finding {
-        /// A recipient with its domain.
-        case recipient(RecipientAddress)
-        /// `@example.com`: every recipient of the domain, by its A-label.
-        case catchAll(domain: String)
-        /// A local part alone.
-        case withoutDomain
-        /// An address of another kind than SMTP, such as `X400:…`; the text is the kind.
-        case otherProtocol(String)
-        /// It can be read as an address, and no mail for it passes the filter.
-        case unreachable(reason: String)
-        /// It isn't an address.
-        case malformed(reason: String)
-    }
+enum EntryValue {
+    /// A recipient with its domain.
+    case recipient(RecipientAddress)
+    /// `@example.com`: every recipient of the domain, by its A-label.
+    case catchAll(domain: String)
+    /// A local part alone.
+    case withoutDomain
+    /// An address of another kind than SMTP, such as `X400:…`; the text is the kind.
+    case otherProtocol(String)
+    /// An address for which no mail passes the filter.
+    case unreachable(reason: String)
+    /// Not an address.
+    case malformed(reason: String)
 
-    /// Judges a value. It needn't be text.
-    static func judge(_ value: UnsafeBufferPointer<UInt8>) -> Finding {
-        // What most values of an Active Directory begin with.
+    /// Parses a value, which needn't be text.
+    init(_ value: UnsafeBufferPointer<UInt8>) {
+        // Most values of an Active Directory begin with it.
         let value = value.hasPrefixIgnoringCase("smtp:") ? value.slice(5..<value.count) : value
         // Most values are plain addresses: one pass, nothing allocated.
         if let first = value.first, !first.isSpace, first != UInt8(ascii: "@"),
-            let address = try? RecipientAddress(path: value), address.hasDomain, isPlain(value)
+            let address = try? RecipientAddress(path: value), address.hasDomain, Self.isPlain(value)
         {
-            return judge(address)
+            self.init(address)
+        } else {
+            self = Self.parse(value)
         }
-        return judgeWithCare(value)
     }
 
-    /// ASCII without anything that needs a second look.
+    /// Whether a value is printable ASCII without characters that have a meaning of their own.
     private static func isPlain(_ value: UnsafeBufferPointer<UInt8>) -> Bool {
         value.allSatisfy { byte in
             byte > 0x20 && byte < 0x7f && byte != UInt8(ascii: ":") && byte != UInt8(ascii: "*")
@@ -43,21 +41,22 @@ enum EntryJudge {
         }
     }
 
-    private static func judge(_ address: RecipientAddress) -> Finding {
-        guard address.isRouted else { return .recipient(address) }
-        return .unreachable(reason: routed(address))
-    }
-
-    private static func routed(_ address: RecipientAddress) -> String {
+    private init(_ address: RecipientAddress) {
+        guard address.isRouted else {
+            self = .recipient(address)
+            return
+        }
         let part = address.localPart
         let sign = part.contains("@") ? "a second \"@\"" : part.contains("%") ? "a \"%\"" : "a \"!\""
-        return
-            "its local part has \(sign), which routes mail on to another server, and such mail is refused to strangers"
+        self = .unreachable(
+            reason:
+                "its local part has \(sign), which routes mail to another server; mail to such addresses is rejected")
     }
 
-    private static func judgeWithCare(_ value: UnsafeBufferPointer<UInt8>) -> Finding {
+    /// Parses a value that isn't a plain address.
+    private static func parse(_ value: UnsafeBufferPointer<UInt8>) -> EntryValue {
         guard let whole = String(validating: value, as: UTF8.self) else {
-            return .malformed(reason: "it is not text in UTF-8")
+            return .malformed(reason: "it is not UTF-8")
         }
         var text = cleaned(whole)
         if let colon = text.utf8.firstIndex(of: UInt8(ascii: ":")) {
@@ -73,7 +72,7 @@ enum EntryJudge {
         }
         guard !text.isEmpty else { return .malformed(reason: "it is empty") }
         if let reason = severalAddresses(text) { return .malformed(reason: reason) }
-        if text.hasPrefix("@") { return judgeDomain(String(text.dropFirst())) }
+        if text.hasPrefix("@") { return parseDomain(String(text.dropFirst())) }
         if let scalar = invisible(inLocalPartOf: text) {
             return .unreachable(
                 reason: "it has the invisible character \(name(scalar)), which no sender types; retype the address")
@@ -82,38 +81,38 @@ enum EntryJudge {
             let address = try RecipientAddress(path: text)
             guard address.hasDomain else { return .withoutDomain }
             let part = address.localPart
-            if part.isEmpty { return .malformed(reason: "nothing stands before the \"@\"") }
+            if part.isEmpty { return .malformed(reason: "nothing is before the \"@\"") }
             if part.hasPrefix("*") || part.hasSuffix("*") {
                 return .unreachable(
                     reason:
-                        "\"*\" stands for itself here, not for any text; accepted: one recipient, or \"@\(address.domain)\" "
+                        "\"*\" is no wildcard here; accepted: one recipient, or \"@\(address.domain)\" "
                         + "for every recipient of the domain")
             }
-            return judge(address)
+            return EntryValue(address)
         } catch {
             return .malformed(reason: "\(error)")
         }
     }
 
-    private static func judgeDomain(_ text: String) -> Finding {
+    private static func parseDomain(_ text: String) -> EntryValue {
         do throws(AddressError) {
             return .catchAll(domain: try DomainName(text).aLabel)
         } catch {
-            return .malformed(reason: "\"\(printable(text.utf8))\" is not a domain: \(error)")
+            return .malformed(reason: "\"\(escapedASCII(text.utf8))\" is not a domain: \(error)")
         }
     }
 
-    /// Without what is around it and can't be seen.
+    /// The text without blank and invisible characters at both ends.
     private static func cleaned(_ text: String) -> String {
-        func isNothing(_ scalar: Unicode.Scalar) -> Bool { isInvisible(scalar) || scalar.properties.isWhitespace }
+        func isBlank(_ scalar: Unicode.Scalar) -> Bool { isInvisible(scalar) || scalar.properties.isWhitespace }
         let scalars = text.unicodeScalars
-        guard let first = scalars.firstIndex(where: { !isNothing($0) }),
-            let last = scalars.lastIndex(where: { !isNothing($0) })
+        guard let first = scalars.firstIndex(where: { !isBlank($0) }),
+            let last = scalars.lastIndex(where: { !isBlank($0) })
         else { return "" }
         return String(text[first...last])
     }
 
-    /// Why a text seems to be more than one address: `a@x, b@x`.
+    /// The fault of a text that seems to be several addresses, such as `a@x, b@x`; nil for any other.
     private static func severalAddresses(_ text: String) -> String? {
         guard !text.contains("\"") else { return nil }
         for separator in [",", ";", " ", "\t", "|"] {
@@ -130,7 +129,7 @@ enum EntryJudge {
         let scalars = Array(text[..<at].unicodeScalars)
         for (place, scalar) in scalars.enumerated()
         where isInvisible(scalar) || !scalar.isASCII && scalar.properties.isWhitespace {
-            // The joiners are letters' business in some scripts.
+            // Some scripts need joiners between letters.
             let isJoiner = scalar.value == 0x200c || scalar.value == 0x200d
             if isJoiner, place > 0, !scalars[place - 1].isASCII, scalars.indices.contains(place + 1),
                 !scalars[place + 1].isASCII
@@ -142,8 +141,8 @@ enum EntryJudge {
         return nil
     }
 
-    /// Characters that have no shape, or change those of others: Unicode's format characters, fillers and variation selectors, control
-    /// characters beyond ASCII, and what stands for a character that was lost.
+    /// Whether a character has no shape of its own: Unicode's format characters, fillers and variation selectors,
+    /// control characters beyond ASCII, and the replacement character.
     private static func isInvisible(_ scalar: Unicode.Scalar) -> Bool {
         guard !scalar.isASCII else { return false }
         switch scalar.properties.generalCategory {
@@ -158,7 +157,7 @@ enum EntryJudge {
         return scalar.properties.name.map { "\(code) (\($0.lowercased()))" } ?? code
     }
 
-    /// Whether the characters before a colon name a kind of address: `SMTP`, `X400`, `sip`.
+    /// Whether the text before a colon can name a kind of address, such as `SMTP`, `X400` or `sip`.
     private static func isAddressType(_ text: String) -> Bool {
         guard let first = text.utf8.first, text.utf8.count <= 32 else { return false }
         func isLetter(_ byte: UInt8) -> Bool { (0x61...0x7a).contains(byte | 0x20) }

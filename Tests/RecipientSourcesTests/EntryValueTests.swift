@@ -6,7 +6,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-@Suite struct EntryJudgeTests {
+@Suite struct EntryValueTests {
     private struct Case: CustomTestStringConvertible {
         let line: Int
         let value: [UInt8]
@@ -16,7 +16,7 @@ import Testing
     }
 
     private static func cases() throws -> [Case] {
-        let url = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "judge.cases")
+        let url = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "values.cases")
         return try String(contentsOf: url, encoding: .utf8).components(separatedBy: "\n").enumerated().compactMap {
             number, line in
             guard !line.isEmpty, !line.hasPrefix("#") else { return nil }
@@ -26,7 +26,7 @@ import Testing
         }
     }
 
-    /// A value with its escapes undone.
+    /// The bytes of a value that is written with escapes.
     private static func bytes(_ text: String) throws -> [UInt8] {
         var bytes: [UInt8] = []
         var rest = text[...]
@@ -51,9 +51,9 @@ import Testing
         return bytes
     }
 
-    @Test func everyValueIsJudged() throws {
+    @Test func everyValueHasItsMeaning() throws {
         for item in try Self.cases() {
-            let finding = item.value.withUnsafeBufferPointer(EntryJudge.judge)
+            let finding = item.value.withUnsafeBufferPointer { EntryValue($0) }
             let found: String
             switch finding {
             case .recipient(let address): found = "recipient \(address.key)"
@@ -74,9 +74,9 @@ import Testing
         }
     }
 
-    /// Any bytes have a finding, and no recipient of one is unreachable by the filter's own reading.
-    @Test func anyBytesAreJudged() throws {
-        var random = SeededGenerator.announced("anyBytesAreJudged")
+    /// Any bytes have a meaning, and the filter can parse every recipient among them.
+    @Test func anyBytesHaveAMeaning() throws {
+        var random = SeededGenerator.announced("anyBytesHaveAMeaning")
         let pieces: [[UInt8]] = [
             Array("a@example.com".utf8), [0], [0xff], Array("\u{200B}".utf8), Array("\u{FEFF}".utf8),
             Array("SMTP:".utf8),
@@ -88,7 +88,7 @@ import Testing
                 value += pieces.randomElement(using: &random) ?? []
                 if Bool.random(using: &random) { value.append(UInt8.random(in: 0...255, using: &random)) }
             }
-            guard case .recipient(let address) = value.withUnsafeBufferPointer(EntryJudge.judge) else { continue }
+            guard case .recipient(let address) = value.withUnsafeBufferPointer({ EntryValue($0) }) else { continue }
             #expect(address.hasDomain && !address.isRouted)
             #expect(!address.localPart.unicodeScalars.contains { "\u{200B}\u{FEFF}".unicodeScalars.contains($0) })
         }
@@ -112,9 +112,9 @@ import Testing
     }
 
     @Test func valuesAreShownInOneLine() {
-        #expect(legible("jürgen") == "jürgen")
-        #expect(legible("a\u{200B}b\nc\\") == #"a\u{200B}b\u{A}c\\"#)
-        #expect(legible(String(repeating: "x", count: 300)).count == 201)
+        #expect(escapedText("jürgen") == "jürgen")
+        #expect(escapedText("a\u{200B}b\nc\\") == #"a\u{200B}b\u{A}c\\"#)
+        #expect(escapedText(String(repeating: "x", count: 300)).count == 201)
     }
 }
 
@@ -131,7 +131,7 @@ import Testing
         #expect(ExpiryDate(text) == seconds.map { .date(Date(timeIntervalSince1970: $0)) })
     }
 
-    @Test(arguments: ["0", "-1", "9223372036854775807"]) func neverIsRead(_ text: String) {
+    @Test(arguments: ["0", "-1", "9223372036854775807"]) func aDateThatNeverComesIsRead(_ text: String) {
         #expect(ExpiryDate(text) == .never)
     }
 }
