@@ -37,9 +37,10 @@ public struct IndexSource: Sendable, Codable, Equatable {
 
 /// A relay domain that a source names.
 public struct RelayDomain: Sendable, Codable, Equatable {
-    /// The A-label.
+    /// The A-label; a name that begins with a dot stands for the subdomains.
     public var name: String
-    /// Whether recipients that aren't listed are accepted too, as others know them.
+    /// Whether the filter accepts every recipient of the domain, as the recipients that no source lists are known
+    /// elsewhere.
     public var takesAll: Bool
 
     /// A domain as it is written into a snapshot.

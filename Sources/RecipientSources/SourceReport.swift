@@ -1,91 +1,60 @@
 public import Foundation
 
-/// What one source gave.
+/// What reading a source found.
 public struct SourceReport: Sendable, Codable {
-    /// How the source was read.
+    /// How a source was read.
     public enum Reading: String, Sendable, Codable {
-        /// Read from its beginning to its end.
+        /// From its beginning to its end.
         case full
-        /// Only what has changed since the last time was read.
+        /// Only the entries that have changed since the last reading.
         case changes
-        /// Known to be as it was, so not read.
+        /// Not at all: it is known to be unchanged.
         case unchanged
-        /// Could not be read; its last list stays in use.
+        /// It could not be read; its last list stays in use.
         case failed
     }
 
-    /// The name in the configuration.
-    public var name: String
-    /// The type in the configuration.
-    public var type: String
-    /// How it was read.
-    public var reading: Reading = .full
-    /// When it was last known to be as the state has it.
-    public var asOf: Date?
     /// How many entries it holds, of any kind.
     public var read = 0
-    /// How many recipients it lists within the relay domains and its own domains, each counted once.
-    public var listed = 0
-    /// How many entries repeat an address of the same source.
+    /// How many entries repeat an address of the same source; counted by the sync.
     public var duplicates = 0
     /// Addresses outside of the relay domains or the source's own.
     public var foreign = ForeignAddresses()
     /// Entries that list no recipient, by reason.
     public var skipped = SkippedEntries()
-    /// Entries that list nobody though they seem meant to, or are in doubt.
+    /// Entries that seem meant to list a recipient, and don't.
     public var faults = EntryFaults()
-    /// The same of the values that should name relay domains.
+    /// Entries that seem meant to name a relay domain, and don't.
     public var domainFaults = EntryFaults()
-    /// Entries that are listed, and of which something that decides could not be read.
+    /// Listed entries with a value that decides on them, such as an expiry date, and can't be understood.
     public var doubts = EntryFaults()
     /// When the next of the recipients that have an expiry date expires.
     public var nextExpiry: Date?
-    /// Aliases whose target in a relay domain no source lists; nil where there are none.
+    /// The aliases whose target is a recipient in a relay domain that no source lists; found by the sync, nil if there
+    /// are none.
     public var unlistedTargets: UnlistedTargets?
-    /// Why it could not be read, where it could not.
-    public var failure: String?
     /// The directory server that answered.
     public var server: String?
     /// How a directory was asked: `paged search`, `DirSync`, `uSNChanged`, `content synchronization`.
     public var method: String?
-    /// How long reading it took, in seconds.
-    public var duration = 0.0
-    /// Since when it is being read; its last list stays in use until that is done. nil where it isn't.
-    public var runningSince: Date?
-
     /// What an operator should know of how it was read, a clause each.
     public var remarks: [String] = []
-
-    /// The same report with what another one of the source knows of its faults.
-    package func with(faultsOf later: SourceReport) -> SourceReport {
-        var report = self
-        (report.faults, report.domainFaults, report.doubts) = (later.faults, later.domainFaults, later.doubts)
-        report.nextExpiry = later.nextExpiry
-        return report
-    }
 
     /// How many of the entries that were read are malformed or unreachable.
     public var faulty: Int { skipped.malformed + skipped.unreachable + skipped.wildcards }
 
-    package init(name: String, type: String, server: String? = nil, remarks: [String] = []) {
-        self.name = name
-        self.type = type
+    package init(server: String? = nil, remarks: [String] = []) {
         self.server = server
         self.remarks = remarks
     }
 
-    /// Reads a report; what an older version didn't write has its default.
+    /// Reads a report; fields that an older version didn't write have their defaults.
     public init(from decoder: any Decoder) throws {
         let values = try decoder.container(keyedBy: CodingKeys.self)
         func value<Value: Decodable>(_ key: CodingKeys, _ other: Value) throws -> Value {
             try values.decodeIfPresent(Value.self, forKey: key) ?? other
         }
-        name = try values.decode(String.self, forKey: .name)
-        type = try values.decode(String.self, forKey: .type)
-        reading = try value(.reading, .full)
-        asOf = try values.decodeIfPresent(Date.self, forKey: .asOf)
         read = try value(.read, 0)
-        listed = try value(.listed, 0)
         duplicates = try value(.duplicates, 0)
         foreign = try value(.foreign, ForeignAddresses())
         skipped = try value(.skipped, SkippedEntries())
@@ -94,11 +63,8 @@ public struct SourceReport: Sendable, Codable {
         doubts = try value(.doubts, EntryFaults())
         nextExpiry = try values.decodeIfPresent(Date.self, forKey: .nextExpiry)
         unlistedTargets = try values.decodeIfPresent(UnlistedTargets.self, forKey: .unlistedTargets)
-        failure = try values.decodeIfPresent(String.self, forKey: .failure)
         server = try values.decodeIfPresent(String.self, forKey: .server)
         method = try values.decodeIfPresent(String.self, forKey: .method)
-        duration = try value(.duration, 0)
-        runningSince = try values.decodeIfPresent(Date.self, forKey: .runningSince)
         remarks = try value(.remarks, [])
     }
 }
@@ -118,22 +84,22 @@ public struct ForeignAddresses: Sendable, Codable, Equatable {
 
 /// Entries of a table that list no recipient.
 public struct SkippedEntries: Sendable, Codable, Equatable {
-    /// A domain by itself, which declares the domain.
+    /// A domain alone, which declares the domain.
     public package(set) var domains = 0
     /// A user without a domain, which no relay domain can match.
     public package(set) var withoutDomain = 0
-    /// Entries that refuse their address: `REJECT`, `DISCARD`, `ERROR:…`, `error:nouser`.
+    /// Entries that reject their address: `REJECT`, `DISCARD`, `ERROR:…`, `error:nouser`.
     public package(set) var refusing = 0
-    /// Sendmail's access entries that aren't about recipients: `From:`, `Connect:`, `Spam:`.
+    /// Entries of Sendmail's access that aren't about recipients: `From:`, `Connect:`, `Spam:`.
     public package(set) var otherTags = 0
     /// Sendmail's wildcard keys (`+*@domain`) that no list of recipients can express.
     public package(set) var wildcards = 0
 
     /// Values of a directory that aren't SMTP addresses: `X400:`, `SIP:`, `x500:`.
     public package(set) var otherProtocols = 0
-    /// Values of a directory that are no addresses.
+    /// Values of a directory that aren't addresses.
     public package(set) var malformed = 0
-    /// Entries that can be read as addresses, and for which no mail passes the filter.
+    /// Addresses for which no mail passes the filter.
     public package(set) var unreachable = 0
     /// Disabled entries of a directory, where the configuration leaves them out.
     public package(set) var disabled = 0
@@ -163,4 +129,90 @@ public struct SkippedEntries: Sendable, Codable, Equatable {
         domains + withoutDomain + refusing + otherTags + wildcards + otherProtocols + malformed + unreachable + disabled
             + excluded
     }
+}
+
+/// An entry of a source that seems meant to list a recipient and doesn't, or with a value that can't be understood.
+public struct EntryFault: Sendable, Codable, Equatable {
+    /// The place of the entry: `line 17`, or the name of a directory's entry.
+    public var place: String
+    /// The value, with invisible characters escaped.
+    public var value: String
+    /// The fault, as a clause.
+    public var reason: String
+    /// The directory's object that has the value: a later change of the object replaces the fault. Empty in a table.
+    var object: [UInt8] = []
+
+    private enum CodingKeys: String, CodingKey {
+        case place, value, reason, object
+    }
+
+    package init(place: String, value: String, reason: String, object: [UInt8] = []) {
+        self.place = place
+        self.value = value
+        self.reason = reason
+        self.object = object
+    }
+
+    /// Reads a fault; a table's has no object.
+    public init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        place = try values.decode(String.self, forKey: .place)
+        value = try values.decode(String.self, forKey: .value)
+        reason = try values.decode(String.self, forKey: .reason)
+        object = try values.decodeIfPresent([UInt8].self, forKey: .object) ?? []
+    }
+
+    /// Writes a fault, with its object if it has one.
+    public func encode(to encoder: any Encoder) throws {
+        var values = encoder.container(keyedBy: CodingKeys.self)
+        try values.encode(place, forKey: .place)
+        try values.encode(value, forKey: .value)
+        try values.encode(reason, forKey: .reason)
+        if !object.isEmpty { try values.encode(object, forKey: .object) }
+    }
+}
+
+extension EntryFault: CustomStringConvertible {
+    /// `line 17: "*@example.com": reason`.
+    public var description: String { "\(place): \"\(value)\": \(reason)" }
+}
+
+/// The faulty entries of a source: all are counted, the first twenty kept.
+public struct EntryFaults: Sendable, Codable, Equatable {
+    /// How many faults are kept.
+    public static let kept = 20
+
+    /// How many faults there are.
+    public private(set) var count = 0
+    /// The first of them in the order of the source.
+    public private(set) var first: [EntryFault] = []
+
+    package init() {}
+
+    package mutating func note(_ fault: @autoclosure () -> EntryFault) {
+        count += 1
+        if first.count < Self.kept { first.append(fault()) }
+    }
+
+    /// Replaces the faults of objects that have changed by their present faults.
+    ///
+    /// - Parameter replaced: whether an object has changed or gone.
+    package mutating func replace(with changes: EntryFaults, replaced: ([UInt8]) -> Bool) {
+        let before = first.count
+        first.removeAll { !$0.object.isEmpty && replaced($0.object) }
+        count = max(count - (before - first.count), first.count) + changes.count
+        first += changes.first.prefix(Self.kept - first.count)
+    }
+}
+
+/// Aliases of tables whose target is a recipient in a relay domain that no source lists: all are counted, the first
+/// twenty kept.
+public struct UnlistedTargets: Sendable, Codable, Equatable {
+    /// How many aliases are kept.
+    static let kept = 20
+
+    /// How many there are.
+    public package(set) var count = 0
+    /// The first of them in the order of the table: `info@example.com (line 7): someone@example.com`.
+    public package(set) var first: [String] = []
 }

@@ -176,7 +176,7 @@ extension Synchronizer {
             do throws(SyncError) {
                 domains.append(
                     try source.relayDomains(
-                        PullRequest(previous: known.records[source.configuration.name]?.previous) {
+                        ReadRequest(previous: known.records[source.configuration.name]?.previous) {
                             () throws(SourceError) in
                             try askingSync(check)
                         }))
@@ -204,7 +204,7 @@ extension Synchronizer {
     func pullAll(
         _ known: Knowledge, _ report: inout SyncReport, _ scope: inout Scope,
         _ check: @escaping () throws(SyncError) -> Void
-    ) throws(SyncError) -> (pulls: [Pull], intake: EntryIntake) {
+    ) throws(SyncError) -> (pulls: [SourceResult], entries: JoinedEntries) {
         let shared = SharedCheck(check)
         let due = sources.indices.filter { place in
             known.unnamed[place] == nil
@@ -219,7 +219,7 @@ extension Synchronizer {
                 previous: previous, fingerprint: known.fingerprint(of: source.configuration),
                 isStaying: scope.isStaying,
                 readsAll: scope.readsAll, isNews: scope.due != nil, acceptsReferences: scope.acceptsReferences,
-                filters: filters, folder: folder(of: configuration.statePath),
+                domains: filters[place], folder: folder(of: configuration.statePath),
                 capacity: max(1 << 20, (8 << 20) / due.count), deadline: configuration.deadline)
             readings[place] = try reading(source, order, shared)
         }
@@ -291,37 +291,38 @@ extension Synchronizer {
     private func collect(
         _ known: Knowledge, _ readings: [Int: SourceReader.Reading], pending: Set<Int>, _ report: inout SyncReport,
         _ scope: Scope
-    ) throws(SyncError) -> (pulls: [Pull], intake: EntryIntake) {
-        var pulls: [Pull] = []
+    ) throws(SyncError) -> (pulls: [SourceResult], entries: JoinedEntries) {
+        var pulls: [SourceResult] = []
         var errors: [SyncError] = []
-        var intakes: [(source: Int, intake: EntryIntake)] = []
+        var intakes: [(place: Int, entries: SourceEntries)] = []
         for (place, source) in sources.enumerated() {
             let name = source.configuration.name
             let record = known.valid(source.configuration)
-            var result = SourceReport(name: name, type: source.configuration.type)
-            let outcome: Result<Pull, SyncError>
+            var result = SourceState(name: name, type: source.configuration.type)
+            let outcome: Result<SourceResult, SyncError>
             if let error = known.unnamed[place] {
                 outcome = .failure(error)
             } else if let reading = readings[place], let taken = reading.isDone ? source.take() : nil {
                 outcome = taken.outcome
-                result = taken.report
-                intakes.append((place, taken.intake))
+                result.report = taken.report
+                result.duration = taken.duration
+                intakes.append((place, taken.entries))
             } else if let reading = readings[place], record == nil || reading.isOverdue {
                 outcome = .failure(reading.deadlineError(name))
             } else {
                 // One that has failed has still failed.
                 result.failure = known.failures[name]?.text
-                result.runningSince = pending.contains(place) ? readings[place]?.since : nil
+                result.progress = pending.contains(place) ? source.progress : nil
                 outcome = .success(
-                    Pull(
+                    SourceResult(
                         reading: result.failure == nil ? .unchanged : .failed, asOf: record?.asOf ?? .distantPast,
                         cursor: record?.cursor))
             }
             do throws(SyncError) {
                 let pull = try outcome.get()
-                describe(&result, pull, record, intakes.last.flatMap { $0.source == place ? $0.intake : nil })
-                report.notes += result.remarks.map { "source \"\(name)\": \($0)" }
-                result.remarks = []
+                describe(&result, pull, record, intakes.last.flatMap { $0.place == place ? $0.entries : nil })
+                report.notes += result.report.remarks.map { "source \"\(name)\": \($0)" }
+                result.report.remarks = []
                 pulls.append(pull)
                 if record == nil, known.isSound, known.records[name] != nil {
                     report.notes.append(
@@ -330,44 +331,45 @@ extension Synchronizer {
                 }
             } catch {
                 if error.kind == .cancelled { throw error }
-                intakes.removeAll { $0.source == place }
+                intakes.removeAll { $0.place == place }
                 let duration = result.duration
-                if let last = record?.report { result = last }
+                if let last = record?.state { result = last }
                 result.failure = error.description
                 result.reading = .failed
-                result.asOf = record?.asOf
+                result.lastSynced = record?.asOf
                 result.duration = duration
                 errors.append(error)
-                pulls.append(Pull(reading: .failed, asOf: record?.asOf ?? .distantPast, cursor: record?.cursor))
+                pulls.append(SourceResult(reading: .failed, asOf: record?.asOf ?? .distantPast, cursor: record?.cursor))
             }
             report.sources.append(result)
         }
         try judge(errors, known, &report)
-        return (pulls, EntryIntake(joining: intakes))
+        return (pulls, JoinedEntries(intakes))
     }
 
     /// Completes the report of a pull that didn't read everything with what is known of the rest.
-    private func describe(_ result: inout SourceReport, _ pull: Pull, _ record: SourceRecord?, _ intake: EntryIntake?) {
+    private func describe(
+        _ result: inout SourceState, _ pull: SourceResult, _ record: SourceRecord?, _ entries: SourceEntries?
+    ) {
         result.reading = pull.reading
-        result.asOf = pull.asOf
-        guard pull.reading != .full, let last = record?.report else { return }
+        result.lastSynced = pull.asOf
+        guard pull.reading != .full, let last = record?.state else { return }
         let now = result
         if pull.reading == .changes {
-            let place = sources.firstIndex { $0.configuration.name == result.name } ?? 0
-            let changes = intake?.changes[place]
+            let changes = entries?.changes
             func isReplaced(_ object: [UInt8]) -> Bool { changes?.replaces(object) ?? false }
-            result.faults = last.faults
-            result.faults.replace(with: now.faults, replaced: isReplaced)
-            result.doubts = last.doubts
-            result.doubts.replace(with: now.doubts, replaced: isReplaced)
-            result.nextExpiry = [last.nextExpiry, now.nextExpiry].compactMap { $0 }.min()
+            result.report.faults = last.report.faults
+            result.report.faults.replace(with: now.report.faults, replaced: isReplaced)
+            result.report.doubts = last.report.doubts
+            result.report.doubts.replace(with: now.report.doubts, replaced: isReplaced)
+            result.report.nextExpiry = [last.report.nextExpiry, now.report.nextExpiry].compactMap { $0 }.min()
             return
         }
         result = last
-        (result.reading, result.asOf, result.duration) = (now.reading, now.asOf, now.duration)
-        (result.failure, result.remarks, result.runningSince) = (now.failure, now.remarks, now.runningSince)
-        result.server = now.server ?? last.server
-        if intake != nil { result.domainFaults = now.domainFaults }
+        (result.reading, result.lastSynced, result.duration) = (now.reading, now.lastSynced, now.duration)
+        (result.failure, result.report.remarks, result.progress) = (now.failure, now.report.remarks, now.progress)
+        result.report.server = now.report.server ?? last.report.server
+        if entries != nil { result.report.domainFaults = now.report.domainFaults }
     }
 
     /// Goes on past sources that can't be reached if their last list is at hand.

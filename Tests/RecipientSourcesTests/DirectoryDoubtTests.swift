@@ -6,7 +6,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// What a directory says that can't be believed, or doesn't say though it should.
+/// Answers of a directory that are doubtful or incomplete.
 @Suite struct DirectoryDoubtTests {
     private let folder: TemporaryFolder
 
@@ -51,7 +51,7 @@ import Testing
 
     private let done = SilentServer.success(2, 0x65)
 
-    @Test func aControllerThatIsNotSynchronizedIsNotBelieved() throws {
+    @Test func anUnsynchronizedControllerIsNotRead() throws {
         let answer = person(1) + done
         let error = syncError { try run([root(("isSynchronized", bytes("FALSE"))), answer]) }
         #expect(error?.kind == .unreachable)
@@ -60,7 +60,7 @@ import Testing
         #expect(try run([root(), answer]).recipients == 1, "a server that says nothing of it")
     }
 
-    @Test func anAccountWithoutItsControlIsSaid() throws {
+    @Test func accountsWithoutUserAccountControlAreReported() throws {
         let user = bytes("top", "person", "organizationalPerson", "user")
         let report = try run(
             [
@@ -74,14 +74,14 @@ import Testing
         #expect(
             report.added.addresses == [2, 3, 4, 5].map { "person\($0)@example.com" },
             "one that is shown as disabled is left out")
-        let doubts = report.sources[0].doubts
+        let doubts = report.sources[0].report.doubts
         #expect(doubts.count == 2)
         let text = doubts.first.map { "\($0)" }.joined(separator: "\n")
         #expect(text.contains("cn=person3") && text.contains("userAccountControl"), "\(text)")
         #expect(text.contains("cn=person5") && text.contains("many"), "\(text)")
     }
 
-    @Test func acceptedDomainsWhoseKindIsNotShownTakeListedRecipientsOnly() throws {
+    @Test func acceptedDomainsOfUnknownKindAcceptListedRecipientsOnly() throws {
         func domain(_ name: String, _ flags: String?) -> [UInt8] {
             SilentServer.entry(
                 2, "cn=\(name),cn=configuration,dc=example,dc=com",
@@ -102,17 +102,18 @@ import Testing
         #expect(
             domains.map(\.name).sorted()
                 == ["all.example", "hidden.example", "listed.example", "odd.example", "spaced.example"])
-        let text = (report.sources[0].doubts.first + report.sources[0].domainFaults.first).map { "\($0)" }.joined(
-            separator: "\n")
+        let text = (report.sources[0].report.doubts.first + report.sources[0].report.domainFaults.first).map { "\($0)" }
+            .joined(
+                separator: "\n")
         for word in [
-            "hidden.example", "isn't shown msExchAcceptedDomainFlags", "\"two\", which is no number",
+            "hidden.example", "doesn't show msExchAcceptedDomainFlags", "\"two\", which is not a number",
             "a.example,b.example",
         ] {
             #expect(text.contains(word), "\(word) in \(text) \(report.notes)")
         }
     }
 
-    @Test func aValueOfAWholeDomainIsACatchAll() throws {
+    @Test func aValueThatIsAWholeDomainIsACatchAll() throws {
         let entry = SilentServer.entry(
             2, "cn=a",
             [

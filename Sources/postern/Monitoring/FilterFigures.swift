@@ -185,8 +185,10 @@ struct Trouble: Codable, Sendable, Equatable {
                     advice: "its last list stays in use; try it: postern sync --dry-run"))
         }
         for source in sync?.sources ?? [] {
-            guard let worst = source.faults.first.first ?? source.domainFaults.first.first else { continue }
-            let count = source.faults.count + source.domainFaults.count
+            guard let worst = source.report.faults.first.first ?? source.report.domainFaults.first.first else {
+                continue
+            }
+            let count = source.report.faults.count + source.report.domainFaults.count
             troubles.append(
                 Trouble(
                     text:
