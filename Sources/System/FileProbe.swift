@@ -4,7 +4,8 @@ import Glibc
 public enum FileProbe {
     /// Reads the files from end to end with `read(2)`.
     ///
-    /// Not to be called while SQLite has one of them open in this process: closing a descriptor drops the process's locks on its file.
+    /// Not to be called while SQLite has one of them open in this process: closing a descriptor drops the process's
+    /// locks on its file.
     ///
     /// - Parameter paths: files; those that don't exist are passed over.
     /// - Returns: the error number of the first file that can't be read; nil where all can.

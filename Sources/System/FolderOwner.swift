@@ -2,8 +2,8 @@ import Glibc
 
 /// The user that owns the folders which a command writes to.
 ///
-/// Root in a folder of somebody else could be led by that user to write elsewhere, and leaves files behind that the user can't write. So a
-/// command that root runs there acts as the folder's owner.
+/// Root in a folder of somebody else could be led by that user to write elsewhere, and leaves files behind that the
+/// user can't write. So a command that root runs there acts as the folder's owner.
 public enum FolderOwner {
     /// Why a command of root's can't act as the owner.
     public struct Failure: Error, Sendable, CustomStringConvertible {
@@ -11,10 +11,11 @@ public enum FolderOwner {
         public let description: String
     }
 
-    /// Gives up root's rights for good and goes on as the owner of the folders, if a user other than root owns one of them.
+    /// Gives up root's rights for good and goes on as the owner of the folders, if a user other than root owns one of
+    /// them.
     ///
-    /// Groups are those of that user. Nothing happens unless root calls, and while all folders are root's or missing. To be called before other
-    /// threads are started.
+    /// Groups are those of that user. Nothing happens unless root calls, and while all folders are root's or missing.
+    /// To be called before other threads are started.
     ///
     /// - Parameter folders: the folders that will be written to, by absolute paths; the parents of each count too.
     /// - Returns: the name of the user that the process acts as now; nil if nothing has changed.
@@ -38,8 +39,8 @@ public enum FolderOwner {
         return name(of: first.user)
     }
 
-    /// The user who decides where the path leads: the owner of the deepest of its folders that isn't root's, since that user may have put a link
-    /// there; root where all are root's.
+    /// The user who decides where the path leads: the owner of the deepest of its folders that isn't root's, since that
+    /// user may have put a link there; root where all are root's.
     private static func owner(of path: String) -> (folder: String, user: uid_t)? {
         var place = path.isEmpty ? "." : path
         while true {

@@ -5,8 +5,8 @@ import Synchronization
 
 /// Standard error, for messages: a message that can't be written is dropped and counted, and nothing else happens.
 ///
-/// A command writes its messages itself. A daemon starts a thread for them (``startThread(notice:)``): then ``write(_:)`` only puts them in
-/// line, and nobody ever waits for the reader.
+/// A command writes its messages itself. A daemon starts a thread for them (``startThread(notice:)``): then
+/// ``write(_:)`` only puts them in line, and nobody ever waits for the reader.
 public final class MessageStream: Sendable {
     /// The standard error of the process.
     public static let standardError = MessageStream(descriptor: STDERR_FILENO)
@@ -66,7 +66,8 @@ public final class MessageStream: Sendable {
 
     /// Starts a thread that writes the messages from now on; without effect the second time.
     ///
-    /// - Parameter notice: the line that says how many messages were dropped, written once messages can be written again.
+    /// - Parameter notice: the line that says how many messages were dropped, written once messages can be written
+    ///   again.
     public func startThread(notice: @escaping @Sendable (Int) -> String) {
         let isFirst = state.withLock { state in
             defer { state.hasThread = true }
@@ -155,8 +156,8 @@ public final class MessageStream: Sendable {
 
 /// The descriptors of standard input, output and error.
 public enum StandardDescriptors {
-    /// Opens those that the process was started without, so that no file or socket gets their number and is written to by mistake: reading
-    /// finds the end, writing fails. To be called first of all.
+    /// Opens those that the process was started without, so that no file or socket gets their number and is written to
+    /// by mistake: reading finds the end, writing fails. To be called first of all.
     public static func secure() {
         for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
             // The lowest free number is this one, as those below are open.

@@ -1,6 +1,7 @@
 import Glibc
 
-/// Files in a folder that somebody else may own: no symbolic link is followed there, and what root makes belongs to the folder's owner.
+/// Files in a folder that somebody else may own: no symbolic link is followed there, and what root makes belongs to the
+/// folder's owner.
 public enum PrivateFile {
     /// Why a file can't be used.
     public struct Failure: Error, Sendable, CustomStringConvertible {

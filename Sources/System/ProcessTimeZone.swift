@@ -3,13 +3,14 @@ import Glibc
 
 /// The time zone of the process as date(1) understands it, from the variable `TZ`.
 ///
-/// Foundation knows names of the tz database only; the C library also takes `:Europe/Berlin`, a file's path and the rules of
-/// POSIX, such as `CET-1CEST,M3.5.0,M10.5.0/3`, and means UTC by everything else.
+/// Foundation knows names of the tz database only; the C library also takes `:Europe/Berlin`, a file's path and the
+/// rules of POSIX, such as `CET-1CEST,M3.5.0,M10.5.0/3`, and means UTC by everything else.
 public enum ProcessTimeZone {
-    /// Sets `TZ` to the name of the tz database that means the same, so that every part of the process shows the same times. To be
-    /// called once, before other threads run.
+    /// Sets `TZ` to the name of the tz database that means the same, so that every part of the process shows the same
+    /// times. To be called once, before other threads run.
     ///
-    /// - Returns: a sentence on what `TZ` has that is no time zone, or that no zone of the database agrees with; nil where all is well.
+    /// - Returns: a sentence on what `TZ` has that is no time zone, or that no zone of the database agrees with; nil
+    ///   where all is well.
     public static func adopt() -> String? {
         guard let text = getenv("TZ").map({ String(cString: $0) }) else { return nil }
         guard let name = name(for: text) else {
@@ -30,7 +31,8 @@ public enum ProcessTimeZone {
         if let zone = TimeZone(identifier: name) { NSTimeZone.default = zone }
     }
 
-    /// The name of the tz database for a value of `TZ`; nil for one that the C library takes for UTC though it means something else.
+    /// The name of the tz database for a value of `TZ`; nil for one that the C library takes for UTC though it means
+    /// something else.
     ///
     /// `TZ` must have the value: the C library is asked by the process's variable.
     static func name(for text: String) -> String? {
@@ -69,7 +71,8 @@ public enum ProcessTimeZone {
         return String(cString: path)
     }
 
-    /// Whether the text begins as the rules of POSIX do: a name of three letters or more, or one in angle brackets, and an offset.
+    /// Whether the text begins as the rules of POSIX do: a name of three letters or more, or one in angle brackets, and
+    /// an offset.
     private static func isRule(_ text: String) -> Bool {
         text.prefixMatch(of: /(<[A-Za-z0-9+\-]{3,}>|[A-Za-z]{3,})[+\-]?[0-9]/) != nil
     }

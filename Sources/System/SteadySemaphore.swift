@@ -2,8 +2,8 @@ import Glibc
 
 /// A counting semaphore whose time limits go by the steady clock.
 ///
-/// `DispatchSemaphore` waits until a time of the wall clock on Linux: if that clock is set back meanwhile, a wait of a second lasts as long as the
-/// clock was ahead.
+/// `DispatchSemaphore` waits until a time of the wall clock on Linux: if that clock is set back meanwhile, a wait of a
+/// second lasts as long as the clock was ahead.
 public final class SteadySemaphore {
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
