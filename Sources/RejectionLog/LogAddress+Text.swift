@@ -26,7 +26,7 @@ extension LogAddress: CustomStringConvertible {
     var stored: Data { withStored { Data($0) } }
 
     /// From the octets of the database.
-    init(stored bytes: UnsafeRawBufferPointer) {
+    package init(stored bytes: UnsafeRawBufferPointer) {
         switch bytes.count {
         case 4:
             self.init(ipv4: UInt32(bigEndian: bytes.loadUnaligned(as: UInt32.self)))

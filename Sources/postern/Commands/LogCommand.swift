@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Milter
 import RejectionLog
+import RejectionReport
 
 /// `postern log`: the refusals one by one.
 struct LogCommand: ParsableCommand {

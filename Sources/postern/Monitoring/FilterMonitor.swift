@@ -5,6 +5,7 @@ import Monitoring
 import RecipientFilter
 import RecipientIndex
 import RejectionLog
+import RejectionReport
 import Synchronization
 import System
 
