@@ -1,5 +1,6 @@
 import Foundation
 import RejectionLog
+import System
 
 /// Recipients, senders and client networks that only show when rejections are seen together.
 extension ReportBuilder {
@@ -53,7 +54,7 @@ extension ReportBuilder {
             networks.withValue(position) { !$0.isEmpty } && Self.isGuessing(networks.tallies[position])
         }
         guard !found.isEmpty else { return section }
-        func address(_ position: Int) -> LogAddress { networks.withValue(position) { LogAddress(stored: $0) } }
+        func address(_ position: Int) -> IPAddress { networks.withValue(position) { IPAddress(stored: $0) } }
         func attempts(_ tally: Tally) -> Int { Int(tally.unknown &+ tally.harvest) }
         func recipients(_ tally: Tally) -> DistinctSketch.Distinct {
             tally.peers.distinct(limit: TallyKind.network.peerLimit, of: attempts(tally))
@@ -77,7 +78,7 @@ extension ReportBuilder {
             let hash = networks.withValue(position) { ByteHash.short($0) }
             let recipients = recipients(tally)
             return .init([
-                .count(attempts(tally)), .text(address(position).networkText), .text(tally.name),
+                .count(attempts(tally)), .text(address(position).clientNetworkText), .text(tally.name),
                 .estimate(recipients.count, recipients.isEstimate), .count(max(1, clientCounts[hash] ?? 1)),
                 .count(Int(tally.harvest)), try period.hasAccepted(from: address(position)).map(Cell.flag) ?? .none,
                 Self.span(tally),

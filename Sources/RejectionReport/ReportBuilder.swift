@@ -1,5 +1,6 @@
 import Foundation
 public import RejectionLog
+import System
 
 extension RejectionReader {
     /// Makes a report with all its sections, all from one moment of the database.
@@ -49,7 +50,7 @@ struct ReportBuilder {
         }
         report.filters = .init(
             domain: query.selection.domain, reason: query.selection.reason,
-            client: query.selection.client?.description, redacted: query.redact, foldsVERP: query.foldVERP)
+            client: query.selection.client?.shortDescription, redacted: query.redact, foldsVERP: query.foldVERP)
         report.trend = try ReportTrend(period, zone: query.timeZone, now: context.now)
         report.sections = try sections()
         report.advice = [noIndex(), surge(report), thinned()].compactMap(\.self)
@@ -249,8 +250,8 @@ struct FoldedTallies {
             let tally = table.tallies[position]
             let value =
                 switch kind {
-                case .client: table.withValue(position) { LogAddress(stored: $0).description }
-                case .network: table.withValue(position) { LogAddress(stored: $0).networkText }
+                case .client: table.withValue(position) { IPAddress(stored: $0).clientText }
+                case .network: table.withValue(position) { IPAddress(stored: $0).clientNetworkText }
                 case .recipient, .sender, .helo, .host, .reply, .pair: table.text(position)
                 }
             return (value, tally.name, Int(tally.count))

@@ -1,11 +1,11 @@
-import DirectorySync
 import Foundation
 import MailAddress
-import Milter
 import RecipientFilter
 import RecipientIndex
+import RecipientSync
 import RejectionLog
 import RejectionReport
+import System
 
 extension ReportContext {
     /// What a report needs beside the log, as the files of the configuration have it now.
@@ -29,7 +29,7 @@ extension ReportContext {
                 return flags?.isDisjoint(with: [.disabled, .internalOnly]) ?? false
             }
         }
-        let status = read.sync.sources.isEmpty ? nil : syncStatus(state: read.sync.state)
+        let status = read.sync.sources.isEmpty ? nil : SyncStatus(state: read.sync.state)
         if index != nil || status != nil {
             sync = Sync(index?.info, status, maximumAge: read.index.maximumAge, now: now)
         }
@@ -49,7 +49,7 @@ extension ReportContext.Sync {
         }
         guard let status else { return }
         sources = status.sources.map {
-            Source(name: $0.name, recipients: $0.recipients, asOf: $0.asOf, failure: status.failures[$0.name]?.text)
+            Source(name: $0.name, recipients: $0.recipients, asOf: $0.lastSynced, failure: $0.failure)
         }
         // The status doesn't list a source that was never read.
         for (name, failure) in status.failures.sorted(by: { $0.key < $1.key })
@@ -61,16 +61,5 @@ extension ReportContext.Sync {
                 time: refusal.time, text: refusal.violations.map(\.text).joined(separator: "; "),
                 removed: refusal.removed, acceptable: refusal.acceptable)
         }
-    }
-}
-
-extension ClientNetwork {
-    /// Reads an address or a network in CIDR notation.
-    init(_ text: String) throws(AddressTextError) {
-        let network = try Network(text)
-        let octets = network.address.octets ?? (0, 0)
-        self.init(
-            LogAddress(high: octets.high, low: octets.low), prefix: network.prefixLength,
-            text: network.isSingleAddress ? "\(network.address)" : "\(network)")
     }
 }

@@ -1,4 +1,5 @@
 package import RejectionLog
+import System
 
 /// The figures and the most frequent values of a period, straight from the log.
 package struct LogSummary {
@@ -40,7 +41,7 @@ extension RejectionReader {
                 top: .init(
                     recipients: rows(.recipient, text),
                     domains: try period.topDomains(of: counts, limit: limit).map { .init(value: $0, count: $1) },
-                    clients: rows(.client) { LogAddress(stored: $0).description }, senders: rows(.sender, text)),
+                    clients: rows(.client) { IPAddress(stored: $0).clientText }, senders: rows(.sender, text)),
                 gaps: tallies.gaps)
         }
     }

@@ -1,6 +1,7 @@
 package import Foundation
 package import RejectionLog
 import Synchronization
+package import System
 package import TestSupport
 
 /// An event with texts of its own.
@@ -14,7 +15,7 @@ package struct Sample {
     package var domainName: [UInt8] = []
     package var recipient = Array("user@example.com".utf8)
     package var sender = Array("sender@example.net".utf8)
-    package var client = LogAddress(ipv4: 0xC000_0201)
+    package var client = IPAddress(ipv4: 0xC000_0201)
     package var clientName = Array("mail.example.net".utf8)
     package var helo = Array("helo.example.net".utf8)
     package var session = Array("4AbC12".utf8)
@@ -28,7 +29,7 @@ package struct Sample {
     package init(
         time: Int64 = Sample.base, outcome: Outcome = .refused, observed: Bool = false, reason: String = "unknown",
         domain: String? = "example.com", domainName: [UInt8] = [], recipient: [UInt8]? = nil, sender: [UInt8]? = nil,
-        client: LogAddress? = nil, clientName: [UInt8]? = nil, helo: [UInt8]? = nil, session: [UInt8]? = nil,
+        client: IPAddress? = nil, clientName: [UInt8]? = nil, helo: [UInt8]? = nil, session: [UInt8]? = nil,
         authenticated: Bool = false, mta: [UInt8]? = nil, reply: [UInt8]? = nil
     ) {
         self.time = time

@@ -1,3 +1,7 @@
+import Foundation
+import GRDB
+import System
+import TestSupport
 import Testing
 
 @testable import RejectionLog
@@ -8,17 +12,17 @@ import Testing
         let networks = AcceptedNetworks()
         for day in 1...2 as ClosedRange<Int64> {
             for _ in 0..<5 {
-                for host in 0..<200 as Range<UInt32> { networks.insert(LogAddress(ipv4: 0xC000_0200 + host), day: day) }
+                for host in 0..<200 as Range<UInt32> { networks.insert(IPAddress(ipv4: 0xC000_0200 + host), day: day) }
             }
-            #expect(networks.take() == [LogAddress(ipv4: 0xC000_0200): day])
-            networks.insert(LogAddress(ipv4: 0xC000_0201), day: day)
-            networks.insert(.unknown, day: day)
+            #expect(networks.take() == [IPAddress(ipv4: 0xC000_0200): day])
+            networks.insert(IPAddress(ipv4: 0xC000_0201), day: day)
+            networks.insert(.unspecified, day: day)
             #expect(networks.take().isEmpty)
         }
         // More than there is room for wait, and come with a later recipient.
-        var seen: Set<LogAddress> = []
+        var seen: Set<IPAddress> = []
         for _ in 0..<3 {
-            for number in 0..<25_000 as Range<UInt32> { networks.insert(LogAddress(ipv4: number << 8), day: 3) }
+            for number in 0..<25_000 as Range<UInt32> { networks.insert(IPAddress(ipv4: number << 8), day: 3) }
             let taken = networks.take()
             #expect(taken.count <= 10_000)
             seen.formUnion(taken.keys)

@@ -1,6 +1,7 @@
 import Foundation
 import GRDB
 import LogTestSupport
+import System
 import TestSupport
 import Testing
 

@@ -1,6 +1,7 @@
 import Foundation
 import GRDB
 import LogTestSupport
+import System
 import TestSupport
 import Testing
 
@@ -19,7 +20,7 @@ import Testing
 
     private func guess(from network: UInt32, _ log: RejectionLog) {
         for number in 0..<Self.guesses {
-            var sample = Sample(client: LogAddress(ipv4: network + number))
+            var sample = Sample(client: IPAddress(ipv4: network + number))
             sample.recipient = Array("guess\(number)@example.com".utf8)
             sample.record(in: log)
         }
@@ -27,7 +28,7 @@ import Testing
 
     private func accept(from client: UInt32, day: Int64 = 0, _ log: RejectionLog) {
         Sample(
-            time: Sample.base + day * 86_400_000, outcome: .accepted, reason: "listed", client: LogAddress(ipv4: client)
+            time: Sample.base + day * 86_400_000, outcome: .accepted, reason: "listed", client: IPAddress(ipv4: client)
         ).record(in: log)
     }
 

@@ -1,5 +1,6 @@
 import Foundation
 import LogTestSupport
+import System
 import TestSupport
 import Testing
 
@@ -19,7 +20,7 @@ import Testing
     @Test func theLineIsTheDocumentedOne() throws {
         var bare = Sample(time: Sample.base + 61_005, outcome: .tempfailed, observed: true, reason: "no-index")
         bare.sender = []
-        bare.client = .unknown
+        bare.client = .unspecified
         bare.clientName = []
         bare.helo = []
         bare.session = []
@@ -45,7 +46,7 @@ import Testing
     @Test func theMailLogLineIsTheDocumentedOne() throws {
         var bare = Sample(outcome: .tempfailed, observed: true, reason: "no-index")
         bare.sender = []
-        bare.client = .unknown
+        bare.client = .unspecified
         bare.clientName = []
         bare.helo = Array("a> to=<b\n[c]".utf8)
         bare.session = []

@@ -1,5 +1,6 @@
 import Foundation
 import LogTestSupport
+import System
 import TestSupport
 import Testing
 
@@ -50,7 +51,7 @@ import Testing
         if !recipient.lowercased().hasSuffix("@example.com") { (sample.domain, sample.domainName) = (nil, []) }
         sample.recipient = Array(recipient.utf8)
         sample.sender = Array(sender.utf8)
-        sample.client = LogAddress(ipv4: client)
+        sample.client = IPAddress(ipv4: client)
         return sample
     }
 

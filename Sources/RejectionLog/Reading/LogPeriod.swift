@@ -1,5 +1,6 @@
 public import Foundation
 import GRDB
+public import System
 
 /// The recipients that a report is about: those of a period, all of them or those of one domain, reason or client.
 public struct LogSelection: Sendable, Equatable {
@@ -13,11 +14,11 @@ public struct LogSelection: Sendable, Equatable {
     public var reason: String?
     /// Only this client, or the clients of this network. Only detail rows name the client, so the selection reaches back as far
     /// as they do, and holds no accepted recipients.
-    public var client: ClientNetwork?
+    public var client: IPNetwork?
 
     /// Every recipient of the period, unless a domain, reason or client is given.
     public init(
-        since: Date, until: Date, domain: String? = nil, reason: String? = nil, client: ClientNetwork? = nil
+        since: Date, until: Date, domain: String? = nil, reason: String? = nil, client: IPNetwork? = nil
     ) {
         self.since = since
         self.until = until
@@ -31,28 +32,6 @@ public struct LogSelection: Sendable, Equatable {
         let from = Timestamp.milliseconds(since1970: since) / 60_000
         let to = (Timestamp.milliseconds(since1970: until) + 59_999) / 60_000
         return (from, max(from, to))
-    }
-}
-
-/// An address, or all addresses with the same leading bits.
-public struct ClientNetwork: Sendable, Hashable, CustomStringConvertible {
-    let first: LogAddress
-    let last: LogAddress
-    /// The text that a report shows: `192.0.2.1`, `192.0.2.0/24`.
-    public let description: String
-
-    /// The network of an address.
-    ///
-    /// - Parameters:
-    ///   - prefix: the number of leading bits: of 32 for an IPv4 address, else of 128.
-    ///   - text: the text that a report shows for the network.
-    public init(_ address: LogAddress, prefix: Int, text: String) {
-        let bits = min(max(0, address.isIPv4 ? prefix + 96 : prefix), 128)
-        let high: UInt64 = bits >= 64 ? .max : ~(UInt64.max >> UInt64(bits))
-        let low: UInt64 = bits <= 64 ? 0 : bits >= 128 ? .max : ~(UInt64.max >> UInt64(bits - 64))
-        first = LogAddress(high: address.high & high, low: address.low & low)
-        last = LogAddress(high: address.high | ~high, low: address.low | ~low)
-        description = text
     }
 }
 
@@ -318,9 +297,9 @@ package struct LogPeriod {
             arguments += [reasonID]
         }
         if let client = selection.client {
-            let first = client.first.stored
+            let first = client.range.lowerBound.stored
             filter += " AND length(d.client) = ? AND d.client BETWEEN ? AND ?"
-            arguments += [first.count, first, client.last.stored]
+            arguments += [first.count, first, client.range.upperBound.stored]
         }
         try DetailRow.forEach(db, where: filter, arguments, body)
     }
@@ -373,7 +352,7 @@ package struct LogPeriod {
 
     /// True where a recipient from the network was accepted since the beginning of the period; nil where the log doesn't
     /// reach back that far.
-    package func hasAccepted(from network: LogAddress) throws -> Bool? {
+    package func hasAccepted(from network: IPAddress) throws -> Bool? {
         try AcceptedNetworkStore.accepted(db, network, since: selection.minutes.from / 1440)
     }
 

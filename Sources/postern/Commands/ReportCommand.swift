@@ -1,8 +1,8 @@
 import ArgumentParser
 import Foundation
-import Milter
 import RejectionLog
 import RejectionReport
+import System
 
 /// `postern report`: who was refused, and why.
 struct ReportCommand: ParsableCommand {
@@ -81,11 +81,11 @@ struct ReportCommand: ParsableCommand {
         return key
     }
 
-    private var network: ClientNetwork? {
+    private var network: IPNetwork? {
         get throws {
             guard let client else { return nil }
             do {
-                return try ClientNetwork(client)
+                return try IPNetwork(client)
             } catch {
                 throw ValidationError("--client: \(error)")
             }

@@ -1,6 +1,6 @@
-import DirectorySync
 import Foundation
 import MailAddress
+import RecipientSources
 
 extension ConfigurationReader {
     func readSources(_ tables: [ConfigurationTable], _ configuration: inout Configuration) {
