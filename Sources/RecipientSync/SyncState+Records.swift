@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import RecipientIndex
 import RecipientSources
 import System
 

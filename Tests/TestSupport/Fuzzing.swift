@@ -1,5 +1,25 @@
 import Foundation
 
+/// How much a test that could go on for ever is to do: little in a run of all tests, more by hand (`contrib/fuzz`).
+package enum Effort {
+    private static func number(_ name: String) -> Int? { ProcessInfo.processInfo.environment[name].flatMap { Int($0) } }
+
+    /// Calls the body for one seed, always the same; with `POSTERN_FUZZ_SECONDS`, for one after the other as long as that.
+    package static func forEachSeed(_ body: (UInt64) throws -> Void) rethrows {
+        guard let seconds = number("POSTERN_FUZZ_SECONDS") else { return try body(1) }
+        let end = ContinuousClock.now + .seconds(seconds)
+        var seed = UInt64.random(in: 0..<1_000_000_000)
+        print("first seed: \(seed)")
+        while ContinuousClock.now < end {
+            try body(seed)
+            seed += 1
+        }
+    }
+
+    /// The number that an environment variable gives, or the one for a run of all tests.
+    package static func value(_ name: String, usually number: Int) -> Int { self.number(name) ?? number }
+}
+
 /// Inputs for a parser: samples, changed at random; the same for the same seed.
 package struct Mutation {
     private var random: SeededGenerator
@@ -71,5 +91,36 @@ extension Effort {
                 try body(input)
             }
         }
+    }
+}
+
+/// Pseudo-random numbers (SplitMix64): the same for the same seed.
+public struct SeededGenerator: RandomNumberGenerator {
+    /// What the numbers follow from.
+    public let seed: UInt64
+    private var state: UInt64
+
+    /// The numbers of a seed.
+    public init(seed: UInt64) {
+        self.seed = seed
+        state = seed
+    }
+
+    /// The numbers of a seed that is new at each run, or that of `POSTERN_TEST_SEED`; printed, so that a failure can be
+    /// repeated.
+    public static func announced(_ name: String) -> SeededGenerator {
+        let given = ProcessInfo.processInfo.environment["POSTERN_TEST_SEED"].flatMap { UInt64($0) }
+        let seed = given ?? UInt64.random(in: 0..<1_000_000_000)
+        print("\(name): POSTERN_TEST_SEED=\(seed)")
+        return SeededGenerator(seed: seed)
+    }
+
+    /// The next number.
+    public mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
+        return mixed ^ (mixed >> 31)
     }
 }

@@ -5,7 +5,7 @@ import Testing
 
 @testable import RecipientIndex
 
-@Suite struct AtomicFileTests {
+@Suite struct IndexPublicationTests {
     private func builder(_ count: Int = 10) -> IndexBuilder {
         var builder = IndexBuilder()
         for number in 0..<count { builder.add("\(number)@example.com") }
@@ -112,7 +112,7 @@ import Testing
         try #require(full >= 0)
         defer { close(full) }
         for count in [0, 10_000] {
-            let entries = ContiguousArray((0..<count).map { Entry(fingerprint: UInt64($0) << 40, flags: []) })
+            let entries = ContiguousArray((0..<count).map { IndexEntry(fingerprint: UInt64($0) << 40, flags: []) })
             let writer = IndexWriter(
                 entries: entries, salt: SipHash(k0: 0, k1: 0), created: 0, generation: 0, sources: Array("[]".utf8))
             let fault = #expect(throws: IndexFault.self) { try writer.write(to: full) }
