@@ -37,13 +37,11 @@ final class ConnectionWatch: Sendable {
     }
 
     func start() {
-        let thread = Thread { [self] in
+        NamedThread.start("http watch") { [self] in
             var firstSeen: [UInt64: ContinuousClock.Instant] = [:]
             while !stopping.wait(within: .milliseconds(250)) { look(&firstSeen) }
             ended.signal()
         }
-        thread.name = "http watch"
-        thread.start()
     }
 
     func stop() {

@@ -127,7 +127,7 @@ public final class MonitoringServer: Sendable {
     ///   - condition: gets why the port can't be opened, and nil once it is; called on the thread.
     public func startAndKeepTrying(patience: Duration, _ condition: @escaping @Sendable (PartFailure?) -> Void) {
         let tried = SteadySemaphore()
-        let thread = Thread { [self] in
+        NamedThread.start("http") { [self] in
             var pause = 5
             var since: Date?
             while true {
@@ -144,8 +144,6 @@ public final class MonitoringServer: Sendable {
                 pause = min(60, pause * 2)
             }
         }
-        thread.name = "http"
-        thread.start()
         _ = tried.wait(within: patience)
     }
 

@@ -2,6 +2,7 @@ import Glibc
 import MailAddress
 public import Milter
 public import RecipientIndex
+import System
 
 /// What all sessions of a filter share.
 public final class FilterContext: Sendable {
@@ -70,24 +71,24 @@ public final class FilterContext: Sendable {
     fileprivate func recordLatency(since began: UInt64) { latency.record(since: began) }
 
     @inline(never)
-    fileprivate func standing(_ client: ClientAddress, _ limit: Policy.Harvest) -> HarvestTable.Standing {
-        harvest.standing(of: client, limit: limit, now: SteadyClock.milliseconds())
+    fileprivate func standing(_ client: IPAddress, _ limit: Policy.Harvest) -> HarvestTable.Standing {
+        harvest.standing(of: client, limit: limit, now: Clocks.monotonicCoarse)
     }
 
     @inline(never)
-    fileprivate func count(_ client: ClientAddress, _ recipient: RecipientAddress, _ limit: Policy.Harvest) {
-        recipient.withKey { harvest.count(client, $0, limit: limit, now: SteadyClock.milliseconds()) }
+    fileprivate func count(_ client: IPAddress, _ recipient: RecipientAddress, _ limit: Policy.Harvest) {
+        recipient.withKey { harvest.count(client, $0, limit: limit, now: Clocks.monotonicCoarse) }
     }
 
     @inline(never)
-    fileprivate func countKnown(_ client: ClientAddress, _ limit: Policy.Harvest) {
-        harvest.countKnown(client, limit: limit, now: SteadyClock.milliseconds())
+    fileprivate func countKnown(_ client: IPAddress, _ limit: Policy.Harvest) {
+        harvest.countKnown(client, limit: limit, now: Clocks.monotonicCoarse)
     }
 
     /// Takes back what the harvest limit has counted for recipients that exist by the policy and the index in force.
     public func forgiveKnownRecipients() {
         guard let policy = policy.current, policy.harvest.limit > 0, let index = index.current else { return }
-        let now = WallClock.milliseconds() / 1000
+        let now = Clocks.wall / 1000
         harvest.forgive { key in
             guard let recipient = try? RecipientAddress(path: key), recipient.hasDomain else { return true }
             let verdict = policy.verdict(for: recipient, client: ClientStanding(), index: index, now: now)
@@ -133,7 +134,7 @@ final class FilterSession: MilterSession {
     private let policies: HotSwap<Policy>.Reader
     private let indexes: HotSwap<IndexSnapshot>.Reader
     private let state: UnsafeMutablePointer<State>
-    private let client: ClientAddress?
+    private let client: IPAddress?
     private let clientName: HeldText
     private let clientText: HeldText
     private let mta: HeldText
@@ -146,10 +147,10 @@ final class FilterSession: MilterSession {
         state.initialize(to: State())
         policies = context.policy.makeReader()
         indexes = context.index.makeReader()
-        client = connection.address
+        client = connection.address ?? (connection.isLocal ? .unspecified : nil)
         // A client without a name comes as its address in brackets.
         clientName = HeldText(connection.hostname.hasPrefix("[") ? "" : connection.hostname, limit: 255)
-        clientText = HeldText(connection.address?.description ?? "unknown", limit: 255)
+        clientText = HeldText(connection.address?.description ?? (connection.isLocal ? "unix" : "unknown"), limit: 255)
         mta = HeldText(milter.macro("j"), limit: 255)
     }
 
@@ -183,7 +184,7 @@ final class FilterSession: MilterSession {
     /// Takes note of a sender whose mail proves that its mailbox exists, though the index doesn't list it. A stranger's word is no proof.
     private func witness() {
         guard let sender = try? RecipientAddress(path: state.pointee.sender.bytes), sender.hasDomain else { return }
-        let now = WallClock.milliseconds()
+        let now = Clocks.wall
         let mailbox = policies.withSome { policy in
             indexes.withSome { policy.unlistedMailbox(of: sender, index: $0, now: now / 1000) } ?? nil
         }
@@ -198,7 +199,7 @@ final class FilterSession: MilterSession {
             return .continue
         }
         let began = LatencyHistogram.now()
-        let now = WallClock.milliseconds()
+        let now = Clocks.wall
         let path = arguments.path
         var decision = Decision()
         do throws(AddressError) {
@@ -331,7 +332,7 @@ final class FilterSession: MilterSession {
             length += length < reply.count - 1 ? 1 : 0
         }
         let told = UnsafeBufferPointer(rebasing: reply[..<max(0, length - 1)])
-        let now = WallClock.milliseconds()
+        let now = Clocks.wall
         guard let address = try? RecipientAddress(path: path) else {
             record(.refusedByMTA, now, nil, .none, told, milter, path)
             return

@@ -1,19 +1,9 @@
-import Milter
+import System
 
 /// A part of a ``HarvestTable``: counts by client network, the least recent of which go when it is full.
 struct HarvestStripe {
-    /// A network's first address.
-    struct Network: Hashable {
-        let high, low: UInt64
-
-        init(_ address: ClientAddress) {
-            // No client has the address ::, so it can stand for unix sockets.
-            (high, low) = address.octets ?? (0, 0)
-        }
-    }
-
     private struct Entry {
-        let network: Network
+        let network: IPAddress
         /// The latest part of a window that was counted in.
         var part: Int64
         /// Unknown recipients by part, of the eight up to `part`; a part's place is its number modulo 8.
@@ -31,7 +21,7 @@ struct HarvestStripe {
     private static let parts: Int64 = 8
 
     private let capacity: Int
-    private var places: [Network: UInt32] = [:]
+    private var places: [IPAddress: UInt32] = [:]
     private var entries: [Entry] = []
     private var newest = Self.none
     private var oldest = Self.none
@@ -46,12 +36,12 @@ struct HarvestStripe {
 
     var size: Int {
         entries.capacity * MemoryLayout<Entry>.stride
-            + places.capacity * (MemoryLayout<Network>.stride + MemoryLayout<UInt32>.stride) * 4 / 3
+            + places.capacity * (MemoryLayout<IPAddress>.stride + MemoryLayout<UInt32>.stride) * 4 / 3
             + recent.size
     }
 
     /// Where the network stands in the window that ends now.
-    mutating func standing(of network: Network, _ harvest: Policy.Harvest, _ now: Int64) -> HarvestTable.Standing {
+    mutating func standing(of network: IPAddress, _ harvest: Policy.Harvest, _ now: Int64) -> HarvestTable.Standing {
         let part = part(harvest, now)
         guard let place = places[network] else { return .unseen }
         use(place)
@@ -62,7 +52,7 @@ struct HarvestStripe {
     ///
     /// - Parameter key: the recipient's, for ``forget(_:)``.
     mutating func add(
-        _ network: Network, _ key: UnsafeBufferPointer<UInt8>, _ harvest: Policy.Harvest, _ now: Int64
+        _ network: IPAddress, _ key: UnsafeBufferPointer<UInt8>, _ harvest: Policy.Harvest, _ now: Int64
     ) -> Bool {
         let part = part(harvest, now)
         let place = place(for: network, part)
@@ -81,7 +71,7 @@ struct HarvestStripe {
     }
 
     /// Counts one known recipient more, of a network that has asked for unknown ones.
-    mutating func addKnown(_ network: Network, _ harvest: Policy.Harvest, _ now: Int64) {
+    mutating func addKnown(_ network: IPAddress, _ harvest: Policy.Harvest, _ now: Int64) {
         let part = part(harvest, now)
         guard let place = places[network] else { return }
         advance(&entries[Int(place)], part)
@@ -148,7 +138,7 @@ struct HarvestStripe {
 
     // MARK: The order of use
 
-    private mutating func place(for network: Network, _ part: Int64) -> UInt32 {
+    private mutating func place(for network: IPAddress, _ part: Int64) -> UInt32 {
         if let place = places[network] { return place }
         let place: UInt32
         if entries.count < capacity {
@@ -182,5 +172,80 @@ struct HarvestStripe {
         entries[Int(place)].older = newest
         if newest == Self.none { oldest = place } else { entries[Int(newest)].newer = place }
         newest = place
+    }
+}
+
+/// The unknown recipients that were counted last in a ``HarvestStripe``, in bounded memory: one that turns out to exist was no guess.
+struct RecentRecipients {
+    /// A recipient that was counted.
+    struct Recipient {
+        /// The client network that asked for it.
+        let network: IPAddress
+        /// The part of the window that it was counted in.
+        let part: Int64
+        /// Its canonical address.
+        let key: [UInt8]
+        /// Its number among all.
+        fileprivate let number: Int
+    }
+
+    private struct Record {
+        let network: IPAddress
+        /// Nil once it is taken back.
+        var part: Int64?
+        /// The place of its first byte in all that was ever written.
+        let start: Int
+        let length: Int
+        let number: Int
+    }
+
+    private static let recordCount = 512
+    /// Room for the addresses: 32 bytes each on the average.
+    private static let byteCount = 16_384
+
+    /// By the number modulo ``recordCount``; empty until the first recipient comes.
+    private var records: [Record?] = []
+    private var bytes: [UInt8] = []
+    /// How many recipients, and how many bytes of them, were ever written.
+    private var count = 0
+    private var written = 0
+
+    /// The memory that it takes, in bytes.
+    var size: Int { records.capacity * MemoryLayout<Record?>.stride + bytes.capacity }
+
+    /// Remembers a recipient in the place of the oldest ones.
+    mutating func append(_ key: UnsafeBufferPointer<UInt8>, of network: IPAddress, part: Int64) {
+        guard !key.isEmpty, key.count <= 512 else { return }
+        if records.isEmpty {
+            records = Array(repeating: nil, count: Self.recordCount)
+            bytes = Array(repeating: 0, count: Self.byteCount)
+        }
+        bytes.withUnsafeMutableBufferPointer { bytes in
+            for offset in 0..<key.count { bytes[(written &+ offset) & (Self.byteCount - 1)] = key[offset] }
+        }
+        records[count & (Self.recordCount - 1)] = Record(
+            network: network, part: part, start: written, length: key.count, number: count)
+        written &+= key.count
+        count &+= 1
+    }
+
+    /// All that are remembered.
+    var all: [Recipient] {
+        records.compactMap { record in
+            guard let record, let part = record.part, written &- record.start <= Self.byteCount else { return nil }
+            let key = (0..<record.length).map { bytes[(record.start &+ $0) & (Self.byteCount - 1)] }
+            return Recipient(network: record.network, part: part, key: key, number: record.number)
+        }
+    }
+
+    /// Forgets a recipient; false if it was forgotten already.
+    mutating func remove(_ recipient: Recipient) -> Bool {
+        let place = recipient.number & (Self.recordCount - 1)
+        guard !records.isEmpty, let record = records[place], record.number == recipient.number, record.part != nil
+        else {
+            return false
+        }
+        records[place]?.part = nil
+        return true
     }
 }

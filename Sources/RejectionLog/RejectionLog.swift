@@ -89,12 +89,10 @@ public final class RejectionLog: Sendable {
         let capacity = max(options.queueCapacity, 64 << 10) / LogCore.stripeCount
         core = LogCore(detailCapacity: capacity, patience: options.patience)
         writer = LogWriter(core: core, options: options, detailCapacity: capacity)
-        let thread = Thread { [writer, finished] in
+        NamedThread.start("log") { [writer, finished] in
             writer.run()
             finished.signal()
         }
-        thread.name = "rejection log"
-        thread.start()
     }
 
     deinit {
@@ -148,7 +146,7 @@ public final class RejectionLog: Sendable {
     ///   - time: when it came into force.
     public func recordIndex(generation: UInt64, recipients: Int, created: Date, time: Date = Date()) {
         core.note(
-            IndexNote(
+            RecordedIndex(
                 time: Timestamp.milliseconds(since1970: time), generation: Int64(clamping: generation),
                 recipients: Int64(clamping: recipients), created: Timestamp.milliseconds(since1970: created)))
     }

@@ -43,14 +43,12 @@ final class ControlFiles: Sendable {
     /// Starts to answer, and to try again what couldn't be made.
     func start() {
         socket.start()
-        let thread = Thread { [self] in
+        NamedThread.start("control") { [self] in
             while !stopping.wait(within: .seconds(Self.interval)) {
                 tryAgain()
                 tick()
             }
         }
-        thread.name = "control files"
-        thread.start()
     }
 
     /// Removes the socket; the file stays, unlocked.

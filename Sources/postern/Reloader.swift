@@ -1,9 +1,9 @@
-import DirectorySync
 import Foundation
 import Logging
 import Monitoring
 import RecipientFilter
 import RecipientIndex
+import RecipientSync
 import RejectionLog
 import Synchronization
 import System
@@ -119,12 +119,10 @@ final class Reloader: Sendable {
             $0.sync = sync
             $0.isRunning = true
         }
-        let thread = Thread { [self] in
+        NamedThread.start("reload") { [self] in
             run()
             ended.signal()
         }
-        thread.name = "reloader"
-        thread.start()
     }
 
     /// Has the configuration read again soon; may be called from any thread.

@@ -1,8 +1,9 @@
-import DirectorySync
 import Foundation
 import Monitoring
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
+import RecipientSync
 import RejectionLog
 
 /// What `postern status` shows.
@@ -54,7 +55,7 @@ struct StatusDocument: Encodable {
         interval = configuration.sync.interval
         readFilter(configuration)
         readIndex(configuration)
-        if !configuration.sync.sources.isEmpty { sync = syncStatus(state: configuration.sync.state) }
+        if !configuration.sync.sources.isEmpty { sync = SyncStatus(state: configuration.sync.state) }
         troubles += Trouble.all(
             configuration, index: index,
             // What is wrong with the file is told already.
@@ -209,12 +210,13 @@ struct StatusDocument: Encodable {
         guard let sync else { return [] }
         var rows: [String] = []
         for (place, source) in sync.sources.prefix(4).enumerated() {
-            let method = source.method.map { ", \($0)" } ?? ""
+            let method = source.report.method.map { ", \($0)" } ?? ""
             rows.append(
                 Self.row(
                     place == 0 ? "sync" : "",
                     "\(source.name.escapedForMessage) (\(source.type)\(method)): "
-                        + "\(Words.count(source.recipients, "recipient")), last synced \(Self.ago(source.asOf))"))
+                        + "\(Words.count(source.recipients, "recipient")), last synced \(source.lastSynced.map(Self.ago) ?? "never")"
+                ))
         }
         if sync.sources.count > 4 {
             rows.append(Self.row("", "and \(Words.count(sync.sources.count - 4, "more source"))"))

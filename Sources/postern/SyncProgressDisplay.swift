@@ -1,7 +1,8 @@
-import DirectorySync
 import Foundation
 import Glibc
+import RecipientSync
 import Synchronization
+import System
 
 /// Shows on a terminal how far a sync is: a line for each source that is being read, drawn anew twice a second. Shows nothing where
 /// standard error is no terminal.
@@ -14,14 +15,11 @@ final class SyncProgressDisplay: Sendable {
         self.synchronizer = synchronizer
         guard isatty(STDERR_FILENO) == 1 else { return }
         lines.withLock { $0 = 0 }
-        let thread = Thread { [self] in
+        NamedThread.start("progress", stackSize: 256 << 10) { [self] in
             // What is quick needs no progress.
             usleep(500_000)
             while draw() { usleep(500_000) }
         }
-        thread.name = "postern-progress"
-        thread.stackSize = 256 << 10
-        thread.start()
     }
 
     /// Takes the lines away.

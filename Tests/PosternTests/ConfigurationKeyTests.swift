@@ -1,7 +1,8 @@
-import DirectorySync
 import Foundation
 import Milter
 import RecipientFilter
+import System
+import RecipientSources
 import TestSupport
 import Testing
 

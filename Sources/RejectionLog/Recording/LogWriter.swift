@@ -47,11 +47,11 @@ final class LogWriter {
     private var spare: DetailBuffer
     private var counters = CounterTable(places: 256)
     /// Indexes that came into force and aren't in the database yet.
-    private var indexes: [IndexNote] = []
+    private var indexes: [RecordedIndex] = []
     /// Messages of unlisted senders that aren't in the database yet.
     private var senders = PendingSenders()
     /// Networks from which a recipient was accepted, with the day, that aren't in the database yet.
-    private var accepted: [LogAddress: Int64] = [:]
+    private var accepted: [IPAddress: Int64] = [:]
     /// Detail rows of the last round.
     private var arrived = 0
     /// How many detail rows may come before they are thinned out, as of a moment on the steady clock (nanoseconds).

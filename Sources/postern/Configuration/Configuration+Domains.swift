@@ -1,7 +1,8 @@
-import DirectorySync
 import Foundation
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
+import RecipientSync
 
 extension Configuration {
     /// What the sync thread needs.

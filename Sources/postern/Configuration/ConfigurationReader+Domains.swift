@@ -1,8 +1,8 @@
-import DirectorySync
 import Foundation
 import MailAddress
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
 
 /// The relay domains: `[relay]`, the tables that it names, and `[[domain]]`.
 extension ConfigurationReader {

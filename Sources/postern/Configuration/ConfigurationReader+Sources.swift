@@ -1,5 +1,5 @@
-import DirectorySync
 import Foundation
+import RecipientSources
 
 /// A `[[source]]` table with the keys of its type.
 enum SourceTable {
@@ -140,7 +140,7 @@ extension ConfigurationReader {
         directory.excludedFilter = table.given(\.excludedFilter)
         if let attributes = table.given(\.attributes) {
             directory.attributes = attributes
-            if !attributes.isEmpty { directory.useOwnFilter() }
+            if !attributes.isEmpty { directory.useDefaultFilter() }
         }
         if let filter = table.given(\.filter) { directory.filter = filter }
     }

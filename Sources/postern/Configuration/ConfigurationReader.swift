@@ -1,9 +1,9 @@
-import DirectorySync
 import Foundation
 import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
 
 extension Configuration {
     /// Reads and checks a configuration file.

@@ -1,8 +1,9 @@
-import DirectorySync
 import Foundation
 import MailAddress
 import Milter
 import RecipientFilter
+import RecipientSources
+import System
 
 // The types of values that only a mail filter has.
 
@@ -70,10 +71,10 @@ extension ConfigurationType<GivenDomainTable> {
     }
 }
 
-extension ConfigurationType<Network> {
+extension ConfigurationType<IPNetwork> {
     /// A network or a single address.
     static let network = string(accepted: "a network, such as \"192.0.2.0/24\" or \"2001:db8::/32\"") { text, _ in
-        try Network(text)
+        try IPNetwork(text)
     }
 }
 

@@ -1,5 +1,5 @@
-import DirectorySync
 import RecipientFilter
+import RecipientSources
 
 /// The sections of the configuration file.
 struct FileKeys: ConfigurationKeys {

@@ -1,4 +1,4 @@
-import DirectorySync
+import RecipientSources
 
 /// The types of `[[source]]`.
 enum SourceType: String, CaseIterable, Sendable {

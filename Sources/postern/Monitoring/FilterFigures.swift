@@ -1,7 +1,8 @@
-import DirectorySync
 import Foundation
 import Monitoring
 import RecipientIndex
+import RecipientSources
+import RecipientSync
 
 /// What a running filter knows of itself at a moment: for `postern status` and the live page.
 struct FilterFigures: Codable, Sendable {
@@ -184,8 +185,10 @@ struct Trouble: Codable, Sendable, Equatable {
                     advice: "its last list stays in use; try it: postern sync --dry-run"))
         }
         for source in sync?.sources ?? [] {
-            guard let worst = source.faults.first.first ?? source.domainFaults.first.first else { continue }
-            let count = source.faults.count + source.domainFaults.count
+            guard let worst = source.report.faults.first.first ?? source.report.domainFaults.first.first else {
+                continue
+            }
+            let count = source.report.faults.count + source.report.domainFaults.count
             troubles.append(
                 Trouble(
                     text:

@@ -1,10 +1,11 @@
-import DirectorySync
 import Foundation
 import Milter
 import Monitoring
 import RecipientFilter
 import RecipientIndex
+import RecipientSync
 import RejectionLog
+import RejectionReport
 import Synchronization
 import System
 
@@ -116,7 +117,7 @@ final class FilterMonitor: Sendable {
     /// What the live page shows; see `LiveDocument` for its form.
     func live() -> Data {
         let figures = figures
-        let status = configuration.sync.sources.isEmpty ? nil : syncStatus(state: configuration.sync.state)
+        let status = configuration.sync.sources.isEmpty ? nil : SyncStatus(state: configuration.sync.state)
         var document = LiveDocument(
             now: Date(),
             troubles: Trouble.all(

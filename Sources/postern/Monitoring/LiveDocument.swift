@@ -1,29 +1,16 @@
-import DirectorySync
 import Foundation
+import RecipientSync
 import RejectionLog
+import RejectionReport
 
 /// What the live page asks for every few seconds, `/live.json`. Its texts are hostile: the page shows them as text only.
 struct LiveDocument: Encodable {
     struct Sync: Encodable {
-        struct Source: Encodable {
-            var name: String
-            var type: String
-            var recipients: Int
-            var asOf: Date
-            var server: String?
-            var method: String?
-            var failure: String?
-        }
-
-        var sources: [Source]
+        var sources: [SourceState]
         var refused: Bool
 
         init(_ status: SyncStatus) {
-            sources = status.sources.map { source in
-                Source(
-                    name: source.name, type: source.type, recipients: source.recipients, asOf: source.asOf,
-                    server: source.server, method: source.method, failure: status.failures[source.name]?.text)
-            }
+            sources = status.sources
             refused = status.refusal != nil
         }
     }

@@ -137,11 +137,9 @@ enum StatusSocket {
 
         /// Starts the thread that answers.
         func start() {
-            let thread = Thread { [self] in
+            NamedThread.start("status") { [self] in
                 while !isStopping.load(ordering: .acquiring) { serve() }
             }
-            thread.name = "status"
-            thread.start()
         }
 
         /// Removes the socket.

@@ -1,5 +1,6 @@
-import DirectorySync
 import Foundation
+import RecipientSources
+import RecipientSync
 import Synchronization
 
 /// What the syncs of this process came to, over all sync threads that reloads bring.
@@ -69,7 +70,7 @@ final class SyncTally: Sendable {
     /// Counts a sync.
     func take(_ run: SyncRun) {
         state.withLock { state in
-            let reports: [SourceReport]
+            let reports: [SourceState]
             let outcome: Outcome
             switch run.result {
             case .success(let report):
@@ -89,9 +90,9 @@ final class SyncTally: Sendable {
             for report in reports {
                 guard var source = state.sources[report.name] else { continue }
                 source.type = report.type
-                source.asOf = report.asOf ?? source.asOf
-                source.faulty = report.faults.count + report.domainFaults.count
-                source.doubtful = report.doubts.count
+                source.asOf = report.lastSynced ?? source.asOf
+                source.faulty = report.report.faults.count + report.report.domainFaults.count
+                source.doubtful = report.report.doubts.count
                 source.isFailing = report.reading == .failed
                 if run.attempted.contains(report.name) {
                     source.reads += 1

@@ -1,0 +1,211 @@
+import GRDB
+
+/// Enters counts and detail rows into the database, and knows the ids of the names there.
+struct Books {
+    /// What a row of the table `counter` counts.
+    private struct Row: Hashable {
+        var start: Int64
+        var reason: Int64
+        var domain: Int64
+        var outcome: UInt8
+        var observed: Bool
+    }
+
+    private(set) var nextDetail: Int64
+    /// The id of the newest detail row.
+    var lastDetail: Int64 { nextDetail &- 1 }
+    /// Ids by slot; -1 for those not looked up yet.
+    private var domainIDs: [Int64] = [0]
+    private var reasonIDs: [Int64] = []
+    private var foreign = ForeignNames()
+
+    /// - Parameter least: the next id is not lower than this.
+    init(_ db: Database, path: String, from least: Int64) throws {
+        // The rows themselves have the last word: an id that is taken would stop all writing.
+        let noted = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'next_detail'") ?? 1
+        let last = try Int64.fetchOne(db, sql: "SELECT max(id) FROM detail") ?? 0
+        nextDetail = max(noted, last &+ 1, least)
+        guard last < Self.highestDetail, (1..<Self.highestDetail).contains(nextDetail) else {
+            throw LogError.damaged(path, "its newest row has the number \(max(noted, last))")
+        }
+    }
+
+    /// No log comes near it in a thousand years.
+    private static let highestDetail: Int64 = 1 << 60
+
+    /// Within a transaction: enters everything.
+    ///
+    /// A foreign domain's refusal comes counted under slot 0; its detail row, if there is one, moves the count from there
+    /// to the name, so that the sum is exact whether or not the row found room.
+    ///
+    /// - Parameters:
+    ///   - domains, reasons: the names by slot.
+    ///   - nameForeign: false: the counts of foreign domains stay without a name.
+    /// - Returns: how many detail rows were written.
+    mutating func enter(
+        _ db: Database, counts: [CounterKey: Int64], details: [DetailBuffer], domains: [String], reasons: [String],
+        nameForeign: Bool
+    ) throws -> Int {
+        var rows: [Row: Int64] = [:]
+        var thinned: [Int64: Int64] = [:]
+        for (key, count) in counts {
+            if key.reason == ReasonSlot.thinned.index {
+                thinned[key.minute, default: 0] &+= count
+                continue
+            }
+            let row = Row(
+                start: key.minute, reason: try reasonID(db, Int(key.reason), reasons),
+                domain: try domainID(db, Int(key.slot), domains), outcome: key.outcome, observed: key.observed)
+            rows[row, default: 0] &+= count
+        }
+
+        let writer = try DetailWriter(db)
+        var id = nextDetail
+        for buffer in details {
+            try buffer.forEach { record in
+                let reason = try reasonID(db, Int(record.reason), reasons)
+                var domain = try domainID(db, Int(record.slot), domains)
+                if record.slot == 0, nameForeign {
+                    let minute = CounterKey.minute(ofMilliseconds: record.time)
+                    domain = try foreign.id(db, record.text(.domainName), minute: minute)
+                    if domain != 0 {
+                        var row = Row(
+                            start: minute, reason: reason, domain: domain, outcome: record.outcome.rawValue,
+                            observed: record.observed)
+                        rows[row, default: 0] &+= 1
+                        row.domain = 0
+                        rows[row, default: 0] &-= 1
+                    }
+                }
+                try writer.insert(record, id: id, reason: reason, domain: domain)
+                id &+= 1
+            }
+        }
+        writer.finish()
+        try enter(db, rows)
+        try enter(db, thinned: thinned)
+        if id != nextDetail {
+            try db.execute(sql: "UPDATE state SET value = ? WHERE name = 'next_detail'", arguments: [id])
+        }
+        let written = Int(id &- nextDetail)
+        // If the commit fails, these numbers are simply not used.
+        nextDetail = id
+        return written
+    }
+
+    private func enter(_ db: Database, _ minutes: [Row: Int64]) throws {
+        let writer = try CounterWriter(db)
+        for unit in TimeUnit.allCases {
+            var rows: [Row: Int64] = [:]
+            for (row, count) in minutes {
+                var row = row
+                row.start = unit.start(of: row.start)
+                rows[row, default: 0] &+= count
+            }
+            for (row, count) in rows where count != 0 {
+                try writer.add(
+                    unit: unit, start: row.start, reason: row.reason, domain: row.domain, outcome: row.outcome,
+                    observed: row.observed, count: count)
+            }
+        }
+    }
+
+    private func enter(_ db: Database, thinned: [Int64: Int64]) throws {
+        let statement = try db.cachedStatement(
+            sql: "INSERT INTO thinned VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count")
+        for (minute, count) in thinned {
+            for unit in TimeUnit.allCases {
+                try statement.execute(arguments: [unit.rawValue, unit.start(of: minute), count])
+            }
+        }
+    }
+
+    private mutating func reasonID(_ db: Database, _ slot: Int, _ names: [String]) throws -> Int64 {
+        while reasonIDs.count <= slot { reasonIDs.append(-1) }
+        if reasonIDs[slot] < 0 {
+            let name = slot < names.count ? names[slot] : "other"
+            try db.execute(sql: "INSERT INTO reason (name) VALUES (?) ON CONFLICT DO NOTHING", arguments: [name])
+            reasonIDs[slot] =
+                try Int64.fetchOne(db, sql: "SELECT id FROM reason WHERE name = ?", arguments: [name]) ?? 0
+        }
+        return reasonIDs[slot]
+    }
+
+    private mutating func domainID(_ db: Database, _ slot: Int, _ names: [String]) throws -> Int64 {
+        while domainIDs.count <= slot { domainIDs.append(-1) }
+        if domainIDs[slot] < 0 {
+            // A relay domain is never pruned from the names while it is one: 0 says so.
+            domainIDs[slot] = try ForeignNames.register(db, slot < names.count ? names[slot] : "", day: nil)
+        }
+        return domainIDs[slot]
+    }
+}
+
+/// Which foreign domains are counted by name: at most 1,000 different ones a minute and 20,000 a day, so that a sender who
+/// makes names up can't grow the database without bound. The others are counted without a name.
+struct ForeignNames {
+    static let minuteLimit = 1_000
+    static let dayLimit = 20_000
+
+    /// By day: the ids of the names counted on it.
+    private var days: [Int64: [String: Int64]] = [:]
+    /// By minute: the ids counted in it.
+    private var minutes: [Int64: Set<Int64>] = [:]
+
+    /// The id under which a refusal for this domain is counted; 0 is "without a name".
+    mutating func id(_ db: Database, _ name: UnsafeRawBufferPointer, minute: Int64) throws -> Int64 {
+        guard !name.isEmpty else { return 0 }
+        let name = StoredText.string(name)
+        let day = minute / 1440
+        if days[day] == nil { try open(db, day: day) }
+        if minutes[minute] == nil { try open(db, minute: minute) }
+
+        let known = days[day]?[name]
+        if let known, minutes[minute]?.contains(known) == true { return known }
+        guard (minutes[minute]?.count ?? 0) < Self.minuteLimit else { return 0 }
+        if let known {
+            minutes[minute]?.insert(known)
+            return known
+        }
+        guard (days[day]?.count ?? 0) < Self.dayLimit else { return 0 }
+        let id = try Self.register(db, name, day: day)
+        days[day]?[name] = id
+        minutes[minute]?.insert(id)
+        return id
+    }
+
+    /// Adds the name to the database if need be.
+    /// - Parameter day: the last day on which it is counted; nil for a relay domain, which isn't pruned.
+    static func register(_ db: Database, _ name: String, day: Int64?) throws -> Int64 {
+        try db.cachedStatement(
+            sql: """
+                INSERT INTO domain (name, last_day) VALUES (?1, ?2)
+                ON CONFLICT (name) DO UPDATE SET last_day = CASE
+                    WHEN ?2 = 0 OR last_day = 0 THEN 0 ELSE max(last_day, ?2) END
+                """
+        ).execute(arguments: [name, day ?? 0])
+        let statement = try db.cachedStatement(sql: "SELECT id FROM domain WHERE name = ?")
+        return try Int64.fetchOne(statement, arguments: [name]) ?? 0
+    }
+
+    private mutating func open(_ db: Database, day: Int64) throws {
+        // Late records of yesterday come beside those of today; clocks that leap don't make this grow.
+        if days.count > 2 { days.removeAll() }
+        let rows = try Row.fetchCursor(
+            db, sql: "SELECT name, id FROM domain WHERE last_day = ?", arguments: [day])
+        var names: [String: Int64] = [:]
+        while let row = try rows.next() { names[try row.value(0)] = try row.value(1) as Int64 }
+        days[day] = names
+    }
+
+    private mutating func open(_ db: Database, minute: Int64) throws {
+        if minutes.count > 4 { minutes.removeAll() }
+        minutes[minute] = try Set(
+            Int64.fetchAll(
+                db,
+                sql: """
+                    SELECT DISTINCT c.domain FROM counter c JOIN domain d ON d.id = c.domain
+                    WHERE c.unit = 0 AND c.start = ? AND d.last_day > 0
+                    """, arguments: [minute]))
+    }
+}
