@@ -2,32 +2,32 @@ import Foundation
 import RecipientSources
 import System
 
-/// A file that a configuration was read from, with what tells one state of it from another without reading it.
+/// A file that a configuration was read from, and the state in which it was read.
 struct ConfigurationStamp: Sendable, Equatable {
     let path: String
     private let stamp: FileStamp?
 
-    /// The state of now: to be taken before the file is read, so that a later change shows.
+    /// The present state. Taken before the file is read, it differs from the state after any later change.
     init(_ path: String) {
         self.path = path
         stamp = FileStamp(path: path)
     }
 }
 
-/// Notices that the files of a configuration have changed, once for each state that they come to rest in. While somebody writes to one of
-/// them, they aren't at rest.
+/// Detects changes of the files of a configuration. Each state is due once, when no file has changed for a second and none is being
+/// written.
 struct ConfigurationWatch {
-    /// How long a changed file must hold still: one that is being written may be sound and not yet whole.
+    /// How long the files must not have changed: a file that is being written may be sound and not complete.
     static let rest = Duration.seconds(1)
 
-    /// The state that is done with: in force, or refused.
+    /// The state that the filter has handled: it is in force, or was rejected.
     private var settled: [ConfigurationStamp]
     private var changed: (state: [ConfigurationStamp], since: ContinuousClock.Instant)?
 
-    /// Who writes to the files, by path.
+    /// Detects writers of the files, by path.
     private var watches: [String: TableWatch] = [:]
 
-    /// A watch for changes after this state.
+    /// Watches for changes after this state.
     init(_ settled: [ConfigurationStamp]) {
         self.settled = settled
         watchFiles()
@@ -39,10 +39,10 @@ struct ConfigurationWatch {
         watches = kept
     }
 
-    /// The files in their state of now.
+    /// The present state of the files.
     var current: [ConfigurationStamp] { settled.map { ConfigurationStamp($0.path) } }
 
-    /// Whether the files have changed and held still; to be called every now and then.
+    /// Whether the files have changed and then stayed unchanged long enough. Called regularly.
     mutating func isDue(now: ContinuousClock.Instant) -> Bool {
         let state = current
         guard state != settled else {
@@ -57,7 +57,7 @@ struct ConfigurationWatch {
         return !watches.values.contains(where: \.isBeingWritten)
     }
 
-    /// Takes a state for done with; its files are the ones to be watched from now on.
+    /// Records that the filter has handled a state, and watches its files from now on.
     mutating func settle(_ state: [ConfigurationStamp]) {
         settled = state
         changed = nil
