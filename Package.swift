@@ -48,10 +48,11 @@ let package = Package(
             ], swiftSettings: settings),
         .target(
             name: "RejectionLog",
-            dependencies: [
-                "System", .product(name: "GRDB", package: "GRDB.swift"),
-                .product(name: "Mustache", package: "swift-mustache"),
-            ], swiftSettings: settings),
+            dependencies: ["System", .product(name: "GRDB", package: "GRDB.swift")], swiftSettings: settings),
+        .target(
+            name: "RejectionReport",
+            dependencies: ["RejectionLog", "System", .product(name: "Mustache", package: "swift-mustache")],
+            swiftSettings: settings),
         .target(
             name: "RecipientFilter", dependencies: ["MailAddress", "Milter", "RecipientIndex", "System"],
             swiftSettings: settings),
@@ -62,7 +63,7 @@ let package = Package(
             name: "postern",
             dependencies: [
                 "MailAddress", "Milter", "Monitoring", "RecipientFilter", "RecipientIndex", "RecipientSources",
-                "RecipientSync", "RejectionLog", "System",
+                "RecipientSync", "RejectionLog", "RejectionReport", "System",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "TOMLKit", package: "TOMLKit"),
@@ -92,6 +93,11 @@ let package = Package(
             ],
             exclude: ["values.cases", "ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"],
             swiftSettings: settings),
+        // What the tests of the log and of the report share.
+        .target(
+            name: "LogTestSupport", dependencies: ["RejectionLog", "System", "TestSupport"],
+            path: "Tests/LogTestSupport",
+            swiftSettings: settings),
         .testTarget(
             name: "RecipientSyncTests",
             dependencies: [
@@ -100,11 +106,17 @@ let package = Package(
             ], swiftSettings: settings),
         .testTarget(
             name: "RejectionLogTests",
-            dependencies: ["RejectionLog", "System", "TestSupport", .product(name: "GRDB", package: "GRDB.swift")],
-            exclude: [
-                "hostile.cases", "nearmisses.cases", "replies.cases", "report.cases", "report.txt", "senders.cases",
-                "time.cases",
-            ], swiftSettings: settings),
+            dependencies: [
+                "LogTestSupport", "RejectionLog", "System", "TestSupport",
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ], exclude: ["replies.cases", "senders.cases"], swiftSettings: settings),
+        .testTarget(
+            name: "RejectionReportTests",
+            dependencies: [
+                "LogTestSupport", "RejectionLog", "RejectionReport", "System", "TestSupport",
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ], exclude: ["hostile.cases", "nearmisses.cases", "report.cases", "report.txt", "time.cases"],
+            swiftSettings: settings),
         .testTarget(
             name: "RecipientFilterTests",
             dependencies: [

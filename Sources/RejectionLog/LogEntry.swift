@@ -33,3 +33,14 @@ public struct LogEntry: Sendable, Equatable {
     /// The reply with its codes.
     public var reply: String
 }
+
+extension Outcome {
+    /// Its name in JSON and metrics.
+    public var name: String {
+        switch self {
+        case .accepted: "accepted"
+        case .refused: "refused"
+        case .tempfailed: "tempfailed"
+        }
+    }
+}

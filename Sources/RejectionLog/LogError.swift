@@ -1,3 +1,7 @@
+import GRDB
+import Glibc
+import System
+
 /// Why a rejection log can't be opened, read or written: a sentence for the postmaster.
 public struct LogError: Error, Sendable, Equatable, CustomStringConvertible {
     /// What is the matter, for the choice of an exit status.
@@ -42,5 +46,67 @@ public struct LogError: Error, Sendable, Equatable, CustomStringConvertible {
         LogError(
             .corrupt, path, "the rejection log \(path) is damaged: \(words)",
             advice: "check the disk; move the file away with its -wal and -shm, and a running filter begins a new one")
+    }
+}
+
+extension LogError {
+    /// What SQLite's refusal means for a rejection log.
+    init(_ error: any Error, path: String, doing: String) {
+        if let error = error as? LogError {
+            self = error
+            return
+        }
+        guard let error = error as? DatabaseError else {
+            // A value of a type that the column never has.
+            if let error = error as? DamagedValue {
+                self = .damaged(path, error.words)
+            } else if error is RowDecodingError {
+                self = .damaged(path, "a value is not of its column's type")
+            } else {
+                self.init(.failed, path, "can't \(doing) the rejection log \(path): \(error)")
+            }
+            return
+        }
+        let words = error.message ?? "\(error.resultCode)"
+        let subject = "can't \(doing) the rejection log \(path)"
+        switch error.resultCode {
+        case .SQLITE_NOTADB:
+            self = .damaged(path, "it is not an SQLite database")
+        case .SQLITE_CORRUPT, .SQLITE_CONSTRAINT, .SQLITE_MISMATCH:
+            // The statements are always the same: what SQLite finds wrong with them is wrong with the database.
+            self = .damaged(path, words)
+        case .SQLITE_ERROR
+        where ["no such table", "no column", "no such column", "malformed"].contains(where: words.contains):
+            self = .damaged(path, words)
+        case .SQLITE_PERM, .SQLITE_READONLY, .SQLITE_AUTH:
+            self.init(.permission, path, "\(subject): \(words)", advice: Self.accessAdvice)
+        case .SQLITE_CANTOPEN:
+            self.init(.permission, path, "\(subject): \(words)", advice: Self.accessAdvice)
+        case .SQLITE_FULL:
+            self.init(.failed, path, "\(subject): the disk is full", advice: Self.spaceAdvice)
+        case .SQLITE_IOERR where Self.isFull(path):
+            self.init(.failed, path, "\(subject): the disk is full", advice: Self.spaceAdvice)
+        case .SQLITE_BUSY, .SQLITE_LOCKED:
+            self.init(
+                .failed, path, "\(subject): another program keeps it locked",
+                advice: "end the program that has the database open: fuser \(path)")
+        default:
+            self.init(.failed, path, "\(subject): \(words)", advice: "see the kernel's messages about the disk: dmesg")
+        }
+    }
+
+    static let accessAdvice = "the file and its folder must be accessible to the user that runs this"
+    static let spaceAdvice = "make room on its disk"
+
+    /// SQLite calls some failures for want of room I/O errors.
+    private static func isFull(_ path: String) -> Bool {
+        var status = statvfs()
+        guard statvfs(folder(of: path), &status) == 0 else { return false }
+        return status.f_bavail < 16 || (status.f_files > 0 && status.f_favail == 0)
+    }
+
+    /// True if the database itself is at fault, so that only a new one helps.
+    static func isDamage(_ error: any Error) -> Bool {
+        LogError(error, path: "", doing: "write").code == .corrupt
     }
 }

@@ -146,7 +146,7 @@ public final class RejectionLog: Sendable {
     ///   - time: when it came into force.
     public func recordIndex(generation: UInt64, recipients: Int, created: Date, time: Date = Date()) {
         core.note(
-            IndexNote(
+            RecordedIndex(
                 time: Timestamp.milliseconds(since1970: time), generation: Int64(clamping: generation),
                 recipients: Int64(clamping: recipients), created: Timestamp.milliseconds(since1970: created)))
     }

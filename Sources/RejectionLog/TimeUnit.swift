@@ -1,3 +1,5 @@
+package import Foundation
+
 /// The spans by which counters are kept (UTC); the raw value is the database's.
 enum TimeUnit: Int64, CaseIterable {
     case minute = 0
@@ -34,5 +36,19 @@ enum TimeUnit: Int64, CaseIterable {
         guard first < last else { return spans(from: from, to: to, largest: smaller) }
         return spans(from: from, to: first, largest: smaller) + [Span(unit: unit, from: first, to: last)]
             + spans(from: last, to: to, largest: smaller)
+    }
+}
+
+/// Times as the database holds them, in milliseconds since 1970.
+package enum Timestamp {
+    /// Milliseconds since 1970, clamped to the times that the log can hold.
+    package static func milliseconds(since1970 date: Date) -> Int64 {
+        let value = (date.timeIntervalSince1970 * 1000).rounded(.down)
+        return Int64(min(max(value, 0), Double(CounterKey.maximumMinute) * 60_000))
+    }
+
+    /// The date of a stored time, clamped to the times that the log can hold.
+    package static func date(milliseconds: Int64) -> Date {
+        Date(timeIntervalSince1970: Double(min(max(milliseconds, 0), CounterKey.maximumMinute * 60_000)) / 1000)
     }
 }

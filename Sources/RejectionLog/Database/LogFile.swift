@@ -78,7 +78,7 @@ final class LogFile: Sendable {
     ///
     /// - Returns: the new path of the database.
     func moveAside(at time: Date) throws(LogError) -> String {
-        let stamp = Timestamp.seconds(time).filter { $0 != "-" && $0 != ":" }
+        let stamp = time.formatted(Self.stampStyle)
         var target = "\(path)\(Self.damagedMark)\(stamp)"
         for number in 2...1_000 where Self.sidecars.contains(where: { Self.exists(target + $0) }) {
             target = "\(path)\(Self.damagedMark)\(stamp)-\(number)"

@@ -1,8 +1,8 @@
 /// How many different values were seen, in little room: the smallest of their 32-bit hashes. Exact up to the limit,
 /// an estimate (within about 1/√limit) above it; two sketches can be merged, so that days add up to a period.
-struct DistinctSketch: Equatable, Sendable {
+package struct DistinctSketch: Equatable, Sendable {
     /// Rising.
-    private(set) var hashes: [UInt32] = []
+    package private(set) var hashes: [UInt32] = []
 
     init() {}
 
@@ -51,22 +51,22 @@ struct DistinctSketch: Equatable, Sendable {
     }
 
     /// How many different values, and whether that is an estimate.
-    struct Distinct: Equatable {
-        var count: Int
-        var isEstimate: Bool
+    package struct Distinct: Equatable {
+        package var count: Int
+        package var isEstimate: Bool
     }
 
     /// How many different values there are of a number of values in all, which they aren't more than.
-    func distinct(limit: Int, of all: Int) -> Distinct {
+    package func distinct(limit: Int, of all: Int) -> Distinct {
         Distinct(count: min(count(limit: limit), all), isEstimate: hashes.count >= limit)
     }
 
-    func contains(_ hash: UInt32) -> Bool { hashes.contains(hash) }
+    package func contains(_ hash: UInt32) -> Bool { hashes.contains(hash) }
 }
 
 /// A hash of octets that is the same in every process, for sketches; with a seed of its own, for tables.
-enum ByteHash {
-    static func hash(_ bytes: UnsafeRawBufferPointer, seed: UInt64 = 0) -> UInt64 {
+package enum ByteHash {
+    package static func hash(_ bytes: UnsafeRawBufferPointer, seed: UInt64 = 0) -> UInt64 {
         var state = seed ^ 0x9E37_79B9_7F4A_7C15 ^ UInt64(truncatingIfNeeded: bytes.count)
         var offset = 0
         while offset &+ 8 <= bytes.count {
@@ -81,7 +81,9 @@ enum ByteHash {
         return mix(mix(state ^ rest))
     }
 
-    static func short(_ bytes: UnsafeRawBufferPointer) -> UInt32 { UInt32(truncatingIfNeeded: hash(bytes) >> 32) }
+    package static func short(_ bytes: UnsafeRawBufferPointer) -> UInt32 {
+        UInt32(truncatingIfNeeded: hash(bytes) >> 32)
+    }
 
     private static func mix(_ value: UInt64) -> UInt64 {
         let product = value.multipliedFullWidth(by: 0xD6E8_FEB8_6659_FD93)

@@ -100,7 +100,7 @@ struct Tallier {
                         entry.count &+= 1
                         entry.first = min(entry.first, time)
                         entry.last = max(entry.last, time)
-                        entry.take(item)
+                        entry.addDetails(of: item)
                     }
                 }
             }
@@ -147,7 +147,7 @@ struct Tallier {
                     domain: Int64(bigEndian: key.loadUnaligned(fromByteOffset: end + 8, as: Int64.self)))
                 // A day that was closed is read from the other table only.
                 let writer = day <= closed[kind] ?? 0 ? writers.closed : writers.open
-                try writer.add(row, table.entries[position])
+                try writer.add(row, table.tallies[position])
             }
         }
     }
@@ -251,7 +251,7 @@ struct Tallier {
         for row in rows.dropFirst(TallyKind.domainLimit) {
             let (reason, domain): (Int64, Int64) = (try row.value(0), try row.value(1))
             guard domain != TallyKind.variousDomains else { continue }
-            var entry = TallyTable.Entry()
+            var entry = Tally()
             entry.count = try row.value(2)
             entry.first = try row.value(3)
             entry.last = try row.value(4)
@@ -332,15 +332,16 @@ extension TallyReasons {
     }
 }
 
-extension TallyTable.Entry {
-    /// Takes over what an item says beside its count.
-    mutating func take(_ item: TallyKind.Item) {
+extension Tally {
+    /// Adds the item's peer, network and name.
+    mutating func addDetails(of item: TallyKind.Item) {
         if let peer = item.peer { peers.insert(peer, limit: item.kind.peerLimit) }
         if let network = item.network { networks.insert(network, limit: item.kind.networkLimit) }
-        takeName(item.name)
+        setName(item.name)
     }
 
-    mutating func takeName(_ bytes: UnsafeRawBufferPointer) {
+    /// Sets the client's newest name, unless it is empty.
+    mutating func setName(_ bytes: UnsafeRawBufferPointer) {
         if bytes.isEmpty { return }
         let known = name.utf8.withContiguousStorageIfAvailable { UnsafeRawBufferPointer($0).isSame(as: bytes) } ?? false
         if !known { name = String(decoding: bytes, as: UTF8.self) }

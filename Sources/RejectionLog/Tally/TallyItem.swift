@@ -54,7 +54,7 @@ extension TallyKind {
                     peer: reason == reasons.unknown ? ByteHash.short(recipient) : nil, name: row.clientName))
             try body(Item(kind: .helo, value: row.helo, name: none))
             try body(Item(kind: .host, value: row.mta, name: none))
-            if reasons.personal.contains(reason), SenderForm.mayBePerson(sender) {
+            if reasons.personal.contains(reason), SenderAddress.mayBePerson(sender) {
                 scratch.removeAll(keepingCapacity: true)
                 scratch.append(contentsOf: sender)
                 scratch.append(0x0a)
@@ -65,7 +65,7 @@ extension TallyKind {
             }
         }
         if reason == reasons.mta {
-            var reply = ReplyForm.normalised(String(decoding: row.reply, as: UTF8.self))
+            var reply = ReplyText.withoutAddresses(String(decoding: row.reply, as: UTF8.self))
             try reply.withUTF8 {
                 try body(Item(kind: .reply, value: UnsafeRawBufferPointer($0), name: none))
             }
@@ -76,11 +76,52 @@ extension TallyKind {
     static func dayHash(_ day: Int64) -> UInt32 { UInt32(truncatingIfNeeded: max(0, day)) }
 
     /// The octets of the /24 or /64 that a stored client address is in; empty if it is unknown.
-    static func withNetwork<R>(
+    package static func withNetwork<R>(
         of client: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) throws -> R
     ) rethrows -> R {
         let address = IPAddress(stored: client)
         guard !address.isUnspecified else { return try body(none) }
         return try address.clientNetwork.withStored(body)
+    }
+}
+
+/// Replies without what differs from recipient to recipient.
+enum ReplyText {
+    /// The text with everything in angle brackets, in square brackets and everything that holds an `@` or is an IP address
+    /// replaced by `…`, at most 200 characters.
+    static func withoutAddresses(_ text: String) -> String {
+        var kept = ""
+        var closing: Character?
+        for character in text {
+            if let awaited = closing {
+                guard character == awaited else { continue }
+                closing = nil
+            }
+            kept.append(character)
+            if character == "<" || character == "[" {
+                closing = character == "<" ? ">" : "]"
+                kept.append("…")
+            }
+        }
+        let words = kept.split(separator: " ").map { $0.contains("@") || isNumeric($0) ? "…" : $0 }
+        return String(words.joined(separator: " ").prefix(200))
+    }
+
+    /// An address as it stands in texts: three dots and digits, or colons; also at the end of a URL.
+    private static func isNumeric(_ word: Substring) -> Bool {
+        var run = 0
+        var dots = 0
+        for byte in word.utf8 {
+            switch byte {
+            case 0x30...0x39: run += 1
+            case 0x2e where run > 0:
+                dots += 1
+                run = 0
+            default: (run, dots) = (0, 0)
+            }
+            if dots == 3, run > 0 { return true }
+        }
+        return word.utf8.filter { $0 == 0x3a }.count >= 2
+            && word.utf8.allSatisfy { ($0 | 0x20) >= 0x61 && ($0 | 0x20) <= 0x66 || (0x30...0x3a).contains($0) }
     }
 }

@@ -1,5 +1,5 @@
 /// What refusals are tallied by, a day (UTC) at a time; the raw value is the database's.
-enum TallyKind: Int64, CaseIterable, Sendable {
+package enum TallyKind: Int64, CaseIterable, Sendable {
     /// The recipient as it was given.
     case recipient = 0
     /// The reverse-path.
@@ -36,7 +36,7 @@ enum TallyKind: Int64, CaseIterable, Sendable {
 
     /// How many different peers are counted exactly: of a recipient its senders, of a network the unknown recipients that it
     /// tried, of a pair its days.
-    var peerLimit: Int {
+    package var peerLimit: Int {
         switch self {
         case .recipient: 16
         case .network: 128

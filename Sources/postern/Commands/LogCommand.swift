@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import RejectionLog
+import RejectionReport
 import System
 
 /// `postern log`: the refusals one by one.

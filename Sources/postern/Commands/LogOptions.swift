@@ -3,6 +3,7 @@ import Foundation
 import MailAddress
 import RecipientFilter
 import RejectionLog
+import RejectionReport
 
 /// What `postern report` and `postern log` share: the log, the period, the cut.
 struct LogOptions: ParsableArguments {

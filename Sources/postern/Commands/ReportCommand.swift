@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import RejectionLog
+import RejectionReport
 import System
 
 /// `postern report`: who was refused, and why.
@@ -56,7 +57,7 @@ struct ReportCommand: ParsableCommand {
         help: ArgumentHelp(
             "A table by recipient, domain, client, network, sender, reason, hour, day or host.", valueName: "key"),
         transform: Self.key)
-    var key: RejectionReport.Table.Key?
+    var key: ReportQuery.Key?
     @Option(help: ArgumentHelp("Only this client, or the clients of this network.", valueName: "address"))
     var client: String?
     @Flag(name: .customLong("fold-verp"), help: "Make one of senders that differ by a VERP, SRS or BATV tag only.")
@@ -72,9 +73,9 @@ struct ReportCommand: ParsableCommand {
         _ = try network
     }
 
-    private static func key(_ text: String) throws -> RejectionReport.Table.Key {
-        guard let key = RejectionReport.Table.Key(rawValue: text) else {
-            let accepted = RejectionReport.Table.Key.allCases.map(\.rawValue).joined(separator: ", ")
+    private static func key(_ text: String) throws -> ReportQuery.Key {
+        guard let key = ReportQuery.Key(rawValue: text) else {
+            let accepted = ReportQuery.Key.allCases.map(\.rawValue).joined(separator: ", ")
             throw ValidationError("--by \(text): no such key; accepted: \(accepted).")
         }
         return key
@@ -101,11 +102,12 @@ struct ReportCommand: ParsableCommand {
         do {
             let report = try reader.report(
                 ReportQuery(
-                    since: since, until: until, top: top, domain: log.domainLabel, reason: log.reason,
-                    client: try network, key: key, foldVERP: foldVERP, redact: redact),
+                    LogSelection(
+                        since: since, until: until, domain: log.domainLabel, reason: log.reason, client: try network),
+                    top: top, key: key, foldVERP: foldVERP, redact: redact),
                 ReportContext(try log.option.load()))
             if skipEmpty, report.isQuiet { return }
-            try output.write(redact ? report.redacted : report)
+            try output.write(report)
         } catch let error as LogError {
             throw Messages.fail(error, error.readingExitStatus)
         }

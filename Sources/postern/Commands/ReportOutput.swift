@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 import MailAddress
-import RejectionLog
+import RejectionReport
 
 /// The formats of `postern report`.
 enum ReportFormat: String, ExpressibleByArgument, CaseIterable {
