@@ -57,13 +57,13 @@ struct LogCommand: ParsableCommand {
         if let limit, !(1...1_000_000).contains(limit) {
             throw ValidationError("--limit \(limit) is out of range; accepted: 1 to 1000000.")
         }
-        _ = try clients()
+        _ = try network()
     }
 
     func run() throws {
         let beginning = since ?? (limit != nil ? nil : follow ? "now" : "24h")
         var query = RejectionReader.EntryQuery(domain: log.domainLabel, reason: log.reason)
-        query.clients = try clients()
+        query.client = try network()
         query.recipient = recipient.map(Self.bare)
         query.sender = sender.map(Self.bare)
         query.session = session
@@ -108,11 +108,11 @@ struct LogCommand: ParsableCommand {
         try Results.write(line)
     }
 
-    /// The addresses of `--client`.
-    private func clients() throws -> ClosedRange<IPAddress>? {
+    /// The network of `--client`.
+    private func network() throws -> IPNetwork? {
         guard let client else { return nil }
         do {
-            return try IPNetwork(client).range
+            return try IPNetwork(client)
         } catch {
             throw ValidationError("--client: \(error)")
         }

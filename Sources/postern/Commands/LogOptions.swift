@@ -16,7 +16,8 @@ struct LogOptions: ParsableArguments {
     func validate() throws {
         let known = Reason.allCases.map(\.name) + [RejectionLog.mtaReason]
         if let reason, !known.contains(reason) {
-            throw ValidationError("--reason \(reason): there is no such reason; accepted: \(known.joined(separator: ", ")).")
+            throw ValidationError(
+                "--reason \(reason): there is no such reason; accepted: \(known.joined(separator: ", ")).")
         }
         if let domain, (try? DomainName(domain)) == nil {
             throw ValidationError("--domain \(domain) is not a domain name; accepted: a name such as example.com.")
