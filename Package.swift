@@ -91,7 +91,7 @@ let package = Package(
             dependencies: [
                 "MailAddress", "RecipientIndex", "RecipientSources", "RecipientSync", "System", "TestSupport",
             ],
-            exclude: ["judge.cases", "ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"],
+            exclude: ["values.cases", "ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"],
             swiftSettings: settings),
         // What the tests of the log and of the report share.
         .target(

@@ -48,8 +48,8 @@ struct Comparison {
     /// How many recipients of the new list a snapshot of unknown origin holds.
     var heldByForeign = 0
     /// Entries to write and to delete; their tags are places in `sources`.
-    let upserts: SpillFile
-    let deletions: SpillFile
+    let upserts: EntryFile
+    let deletions: EntryFile
     /// The published snapshot with the changes made to it; nil where the new one is made from the state.
     var edited: IndexBuilder?
 
@@ -115,7 +115,7 @@ struct Comparer {
     }
 
     private var result: Comparison
-    private let intake: EntryIntake
+    private let entries: JoinedEntries
     /// For each source, which of its entries in the state stay as they are.
     private let retained: [Retention]
     /// Places of the sources by their ids in the state.
@@ -146,11 +146,11 @@ struct Comparer {
     ///   - edited: the published snapshot, if that is to be changed.
     ///   - losses: what is done about addresses that go.
     init(
-        intake: EntryIntake, retained: [Retention], places: [Int: Int], relay: DomainSet, canaries: [[UInt8]],
+        entries: JoinedEntries, retained: [Retention], places: [Int: Int], relay: DomainSet, canaries: [[UInt8]],
         foreign: IndexSnapshot?, edited: IndexBuilder?, losses: LossPolicy, folder: String,
         check: @escaping () throws(SyncError) -> Void
     ) {
-        self.intake = intake
+        self.entries = entries
         self.retained = retained
         self.places = places
         self.relay = relay
@@ -161,13 +161,13 @@ struct Comparer {
         result = Comparison(
             sources: .init(repeating: .init(), count: retained.count),
             duplicates: .init(repeating: 0, count: retained.count),
-            canariesFound: .init(repeating: false, count: canaries.count), upserts: SpillFile(folder: folder),
-            deletions: SpillFile(folder: folder), edited: edited)
+            canariesFound: .init(repeating: false, count: canaries.count), upserts: EntryFile(folder: folder),
+            deletions: EntryFile(folder: folder), edited: edited)
     }
 
     /// - Parameter cursor: all entries of the state, or those of the addresses that may have changed.
     mutating func compare(_ cursor: consuming EntryCursor) throws(SyncError) -> Comparison {
-        let sorted = try translatingErrors { () throws(SourceError) in try intake.finish() }
+        let sorted = try translatingErrors { () throws(SourceError) in try entries.sorted() }
         var stored = try cursor.next()
         var pulled = try next(sorted)
         var count = 0
@@ -184,7 +184,7 @@ struct Comparer {
                 stored = try cursor.next()
             }
             while let entry = pulled, isSame(entry.key) {
-                if let place = intake.owner(of: entry.tag) { append(entry, place: place, toNew: true) }
+                append(entry, place: entry.tag, toNew: true)
                 pulled = try next(sorted)
             }
             try reconcile()
@@ -192,15 +192,11 @@ struct Comparer {
         return result
     }
 
-    /// The next entry of a pull that counts.
-    private func next(_ sorted: SortedEntries) throws(SyncError) -> Entry? {
-        while let entry = try translatingErrors({ () throws(SourceError) in try sorted.next() }) {
-            if intake.owner(of: entry.tag) != nil { return entry }
-        }
-        return nil
+    private func next(_ sorted: SortedEntries) throws(SyncError) -> SourceEntry? {
+        try translatingErrors { () throws(SourceError) in try sorted.next() }
     }
 
-    private mutating func begin(_ stored: Entry?, _ pulled: Entry?) {
+    private mutating func begin(_ stored: SourceEntry?, _ pulled: SourceEntry?) {
         old.removeAll(keepingCapacity: true)
         new.removeAll(keepingCapacity: true)
         objects.removeAll(keepingCapacity: true)
@@ -218,7 +214,7 @@ struct Comparer {
         return key.withUnsafeBufferPointer { $0.compare(other) == 0 }
     }
 
-    private mutating func append(_ entry: Entry, place: Int, toNew: Bool) {
+    private mutating func append(_ entry: SourceEntry, place: Int, toNew: Bool) {
         let start = objects.count
         if !entry.object.isEmpty { objects.append(contentsOf: entry.object) }
         let item = Item(source: place, flags: entry.flags, object: start..<objects.count)
@@ -380,7 +376,7 @@ struct Comparer {
             default: break
             }
             guard let after else { return }
-            intake.targets.noteListed(key)
+            entries.noteListed(key)
             result.listed += 1
             if after.contains(.catchAll) { result.catchAllDomains += 1 }
             if after.isAliasAlone { result.aliasDomains += 1 }
@@ -442,16 +438,13 @@ struct Comparer {
         }
     }
 
-    private func write(_ item: Item, to file: SpillFile) throws(SyncError) {
+    private func write(_ item: Item, to file: EntryFile) throws(SyncError) {
         var failure: SourceError?
         key.withUnsafeBufferPointer { key in
             objects.withUnsafeBufferPointer { objects in
-                let entry = Entry(key: key, tag: item.source, flags: item.flags, object: objects.slice(item.object))
-                do throws(SourceError) {
-                    try EntryRecord.write(entry) { bytes throws(SourceError) in try file.append(bytes) }
-                } catch {
-                    failure = error
-                }
+                let entry = SourceEntry(
+                    key: key, tag: item.source, flags: item.flags, object: objects.slice(item.object))
+                do throws(SourceError) { try file.append(entry) } catch { failure = error }
             }
         }
         if let failure { throw SyncError(failure) }

@@ -24,11 +24,11 @@ struct EntryCursor: ~Copyable {
     }
 
     /// The next entry, its tag the id of its source, good until the next call; nil at the end.
-    func next() throws(SyncError) -> Entry? {
+    func next() throws(SyncError) -> SourceEntry? {
         let result = sqlite3_step(statement)
         if result == SQLITE_DONE { return nil }
         guard result == SQLITE_ROW else { throw failure(database) }
-        return Entry(
+        return SourceEntry(
             key: UnsafeBufferPointer(
                 start: sqlite3_column_text(statement, 0), count: Int(sqlite3_column_bytes(statement, 0))),
             tag: Int(sqlite3_column_int64(statement, 1)),
@@ -108,18 +108,18 @@ final class EntryWriter {
         sqlite3_finalize(deletion)
     }
 
-    func insert(_ entry: Entry, source: Int64) throws(SyncError) {
+    func insert(_ entry: SourceEntry, source: Int64) throws(SyncError) {
         bind(entry, source, insertion)
         sqlite3_bind_int64(insertion, 4, Int64(entry.flags.rawValue))
         try run(insertion)
     }
 
-    func delete(_ entry: Entry, source: Int64) throws(SyncError) {
+    func delete(_ entry: SourceEntry, source: Int64) throws(SyncError) {
         bind(entry, source, deletion)
         try run(deletion)
     }
 
-    private func bind(_ entry: Entry, _ source: Int64, _ statement: OpaquePointer?) {
+    private func bind(_ entry: SourceEntry, _ source: Int64, _ statement: OpaquePointer?) {
         // Without a destructor SQLite takes no copies: the bytes outlive the step.
         let text = UnsafeRawPointer(entry.key.baseAddress)?.assumingMemoryBound(to: CChar.self)
         sqlite3_bind_text(statement, 1, text, Int32(truncatingIfNeeded: entry.key.count), nil)

@@ -5,16 +5,16 @@ import Synchronization
 import System
 
 /// What a pull gave, and where its entries are.
-struct SourceResult {
-    var outcome: Result<Pull, SyncError>
+struct FinishedReading {
+    var outcome: Result<SourceResult, SyncError>
     var report: SourceReport
-    var intake: EntryIntake
+    var entries: SourceEntries
     /// In seconds.
     var duration: Double
 }
 
 // Made by the thread of the pull, and handed over when that has ended.
-extension SourceResult: @unchecked Sendable {}
+extension FinishedReading: @unchecked Sendable {}
 
 /// What a pull is begun with.
 struct PullOrder: Sendable {
@@ -26,7 +26,7 @@ struct PullOrder: Sendable {
     var readsAll: Bool
     var isNews: Bool
     var acceptsReferences: Bool
-    var filters: [DomainFilter]
+    var domains: DomainFilter
     /// Where entries are put that don't fit into memory.
     var folder: String
     /// How many bytes of entries are kept in memory.
@@ -58,15 +58,15 @@ final class SourceReader: Sendable {
         let order: PullOrder
         let since = Date()
         let began = ContinuousClock.now
-        let progress = PullProgress()
-        private let state = Mutex<SourceResult?>(nil)
+        let progress = ReadingProgress()
+        private let state = Mutex<FinishedReading?>(nil)
         private let givenUp = Atomic(false)
 
         init(_ order: PullOrder) { self.order = order }
 
         var isDone: Bool { state.withLock { $0 != nil } }
-        var result: SourceResult? { state.withLock { $0 } }
-        func finish(_ result: SourceResult) { state.withLock { $0 = result } }
+        var result: FinishedReading? { state.withLock { $0 } }
+        func finish(_ result: FinishedReading) { state.withLock { $0 = result } }
 
         var isOverdue: Bool { ContinuousClock.now - began >= order.deadline }
 
@@ -87,7 +87,7 @@ final class SourceReader: Sendable {
         func deadlineError(_ name: String) -> SyncError {
             SyncError(
                 .unreachable,
-                "source \"\(name)\": reading it took longer than \(order.deadline.text) (sync.deadline) and was given up after "
+                "source \"\(name)\": reading it took longer than \(order.deadline.inSeconds) (sync.deadline) and was given up after "
                     + "\(progress.entries) entries; see why it is slow, or set a longer deadline", source: name)
         }
     }
@@ -122,11 +122,11 @@ final class SourceReader: Sendable {
         let reading = Reading(order)
         current.withLock { $0 = reading }
         NamedThread.start("source", stackSize: 1 << 20) { [self] in
-            let intake = EntryIntake(
-                folder: order.folder, filters: order.filters, capacity: order.capacity, progress: reading.progress)
+            let entries = SourceEntries(
+                folder: order.folder, domains: order.domains, capacity: order.capacity, progress: reading.progress)
             var report = SourceReport()
             let name = configuration.name
-            let request = PullRequest(
+            let request = ReadRequest(
                 previous: order.previous?.previous, isStaying: order.isStaying, readsAll: order.readsAll,
                 isNews: order.isNews,
                 acceptsReferences: order.acceptsReferences
@@ -138,11 +138,11 @@ final class SourceReader: Sendable {
             }
             let outcome = Result { () throws(SyncError) in
                 try translatingErrors { () throws(SourceError) in
-                    try source.pull(request, into: intake, report: &report)
+                    try source.read(request, into: entries, report: &report)
                 }
             }
             let duration = (ContinuousClock.now - reading.began) / .seconds(1)
-            reading.finish(SourceResult(outcome: outcome, report: report, intake: intake, duration: duration))
+            reading.finish(FinishedReading(outcome: outcome, report: report, entries: entries, duration: duration))
             if isHungUp.load(ordering: .sequentiallyConsistent) { source.hangUp() }
             ending.signal()
         }
@@ -150,8 +150,8 @@ final class SourceReader: Sendable {
     }
 
     /// Hands over the result of the last pull, if it has ended; once.
-    func take() -> SourceResult? {
-        current.withLock { reading -> SourceResult? in
+    func take() -> FinishedReading? {
+        current.withLock { reading -> FinishedReading? in
             guard let result = reading?.result else { return nil }
             reading = nil
             ending.clear()
@@ -161,7 +161,7 @@ final class SourceReader: Sendable {
 
     // MARK: RecipientSource
 
-    func relayDomains(_ request: PullRequest) throws(SyncError) -> [RelayDomain]? {
+    func relayDomains(_ request: ReadRequest) throws(SyncError) -> [RelayDomain]? {
         let deadline = ContinuousClock.now + Self.patienceForDomains
         let name = configuration.name
         var bounded = request
@@ -170,7 +170,7 @@ final class SourceReader: Sendable {
             guard ContinuousClock.now < deadline else {
                 throw SourceError(
                     .unreachable,
-                    "source \"\(name)\": its relay domains took longer than \(Self.patienceForDomains.text) to read",
+                    "source \"\(name)\": its relay domains took longer than \(Self.patienceForDomains.inSeconds) to read",
                     source: name)
             }
         }

@@ -10,7 +10,7 @@ extension Synchronizer {
     /// - Returns: the decision to publish, and its snapshot if that is the one in force with some changes; nil if the one in
     ///   force stays.
     func decide(
-        _ state: SyncState, _ known: Knowledge, _ baseline: Baseline, _ pulls: [Pull], _ intake: EntryIntake,
+        _ state: SyncState, _ known: Knowledge, _ baseline: Baseline, _ pulls: [SourceResult], _ entries: JoinedEntries,
         _ scope: Scope, dryRun: Bool, acceptShrink: Bool, _ report: inout SyncReport,
         _ check: @escaping () throws(SyncError) -> Void
     ) throws(SyncError) -> (decision: Decision, edited: IndexBuilder?)? {
@@ -53,11 +53,11 @@ extension Synchronizer {
             }
             if !nothingRead || baseline.foreign != nil {
                 let result = try compare(
-                    database, known, gone, baseline, pulls, intake,
+                    database, known, gone, baseline, pulls, entries,
                     acceptsShown: acceptShrink && known.decision.refusal?.restricted != nil, check)
                 comparison = result
                 self.describe(result, &draft)
-                self.describe(intake.targets, &draft)
+                self.describe(entries, &draft)
                 let losses =
                     result.losesAny
                     ? try SyncState.windowLosses(database, from: self.windowStart(known.time)) : WindowLosses()
@@ -98,7 +98,7 @@ extension Synchronizer {
     }
 
     /// Whether a list that was refused still is: this sync read other sources, or one of its sources couldn't be read.
-    private func refusalStands(_ refusal: Refusal?, _ scope: Scope, _ pulls: [Pull]) -> Bool {
+    private func refusalStands(_ refusal: Refusal?, _ scope: Scope, _ pulls: [SourceResult]) -> Bool {
         guard let refusal else { return false }
         guard scope.covers(refusal, configuration.sources) else { return true }
         return pulls.indices.contains { place in
@@ -107,8 +107,8 @@ extension Synchronizer {
     }
 
     private func compare(
-        _ database: Database, _ known: Knowledge, _ gone: [SourceRecord], _ baseline: Baseline, _ pulls: [Pull],
-        _ intake: EntryIntake, acceptsShown: Bool, _ check: @escaping () throws(SyncError) -> Void
+        _ database: Database, _ known: Knowledge, _ gone: [SourceRecord], _ baseline: Baseline, _ pulls: [SourceResult],
+        _ entries: JoinedEntries, acceptsShown: Bool, _ check: @escaping () throws(SyncError) -> Void
     ) throws -> Comparison {
         var places: [Int: Int] = [:]
         for (place, source) in configuration.sources.enumerated() {
@@ -118,16 +118,16 @@ extension Synchronizer {
         let retained = pulls.indices.map { place -> Retention in
             switch pulls[place].reading {
             case .full: .none
-            case .changes: intake.changes[place].map(Retention.unless) ?? .all
+            case .changes: entries.changes[place].map(Retention.unless) ?? .all
             case .unchanged, .failed: .all
             }
         }
         let isShort =
             gone.isEmpty && known.isCounted && baseline.foreign == nil
-            && pulls.allSatisfy { $0.reading != .full } && intake.changes.values.allSatisfy(\.isShort)
+            && pulls.allSatisfy { $0.reading != .full } && entries.changes.values.allSatisfy(\.isShort)
         let edited = isShort ? publishedKeys(baseline) : nil
         var comparer = Comparer(
-            intake: intake, retained: retained + gone.map { _ in .none }, places: places,
+            entries: entries, retained: retained + gone.map { _ in .none }, places: places,
             relay: known.relay, canaries: canaries.map { Array($0.utf8) }, foreign: baseline.foreign, edited: edited,
             losses: LossPolicy(
                 recorder: try LossRecorder(database), acceptsShown: acceptsShown, defers: configuration.grace > .zero,
@@ -140,7 +140,7 @@ extension Synchronizer {
             }
             return comparison
         }
-        try collectAffected(database, known, intake)
+        try collectAffected(database, known, entries)
         var comparison = try comparer.compare(EntryCursor(database, affected: true))
         comparison.widen(
             known.decision, sourcesBefore: configuration.sources.map { known.records[$0.name]?.recipients ?? 0 },
@@ -149,9 +149,9 @@ extension Synchronizer {
     }
 
     /// Puts together the addresses that changes may concern, and the canaries, which are looked at each time.
-    private func collectAffected(_ database: Database, _ known: Knowledge, _ intake: EntryIntake) throws {
+    private func collectAffected(_ database: Database, _ known: Knowledge, _ entries: JoinedEntries) throws {
         let affected = try AffectedAddresses(database)
-        for (place, changes) in intake.changes {
+        for (place, changes) in entries.changes {
             if let record = known.records[configuration.sources[place].name] {
                 for object in changes.replaced { try affected.add(object: object, source: record.id) }
             }
@@ -174,9 +174,9 @@ extension Synchronizer {
     }
 
     /// Names the aliases of the tables that were read now whose target no source lists.
-    private func describe(_ targets: AliasTargets, _ report: inout SyncReport) {
+    private func describe(_ entries: JoinedEntries, _ report: inout SyncReport) {
         for place in report.sources.indices where report.sources[place].reading == .full {
-            let unlisted = targets.unlisted(source: place) { target in
+            let unlisted = entries.unlistedTargets(ofSource: place) { target in
                 guard let at = target.lastIndex(of: "@") else { return false }
                 return configuration.alwaysAccepted.contains(String(target[..<at]))
                     || configuration.domainsWithoutList.contains(String(target[target.index(after: at)...]))
@@ -204,7 +204,8 @@ extension Synchronizer {
 
     /// - Returns: why the list is refused, or whether it passes only because a person accepts it.
     private func judge(
-        _ comparison: Comparison, _ known: Knowledge, _ gone: [SourceRecord], _ baseline: Baseline, _ pulls: [Pull],
+        _ comparison: Comparison, _ known: Knowledge, _ gone: [SourceRecord], _ baseline: Baseline,
+        _ pulls: [SourceResult],
         _ losses: WindowLosses, _ report: inout SyncReport, acceptShrink: Bool
     ) -> (refusal: Refusal?, isAccepted: Bool) {
         let guards = Guards(
@@ -289,7 +290,7 @@ extension Synchronizer {
     /// Writes what changed. The decision is the caller's to publish; nil where the snapshot in force says it all.
     private func commit(
         _ comparison: Comparison?, _ database: Database, _ known: Knowledge, _ gone: [SourceRecord],
-        _ baseline: Baseline, _ pulls: [Pull], _ report: SyncReport, isAccepted: Bool,
+        _ baseline: Baseline, _ pulls: [SourceResult], _ report: SyncReport, isAccepted: Bool,
         _ check: () throws(SyncError) -> Void
     ) throws -> Decision? {
         let now = try SyncState.time(database, clock, isReading: false)
@@ -357,15 +358,9 @@ extension Synchronizer {
         let writer = try EntryWriter(database)
         let files = [(comparison.deletions, true), (comparison.upserts, false)]
         for (file, isDeletion) in files {
-            let reader = SpillReader(file, 0..<file.count)
+            let reader = EntryFile.Reader(file)
             var count = 0
-            while !reader.atEnd {
-                let entry = try translatingErrors { () throws(SourceError) in
-                    let header = try reader.next(EntryRecord.headerSize)
-                    let (tag, flags, keySize) = EntryRecord.fields(header)
-                    return EntryRecord.entry(
-                        tag: tag, flags: flags, keySize: keySize, body: try reader.next(EntryRecord.bodySize(header)))
-                }
+            while let entry = try translatingErrors({ () throws(SourceError) in try reader.next() }) {
                 if isDeletion {
                     try writer.delete(entry, source: ids[entry.tag])
                 } else {

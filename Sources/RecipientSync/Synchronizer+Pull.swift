@@ -176,7 +176,7 @@ extension Synchronizer {
             do throws(SyncError) {
                 domains.append(
                     try source.relayDomains(
-                        PullRequest(previous: known.records[source.configuration.name]?.previous) {
+                        ReadRequest(previous: known.records[source.configuration.name]?.previous) {
                             () throws(SourceError) in
                             try askingSync(check)
                         }))
@@ -204,7 +204,7 @@ extension Synchronizer {
     func pullAll(
         _ known: Knowledge, _ report: inout SyncReport, _ scope: inout Scope,
         _ check: @escaping () throws(SyncError) -> Void
-    ) throws(SyncError) -> (pulls: [Pull], intake: EntryIntake) {
+    ) throws(SyncError) -> (pulls: [SourceResult], entries: JoinedEntries) {
         let shared = SharedCheck(check)
         let due = sources.indices.filter { place in
             known.unnamed[place] == nil
@@ -219,7 +219,7 @@ extension Synchronizer {
                 previous: previous, fingerprint: known.fingerprint(of: source.configuration),
                 isStaying: scope.isStaying,
                 readsAll: scope.readsAll, isNews: scope.due != nil, acceptsReferences: scope.acceptsReferences,
-                filters: filters, folder: folder(of: configuration.statePath),
+                domains: filters[place], folder: folder(of: configuration.statePath),
                 capacity: max(1 << 20, (8 << 20) / due.count), deadline: configuration.deadline)
             readings[place] = try reading(source, order, shared)
         }
@@ -291,22 +291,22 @@ extension Synchronizer {
     private func collect(
         _ known: Knowledge, _ readings: [Int: SourceReader.Reading], pending: Set<Int>, _ report: inout SyncReport,
         _ scope: Scope
-    ) throws(SyncError) -> (pulls: [Pull], intake: EntryIntake) {
-        var pulls: [Pull] = []
+    ) throws(SyncError) -> (pulls: [SourceResult], entries: JoinedEntries) {
+        var pulls: [SourceResult] = []
         var errors: [SyncError] = []
-        var intakes: [(source: Int, intake: EntryIntake)] = []
+        var intakes: [(place: Int, entries: SourceEntries)] = []
         for (place, source) in sources.enumerated() {
             let name = source.configuration.name
             let record = known.valid(source.configuration)
             var result = SourceState(name: name, type: source.configuration.type)
-            let outcome: Result<Pull, SyncError>
+            let outcome: Result<SourceResult, SyncError>
             if let error = known.unnamed[place] {
                 outcome = .failure(error)
             } else if let reading = readings[place], let taken = reading.isDone ? source.take() : nil {
                 outcome = taken.outcome
                 result.report = taken.report
                 result.duration = taken.duration
-                intakes.append((place, taken.intake))
+                intakes.append((place, taken.entries))
             } else if let reading = readings[place], record == nil || reading.isOverdue {
                 outcome = .failure(reading.deadlineError(name))
             } else {
@@ -314,13 +314,13 @@ extension Synchronizer {
                 result.failure = known.failures[name]?.text
                 result.progress = pending.contains(place) ? source.progress : nil
                 outcome = .success(
-                    Pull(
+                    SourceResult(
                         reading: result.failure == nil ? .unchanged : .failed, asOf: record?.asOf ?? .distantPast,
                         cursor: record?.cursor))
             }
             do throws(SyncError) {
                 let pull = try outcome.get()
-                describe(&result, pull, record, intakes.last.flatMap { $0.source == place ? $0.intake : nil })
+                describe(&result, pull, record, intakes.last.flatMap { $0.place == place ? $0.entries : nil })
                 report.notes += result.report.remarks.map { "source \"\(name)\": \($0)" }
                 result.report.remarks = []
                 pulls.append(pull)
@@ -331,7 +331,7 @@ extension Synchronizer {
                 }
             } catch {
                 if error.kind == .cancelled { throw error }
-                intakes.removeAll { $0.source == place }
+                intakes.removeAll { $0.place == place }
                 let duration = result.duration
                 if let last = record?.state { result = last }
                 result.failure = error.description
@@ -339,23 +339,24 @@ extension Synchronizer {
                 result.lastSynced = record?.asOf
                 result.duration = duration
                 errors.append(error)
-                pulls.append(Pull(reading: .failed, asOf: record?.asOf ?? .distantPast, cursor: record?.cursor))
+                pulls.append(SourceResult(reading: .failed, asOf: record?.asOf ?? .distantPast, cursor: record?.cursor))
             }
             report.sources.append(result)
         }
         try judge(errors, known, &report)
-        return (pulls, EntryIntake(joining: intakes))
+        return (pulls, JoinedEntries(intakes))
     }
 
     /// Completes the report of a pull that didn't read everything with what is known of the rest.
-    private func describe(_ result: inout SourceState, _ pull: Pull, _ record: SourceRecord?, _ intake: EntryIntake?) {
+    private func describe(
+        _ result: inout SourceState, _ pull: SourceResult, _ record: SourceRecord?, _ entries: SourceEntries?
+    ) {
         result.reading = pull.reading
         result.lastSynced = pull.asOf
         guard pull.reading != .full, let last = record?.state else { return }
         let now = result
         if pull.reading == .changes {
-            let place = sources.firstIndex { $0.configuration.name == result.name } ?? 0
-            let changes = intake?.changes[place]
+            let changes = entries?.changes
             func isReplaced(_ object: [UInt8]) -> Bool { changes?.replaces(object) ?? false }
             result.report.faults = last.report.faults
             result.report.faults.replace(with: now.report.faults, replaced: isReplaced)
@@ -368,7 +369,7 @@ extension Synchronizer {
         (result.reading, result.lastSynced, result.duration) = (now.reading, now.lastSynced, now.duration)
         (result.failure, result.report.remarks, result.progress) = (now.failure, now.report.remarks, now.progress)
         result.report.server = now.report.server ?? last.report.server
-        if intake != nil { result.report.domainFaults = now.report.domainFaults }
+        if entries != nil { result.report.domainFaults = now.report.domainFaults }
     }
 
     /// Goes on past sources that can't be reached if their last list is at hand.

@@ -64,7 +64,7 @@ public final class Synchronizer: Sendable {
 
     private static func sources(_ configuration: SyncConfiguration) -> [any RecipientSource] {
         let folder = folder(of: configuration.statePath)
-        return configuration.sources.enumerated().map { $1.source(at: $0, folder: folder) }
+        return configuration.sources.map { $0.source(folder: folder) }
     }
 
     /// The sources that are being read now, with how far they are; on any thread, without waiting.
@@ -327,10 +327,10 @@ public final class Synchronizer: Sendable {
         if !dryRun { try endGrace(state, &known, &baseline, &report, check) }
         try nameDomains(&known, scope, &report, check)
         var scope = scope
-        let pulls: [Pull]
-        let intake: EntryIntake
+        let pulls: [SourceResult]
+        let entries: JoinedEntries
         do throws(SyncError) {
-            (pulls, intake) = try pullAll(known, &report, &scope, check)
+            (pulls, entries) = try pullAll(known, &report, &scope, check)
         } catch {
             try check()
             if !dryRun, error.kind != .cancelled { try? remember(failures: report, state) }
@@ -338,7 +338,7 @@ public final class Synchronizer: Sendable {
         }
         try hook(.pulled)
         let decided = try decide(
-            state, known, baseline, pulls, intake, scope, dryRun: dryRun, acceptShrink: acceptShrink, &report, check)
+            state, known, baseline, pulls, entries, scope, dryRun: dryRun, acceptShrink: acceptShrink, &report, check)
         defer { describeLeaving(state, &report) }
         guard !dryRun, let decided else { return }
         try hook(.committed)
