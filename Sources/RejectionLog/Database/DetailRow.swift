@@ -1,14 +1,14 @@
 import GRDB
 import GRDBSQLite
 
-/// Where thousands of rows go in at once, SQLite is spoken to directly: values are bound to GRDB's prepared statement in place.
+/// Calls SQLite directly where thousands of rows are written at once: values are bound to GRDB's prepared statement in place.
 extension Statement {
-    /// `SQLITE_TRANSIENT`: SQLite takes a copy of what is bound.
+    /// `SQLITE_TRANSIENT`: SQLite copies the bound value.
     static var copies: sqlite3_destructor_type { unsafeBitCast(-1, to: sqlite3_destructor_type.self) }
 
-    /// Runs the statement once and makes it ready for the next values (`sqlite3_step`, `sqlite3_reset`).
+    /// Runs the statement once and prepares it for the next values (`sqlite3_step`, `sqlite3_reset`).
     ///
-    /// - Parameter bound: what all calls that bound its values have returned, taken together with `|`.
+    /// - Parameter bound: the results of all calls that bound a value, combined with `|`.
     func runOnce(bound: CInt) throws {
         guard bound == SQLITE_OK else { throw failure(bound) }
         let result = sqlite3_step(sqliteStatement)
@@ -23,7 +23,7 @@ extension Statement {
     }
 }
 
-/// Detail rows read in place, as many as a million a second: SQLite is spoken to directly, through GRDB's prepared statement.
+/// A detail row, read in place through GRDB's prepared statement: up to a million rows a second.
 struct DetailRow {
     /// The columns in the order in which ``init(_:)`` expects them.
     static let columns =
@@ -32,7 +32,7 @@ struct DetailRow {
 
     private let handle: OpaquePointer
 
-    /// Calls `body` for each row of a statement with these columns; the row is valid for the call.
+    /// Calls `body` for each detail row of the condition; the row is valid for the call.
     static func forEach(
         _ db: Database, where condition: String, _ arguments: StatementArguments, _ body: (DetailRow) throws -> Void
     ) throws {
@@ -47,13 +47,13 @@ struct DetailRow {
     var time: Int64 { sqlite3_column_int64(handle, 1) }
     var reason: Int64 { sqlite3_column_int64(handle, 2) }
     var domain: Int64 { sqlite3_column_int64(handle, 3) }
-    var client: UnsafeRawBufferPointer { RawRows.octets(handle, 4) }
-    var recipient: UnsafeRawBufferPointer { RawRows.octets(handle, 5) }
-    var sender: UnsafeRawBufferPointer { RawRows.octets(handle, 6) }
-    var clientName: UnsafeRawBufferPointer { RawRows.octets(handle, 7) }
-    var helo: UnsafeRawBufferPointer { RawRows.octets(handle, 8) }
-    var mta: UnsafeRawBufferPointer { RawRows.octets(handle, 9) }
-    var reply: UnsafeRawBufferPointer { RawRows.octets(handle, 10) }
+    var client: UnsafeRawBufferPointer { RawRows.bytes(handle, 4) }
+    var recipient: UnsafeRawBufferPointer { RawRows.bytes(handle, 5) }
+    var sender: UnsafeRawBufferPointer { RawRows.bytes(handle, 6) }
+    var clientName: UnsafeRawBufferPointer { RawRows.bytes(handle, 7) }
+    var helo: UnsafeRawBufferPointer { RawRows.bytes(handle, 8) }
+    var mta: UnsafeRawBufferPointer { RawRows.bytes(handle, 9) }
+    var reply: UnsafeRawBufferPointer { RawRows.bytes(handle, 10) }
     var outcome: Int64 { sqlite3_column_int64(handle, 11) }
     var observed: Bool { sqlite3_column_int64(handle, 12) != 0 }
     /// The day (UTC) since 1970.
@@ -77,8 +77,8 @@ enum RawRows {
         }
     }
 
-    /// The octets of a text or blob, valid until the next step.
-    static func octets(_ handle: OpaquePointer, _ column: CInt) -> UnsafeRawBufferPointer {
+    /// The bytes of a text or blob, valid until the next step.
+    static func bytes(_ handle: OpaquePointer, _ column: CInt) -> UnsafeRawBufferPointer {
         let start = sqlite3_column_blob(handle, column)
         return UnsafeRawBufferPointer(start: start, count: start == nil ? 0 : Int(sqlite3_column_bytes(handle, column)))
     }
@@ -91,12 +91,12 @@ struct TallyRow {
 
     let handle: OpaquePointer
 
-    var value: UnsafeRawBufferPointer { RawRows.octets(handle, 0) }
+    var value: UnsafeRawBufferPointer { RawRows.bytes(handle, 0) }
     var reason: Int64 { sqlite3_column_int64(handle, 1) }
     var count: Int64 { sqlite3_column_int64(handle, 2) }
     var first: Int64 { sqlite3_column_int64(handle, 3) }
     var last: Int64 { sqlite3_column_int64(handle, 4) }
-    var name: UnsafeRawBufferPointer { RawRows.octets(handle, 5) }
-    var peers: DistinctSketch { DistinctSketch(stored: RawRows.octets(handle, 6)) }
-    var networks: DistinctSketch { DistinctSketch(stored: RawRows.octets(handle, 7)) }
+    var name: UnsafeRawBufferPointer { RawRows.bytes(handle, 5) }
+    var peers: DistinctSketch { DistinctSketch(stored: RawRows.bytes(handle, 6)) }
+    var networks: DistinctSketch { DistinctSketch(stored: RawRows.bytes(handle, 7)) }
 }
