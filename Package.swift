@@ -90,7 +90,7 @@ let package = Package(
             dependencies: [
                 "MailAddress", "RecipientIndex", "RecipientSources", "RecipientSync", "System", "TestSupport",
             ],
-            exclude: ["judge.cases", "ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"],
+            exclude: ["values.cases", "ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"],
             swiftSettings: settings),
         .testTarget(
             name: "RecipientSyncTests",

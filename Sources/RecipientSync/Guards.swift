@@ -45,7 +45,8 @@ struct Guards {
         if let unknown {
             let lost = max(0, unknown - changes.heldByUnknown)
             let part = Part(
-                scope: "all", name: "the published index, which another sync state made (its addresses can't be named),",
+                scope: "all",
+                name: "the published index, which another sync state made (its addresses can't be named),",
                 counts: .init(before: unknown, after: changes.listed, lost: lost))
             found += violations(of: part, since: before.since).map { violation in
                 var violation = violation

@@ -67,8 +67,8 @@ struct ListChanges {
     /// How many addresses of the new list the snapshot of another state holds.
     var heldByUnknown = 0
     /// Entries to write to the state and to delete from it; their tags are places in `sources`.
-    let upserts: SpillFile
-    let deletions: SpillFile
+    let upserts: EntryFile
+    let deletions: EntryFile
     /// The published snapshot with these changes; nil if the new snapshot is made from the state.
     var edited: IndexBuilder?
 

@@ -19,7 +19,7 @@ struct ListComparison {
     /// The lists that are compared.
     struct Lists {
         /// What the sources gave.
-        let entries: EntryIntake
+        let entries: JoinedEntries
         /// For each place of a source, which of its entries in the state stay.
         let kept: [KeptEntries]
         /// The places of the sources by their ids in the state.
@@ -91,13 +91,13 @@ struct ListComparison {
         changes = ListChanges(
             sources: .init(repeating: .init(), count: lists.kept.count),
             duplicates: .init(repeating: 0, count: lists.kept.count),
-            canariesFound: .init(repeating: false, count: lists.canaries.count), upserts: SpillFile(folder: folder),
-            deletions: SpillFile(folder: folder), edited: edited)
+            canariesFound: .init(repeating: false, count: lists.canaries.count), upserts: EntryFile(folder: folder),
+            deletions: EntryFile(folder: folder), edited: edited)
     }
 
     /// - Parameter cursor: all entries of the state, or those of the addresses that may have changed.
     mutating func compare(_ cursor: consuming EntryCursor) throws(SyncError) -> ListChanges {
-        let sorted = try translatingErrors { () throws(SourceError) in try lists.entries.finish() }
+        let sorted = try translatingErrors { () throws(SourceError) in try lists.entries.sorted() }
         var stored = try cursor.next()
         var read = try next(sorted)
         var count = 0
@@ -114,7 +114,7 @@ struct ListComparison {
                 stored = try cursor.next()
             }
             while let entry = read, isSame(entry.key) {
-                if let place = lists.entries.owner(of: entry.tag) { append(entry, place: place, toNew: true) }
+                append(entry, place: entry.tag, toNew: true)
                 read = try next(sorted)
             }
             try settle()
@@ -122,17 +122,13 @@ struct ListComparison {
         return changes
     }
 
-    /// The next entry of a source that counts.
-    private func next(_ sorted: SortedEntries) throws(SyncError) -> Entry? {
-        while let entry = try translatingErrors({ () throws(SourceError) in try sorted.next() }) {
-            if lists.entries.owner(of: entry.tag) != nil { return entry }
-        }
-        return nil
+    private func next(_ sorted: SortedEntries) throws(SyncError) -> SourceEntry? {
+        try translatingErrors { () throws(SourceError) in try sorted.next() }
     }
 
     // MARK: The entries of one address
 
-    private mutating func begin(_ stored: Entry?, _ read: Entry?) {
+    private mutating func begin(_ stored: SourceEntry?, _ read: SourceEntry?) {
         old.removeAll(keepingCapacity: true)
         new.removeAll(keepingCapacity: true)
         objects.removeAll(keepingCapacity: true)
@@ -150,7 +146,7 @@ struct ListComparison {
         return key.withUnsafeBufferPointer { $0.compare(other) == 0 }
     }
 
-    private mutating func append(_ entry: Entry, place: Int, toNew: Bool) {
+    private mutating func append(_ entry: SourceEntry, place: Int, toNew: Bool) {
         let start = objects.count
         if !entry.object.isEmpty { objects.append(contentsOf: entry.object) }
         let listing = Listing(source: place, flags: entry.flags, object: start..<objects.count)
@@ -271,7 +267,8 @@ struct ListComparison {
         changes.redirected.append(
             RelayDomainChange(
                 domain: name,
-                text: "relay domain \(name) would have the recipients of \(after.joined(separator: ", ")) instead of those of "
+                text:
+                    "relay domain \(name) would have the recipients of \(after.joined(separator: ", ")) instead of those of "
                     + before.joined(separator: ", ")))
     }
 
@@ -345,12 +342,13 @@ struct ListComparison {
             default: break
             }
             guard let after else { return }
-            lists.entries.targets.noteListed(key)
+            lists.entries.noteListed(key)
             changes.listed += 1
             if after.contains(.catchAll) { changes.catchAllDomains += 1 }
             if after.isAliasAlone { changes.aliasDomains += 1 }
             // If it is restricted only now, the snapshot doesn't hold it as it is.
-            if let held = lists.unknown?.lookup(key), !held.contains(.leaving), held.isRestricted || !after.isRestricted {
+            if let held = lists.unknown?.lookup(key), !held.contains(.leaving), held.isRestricted || !after.isRestricted
+            {
                 changes.heldByUnknown += 1
             }
             while nextCanary < lists.canaries.count {
@@ -368,14 +366,12 @@ struct ListComparison {
         if before.isAliasAlone { changes.aliasDomainsBefore += 1 }
     }
 
-    private func write(_ listing: Listing, to file: SpillFile) throws(SyncError) {
+    private func write(_ listing: Listing, to file: EntryFile) throws(SyncError) {
         try withBytes(of: key) { key throws(SyncError) in
             try withBytes(of: objects) { objects throws(SyncError) in
-                let entry = Entry(
+                let entry = SourceEntry(
                     key: key, tag: listing.source, flags: listing.flags, object: objects.slice(listing.object))
-                try translatingErrors { () throws(SourceError) in
-                    try EntryRecord.write(entry) { bytes throws(SourceError) in try file.append(bytes) }
-                }
+                try translatingErrors { () throws(SourceError) in try file.append(entry) }
             }
         }
     }

@@ -17,7 +17,7 @@ final class SourceReader: Sendable {
         var readsAll: Bool
         var isNews: Bool
         var acceptsReferences: Bool
-        var filters: [DomainFilter]
+        var domains: DomainFilter
         /// Where entries are written that don't fit into memory.
         var folder: String
         /// How many bytes of entries are kept in memory.
@@ -28,9 +28,9 @@ final class SourceReader: Sendable {
 
     /// The result of a reading.
     struct EndedReading {
-        var result: Result<Pull, SyncError>
+        var result: Result<SourceResult, SyncError>
         var report: SourceReport
-        var intake: EntryIntake
+        var entries: SourceEntries
         /// In seconds.
         var duration: Double
     }
@@ -40,7 +40,7 @@ final class SourceReader: Sendable {
         let order: Order
         let since = Date()
         let began = ContinuousClock.now
-        let progress = PullProgress()
+        let progress = ReadingProgress()
         private let ended = Mutex<EndedReading?>(nil)
         private let givenUp = Atomic(false)
 
@@ -69,7 +69,7 @@ final class SourceReader: Sendable {
         func deadlineError(_ name: String) -> SyncError {
             SyncError(
                 .unreachable,
-                "source \"\(name)\": reading took longer than \(order.deadline.text) (sync.deadline) and was given up after "
+                "source \"\(name)\": reading took longer than \(order.deadline.inSeconds) (sync.deadline) and was given up after "
                     + "\(progress.entries) entries; see why it is slow, or set a longer deadline", source: name)
         }
     }
@@ -116,10 +116,10 @@ final class SourceReader: Sendable {
     private func read(_ reading: Reading, _ check: SharedCheck) -> EndedReading {
         let order = reading.order
         let name = configuration.name
-        let intake = EntryIntake(
-            folder: order.folder, filters: order.filters, capacity: order.capacity, progress: reading.progress)
+        let entries = SourceEntries(
+            folder: order.folder, domains: order.domains, capacity: order.capacity, progress: reading.progress)
         var report = SourceReport()
-        let request = PullRequest(
+        let request = ReadRequest(
             previous: order.previous?.previous, isStaying: order.isStaying, readsAll: order.readsAll,
             isNews: order.isNews, acceptsReferences: order.acceptsReferences
         ) { () throws(SourceError) in
@@ -130,11 +130,11 @@ final class SourceReader: Sendable {
         }
         let result = Result { () throws(SyncError) in
             try translatingErrors { () throws(SourceError) in
-                try source.pull(request, into: intake, report: &report)
+                try source.read(request, into: entries, report: &report)
             }
         }
         let duration = (ContinuousClock.now - reading.began) / .seconds(1)
-        return EndedReading(result: result, report: report, intake: intake, duration: duration)
+        return EndedReading(result: result, report: report, entries: entries, duration: duration)
     }
 
     /// Removes and returns the result of the last reading, if it has ended.
@@ -148,7 +148,7 @@ final class SourceReader: Sendable {
     }
 
     /// The relay domains that the source names; nil if it isn't asked for any.
-    func relayDomains(_ request: PullRequest) throws(SyncError) -> [RelayDomain]? {
+    func relayDomains(_ request: ReadRequest) throws(SyncError) -> [RelayDomain]? {
         let deadline = ContinuousClock.now + Self.patienceForDomains
         let name = configuration.name
         var bounded = request
@@ -157,7 +157,7 @@ final class SourceReader: Sendable {
             guard ContinuousClock.now < deadline else {
                 throw SourceError(
                     .unreachable,
-                    "source \"\(name)\": reading its relay domains took longer than \(Self.patienceForDomains.text)",
+                    "source \"\(name)\": reading its relay domains took longer than \(Self.patienceForDomains.inSeconds)",
                     source: name)
             }
         }

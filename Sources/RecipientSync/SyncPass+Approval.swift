@@ -245,15 +245,9 @@ extension SyncPass {
         let writer = try EntryWriter(database)
         let files = [(changes.deletions, true), (changes.upserts, false)]
         for (file, isDeletion) in files {
-            let reader = SpillReader(file, 0..<file.count)
+            let reader = EntryFile.Reader(file)
             var count = 0
-            while !reader.atEnd {
-                let entry = try translatingErrors { () throws(SourceError) in
-                    let header = try reader.next(EntryRecord.headerSize)
-                    let (tag, flags, keySize) = EntryRecord.fields(header)
-                    return EntryRecord.entry(
-                        tag: tag, flags: flags, keySize: keySize, body: try reader.next(EntryRecord.bodySize(header)))
-                }
+            while let entry = try translatingErrors({ () throws(SourceError) in try reader.next() }) {
                 if isDeletion {
                     try writer.delete(entry, source: ids[entry.tag])
                 } else {
@@ -273,7 +267,7 @@ extension SyncPass {
     }
 }
 
-extension Pull {
+extension SourceResult {
     /// Whether it gave entries: all of them, or those that have changed.
     var isNew: Bool { reading == .full || reading == .changes }
 }

@@ -87,7 +87,7 @@ extension SyncPass {
             report.sources[place].recipients = changes.sources[place].after
             guard report.sources[place].reading == .full else { continue }
             report.sources[place].report.duplicates = changes.duplicates[place]
-            let unlisted = entries.targets.unlisted(source: place, isAcceptedUnlisted)
+            let unlisted = entries.unlistedTargets(ofSource: place, isAccepted: isAcceptedUnlisted)
             report.sources[place].report.unlistedTargets = unlisted.count > 0 ? unlisted : nil
         }
     }

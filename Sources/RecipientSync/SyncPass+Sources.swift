@@ -26,7 +26,7 @@ extension SyncPass {
             let order = SourceReader.Order(
                 previous: previous.validRecord(of: source), fingerprint: previous.fingerprint(of: source),
                 isStaying: options.isThread, readsAll: options.readsAll, isNews: options.due != nil,
-                acceptsReferences: options.acceptsShrink, filters: filters,
+                acceptsReferences: options.acceptsShrink, domains: filters[place],
                 folder: folder(of: configuration.statePath), capacity: max(1 << 20, (8 << 20) / due.count),
                 deadline: configuration.deadline)
             readings[place] = try reading(of: sources[place], order, check)
@@ -94,20 +94,20 @@ extension SyncPass {
     /// Puts the results of all sources together, in the order of the configuration.
     private func collect(_ readings: [Int: SourceReader.Reading], pending: Set<Int>) throws(SyncError) {
         var errors: [SyncError] = []
-        var intakes: [(source: Int, intake: EntryIntake)] = []
+        var parts: [(place: Int, entries: SourceEntries)] = []
         for (place, source) in sources.enumerated() {
             let name = source.configuration.name
             let record = previous.validRecord(of: source.configuration)
             var described = SourceState(name: name, type: source.configuration.type)
-            var intake: EntryIntake?
-            let result: Result<Pull, SyncError>
+            var read: SourceEntries?
+            let result: Result<SourceResult, SyncError>
             if let error = domainFailures[place] {
                 result = .failure(error)
             } else if let reading = readings[place], let ended = reading.isDone ? source.removeResult() : nil {
                 result = ended.result
                 described.report = ended.report
                 described.duration = ended.duration
-                intake = ended.intake
+                read = ended.entries
             } else if let reading = readings[place], record == nil || reading.isOverdue {
                 result = .failure(reading.deadlineError(name))
             } else {
@@ -115,17 +115,17 @@ extension SyncPass {
                 described.failure = previous.failures[name]?.text
                 described.progress = pending.contains(place) ? source.progress : nil
                 result = .success(
-                    Pull(
+                    SourceResult(
                         reading: described.failure == nil ? .unchanged : .failed,
                         asOf: record?.lastSynced ?? .distantPast, cursor: record?.cursor))
             }
             do throws(SyncError) {
                 let result = try result.get()
-                complete(&described, result, record, changes: intake?.changes[place], isRead: intake != nil)
+                complete(&described, result, record, changes: read?.changes, isRead: read != nil)
                 report.notes += described.report.remarks.map { "source \"\(name)\": \($0)" }
                 described.report.remarks = []
                 results.append(result)
-                if let intake { intakes.append((place, intake)) }
+                if let read { parts.append((place, read)) }
                 if record == nil, previous.isSound, previous.records[name] != nil {
                     report.notes.append(
                         "the configuration of source \"\(name)\", its relay domains or how Postern reads it have changed: "
@@ -141,20 +141,21 @@ extension SyncPass {
                 described.duration = duration
                 errors.append(error)
                 results.append(
-                    Pull(reading: .failed, asOf: record?.lastSynced ?? .distantPast, cursor: record?.cursor))
+                    SourceResult(reading: .failed, asOf: record?.lastSynced ?? .distantPast, cursor: record?.cursor))
             }
             described.failedAt = described.failure == nil ? nil : report.started
             report.sources.append(described)
         }
         try throwUnlessUsable(errors)
-        entries = EntryIntake(joining: intakes)
+        entries = JoinedEntries(parts)
     }
 
     /// Completes the description of a source that wasn't read in full with what is known of the rest.
     ///
     /// - Parameter isRead: whether the source was asked at all.
     private func complete(
-        _ described: inout SourceState, _ result: Pull, _ record: SourceRecord?, changes: ObjectChanges?, isRead: Bool
+        _ described: inout SourceState, _ result: SourceResult, _ record: SourceRecord?, changes: ObjectChanges?,
+        isRead: Bool
     ) {
         described.reading = result.reading
         described.lastSynced = result.asOf

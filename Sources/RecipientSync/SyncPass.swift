@@ -15,9 +15,9 @@ final class SyncPass {
     /// The published index, as far as the steps have found or made it.
     var published = PublishedIndex()
     /// What reading each source came to, in the order of the configuration.
-    var results: [Pull] = []
+    var results: [SourceResult] = []
     /// The entries of all sources that were read.
-    var entries = EntryIntake(joining: [])
+    var entries = JoinedEntries([])
 
     var configuration: SyncConfiguration { synchronizer.configuration }
     var sources: [SourceReader] { synchronizer.sources }
@@ -109,7 +109,8 @@ final class SyncPass {
             }
             do throws(SyncError) {
                 let check = options.check
-                let request = PullRequest(previous: record?.previous) { () throws(SourceError) in try askingSync(check) }
+                let request = ReadRequest(previous: record?.previous) { () throws(SourceError) in try askingSync(check)
+                }
                 domains.append(try source.relayDomains(request))
             } catch {
                 if error.kind == .cancelled { throw error }

@@ -16,9 +16,9 @@ struct EntryCursor: ~Copyable {
     }
 
     /// The next entry, its tag the id of its source, valid until the next call; nil at the end.
-    func next() throws(SyncError) -> Entry? {
+    func next() throws(SyncError) -> SourceEntry? {
         guard try statement.step() else { return nil }
-        return Entry(
+        return SourceEntry(
             key: statement.text(0), tag: Int(statement.number(1)),
             flags: RecipientFlags(rawValue: UInt8(truncatingIfNeeded: statement.number(3))), object: statement.blob(2))
     }
@@ -70,18 +70,18 @@ final class EntryWriter {
         deletion = try SQLStatement("DELETE FROM entry WHERE address = ? AND source = ? AND object = ?", database)
     }
 
-    func insert(_ entry: Entry, source: Int64) throws(SyncError) {
+    func insert(_ entry: SourceEntry, source: Int64) throws(SyncError) {
         bind(entry, source, to: insertion)
         insertion.bind(Int64(entry.flags.rawValue), at: 4)
         try insertion.run()
     }
 
-    func delete(_ entry: Entry, source: Int64) throws(SyncError) {
+    func delete(_ entry: SourceEntry, source: Int64) throws(SyncError) {
         bind(entry, source, to: deletion)
         try deletion.run()
     }
 
-    private func bind(_ entry: Entry, _ source: Int64, to statement: SQLStatement) {
+    private func bind(_ entry: SourceEntry, _ source: Int64, to statement: SQLStatement) {
         statement.bind(entry.key, at: 1)
         statement.bind(source, at: 2)
         statement.bind(blob: entry.object, at: 3)

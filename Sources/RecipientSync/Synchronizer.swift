@@ -45,7 +45,7 @@ public final class Synchronizer: Sendable {
         }
         try translatingErrors { () throws(SourceError) in try DirectoryEnvironment.check(configuration.sources) }
         let folder = folder(of: configuration.statePath)
-        let readers = sources ?? configuration.sources.enumerated().map { $1.source(at: $0, folder: folder) }
+        let readers = sources ?? configuration.sources.map { $0.source(folder: folder) }
         self.sources = readers.map(SourceReader.init)
         canaries = try Self.keys(ofCanaries: configuration.canaries)
     }

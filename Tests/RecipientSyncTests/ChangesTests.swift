@@ -19,7 +19,7 @@ import Testing
         configuration.maxShrink = 1
         configuration.minimum = 0
         self.configuration = configuration
-        sources = configuration.sources.enumerated().map { ScriptedSource($1, index: $0) }
+        sources = configuration.sources.map { ScriptedSource($0) }
     }
 
     private func synchronizer(

@@ -96,7 +96,7 @@ private final class History {
         }
         self.configuration = configuration
         directories = kinds.enumerated().map { place, kind in
-            kind == .directory ? ScriptedSource(configuration.sources[place], index: place) : nil
+            kind == .directory ? ScriptedSource(configuration.sources[place]) : nil
         }
         model = HistoryModel(
             sources: kinds.count, maxShrink: configuration.maxShrink, grace: configuration.grace.milliseconds,

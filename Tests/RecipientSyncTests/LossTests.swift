@@ -66,7 +66,7 @@ final class TestClock: Sendable {
     init() throws {
         folder = try TemporaryFolder()
         directory = ScriptedSource(
-            SourceConfiguration(name: "ad", kind: .file(format: .list, path: folder("none"))), index: 0)
+            SourceConfiguration(name: "ad", kind: .file(format: .list, path: folder("none"))))
     }
 
     private func synchronizer(
@@ -505,7 +505,7 @@ extension Synchronizer {
 
     @Test func toComeBackRestrictedIsALoss() throws {
         let directory = ScriptedSource(
-            SourceConfiguration(name: "ad", kind: .file(format: .list, path: folder("none"))), index: 0)
+            SourceConfiguration(name: "ad", kind: .file(format: .list, path: folder("none"))))
         for number in 0..<100 { directory.set(UInt8(number), .init(addresses: ["u\(number)@example.com"])) }
         var configuration = folder.configuration([])
         configuration.sources = [directory.configuration]

@@ -28,27 +28,27 @@ import Testing
             self.hangsEarly = hangsEarly
         }
 
-        func relayDomains(_ request: PullRequest) throws(SourceError) -> [RelayDomain]? {
+        func relayDomains(_ request: ReadRequest) throws(SourceError) -> [RelayDomain]? {
             guard hangsEarly else { return nil }
             hangs.signal()
             goOn.wait()
             return nil
         }
 
-        func pull(
-            _ request: PullRequest, into intake: EntryIntake, report: inout SourceReport
-        ) throws(SourceError) -> Pull {
+        func read(
+            _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
+        ) throws(SourceError) -> SourceResult {
             if !hangsEarly {
                 hangs.signal()
                 goOn.wait()
             }
-            let tag = intake.begin(source: 0)
+            entries.begin()
             let key = Array("old@example.com".utf8)
             key.withUnsafeBufferPointer {
-                intake.add(Entry(key: $0, tag: tag, flags: [], object: .init(start: nil, count: 0)))
+                entries.add(key: $0, flags: [], object: .init(start: nil, count: 0))
             }
             isBack.store(true, ordering: .sequentiallyConsistent)
-            return Pull(reading: .full, asOf: Date())
+            return SourceResult(reading: .full, asOf: Date())
         }
     }
 

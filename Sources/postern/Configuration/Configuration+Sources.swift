@@ -144,7 +144,7 @@ extension ConfigurationReader {
             directory.attributes = texts.enumerated().compactMap { index, text in
                 attribute(table, "attributes[\(index)]", text)
             }
-            if !directory.attributes.isEmpty { directory.useOwnFilter() }
+            if !directory.attributes.isEmpty { directory.useDefaultFilter() }
         }
         if let text = filter(table, "filter") { directory.filter = text }
     }
