@@ -20,7 +20,8 @@ extension FilterAlone {
             let isComplete = eventually(within: 30) {
                 (try? threads(of: filter.postern.pid).isSuperset(of: expected)) ?? false
             }
-            #expect(isComplete, "\(try threads(of: filter.postern.pid).sorted())")
+            let threads = try threads(of: filter.postern.pid).sorted()
+            #expect(isComplete, "\(threads)")
         }
     }
 }
