@@ -62,7 +62,7 @@ import Testing
         #expect(refused.kind == .guardRefused)
         #expect(
             refused.description.contains(
-                "relay domain one.example would have the recipients of two.example, where it had those of main.example")
+                "relay domain one.example would have the recipients of two.example instead of those of main.example")
         )
         #expect(try aliases(folder) == ["one.example main.example"])
         _ = try synchronizer.run(acceptShrink: true)

@@ -181,11 +181,11 @@ final class TestClock: Sendable {
         for number in 20..<60 { directory.set(UInt8(number), nil) }
         // The thread meets more of it meanwhile, and goes on showing the same.
         let again = try #require(syncError { try synchronizer.run(thread: true) })
-        #expect(again.description.contains("20 would go"))
+        #expect(again.description.contains("20 would be removed"))
         let error = try #require(syncError { try synchronizer.run(acceptShrink: true) })
         #expect(error.kind == .guardRefused)
-        #expect(error.description.hasPrefix("the list that was shown is accepted and published; more has gone since"))
-        #expect(error.description.contains("40 would go"))
+        #expect(error.description.hasPrefix("the list that was shown is accepted and published; later losses"))
+        #expect(error.description.contains("40 would be removed"))
         #expect(try folder.snapshot().info.recipients == 80)
         #expect(try flags(5) == .leaving)
         #expect(try flags(25) == [])
@@ -397,7 +397,7 @@ final class TestClock: Sendable {
         _ = try synchronizer(["one.example", "two.example"]).run()
         let error = try #require(syncError { try synchronizer(["one.example"]).run() })
         #expect(error.kind == .guardRefused)
-        #expect(error.description.contains("relay domain two.example, which \(path) listed, would be one no more"))
+        #expect(error.description.contains("relay domain two.example, which \(path) listed, would no longer be a relay domain"))
         let info = try folder.snapshot().info
         #expect(
             info.sources.last?.relayDomains.map(\.name) == ["one.example", "two.example"],
