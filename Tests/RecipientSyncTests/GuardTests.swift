@@ -182,7 +182,7 @@ import Testing
         for accept in [false, true] {
             let error = try #require(syncError { try synchronizer.run(acceptShrink: accept) })
             #expect(error.report?.refusal?.violations.map(\.text) == ["the canary ceo@example.com is not listed"])
-            #expect(error.description.contains("no index was published"))
+            #expect(error.description.contains("no index has been published yet"))
         }
         try folder.write("one.table", "@example.com\nceo@example.com\n" + users(20))
         #expect(try synchronizer.run().outcome == .published)

@@ -379,7 +379,7 @@ final class TestClock: Sendable {
         for number in 0..<50 { directory.set(UInt8(number), nil) }
         let error = try #require(syncError { try synchronizer.run() })
         #expect(error.kind == .guardRefused)
-        #expect(error.description.contains("the list would have 50 where it had 100 recipients"))
+        #expect(error.description.contains("the list would have 50 recipients instead of 100"))
     }
 
     // MARK: Relay domains of tables
