@@ -1,4 +1,6 @@
 import Foundation
+import Glibc
+import RecipientIndex
 import RecipientSources
 import Synchronization
 import System

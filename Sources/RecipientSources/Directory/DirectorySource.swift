@@ -1,5 +1,6 @@
 import CLDAP
 import Foundation
+import RecipientIndex
 import Synchronization
 import System
 

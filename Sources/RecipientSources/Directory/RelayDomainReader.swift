@@ -1,5 +1,6 @@
 import CLDAP
 import MailAddress
+import RecipientIndex
 
 /// Reads relay domains from a directory.
 final class RelayDomainReader {

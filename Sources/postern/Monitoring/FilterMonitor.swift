@@ -5,6 +5,7 @@ import RecipientFilter
 import RecipientIndex
 import RecipientSync
 import RejectionLog
+import RejectionReport
 import Synchronization
 import System
 

@@ -1,6 +1,7 @@
 import Foundation
 import RecipientSync
 import RejectionLog
+import RejectionReport
 
 /// What the live page asks for every few seconds, `/live.json`. Its texts are hostile: the page shows them as text only.
 struct LiveDocument: Encodable {
