@@ -186,6 +186,14 @@ public final class SyncThread: Sendable {
     }
 }
 
+/// Gives the system back what the allocator keeps after a sync, some tens of megabytes; malloc_trim(3), which Swift's module of
+/// the C library doesn't have.
+private func returnFreeMemory() {
+    typealias Trim = @convention(c) (Int) -> Int32
+    guard let symbol = dlsym(nil, "malloc_trim") else { return }
+    _ = unsafeBitCast(symbol, to: Trim.self)(0)
+}
+
 /// Wakes a thread that waits in poll(2), through a pipe.
 final class WakeUp: Sendable {
     /// Readable once it was signalled.
