@@ -21,7 +21,6 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
-        .package(url: "https://github.com/LebJe/TOMLKit", exact: "0.6.0"),
         .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/swift-mustache", exact: "2.1.1"),
         .package(url: "https://github.com/swhitty/FlyingFox", exact: "0.27.1"),
@@ -32,6 +31,8 @@ let package = Package(
         .systemLibrary(name: "CIDN2", pkgConfig: "libidn2", providers: [.apt(["libidn2-dev"])]),
         .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev", "libsasl2-dev"])]),
         .systemLibrary(name: "CGnuTLS", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
+        // C++ over the headers of libtomlplusplus-dev: nothing to link.
+        .target(name: "CTOMLPlusPlus"),
 
         .target(name: "System", dependencies: ["CSystem"], swiftSettings: settings),
         .target(name: "Milter", dependencies: ["CMilter", "System"], swiftSettings: settings),
@@ -62,11 +63,10 @@ let package = Package(
         .executableTarget(
             name: "postern",
             dependencies: [
-                "MailAddress", "Milter", "Monitoring", "RecipientFilter", "RecipientIndex", "RecipientSources",
-                "RecipientSync", "RejectionLog", "RejectionReport", "System",
+                "CTOMLPlusPlus", "MailAddress", "Milter", "Monitoring", "RecipientFilter", "RecipientIndex",
+                "RecipientSources", "RecipientSync", "RejectionLog", "RejectionReport", "System",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
-                .product(name: "TOMLKit", package: "TOMLKit"),
             ], swiftSettings: settings),
 
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
@@ -142,5 +142,6 @@ let package = Package(
                 "Directory/controller.py", "Directory/exchange.ldif",
             ], swiftSettings: settings),
     ],
-    swiftLanguageModes: [.v6]
+    swiftLanguageModes: [.v6],
+    cxxLanguageStandard: .cxx17
 )

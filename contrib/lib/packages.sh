@@ -72,7 +72,7 @@ build_packages_missing() {
     command -v git >/dev/null || echo git
     command -v pkg-config >/dev/null || echo pkg-config
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
-    # Swift links with the C compiler's libraries, and one dependency is in C++.
+    # Swift links with the C compiler's libraries, and the TOML parser is in C++.
     compgen -G '/usr/include/c++/*/vector' >/dev/null || echo g++
     library_missing milter libmilter/mfapi.h && echo libmilter-dev
     library_missing libidn2 idn2.h && echo libidn2-dev
@@ -80,6 +80,7 @@ build_packages_missing() {
     library_missing ldap ldap.h && echo libldap-dev
     library_missing libsasl2 sasl/sasl.h && echo libsasl2-dev
     library_missing gnutls gnutls/gnutls.h && echo libgnutls28-dev
+    library_missing tomlplusplus toml++/toml.h && echo libtomlplusplus-dev
     # A program with Swift's libraries linked in needs it.
     library_missing libcurl curl/curl.h && echo libcurl4-openssl-dev
     return 0
