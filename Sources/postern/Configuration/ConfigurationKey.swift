@@ -1,7 +1,7 @@
 import Foundation
 
-/// A key of the configuration file: its name, what it holds, its default and its explanation. Reading, faults, the sample and the
-/// manual page come from it.
+/// A key of the configuration file: its name, what it holds, its default and its explanation. Reading, faults, the
+/// sample and the manual page come from it.
 struct ConfigurationKey<Value>: ConfigurationKeyDescription {
     let name: String
     let type: ConfigurationType<Value>
@@ -86,8 +86,8 @@ struct ConfigurationTables: Sendable {
     let kinds: [any ConfigurationKeys]
 }
 
-/// The keys of one table. Its properties are the keys, in the order of the sample and the manual: keys, lists of keys, and
-/// further ``ConfigurationKeys`` that several tables share.
+/// The keys of one table. Its properties are the keys, in the order of the sample and the manual: keys, lists of keys,
+/// and further ``ConfigurationKeys`` that several tables share.
 protocol ConfigurationKeys: Sendable {
     /// The heading of this kind of table in the sample and the manual; nil where there is one kind.
     var heading: String? { get }

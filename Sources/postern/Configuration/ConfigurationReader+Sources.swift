@@ -91,7 +91,8 @@ extension ConfigurationReader {
         guard program.hasPrefix("/") else {
             table.fault(
                 \.command,
-                "\"\(program.escapedForMessage)\" is not an absolute path; accepted: a program by its absolute path, and its "
+                "\"\(program.escapedForMessage)\" is not an absolute path; accepted: a program by its absolute path, "
+                    + "and its "
                     + "arguments, such as [\"/usr/local/bin/list-users\", \"--all\"]")
             return nil
         }
@@ -231,7 +232,8 @@ extension ConfigurationReader {
         guard directory.followsReferrals, directory.incremental != .auto, directory.incremental != .off else { return }
         table.fault(
             \.followsReferrals,
-            "can't be combined with incremental = \"\(directory.incremental.rawValue)\", which doesn't see changes on other "
+            "can't be combined with incremental = \"\(directory.incremental.rawValue)\", which doesn't see changes on "
+                + "other "
                 + "servers; accepted: one of the two")
     }
 
@@ -276,11 +278,13 @@ extension ConfigurationReader {
         guard directory.allowsPlaintext else { return }
         if !directory.startTLS, directory.servers.contains(where: { $0.scheme == .ldap }) {
             configuration.notices.append(
-                "source \"\(name)\": allow_plaintext = true: the password and the recipients cross the network unencrypted; "
+                "source \"\(name)\": allow_plaintext = true: the password and the recipients cross the network "
+                    + "unencrypted; "
                     + "use ldaps:// or starttls = true and remove allow_plaintext")
         } else {
             configuration.notices.append(
-                "source \"\(name)\": allow_plaintext = true: no connection needs it now, and a later change of uris may send "
+                "source \"\(name)\": allow_plaintext = true: no connection needs it now, and a later change of uris "
+                    + "may send "
                     + "the password unencrypted; remove allow_plaintext")
         }
     }

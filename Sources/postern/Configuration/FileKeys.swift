@@ -59,7 +59,8 @@ struct MilterKeys: ConfigurationKeys {
     let reload = ConfigurationKey(
         "reload", .choice(["signal": false, "auto": true]), default: "signal",
         explanation:
-            "When the running filter reads this file again: at postern reload or SIGUSR1 (\"signal\"), or also when the "
+            "When the running filter reads this file again: at postern reload or SIGUSR1 (\"signal\"), or also when "
+            + "the "
             + "file has changed (\"auto\").")
 }
 
@@ -77,12 +78,14 @@ struct RelayKeys: ConfigurationKeys {
         example: ["/etc/postfix/relay_domains"],
         explanation:
             "Tables whose left sides are relay domains too. A table of another kind has its kind before the path: "
-            + "\"transport:/etc/postfix/transport\", \"access:/etc/mail/access\" or \"mailertable:/etc/mail/mailertable\"."
+            + "\"transport:/etc/postfix/transport\", \"access:/etc/mail/access\" or "
+            + "\"mailertable:/etc/mail/mailertable\"."
     )
     let domainsFromIndex = ConfigurationKey(
         "domains_from_index", .boolean, default: false,
         explanation:
-            "Whether the domains that the sync found in a directory are relay domains too. Needed only where the sync runs on "
+            "Whether the domains that the sync found in a directory are relay domains too. Needed only where the sync "
+            + "runs on "
             + "another machine: a source in this file adds its domains by itself.")
     let subdomains = ConfigurationKey(
         "subdomains", .boolean, default: false,
@@ -125,7 +128,8 @@ struct AddressFormKeys: ConfigurationKeys {
     let srs = ConfigurationKey(
         "srs", .boolean, default: false,
         explanation:
-            "Whether Postern accepts bounces to SRS0=...=user, the addresses that a forwarder behind this gateway writes."
+            "Whether Postern accepts bounces to SRS0=...=user, the addresses that a forwarder behind this gateway "
+            + "writes."
     )
 }
 
@@ -175,7 +179,8 @@ struct RuleKeys: ConfigurationKeys {
     let mode = ConfigurationKey(
         "mode", .choice(["enforce": false, "observe": true]), default: "enforce", isSetInSample: true,
         explanation:
-            "Whether recipients are rejected (\"enforce\"), or accepted and logged as if they were rejected (\"observe\"). "
+            "Whether recipients are rejected (\"enforce\"), or accepted and logged as if they were rejected "
+            + "(\"observe\"). "
             + "Begin with \"observe\"; postern report shows what would have been rejected.")
     let indexMissing = ConfigurationKey(
         "index_missing", .choice(["tempfail": Verdict.Action.tempfail, "accept": .accept]), default: "tempfail",
@@ -186,12 +191,14 @@ struct RuleKeys: ConfigurationKeys {
         "index_stale", .choice(["keep": Verdict.Action?.none, "tempfail": .tempfail, "accept": .accept]),
         default: "keep",
         explanation:
-            "Whether unknown recipients are still rejected (\"keep\"), deferred (\"tempfail\") or accepted (\"accept\") while "
+            "Whether unknown recipients are still rejected (\"keep\"), deferred (\"tempfail\") or accepted "
+            + "(\"accept\") while "
             + "the recipient index is older than index.max_age.")
     let internalOnly = ConfigurationKey(
         "internal_only", .choice(["reject": false, "unknown": true]), default: "reject",
         explanation:
-            "Whether recipients for trusted clients only are rejected with a reply of their own (\"reject\"), or as unknown, "
+            "Whether recipients for trusted clients only are rejected with a reply of their own (\"reject\"), or as "
+            + "unknown, "
             + "which hides that they exist (\"unknown\").")
     let unlistedSender = ConfigurationKey(
         "unlisted_sender", .choice(["report": false, "defer": true]), default: "report",
@@ -209,7 +216,8 @@ struct HarvestKeys: ConfigurationKeys {
     let limit = ConfigurationKey(
         "limit", .integer(0...1_000_000), default: 50,
         explanation:
-            "The number of unknown recipients that one client network may have within the window. Above it, Postern defers "
+            "The number of unknown recipients that one client network may have within the window. Above it, Postern "
+            + "defers "
             + "every recipient of the network. 0 for no limit.")
     let window = ConfigurationKey(
         "window", .duration(from: 1), default: "10m", explanation: "The time over which unknown recipients are counted."
@@ -325,6 +333,7 @@ struct HTTPKeys: ConfigurationKeys {
     let listen = ConfigurationKey(
         "listen", .listenAddress, default: "", example: "127.0.0.1:8892", isSetInSample: true, needsRestart: true,
         explanation:
-            "The address on which metrics (/metrics), health (/healthz, /readyz) and the live page (/) are served. \"\" "
+            "The address on which metrics (/metrics), health (/healthz, /readyz) and the live page (/) are served. "
+            + "\"\" "
             + "for none. Whoever can connect sees the newest rejections.")
 }

@@ -62,7 +62,8 @@ struct CommandSourceKeys: ConfigurationKeys {
         isRequired: true,
         example: ["/usr/local/bin/list-recipients", "--all"],
         explanation:
-            "The program, by its absolute path, and its arguments. It runs at every sync.interval, without a shell. Its "
+            "The program, by its absolute path, and its arguments. It runs at every sync.interval, without a shell. "
+            + "Its "
             + "list counts only if it ends with exit status 0.")
     let format = ConfigurationKey(
         "format", .word(TableFormat.self), default: "list",
@@ -152,7 +153,8 @@ struct DirectorySourceKeys: ConfigurationKeys {
     let includeDisabled = ConfigurationKey(
         "include_disabled", .disabledTreatment, default: true,
         explanation:
-            "Whether the recipients of disabled accounts are listed (true), left out (false), or listed as disabled, so "
+            "Whether the recipients of disabled accounts are listed (true), left out (false), or listed as disabled, "
+            + "so "
             + "that policy.disabled decides (\"mark\").")
     let disabledAttribute = ConfigurationKey(
         "disabled_attribute", .anyOf(.condition),
@@ -201,8 +203,10 @@ struct DirectorySourceKeys: ConfigurationKeys {
         incremental = ConfigurationKey(
             "incremental", type, default: "auto",
             explanation:
-                "How Postern follows changes: DirSync (\"dirsync\") or uSNChanged (\"usn\") of Active Directory, content "
-                + "synchronization (RFC 4533) of other servers (\"sync\"), the best of these that the server offers (\"auto\"), or by reading "
+                "How Postern follows changes: DirSync (\"dirsync\") or uSNChanged (\"usn\") of Active Directory, "
+                + "content "
+                + "synchronization (RFC 4533) of other servers (\"sync\"), the best of these that the server offers "
+                + "(\"auto\"), or by reading "
                 + "everything at every sync.interval (\"off\").")
     }
 }
