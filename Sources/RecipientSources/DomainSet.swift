@@ -49,17 +49,3 @@ package struct DomainFilter: Sendable {
         relay.contains(domain) && (own?.contains(domain) ?? true)
     }
 }
-
-/// A relay domain that a source names.
-package struct RelayDomain: Codable, Equatable, Sendable {
-    /// The A-label; a name that begins with a dot stands for the subdomains.
-    package var name: String
-    /// Whether the filter accepts every recipient of the domain, as the recipients that no source lists are known
-    /// elsewhere.
-    package var takesAll: Bool
-
-    package init(name: String, takesAll: Bool) {
-        self.name = name
-        self.takesAll = takesAll
-    }
-}

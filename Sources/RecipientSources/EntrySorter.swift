@@ -65,7 +65,7 @@ package final class EntryFile {
             reader = TemporaryFile.Reader(file, range)
         }
 
-        /// The next entry, good until the next call; nil at the end.
+        /// The next entry, valid until the next call; nil at the end.
         package func next() throws(SourceError) -> SourceEntry? {
             guard !reader.atEnd else { return nil }
             let header = try reader.next(EntryRecord.headerSize)
@@ -253,7 +253,7 @@ package final class SortedEntries {
         }
     }
 
-    /// The next entry, good until the next call; nil at the end.
+    /// The next entry, valid until the next call; nil at the end.
     package func next() throws(SourceError) -> SourceEntry? {
         if !parts.isEmpty { return try nextOfParts() }
         if let inMemory {

@@ -1,4 +1,5 @@
 package import Foundation
+package import RecipientIndex
 
 /// A source of recipients: a table, the output of a program, a directory.
 ///

@@ -127,7 +127,7 @@ final class TemporaryFile {
 
         var atEnd: Bool { start == end && offset >= limit }
 
-        /// The next bytes, at most as many as the buffer holds (64 KiB); good until the next call.
+        /// The next bytes, at most as many as the buffer holds (64 KiB); valid until the next call.
         func next(_ count: Int) throws(SourceError) -> UnsafeRawBufferPointer {
             if end - start < count {
                 let rest = UnsafeRawBufferPointer(rebasing: buffer[start..<end])

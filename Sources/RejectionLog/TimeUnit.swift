@@ -1,6 +1,6 @@
 package import Foundation
 
-/// The spans by which counters are kept (UTC); the raw value is the database's.
+/// The units of the counters (UTC); the raw value is that of the database.
 enum TimeUnit: Int64, CaseIterable {
     case minute = 0
     case hour = 1
@@ -14,19 +14,19 @@ enum TimeUnit: Int64, CaseIterable {
         }
     }
 
-    /// The unit's first minute (since 1970).
+    /// The first minute (since 1970) of the unit that a minute is in.
     func start(of minute: Int64) -> Int64 {
         minute - minute % minutes
     }
 
-    /// One range of rows of one unit.
+    /// The minutes `from ..< to`, in rows of one unit.
     struct Span: Equatable {
         var unit: TimeUnit
         var from: Int64
         var to: Int64
     }
 
-    /// The rows that make up the minutes `from ..< to`: whole units of the largest kind inside, smaller ones at the edges.
+    /// The rows of the minutes `from ..< to`: the largest whole units inside, and smaller units at both ends.
     static func spans(from: Int64, to: Int64, largest unit: TimeUnit = .day) -> [Span] {
         let from = max(from, 0)
         guard from < to else { return [] }

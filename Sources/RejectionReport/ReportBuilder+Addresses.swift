@@ -42,7 +42,7 @@ extension ReportBuilder {
                 .number("attempts", "Attempts"), .init("network", "Network", .name, .key),
                 .init("name", "Name", .name, .beside),
                 .init("recipients", "Recipients", .count, noun: "recipient", phrase: "{} tried"),
-                .init("clients", "Clients", .count, noun: "client", phrase: "by {}"),
+                .init("clients", "Clients", .count, noun: "client"),
                 .init("stopped", "Stopped", .count, phrase: "{} stopped by the harvest limit"),
                 .init(
                     "accepted", "Accepted",
@@ -191,7 +191,7 @@ extension ReportBuilder {
             columns: [
                 .number(), .init("recipient", "Recipient", .address, .key), .when("rejected {}", title: "Rejected"),
                 .init("listed", "Listed", .time, phrase: "listed {}"),
-                .init("late", "Late by", .duration, phrase: "{} after the first rejection"),
+                .init("late", "Late by", .duration, phrase: "{} late"),
             ])
         guard let isListed = context.isListed else { return section }
         let table = tallies[.recipient]

@@ -24,8 +24,8 @@ extension ReportBuilder {
         guard count > 0 else { return nil }
         return .init(
             .tempfailed,
-            "\(ReportWords.count(count, "recipient")) \(count == 1 ? "was" : "were") deferred for want of a usable recipient "
-                + "index; the senders try again.",
+            "\(ReportWords.count(count, "recipient")) \(count == 1 ? "was" : "were") deferred because no recipient index "
+                + "could be used. The senders try again.",
             "Run \"postern status\" to see why; \"postern sync --once\" makes an index.")
     }
 }

@@ -224,14 +224,14 @@ final class FilterService {
         health.expect(.sync)
         let faults = FaultLog(logger)
         let thread = SyncThread(
-            synchronizer, condition: { health.report(.state, $0) },
-            ran: { run in
+            synchronizer, onFileFailure: { health.report(.state, $0) },
+            onSync: { run in
                 tally.take(run)
-                faults.take(run)
+                faults.write(run)
                 // A run that got as far as its sources has used the state.
                 if case .success = run.result { health.report(.state, nil) }
                 if let failure = failure(run, next: tally.outlook?.next) { health.report(.sync, failure.value) }
-            }, report: { SyncReportText.log($0, logger) })
+            }, onEvent: { SyncReportText.log($0, logger) })
         tally.watch(thread)
         return thread
     }

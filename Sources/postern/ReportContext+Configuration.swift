@@ -8,7 +8,7 @@ import RejectionReport
 import System
 
 extension ReportContext {
-    /// What a report needs beside the log, as the files of the configuration have it now.
+    /// The present state of the index and the sync, from the files that the configuration names.
     init(_ read: Configuration, now: Date = Date()) {
         self.init()
         self.now = now

@@ -7,70 +7,23 @@ import Testing
 @testable import RecipientSync
 
 @Suite struct EntryValueTests {
-    private struct Case: CustomTestStringConvertible {
-        let line: Int
-        let value: [UInt8]
-        let expected: String
-
-        var testDescription: String { "line \(line)" }
-    }
-
-    private static func cases() throws -> [Case] {
-        let url = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "values.cases")
-        return try String(contentsOf: url, encoding: .utf8).components(separatedBy: "\n").enumerated().compactMap {
-            number, line in
-            guard !line.isEmpty, !line.hasPrefix("#") else { return nil }
-            let parts = line.components(separatedBy: " => ")
-            guard parts.count == 2 else { throw TestFailure("line \(number + 1)") }
-            return Case(line: number + 1, value: try bytes(parts[0]), expected: parts[1])
+    @Test(arguments: try Case.load("values.cases")) func everyValueHasItsMeaning(_ item: Case) {
+        let found: String
+        switch item.input.withUnsafeBufferPointer({ EntryValue($0) }) {
+        case .recipient(let address): found = "recipient \(address.key)"
+        case .catchAll(let domain): found = "domain \(domain)"
+        case .withoutDomain: found = "no domain"
+        case .otherProtocol(let kind): found = "kind \(kind)"
+        case .unreachable(let reason): found = "unreachable \"\(reason)\""
+        case .malformed(let reason): found = "malformed \"\(reason)\""
         }
-    }
-
-    /// The bytes of a value that is written with escapes.
-    private static func bytes(_ text: String) throws -> [UInt8] {
-        var bytes: [UInt8] = []
-        var rest = text[...]
-        while let character = rest.popFirst() {
-            guard character == "\\", let kind = rest.popFirst() else {
-                bytes += Array(String(character).utf8)
-                continue
-            }
-            switch kind {
-            case "s": bytes.append(0x20)
-            case "t": bytes.append(0x09)
-            case "x":
-                bytes.append(try #require(UInt8(rest.prefix(2), radix: 16)))
-                rest = rest.dropFirst(2)
-            default:
-                let digits = rest.dropFirst().prefix { $0 != "}" }
-                let scalar = try #require(UInt32(digits, radix: 16).flatMap(Unicode.Scalar.init))
-                bytes += Array(String(Character(scalar)).utf8)
-                rest = rest.dropFirst(digits.count + 2)
-            }
-        }
-        return bytes
-    }
-
-    @Test func everyValueHasItsMeaning() throws {
-        for item in try Self.cases() {
-            let finding = item.value.withUnsafeBufferPointer { EntryValue($0) }
-            let found: String
-            switch finding {
-            case .recipient(let address): found = "recipient \(address.key)"
-            case .catchAll(let domain): found = "domain \(domain)"
-            case .withoutDomain: found = "no domain"
-            case .otherProtocol(let kind): found = "kind \(kind)"
-            case .unreachable(let reason): found = "unreachable \"\(reason)\""
-            case .malformed(let reason): found = "malformed \"\(reason)\""
-            }
-            let parts = item.expected.components(separatedBy: " \"")
-            #expect(found.hasPrefix(parts[0]), "line \(item.line): \(found)")
-            if parts.count > 1 {
-                let words = parts.dropFirst().joined(separator: " \"").dropLast()
-                #expect(found.contains(words), "line \(item.line): \(found)")
-            } else {
-                #expect(found == item.expected, "line \(item.line)")
-            }
+        let parts = item.expected.components(separatedBy: " \"")
+        #expect(found.hasPrefix(parts[0]))
+        if parts.count > 1 {
+            let words = parts.dropFirst().joined(separator: " \"").dropLast()
+            #expect(found.contains(words), "\(found)")
+        } else {
+            #expect(found == item.expected)
         }
     }
 

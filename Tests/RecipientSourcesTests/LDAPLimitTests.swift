@@ -84,7 +84,7 @@ import Testing
         var options = LDAPOptions()
         options.caFile = path
         do throws(LDAPError) {
-            _ = try LDAPConnection(uri, options, .anonymous) { () throws(SourceError) in }
+            _ = try LDAPConnection(uri, options, credentials: .anonymous) { () throws(SourceError) in }
             Issue.record("connected")
         } catch {
             #expect(error.operation == .tls)

@@ -44,7 +44,7 @@ import Testing
         directory.login = .simple(dn: "cn=postern", passwordFile: try folder.write("secret", "secret\n"))
         var configuration = folder.configuration([])
         configuration.sources = [SourceConfiguration(name: "people", kind: .directory(directory))]
-        return SyncThread(try Synchronizer(configuration), condition: { _ in }, report: report)
+        return SyncThread(try Synchronizer(configuration), onFileFailure: { _ in }, onEvent: report)
     }
 
     @Test(arguments: silences.indices) func endsWhileAServerIsSilent(_ number: Int) throws {
@@ -71,7 +71,7 @@ import Testing
         configuration.sources = [
             SourceConfiguration(name: "people", kind: .command(CommandConfiguration(command: [path], timeout: 600)))
         ]
-        let thread = SyncThread(try Synchronizer(configuration), condition: { _ in }) { _ in }
+        let thread = SyncThread(try Synchronizer(configuration), onFileFailure: { _ in }) { _ in }
         thread.start()
         #expect(eventually { access(folder("runs"), F_OK) == 0 })
         #expect(thread.stop(within: .seconds(60)))

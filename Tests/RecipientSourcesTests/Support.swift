@@ -114,6 +114,11 @@ struct Case: Sendable, CustomTestStringConvertible {
             case UInt8(ascii: "x"):
                 bytes.append(UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16) ?? 0)
                 rest = rest.dropFirst(2)
+            case UInt8(ascii: "u"):
+                let digits = rest.dropFirst().prefix { $0 != UInt8(ascii: "}") }
+                let scalar = UInt32(String(decoding: digits, as: UTF8.self), radix: 16).flatMap(Unicode.Scalar.init)
+                bytes += Array(String(scalar ?? "?").utf8)
+                rest = rest.dropFirst(digits.count + 2)
             default: bytes.append(code)
             }
         }

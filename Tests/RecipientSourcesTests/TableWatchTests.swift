@@ -109,7 +109,7 @@ import Testing
                     configuration.sources[0], format: .list, path: folder("one.table"), patience: .milliseconds(300))
             ]
         ) { _ throws(SyncError) in }
-        let thread = SyncThread(synchronizer, condition: { _ in }) { event in
+        let thread = SyncThread(synchronizer, onFileFailure: { _ in }) { event in
             if case .failed(let error) = event { failures.withLock { $0.append(error.description) } }
         }
         thread.start()
@@ -137,9 +137,7 @@ import Testing
         }
         let synchronizer = try Synchronizer(configuration, sources: sources) { _ throws(SyncError) in }
         func run(_ due: Set<Int>?) throws -> SyncReport {
-            try synchronizer.run(dryRun: false, acceptShrink: false, scope: .init(due: due, isStaying: true)) {
-                () throws(SyncError) in
-            }
+            try synchronizer.run(SyncOptions(due: due, isThread: true))
         }
         _ = try run(nil)
         let writer = open(folder("one.table"), O_WRONLY | O_APPEND)

@@ -277,9 +277,7 @@ private final class History {
         var outcome = HistoryModel.Outcome.done
         var message = ""
         do throws(SyncError) {
-            _ = try synchronizer.run(
-                dryRun: false, acceptShrink: isAccepting, scope: .init()
-            ) { () throws(SyncError) in }
+            _ = try synchronizer.run(SyncOptions(acceptsShrink: isAccepting))
         } catch {
             message = error.description
             switch error.kind {

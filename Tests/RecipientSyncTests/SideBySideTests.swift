@@ -65,7 +65,7 @@ import Testing
         _ = try synchronizer.run()
         slow.hold(true)
         quick.set(2, .init(addresses: ["two@example.com"]))
-        let thread = SyncThread(synchronizer, condition: { _ in }) { _ in }
+        let thread = SyncThread(synchronizer, onFileFailure: { _ in }) { _ in }
         thread.start()
         #expect(eventually { (try? folder.snapshot().lookup("two@example.com")) != nil })
         #expect(thread.outlook.running.map(\.name) == ["s0"])

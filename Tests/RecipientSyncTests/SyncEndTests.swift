@@ -60,7 +60,7 @@ import Testing
         let old = SyncThread(
             try Synchronizer(configuration, sources: [source]) { step throws(SyncError) in
                 if step == .committed || step == .published { published.withLock { $0.append("old") } }
-            }, condition: { _ in told.withLock { $0 += 1 } }, ran: { _ in told.withLock { $0 += 1 } }
+            }, onFileFailure: { _ in told.withLock { $0 += 1 } }, onSync: { _ in told.withLock { $0 += 1 } }
         ) { _ in told.withLock { $0 += 1 } }
         old.start()
         source.hangs.wait()
@@ -70,8 +70,8 @@ import Testing
         try folder.write("one.table", users(3))
         let reasons = Mutex<[String]>([])
         let new = SyncThread(
-            try Synchronizer(folder.configuration()), condition: { _ in },
-            ran: { run in
+            try Synchronizer(folder.configuration()), onFileFailure: { _ in },
+            onSync: { run in
                 if case .failure(let error) = run.result, error.kind == .locked {
                     reasons.withLock { $0.append(error.description) }
                 }
@@ -100,7 +100,7 @@ import Testing
         let old = SyncThread(
             try Synchronizer(configuration, sources: [source]) { step throws(SyncError) in
                 if step == .committed || step == .published { published.withLock { $0.append("old") } }
-            }, condition: { _ in }
+            }, onFileFailure: { _ in }
         ) { _ in }
         old.start()
         source.hangs.wait()

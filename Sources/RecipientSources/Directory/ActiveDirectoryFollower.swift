@@ -20,13 +20,13 @@ class ActiveDirectoryFollower {
     private static let objectsAtOnce = 50
 
     init(
-        _ session: DirectorySession, _ cursor: DirectoryCursor?, _ method: DirectoryCursor.Method, stays: Bool
+        _ session: DirectorySession, _ cursor: DirectoryCursor?, method: DirectoryCursor.Method, stays: Bool
     ) throws(LDAPError) {
         self.session = session
         self.stays = stays
         let bases = try session.bases.map { base throws(LDAPError) in
             guard let name = DistinguishedName(base) else {
-                throw LDAPError(.search, LDAP_INVALID_DN_SYNTAX, "the base \(base) is not a distinguished name")
+                throw LDAPError(.search, code: LDAP_INVALID_DN_SYNTAX, "the base \(base) is not a distinguished name")
             }
             return name
         }
@@ -35,7 +35,8 @@ class ActiveDirectoryFollower {
         var contexts: [String] = []
         for base in bases {
             guard let context = known.first(where: { base.isWithin($0.1) })?.0 else {
-                throw LDAPError(.search, LDAP_NOT_SUPPORTED, "the server has no naming context for one of the bases")
+                throw LDAPError(
+                    .search, code: LDAP_NOT_SUPPORTED, "the server has no naming context for one of the bases")
             }
             if !contexts.contains(context) { contexts.append(context) }
         }
@@ -127,7 +128,7 @@ class ActiveDirectoryFollower {
         let reader = DirectoryEntryReader(session.configuration, into: entries, report: report)
         for object in changed.all { entries.replace([0] + object) }
         try forEach(
-            changed.all, also: session.configuration.wholeFilter, bases: session.bases, request.check,
+            changed.all, also: session.configuration.wholeFilter, bases: session.bases, check: request.check,
             keepsReferences: true
         ) { message throws(LDAPError) in
             try reader.read(message, remainder: session.remainder(request.check))
@@ -146,7 +147,7 @@ class ActiveDirectoryFollower {
 
     /// Reads objects by their GUIDs, in portions.
     private func forEach(
-        _ objects: Set<[UInt8]>, also filter: String, bases: [String], _ check: @escaping LDAPConnection.Check,
+        _ objects: Set<[UInt8]>, also filter: String, bases: [String], check: @escaping LDAPConnection.Check,
         attributes: [String]? = nil, controls: [LDAPControl] = [], keepsReferences: Bool = false,
         _ body: (LDAPMessage) throws(LDAPError) -> Void
     ) throws(LDAPError) {
@@ -172,7 +173,7 @@ class ActiveDirectoryFollower {
         guard !isWhole, !objects.isEmpty else { return false }
         var found = false
         try forEach(
-            objects, also: "(|(objectClass=organizationalUnit)(objectClass=container))", bases: contexts, check,
+            objects, also: "(|(objectClass=organizationalUnit)(objectClass=container))", bases: contexts, check: check,
             attributes: ["1.1"]
         ) { _ throws(LDAPError) in found = true }
         return found
@@ -191,7 +192,8 @@ class ActiveDirectoryFollower {
         guard asksForMembers else { return false }
         var found = false
         try forEach(
-            objects, also: "(objectClass=group)", bases: contexts, check, attributes: ["1.1"], controls: [.showDeleted]
+            objects, also: "(objectClass=group)", bases: contexts, check: check, attributes: ["1.1"],
+            controls: [.showDeleted]
         ) { _ throws(LDAPError) in found = true }
         return found
     }

@@ -33,7 +33,7 @@ final class ContentSyncFollower: DirectoryFollower {
         self.session = session
         persists = stays
         guard session.bases.count <= 200 else {
-            throw LDAPError(.search, LDAP_NOT_SUPPORTED, "it follows at most 200 bases, and there are more")
+            throw LDAPError(.search, code: LDAP_NOT_SUPPORTED, "it follows at most 200 bases, and there are more")
         }
         let known = cursor?.method == .sync ? cursor : nil
         searches = session.bases.enumerated().map { number, base in
@@ -71,9 +71,9 @@ final class ContentSyncFollower: DirectoryFollower {
     private func refresh(
         _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
-        let batch = Batch(session, entries, report, isComplete: isComplete, request.check)
+        let batch = Batch(session, into: entries, report: report, isComplete: isComplete, check: request.check)
         if isComplete { session.forgetReferences() }
-        for number in searches.indices { try refresh(number, batch, request.check) }
+        for number in searches.indices { try refresh(number, into: batch, check: request.check) }
         report = batch.reader.report
         position.references = try session.checkReferences(request, isWhole: isComplete, &report.remarks)
         if isComplete || batch.hasChanges { position.serial &+= 1 }
@@ -82,7 +82,9 @@ final class ContentSyncFollower: DirectoryFollower {
         return batch.hasChanges ? .changes : .unchanged
     }
 
-    private func refresh(_ number: Int, _ batch: Batch, _ check: @escaping LDAPConnection.Check) throws(LDAPError) {
+    private func refresh(
+        _ number: Int, into batch: Batch, check: @escaping LDAPConnection.Check
+    ) throws(LDAPError) {
         let base = searches[number].base
         let id = try session.connection.search(
             base: base, filter: session.configuration.wholeFilter,
@@ -99,10 +101,12 @@ final class ContentSyncFollower: DirectoryFollower {
         do throws(LDAPError) {
             refresh: while true {
                 let message = try session.connection.receive(
-                    id, patience: session.connection.options.timeout, .search, check)
+                    id, patience: session.connection.options.timeout, check: check)
                 switch message.kind {
                 case .entry:
-                    if try process(message, of: number, batch, &present) == .present { reportsPresent = true }
+                    if try process(message, of: number, into: batch, present: &present) == .present {
+                        reportsPresent = true
+                    }
                 case .reference: try session.note(reference: message)
                 case .result:
                     let controls = try message.success(.search)
@@ -120,22 +124,22 @@ final class ContentSyncFollower: DirectoryFollower {
                     case .refreshPresent, .idSet(_, deletes: false, _): reportsPresent = true
                     default: break
                     }
-                    if try process(info, of: number, batch, &present) { break refresh }
+                    if try process(info, of: number, into: batch, present: &present) { break refresh }
                 }
             }
         } catch {
             guard error.code > 0, error.cancellation == nil else { throw error }
-            throw LDAPError(error.operation, error.code, "\(escapedASCII(base.utf8)): \(error.text)")
+            throw LDAPError(error.operation, code: error.code, "\(escapedASCII(base.utf8)): \(error.text)")
         }
         guard !isComplete else { return }
         // For a cookie that it can't read, slapd sends all that exists, nothing that has gone, and no new cookie.
         guard searches[number].cookie != before || batch.reader.report.read == readBefore else {
             throw LDAPError(
-                .search, LDAPError.syncRefreshRequired, "the server sent changes without a new cookie")
+                .search, code: LDAPError.syncRefreshRequired, "the server sent changes without a new cookie")
         }
         guard reportsAll else {
             throw LDAPError(
-                .search, LDAPError.syncRefreshRequired,
+                .search, code: LDAPError.syncRefreshRequired,
                 "the server reports neither which entries have gone nor which still exist")
         }
         guard reportsPresent else { return }
@@ -148,7 +152,7 @@ final class ContentSyncFollower: DirectoryFollower {
     /// - Returns: the state of the entry that the message reports.
     @discardableResult
     private func process(
-        _ message: LDAPMessage, of number: Int, _ batch: Batch, _ present: inout Set<ObjectID>, isStale: Bool = false
+        _ message: LDAPMessage, of number: Int, into batch: Batch, present: inout Set<ObjectID>, isStale: Bool = false
     ) throws(LDAPError) -> ContentSyncState.State {
         let state = try Self.state(of: message)
         if let cookie = state.cookie { searches[number].cookie = cookie }
@@ -170,7 +174,7 @@ final class ContentSyncFollower: DirectoryFollower {
 
     /// Processes a Sync Info message of a search; returns whether the refresh is done.
     private func process(
-        _ info: ContentSyncInfo, of number: Int, _ batch: Batch, _ present: inout Set<ObjectID>
+        _ info: ContentSyncInfo, of number: Int, into batch: Batch, present: inout Set<ObjectID>
     ) throws(LDAPError) -> Bool {
         let prefix = searches[number].prefix
         switch info {
@@ -205,7 +209,7 @@ final class ContentSyncFollower: DirectoryFollower {
             guard news.count <= Self.mostNews else {
                 news.removeAll()
                 throw LDAPError(
-                    .search, LDAP_LOCAL_ERROR, "the server sent more than \(Self.mostNews) changes at once")
+                    .search, code: LDAP_LOCAL_ERROR, "the server sent more than \(Self.mostNews) changes at once")
             }
         }
         return !news.isEmpty
@@ -221,7 +225,7 @@ final class ContentSyncFollower: DirectoryFollower {
         }
         report.method = Self.name
         guard !news.isEmpty else { return .unchanged }
-        let batch = Batch(session, entries, report, isComplete: false, request.check)
+        let batch = Batch(session, into: entries, report: report, isComplete: false, check: request.check)
         var present: Set<ObjectID> = []
         let last = try lastNews()
         for (place, message) in news.enumerated() {
@@ -229,13 +233,15 @@ final class ContentSyncFollower: DirectoryFollower {
             switch message.kind {
             case .entry:
                 let object = [searches[number].prefix] + (try Self.state(of: message).uuid)
-                try process(message, of: number, batch, &present, isStale: last[object] != place)
+                try process(message, of: number, into: batch, present: &present, isStale: last[object] != place)
             case .intermediate:
-                if let info = try message.syncInfo() { _ = try process(info, of: number, batch, &present) }
+                if let info = try message.syncInfo() {
+                    _ = try process(info, of: number, into: batch, present: &present)
+                }
             case .reference: try session.note(reference: message)
             case .result:
                 _ = try message.success(.search)
-                throw LDAPError(.search, LDAP_SERVER_DOWN, "the server has ended the search that reports changes")
+                throw LDAPError(.search, code: LDAP_SERVER_DOWN, "the server has ended the search that reports changes")
             }
         }
         news.removeAll()
@@ -276,8 +282,8 @@ final class ContentSyncFollower: DirectoryFollower {
         private let isComplete: Bool
 
         init(
-            _ session: DirectorySession, _ entries: SourceEntries, _ report: SourceReport, isComplete: Bool,
-            _ check: @escaping LDAPConnection.Check
+            _ session: DirectorySession, into entries: SourceEntries, report: SourceReport, isComplete: Bool,
+            check: @escaping LDAPConnection.Check
         ) {
             entries.begin(changesOnly: !isComplete)
             reader = DirectoryEntryReader(session.configuration, into: entries, report: report)

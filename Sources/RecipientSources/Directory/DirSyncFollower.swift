@@ -12,7 +12,7 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
     private static let withoutTombstones = "no tombstones"
 
     init(_ session: DirectorySession, _ cursor: DirectoryCursor?, stays: Bool) throws(LDAPError) {
-        try super.init(session, cursor, Self.method, stays: stays)
+        try super.init(session, cursor, method: Self.method, stays: stays)
     }
 
     private var objectSecurity: Bool { position.server?.hasPrefix(Self.withObjectSecurity) == true }
@@ -43,7 +43,8 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
         var isBlind = false
         for context in contexts {
             var isAny = false
-            try read(context, from: [], filter: "(isDeleted=TRUE)", ["isDeleted"], check) { _ throws(LDAPError) in
+            try read(context, from: [], filter: "(isDeleted=TRUE)", attributes: ["isDeleted"], check: check) {
+                _ throws(LDAPError) in
                 isAny = true
             }
             isBlind = isBlind || !isAny
@@ -58,7 +59,8 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
         for context in contexts {
             let cookie = position.positions[context].map { Array($0) } ?? []
             // With a narrower filter the server wouldn't report an object that has left it.
-            try read(context, from: cookie, filter: "(objectClass=*)", watched, check) { message throws(LDAPError) in
+            try read(context, from: cookie, filter: "(objectClass=*)", attributes: watched, check: check) {
+                message throws(LDAPError) in
                 var id: [UInt8]?
                 var isNamed = false
                 try message.forEachAttribute { name, values in
@@ -89,16 +91,16 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
 
     /// Reads the changes since a cookie, and keeps the new cookie.
     private func read(
-        _ context: String, from cookie: [UInt8], filter: String, _ attributes: [String],
-        _ check: @escaping LDAPConnection.Check, _ body: (LDAPMessage) throws(LDAPError) -> Void
+        _ context: String, from cookie: [UInt8], filter: String, attributes: [String],
+        check: @escaping LDAPConnection.Check, _ body: (LDAPMessage) throws(LDAPError) -> Void
     ) throws(LDAPError) {
         var cookie = cookie
         while true {
             let id = try session.connection.search(
                 base: context, filter: filter, attributes: attributes,
                 controls: [.dirSync(cookie: cookie, objectSecurity: objectSecurity)])
-            guard let answer = try session.receive(id, base: context, check, body).dirSync else {
-                throw LDAPError(.search, LDAP_NOT_SUPPORTED, "the server's answer has no DirSync control")
+            guard let answer = try session.receive(id, base: context, check: check, body).dirSync else {
+                throw LDAPError(.search, code: LDAP_NOT_SUPPORTED, "the server's answer has no DirSync control")
             }
             cookie = answer.cookie
             if !answer.hasMore { break }

@@ -81,7 +81,7 @@ final class DirectoryEntryReader {
         entries.countEntry()
         guard report.read <= Self.mostEntries else {
             throw LDAPError(
-                .search, LDAP_SIZELIMIT_EXCEEDED,
+                .search, code: LDAP_SIZELIMIT_EXCEEDED,
                 "the server sent more than \(Self.mostEntries) entries, which is Postern's limit; narrow bases or filter"
             )
         }
@@ -243,13 +243,13 @@ final class DirectoryEntryReader {
         case .otherProtocol: report.skipped.otherProtocols += 1
         case .withoutDomain:
             report.skipped.withoutDomain += 1
-            noteFault(value, "it has no domain; accepted: user@example.com", object, message)
+            noteFault(value, of: object, in: message, "it has no domain; accepted: user@example.com")
         case .unreachable(let reason):
             report.skipped.unreachable += 1
-            noteFault(value, reason, object, message)
+            noteFault(value, of: object, in: message, reason)
         case .malformed(let reason):
             report.skipped.malformed += 1
-            noteFault(value, "it is not an address: \(reason)", object, message)
+            noteFault(value, of: object, in: message, "it is not an address: \(reason)")
         }
     }
 
@@ -266,7 +266,7 @@ final class DirectoryEntryReader {
     }
 
     private func noteFault(
-        _ value: UnsafeBufferPointer<UInt8>, _ reason: String, _ object: [UInt8], _ message: LDAPMessage
+        _ value: UnsafeBufferPointer<UInt8>, of object: [UInt8], in message: LDAPMessage, _ reason: String
     ) {
         report.faults.note(
             EntryFault(place: escapedText(message.dn), value: escapedText(value), reason: reason, object: object))

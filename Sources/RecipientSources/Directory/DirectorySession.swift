@@ -37,7 +37,7 @@ final class DirectorySession {
         // restored.
         guard root.isSynchronized != false else {
             throw LDAPError(
-                .search, LDAP_UNAVAILABLE,
+                .search, code: LDAP_UNAVAILABLE,
                 "the domain controller isn't synchronized with the others (isSynchronized: FALSE), so its list may be old; "
                     + "see repadmin /showrepl, or samba-tool drs showrepl, there")
         }
@@ -51,7 +51,7 @@ final class DirectorySession {
         }
         guard !bases.isEmpty else {
             throw LDAPError(
-                .search, LDAP_NO_SUCH_OBJECT,
+                .search, code: LDAP_NO_SUCH_OBJECT,
                 "the server doesn't show its naming contexts to this account; set bases")
         }
     }
@@ -67,7 +67,7 @@ final class DirectorySession {
             base: "", scope: postern_ldap_scope_base, filter: "(objectClass=*)", attributes: names)
         var root = RootDSE()
         while true {
-            let message = try connection.receive(id, patience: connection.options.timeout, .search, check)
+            let message = try connection.receive(id, patience: connection.options.timeout, check: check)
             switch message.kind {
             case .entry:
                 root.namingContexts = try message.texts("namingContexts").filter { !$0.isEmpty }
@@ -89,7 +89,7 @@ final class DirectorySession {
     func ping(_ check: LDAPConnection.Check) throws(LDAPError) {
         let id = try connection.search(
             base: "", scope: postern_ldap_scope_base, filter: "(objectClass=*)", attributes: ["1.1"])
-        while try connection.receive(id, patience: patience, .search, check).kind != .result {}
+        while try connection.receive(id, patience: patience, check: check).kind != .result {}
     }
 
     /// Calls the body with all entries of a search, in pages if the server has pages.
@@ -120,7 +120,7 @@ final class DirectorySession {
             let id = try connection.search(
                 base: base, scope: scope, filter: filter, attributes: attributes, controls: page + extra)
             var isEmpty = true
-            let answer = try receive(id, base: base, keepsReferences: keepsReferences, check) {
+            let answer = try receive(id, base: base, keepsReferences: keepsReferences, check: check) {
                 message throws(LDAPError) in
                 isEmpty = false
                 try body(message)
@@ -147,7 +147,7 @@ final class DirectorySession {
         if configuration.followsReferrals {
             if connection.hasFollowed(addresses) { return }
             throw LDAPError(
-                .search, LDAP_REFERRAL,
+                .search, code: LDAP_REFERRAL,
                 "the server refers to \(addresses.map { escapedText($0) }.joined(separator: " or ")), and Postern can't follow the reference, so "
                     + "entries are missing")
         }
@@ -170,7 +170,7 @@ final class DirectorySession {
         let shown = new.prefix(5).map { escapedText($0) }.joined(separator: ", ") + (new.count > 5 ? ", …" : "")
         guard known == nil || accepts else {
             throw LDAPError(
-                .search, LDAP_REFERRAL,
+                .search, code: LDAP_REFERRAL,
                 "the server sent a new search reference: \(shown); recipients may have moved there, where Postern doesn't read them. Add "
                     + "that server or base as a source, or set follow_referrals = true; if no recipient is missing, accept the reference: "
                     + "postern sync --accept-shrink"
@@ -187,12 +187,12 @@ final class DirectorySession {
 
     /// Calls the body with the entries of one search; returns the controls of its result.
     func receive(
-        _ id: Int32, base: String, keepsReferences: Bool = false, _ check: LDAPConnection.Check,
+        _ id: Int32, base: String, keepsReferences: Bool = false, check: LDAPConnection.Check,
         _ body: (LDAPMessage) throws(LDAPError) -> Void
     ) throws(LDAPError) -> [LDAPControl] {
         do throws(LDAPError) {
             while true {
-                let message = try connection.receive(id, patience: patience, .search, check)
+                let message = try connection.receive(id, patience: patience, check: check)
                 switch message.kind {
                 case .entry: try body(message)
                 case .result: return try message.success(.search)
@@ -202,7 +202,7 @@ final class DirectorySession {
             }
         } catch {
             guard error.code > 0, error.cancellation == nil, !base.isEmpty else { throw error }
-            throw LDAPError(error.operation, error.code, "\(escapedASCII(base.utf8)): \(error.text)")
+            throw LDAPError(error.operation, code: error.code, "\(escapedASCII(base.utf8)): \(error.text)")
         }
     }
 
@@ -217,7 +217,7 @@ final class DirectorySession {
                 let id = try connection.search(
                     base: dn, scope: postern_ldap_scope_base, filter: "(objectClass=*)",
                     attributes: ["\(attribute);range=\(from)-*"])
-                _ = try receive(id, base: dn, check) { message throws(LDAPError) in
+                _ = try receive(id, base: dn, check: check) { message throws(LDAPError) in
                     var isTooMuch = false
                     try message.forEachAttribute { name, found in
                         guard String(decoding: name, as: UTF8.self).lowercased().hasPrefix("\(attribute.lowercased());")

@@ -20,7 +20,7 @@ extension DirectorySource {
     ///
     /// - Throws: the failures of all servers in one error.
     func withServers<Value>(
-        _ request: ReadRequest, _ report: inout SourceReport,
+        _ request: ReadRequest, report: inout SourceReport,
         _ work: (DirectorySession, inout SourceReport) throws(LDAPError) -> Value
     ) throws(SourceError) -> Value {
         let credentials = try credentials()
@@ -36,7 +36,7 @@ extension DirectorySource {
                     ready = nil
                 } else {
                     session = try DirectorySession(
-                        LDAPConnection(server, options, credentials, check: request.check), directory,
+                        LDAPConnection(server, options, credentials: credentials, check: request.check), directory,
                         check: request.check)
                 }
                 let value = try work(session, &fresh)

@@ -1,5 +1,6 @@
 import CLDAP
 import Foundation
+import RecipientIndex
 import Synchronization
 import System
 
@@ -44,7 +45,7 @@ final class DirectorySource: RecipientSource {
         guard let source = directory.relayDomains else { return nil }
         return try inTurn { () throws(SourceError) in
             var ignored = SourceReport()
-            return try withServers(request, &ignored) { session, _ throws(LDAPError) in
+            return try withServers(request, report: &ignored) { session, _ throws(LDAPError) in
                 let reader = RelayDomainReader(session, source, before: request.previous?.domains ?? [])
                 let domains = try reader.read(request.check)
                 domainFaults = reader.faults
@@ -82,7 +83,7 @@ final class DirectorySource: RecipientSource {
                 report.remarks.append(
                     "the position that the last sync stored can't be read, so everything is read again")
             }
-            return try withServers(request, &report) { session, report throws(LDAPError) in
+            return try withServers(request, report: &report) { session, report throws(LDAPError) in
                 do throws(LDAPError) {
                     return try read(session, request, into: entries, report: &report)
                 } catch {

@@ -1,5 +1,6 @@
 import CLDAP
 import MailAddress
+import RecipientIndex
 
 /// Reads relay domains from a directory.
 final class RelayDomainReader {
@@ -28,7 +29,8 @@ final class RelayDomainReader {
         case .acceptedDomains:
             guard let base = session.root.configurationNamingContext else {
                 throw LDAPError(
-                    .search, LDAP_NO_SUCH_OBJECT, "accepted_domains: the server has no configuration naming context")
+                    .search, code: LDAP_NO_SUCH_OBJECT,
+                    "accepted_domains: the server has no configuration naming context")
             }
             let names = ["msExchAcceptedDomainName", "msExchAcceptedDomainFlags"]
             try session.forEachEntry(
@@ -42,10 +44,10 @@ final class RelayDomainReader {
                         if let flags { return flags & 3 != 0 }
                         let tookAll = before.contains { $0.name == domain && $0.takesAll }
                         note(
-                            domain,
+                            domain, in: message,
                             text.map { "msExchAcceptedDomainFlags is \"\(escapedText($0))\", which is not a number" }
-                                ?? "the server doesn't show msExchAcceptedDomainFlags to Postern's account", message,
-                            tookAll
+                                ?? "the server doesn't show msExchAcceptedDomainFlags to Postern's account",
+                            consequence: tookAll
                                 ? "every recipient of the domain is accepted, as before"
                                 : "only listed recipients of the domain are accepted")
                         return tookAll
@@ -63,7 +65,7 @@ final class RelayDomainReader {
         // The index names all of them in its list of sources.
         guard domains.count <= 10_000 else {
             throw LDAPError(
-                .search, LDAP_SIZELIMIT_EXCEEDED,
+                .search, code: LDAP_SIZELIMIT_EXCEEDED,
                 "the directory names \(domains.count) relay domains, more than the limit of 10,000; narrow relay_domains_filter"
             )
         }
@@ -76,26 +78,26 @@ final class RelayDomainReader {
         let isWild = text.hasPrefix("*.")
         let accepted = "accepted: one domain a value, such as example.com or *.example.com"
         if text == "*" {
-            note(value, "it would make the gateway relay for everyone", message, accepted)
+            note(value, in: message, "it would make the gateway relay for everyone", consequence: accepted)
             return []
         }
         if text.contains("://") {
-            note(value, "it is a URL", message, accepted)
+            note(value, in: message, "it is a URL", consequence: accepted)
             return []
         }
         if text.contains(where: { ",; ".contains($0) }) {
-            note(value, "it has more than one word", message, accepted)
+            note(value, in: message, "it has more than one word", consequence: accepted)
             return []
         }
         do throws(AddressError) {
             let name = try DomainName(isWild ? String(text.dropFirst(2)) : text).aLabel
             guard !name.hasPrefix("[") else {
-                note(value, "it is an IP address", message, accepted)
+                note(value, in: message, "it is an IP address", consequence: accepted)
                 return []
             }
             return isWild ? [name, "." + name] : [name]
         } catch {
-            note(value, "it is not a domain: \(error)", message, accepted)
+            note(value, in: message, "it is not a domain: \(error)", consequence: accepted)
             return []
         }
     }
@@ -104,8 +106,10 @@ final class RelayDomainReader {
         scalar.properties.isWhitespace || scalar.value == 0xfeff || scalar.value == 0x200b
     }
 
-    private func note(_ value: String, _ reason: String, _ message: LDAPMessage, _ rest: String) {
-        faults.note(EntryFault(place: escapedText(message.dn), value: escapedText(value), reason: "\(reason); \(rest)"))
+    private func note(_ value: String, in message: LDAPMessage, _ reason: String, consequence: String) {
+        faults.note(
+            EntryFault(
+                place: escapedText(message.dn), value: escapedText(value), reason: "\(reason); \(consequence)"))
     }
 }
 

@@ -7,7 +7,7 @@ final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
     static let method = DirectoryCursor.Method.usn
 
     init(_ session: DirectorySession, _ cursor: DirectoryCursor?, stays: Bool) throws(LDAPError) {
-        try super.init(session, cursor, Self.method, stays: stays)
+        try super.init(session, cursor, method: Self.method, stays: stays)
     }
 
     override func readNext(
@@ -21,13 +21,13 @@ final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
         let root = try DirectorySession.readRoot(session.connection, check)
         guard let identity = try identity(check), let number = root.highestCommittedUSN else {
             throw LDAPError(
-                .search, LDAP_NOT_SUPPORTED, "the server doesn't show its invocationId and highestCommittedUSN")
+                .search, code: LDAP_NOT_SUPPORTED, "the server doesn't show its invocationId and highestCommittedUSN")
         }
         for context in contexts {
             // Without tombstones, deletions would never be seen.
             guard try seesTombstones(context, check) else {
                 throw LDAPError(
-                    .search, LDAP_INSUFFICIENT_ACCESS, "the account may not read CN=Deleted Objects,\(context)")
+                    .search, code: LDAP_INSUFFICIENT_ACCESS, "the account may not read CN=Deleted Objects,\(context)")
             }
             setPosition(context, Data(number.utf8))
         }
@@ -37,12 +37,12 @@ final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
     override func findChanges(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> ChangedObjects {
         guard let identity = try identity(check), identity == position.server else {
             throw LDAPError(
-                .search, LDAPError.syncRefreshRequired,
+                .search, code: LDAPError.syncRefreshRequired,
                 "the last sync read another domain controller, which has numbers of its own")
         }
         let now = try DirectorySession.readRoot(session.connection, check).highestCommittedUSN
         guard let now, let highest = Int64(now) else {
-            throw LDAPError(.search, LDAP_NOT_SUPPORTED, "the server doesn't show its highestCommittedUSN")
+            throw LDAPError(.search, code: LDAP_NOT_SUPPORTED, "the server doesn't show its highestCommittedUSN")
         }
         var changed = ChangedObjects()
         for context in contexts {
@@ -50,7 +50,8 @@ final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
                 last < Int64.max, last <= highest
             else {
                 throw LDAPError(
-                    .search, LDAPError.syncRefreshRequired, "the domain controller was restored to an earlier state")
+                    .search, code: LDAPError.syncRefreshRequired,
+                    "the domain controller was restored to an earlier state")
             }
             let filter = "(uSNChanged>=\(last + 1))"
             try session.forEachEntry(base: context, filter: filter, attributes: ["objectGUID"], check: check) {

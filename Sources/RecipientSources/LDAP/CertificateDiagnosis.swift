@@ -10,7 +10,7 @@ enum CertificateDiagnosis {
     static func reason(_ uri: LDAPURI, _ options: LDAPOptions, check: LDAPConnection.Check) -> String? {
         var lenient = options
         lenient.verifiesCertificate = false
-        guard let connection = try? LDAPConnection(uri, lenient, .anonymous, check: check),
+        guard let connection = try? LDAPConnection(uri, lenient, credentials: .anonymous, check: check),
             let certificate = connection.peerCertificate
         else { return nil }
         return reason(certificate, host: uri.host, authorities: options.caFile ?? LDAPOptions.systemAuthorities)

@@ -21,7 +21,7 @@ extension LDAPConnection {
         set(LDAP_OPT_X_TLS_REQUIRE_CERT, options.verifiesCertificate ? LDAP_OPT_X_TLS_DEMAND : LDAP_OPT_X_TLS_NEVER)
         if options.verifiesCertificate {
             guard ldap_set_option(handle, LDAP_OPT_X_TLS_CACERTFILE, authorities) == LDAP_SUCCESS else {
-                throw LDAPError(.tls, LDAP_LOCAL_ERROR, "ca_file \(authorities) can't be used")
+                throw LDAPError(.tls, code: LDAP_LOCAL_ERROR, "ca_file \(authorities) can't be used")
             }
         }
         set(LDAP_OPT_X_TLS_PROTOCOL_MIN, Int32(postern_ldap_tls_1_2))
@@ -31,26 +31,27 @@ extension LDAPConnection {
         }
         var isServer: Int32 = 0
         guard ldap_set_option(handle, LDAP_OPT_X_TLS_NEWCTX, &isServer) == LDAP_SUCCESS else {
-            throw LDAPError(.tls, LDAP_LOCAL_ERROR, "TLS can't be set up: \(failure(.tls, LDAP_LOCAL_ERROR).text)")
+            throw LDAPError(
+                .tls, code: LDAP_LOCAL_ERROR, "TLS can't be set up: \(failure(.tls, LDAP_LOCAL_ERROR).text)")
         }
         if options.startTLS, uri.scheme == .ldap {
             var id: Int32 = 0
             let code = ldap_start_tls(handle, nil, nil, &id)
             guard code == LDAP_SUCCESS else { throw failure(.tls, code) }
-            let answer = try receive(id, patience: options.timeout, .tls, check)
+            let answer = try receive(id, patience: options.timeout, operation: .tls, check: check)
             do throws(LDAPError) {
                 _ = try answer.success(.tls)
             } catch {
-                throw LDAPError(.tls, error.code, "the server doesn't offer StartTLS: \(error.text)")
+                throw LDAPError(.tls, code: error.code, "the server doesn't offer StartTLS: \(error.text)")
             }
         }
         let code = try handshake(check)
-        if code == LDAP_TIMEOUT { throw LDAPError(.tls, code, "no answer within \(options.timeout.inSeconds)") }
+        if code == LDAP_TIMEOUT { throw LDAPError(.tls, code: code, "no answer within \(options.timeout.inSeconds)") }
         guard code == LDAP_SUCCESS else {
             do throws(SourceError) { try check() } catch { throw .cancelled(error) }
             let diagnosis = options.verifiesCertificate ? CertificateDiagnosis.reason(uri, options, check: check) : nil
             throw LDAPError(
-                .tls, code,
+                .tls, code: code,
                 diagnosis.map { "the server's certificate is not accepted: \($0)" }
                     ?? "the TLS handshake failed: \(failure(.tls, code).text)")
         }
@@ -84,29 +85,29 @@ extension LDAPConnection {
             do throws(SourceError) { try check() } catch { throw .cancelled(error) }
             guard code != LDAP_CONFIDENTIALITY_REQUIRED else {
                 throw LDAPError(
-                    .bind, code,
+                    .bind, code: code,
                     "Kerberos doesn't encrypt this connection with at least \(Self.weakestEncryption) bits; allow that on the server, or use "
                         + "ldaps:// or starttls = true")
             }
             guard code == LDAP_SUCCESS else { throw failure(.bind, code) }
-        case .external: try bind("EXTERNAL", nil, [], check)
+        case .external: try bind(mechanism: "EXTERNAL", dn: nil, password: [], check: check)
         case .simple(let dn, let password):
             guard !password.isEmpty else {
                 // RFC 4513 section 5.1.2: a bind with an empty password succeeds, but authenticates nobody.
-                throw LDAPError(.bind, LDAP_INVALID_CREDENTIALS, "the password is empty")
+                throw LDAPError(.bind, code: LDAP_INVALID_CREDENTIALS, "the password is empty")
             }
             guard isEncrypted || options.allowsPlaintext else {
                 throw LDAPError(
-                    .bind, LDAP_CONFIDENTIALITY_REQUIRED,
+                    .bind, code: LDAP_CONFIDENTIALITY_REQUIRED,
                     "the password would be sent unencrypted; use ldaps:// or starttls = true, or set allow_plaintext = true"
                 )
             }
-            try bind(nil, dn, password, check)
+            try bind(mechanism: nil, dn: dn, password: password, check: check)
         }
     }
 
     private func bind(
-        _ mechanism: String?, _ dn: String?, _ password: [UInt8], _ check: Check
+        mechanism: String?, dn: String?, password: [UInt8], check: Check
     ) throws(LDAPError) {
         var id: Int32 = 0
         var password = password
@@ -116,7 +117,7 @@ extension LDAPConnection {
             return ldap_sasl_bind(handle, dn, mechanism, &value, nil, nil, &id)
         }
         guard code == LDAP_SUCCESS else { throw failure(.bind, code) }
-        _ = try receive(id, patience: options.timeout, .bind, check).success(.bind)
+        _ = try receive(id, patience: options.timeout, operation: .bind, check: check).success(.bind)
     }
 
     /// The server's certificate in DER; nil if the connection isn't encrypted by TLS.
@@ -178,12 +179,12 @@ func rebind(
 ) -> Int32 {
     guard let handle, let url, let context else { return LDAP_LOCAL_ERROR }
     let rebinding = Unmanaged<Rebinding>.fromOpaque(context).takeUnretainedValue()
-    let code = bind(handle, url, rebinding)
+    let code = bind(handle, to: url, rebinding)
     if code == LDAP_SUCCESS { rebinding.servers.insert(LDAPConnection.server(of: String(cString: url))) }
     return code
 }
 
-private func bind(_ handle: OpaquePointer, _ url: UnsafePointer<CChar>, _ rebinding: Rebinding) -> Int32 {
+private func bind(_ handle: OpaquePointer, to url: UnsafePointer<CChar>, _ rebinding: Rebinding) -> Int32 {
     switch rebinding.credentials {
     case .anonymous, .external: return LDAP_SUCCESS
     case .gssapi:

@@ -46,12 +46,12 @@ final class LDAPConnection {
     typealias Check = () throws(SourceError) -> Void
 
     /// Connects, encrypts and binds.
-    init(_ uri: LDAPURI, _ options: LDAPOptions, _ credentials: LDAPCredentials, check: Check) throws(LDAPError) {
+    init(_ uri: LDAPURI, _ options: LDAPOptions, credentials: LDAPCredentials, check: Check) throws(LDAPError) {
         DirectoryEnvironment.prepareLibrary()
         if Self.encrypts(uri, options), options.verifiesCertificate {
             let authorities = Self.authorities(options)
             if let fault = CertificateDiagnosis.fault(ofAuthorities: authorities) {
-                throw LDAPError(.tls, LDAP_LOCAL_ERROR, "ca_file \(authorities) \(fault)")
+                throw LDAPError(.tls, code: LDAP_LOCAL_ERROR, "ca_file \(authorities) \(fault)")
             }
         }
         self.uri = uri
@@ -184,7 +184,7 @@ final class LDAPConnection {
     ///
     /// - Parameter patience: how long the server has for it.
     func receive(
-        _ id: Int32, patience: Duration, _ operation: LDAPError.Operation = .search, _ check: Check
+        _ id: Int32, patience: Duration, operation: LDAPError.Operation = .search, check: Check
     ) throws(LDAPError) -> LDAPMessage {
         let deadline = ContinuousClock.now + patience
         while true {
@@ -192,7 +192,7 @@ final class LDAPConnection {
             do throws(SourceError) { try check() } catch { throw .cancelled(error) }
             guard ContinuousClock.now < deadline else {
                 ldap_abandon_ext(handle, id, nil, nil)
-                throw LDAPError(operation, LDAP_TIMEOUT, "no answer within \(patience.inSeconds)")
+                throw LDAPError(operation, code: LDAP_TIMEOUT, "no answer within \(patience.inSeconds)")
             }
         }
     }
@@ -209,7 +209,7 @@ final class LDAPConnection {
             // liblber's error for a message beyond the limit.
             if errno == ERANGE {
                 throw LDAPError(
-                    operation, LDAP_SERVER_DOWN,
+                    operation, code: LDAP_SERVER_DOWN,
                     "the server sent an entry of more than \(Self.longestMessage >> 20) MiB, which is Postern's limit; leave its large attribute "
                         + "out of attributes, or exclude the entry by exclude_filter")
             }

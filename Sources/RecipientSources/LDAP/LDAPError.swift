@@ -14,14 +14,14 @@ struct LDAPError: Error {
     /// The error of the check that ended the request, if that is the reason.
     private(set) var cancellation: SourceError?
 
-    init(_ operation: Operation, _ code: Int32, _ text: String) {
+    init(_ operation: Operation, code: Int32, _ text: String) {
         self.operation = operation
         self.code = code
         self.text = text
     }
 
     static func cancelled(_ error: SourceError) -> LDAPError {
-        var cancelled = LDAPError(.search, LDAP_USER_CANCELLED, "stopped")
+        var cancelled = LDAPError(.search, code: LDAP_USER_CANCELLED, "stopped")
         cancelled.cancellation = error
         return cancelled
     }
@@ -30,7 +30,7 @@ struct LDAPError: Error {
     ///
     /// - Parameter part: what violates it: `an entry without a name`.
     static func malformed(_ part: String) -> LDAPError {
-        LDAPError(.search, LDAP_DECODING_ERROR, "the server's answer violates the protocol: \(part)")
+        LDAPError(.search, code: LDAP_DECODING_ERROR, "the server's answer violates the protocol: \(part)")
     }
 
     /// The result code e-syncRefreshRequired (RFC 4533): the server can't go on from the cookie.
@@ -39,7 +39,7 @@ struct LDAPError: Error {
     /// A result code in words, with libldap's name of it and the server's diagnostic message.
     static func result(_ operation: Operation, _ code: Int32, diagnostic: String) -> LDAPError {
         let name = String(cString: ldap_err2string(code))
-        var text = meaning(operation, code, diagnostic) ?? ""
+        var text = meaning(operation, code, diagnostic: diagnostic) ?? ""
         text += text.isEmpty ? name : " (\(name)"
         var message = diagnostic.trimmingDiagnostic
         // Negative codes are libldap's own, and so are their messages.
@@ -49,10 +49,10 @@ struct LDAPError: Error {
         } else if !message.isEmpty {
             text += " (\(message))"
         }
-        return LDAPError(operation, code, text)
+        return LDAPError(operation, code: code, text)
     }
 
-    private static func meaning(_ operation: Operation, _ code: Int32, _ diagnostic: String) -> String? {
+    private static func meaning(_ operation: Operation, _ code: Int32, diagnostic: String) -> String? {
         switch code {
         case LDAP_SERVER_DOWN, LDAP_CONNECT_ERROR: "the server closed the connection"
         case LDAP_TIMEOUT: "no answer within the timeout"

@@ -38,7 +38,7 @@ final class LDAPMessage {
 
     static var tooManyValues: LDAPError {
         LDAPError(
-            .search, LDAP_SIZELIMIT_EXCEEDED,
+            .search, code: LDAP_SIZELIMIT_EXCEEDED,
             "the server sent an entry with more than \(mostValues) values, which is Postern's limit; exclude the entry by exclude_filter, or "
                 + "leave the attribute out of attributes")
     }

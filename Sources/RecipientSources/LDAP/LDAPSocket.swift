@@ -117,20 +117,20 @@ enum LDAPSocket {
         var writing = timeval(tv_sec: 10, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &reading, socklen_t(MemoryLayout<timeval>.size))
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &writing, socklen_t(MemoryLayout<timeval>.size))
-        set(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1)
-        set(descriptor, Int32(IPPROTO_TCP), TCP_KEEPIDLE, 60)
-        set(descriptor, Int32(IPPROTO_TCP), TCP_KEEPINTVL, 15)
-        set(descriptor, Int32(IPPROTO_TCP), TCP_KEEPCNT, 4)
-        set(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+        set(SO_KEEPALIVE, level: SOL_SOCKET, of: descriptor, to: 1)
+        set(TCP_KEEPIDLE, level: Int32(IPPROTO_TCP), of: descriptor, to: 60)
+        set(TCP_KEEPINTVL, level: Int32(IPPROTO_TCP), of: descriptor, to: 15)
+        set(TCP_KEEPCNT, level: Int32(IPPROTO_TCP), of: descriptor, to: 4)
+        set(TCP_NODELAY, level: Int32(IPPROTO_TCP), of: descriptor, to: 1)
     }
 
-    private static func set(_ descriptor: Int32, _ level: Int32, _ option: Int32, _ value: Int32) {
+    private static func set(_ option: Int32, level: Int32, of descriptor: Int32, to value: Int32) {
         var value = value
         setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
     }
 
     static func failure(_ text: String) -> LDAPError {
-        LDAPError(.connect, LDAP_SERVER_DOWN, "can't be reached: \(text)")
+        LDAPError(.connect, code: LDAP_SERVER_DOWN, "can't be reached: \(text)")
     }
 }
 

@@ -58,7 +58,7 @@ extension TableParser {
 
     private mutating func postfixEntry(_ bytes: UnsafeBufferPointer<UInt8>, line: Int, into sink: Sink) {
         guard let end = wordEnd(bytes) else {
-            malformed.add(line, "a quotation mark without a second one in \"\(escapedASCII(bytes))\"")
+            malformed.add(line, "a quote without a closing quote in \"\(escapedASCII(bytes))\"")
             return
         }
         let key = bytes.slice(0..<end)

@@ -34,7 +34,7 @@ extension TableParser {
                 malformed.add(
                     line.number, "\"\(escapedASCII(key))\" has no right side; accepted: \(Self.accepted)")
             } else {
-                sendmailEntry(key, value, table, line: line.number, into: sink)
+                sendmailEntry(key, value, in: table, line: line.number, into: sink)
             }
         }
     }
@@ -62,7 +62,7 @@ extension TableParser {
     }
 
     private mutating func sendmailEntry(
-        _ key: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>, _ table: SendmailTable, line: Int,
+        _ key: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>, in table: SendmailTable, line: Int,
         into sink: Sink
     ) {
         var name = key

@@ -147,7 +147,7 @@ public final class TableWatch: Sendable {
                 if event.mask & UInt32(IN_Q_OVERFLOW) != 0 || event.mask & UInt32(IN_IGNORED) != 0 {
                     isAnew = true
                 } else if state.names[event.wd]?.contains(name) == true {
-                    apply(event.mask, to: &state, path, &isAnew)
+                    apply(event.mask, to: &state, path: path, isAnew: &isAnew)
                 }
             }
         }
@@ -155,7 +155,7 @@ public final class TableWatch: Sendable {
     }
 
     /// - Parameter isAnew: set if the folders to watch may have changed.
-    private static func apply(_ mask: UInt32, to state: inout State, _ path: String, _ isAnew: inout Bool) {
+    private static func apply(_ mask: UInt32, to state: inout State, path: String, isAnew: inout Bool) {
         if mask & UInt32(IN_MODIFY) != 0 {
             state.writing = .inProgress
         } else if mask & UInt32(IN_CLOSE_WRITE) != 0 {

@@ -2,23 +2,23 @@ import GRDB
 
 /// A value that no filter has written.
 struct DamagedValue: Error {
-    /// What is wrong with it.
+    /// What is wrong with the value.
     let words: String
 }
 
-/// Counts as the database holds them, believed only within bounds in which sums can't overflow.
+/// Counts of the database, accepted only within bounds in which sums can't overflow.
 enum StoredCount {
     /// More recipients than ten years of a hundred thousand a second.
     static let limit: Int64 = 1 << 45
 
-    /// The count, or an error for one beyond all bounds. A foreign domain's count may be below zero where it is taken from one row
-    /// to another.
+    /// The count, or an error for a count out of bounds. A count may be below zero where a foreign domain's count was moved to
+    /// another row.
     static func checked(_ count: Int64) throws -> Int64 {
         guard count.magnitude <= UInt64(limit) else { throw DamagedValue(words: "it counts \(count) recipients") }
         return count
     }
 
-    /// The count, or an error for one below zero too.
+    /// The count, or an error for a count out of bounds or below zero.
     static func positive(_ count: Int64) throws -> Int64 {
         guard count >= 0 else { throw DamagedValue(words: "it counts \(count) recipients") }
         return try checked(count)
@@ -26,7 +26,7 @@ enum StoredCount {
 }
 
 extension Row {
-    /// The value of a column; an error for one of another type, where GRDB's subscript would end the process.
+    /// The value of a column, or an error for a value of another type, which would trap in GRDB's subscript.
     func value<Value: DatabaseValueConvertible>(_ index: Int) throws -> Value {
         try decode(Value.self, atIndex: index)
     }
@@ -41,22 +41,22 @@ extension Row {
 }
 
 extension Database {
-    /// The one count that the query gives, not below zero; 0 without one.
+    /// The only count of a query, not below zero; 0 without a row.
     func count(_ sql: String, _ arguments: StatementArguments = []) throws -> Int {
         guard let row = try Row.fetchOne(self, sql: sql, arguments: arguments) else { return 0 }
         return Int(try StoredCount.positive(row.optional(0) ?? 0))
     }
 }
 
-/// Text as it goes into the database: the client's octets if they are UTF-8 without NUL, else with the odd octets written
-/// as `\xNN`.
+/// Text as the database holds it: the client's bytes if they are UTF-8 without NUL, else with NUL and all bytes from 0x80 on
+/// written as `\xNN`.
 enum StoredText {
     static func string(_ bytes: UnsafeRawBufferPointer) -> String {
         if !isPlain(bytes) { return escaped(bytes) }
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// True if the octets can be stored as they are.
+    /// True if the bytes can be stored unchanged.
     static func isPlain(_ bytes: UnsafeRawBufferPointer) -> Bool {
         var all: UInt8 = 0
         for byte in bytes {

@@ -3,26 +3,26 @@ import GRDB
 public import System
 
 extension RejectionReader {
-    /// Which rows ``RejectionReader/entries(_:)`` gives.
+    /// Filters of log entries; an entry must match all of them.
     public struct EntryQuery: Sendable {
-        /// From this time on; nil from the first row.
+        /// From this time on; nil: from the first entry.
         public var since: Date?
-        /// Up to, and without, this time; nil to the last row.
+        /// Up to, not including, this time; nil: to the last entry.
         public var until: Date?
-        /// Only this domain's (an A-label).
+        /// Only this recipient domain (an A-label).
         public var domain: String?
-        /// Only this reason's.
+        /// Only this reason.
         public var reason: String?
-        /// Only those of clients in this range of addresses, both ends included and of one family.
-        public var clients: ClosedRange<IPAddress>?
-        /// Only those to this recipient, without regard to case; `*` stands for any text.
+        /// Only this client, or the clients of this network.
+        public var client: IPNetwork?
+        /// Only this recipient, in upper or lower case; `*` stands for any text.
         public var recipient: String?
-        /// Only those from this sender, in the same way; the empty one is `<>`.
+        /// Only this sender, in the same form; the empty text is `<>`.
         public var sender: String?
-        /// Only those with this queue or session id.
+        /// Only this queue or session id.
         public var session: String?
 
-        /// All rows, unless told otherwise.
+        /// All entries, unless filters are given.
         public init(since: Date? = nil, until: Date? = nil, domain: String? = nil, reason: String? = nil) {
             self.since = since
             self.until = until
@@ -31,19 +31,19 @@ extension RejectionReader {
         }
     }
 
-    /// The rows in the order of time, as of now: those written while reading aren't among them. Use ``lastEntryID()`` before
-    /// and ``entries(after:limit:_:)`` afterwards to go on with them.
+    /// The present entries in the order of time; entries that are written while reading aren't among them. To go on with those,
+    /// call ``lastEntryID()`` before and ``entries(after:limit:_:)`` afterwards.
     public func entries(_ query: EntryQuery = EntryQuery()) throws(LogError) -> EntrySequence {
         EntrySequence(reader: self, query: query, last: try lastEntryID())
     }
 
-    /// The id of the newest row, 0 if there is none.
+    /// The id of the newest entry; 0 if there is none.
     public func lastEntryID() throws(LogError) -> Int64 {
         try read { try Int64.fetchOne($0, sql: "SELECT max(id) FROM detail") ?? 0 }
     }
 
-    /// The rows that were written after the one of that id, in the order of writing, at most `limit` of them: for following
-    /// the log, asked again and again. Give the query the same filters as before, without times.
+    /// The entries after an id, in the order of writing, at most `limit` of them: for following the log with repeated calls. The
+    /// query should have the same filters each time, without times.
     public func entries(
         after id: Int64, limit: Int = 1000, _ query: EntryQuery = EntryQuery()
     ) throws(LogError) -> [LogEntry] {
@@ -53,7 +53,7 @@ extension RejectionReader {
         }.map(\.entry)
     }
 
-    /// The newest rows, at most so many, in the order of time.
+    /// The newest entries, at most `limit`, in the order of time.
     public func newestEntries(_ limit: Int, _ query: EntryQuery = EntryQuery()) throws(LogError) -> [LogEntry] {
         try read { db in
             try Self.fetch(
@@ -61,13 +61,13 @@ extension RejectionReader {
         }.map(\.entry).reversed()
     }
 
-    /// An entry with its time as the database has it, in milliseconds since 1970, which may be beyond what is shown.
+    /// An entry with its time in the database (milliseconds since 1970), which may be out of the range of dates.
     fileprivate struct StoredEntry {
         var entry: LogEntry
         var time: Int64
     }
 
-    /// Rows page by page, so that a year of them takes no memory and holds up no checkpoint.
+    /// Entries page by page, so that a year of them needs little memory and delays no checkpoint.
     public struct EntrySequence: Sequence, IteratorProtocol {
         static let page = 500
 
@@ -84,7 +84,7 @@ extension RejectionReader {
             self.last = last
         }
 
-        /// The next row; an error ends the sequence with `.failure` as its last element.
+        /// The next entry; an error ends the sequence with `.failure` as its last element.
         public mutating func next() -> Result<LogEntry, LogError>? {
             if rows.isEmpty, !finished {
                 do {
@@ -137,7 +137,7 @@ extension RejectionReader {
             sql += " AND d.reason = (SELECT id FROM reason WHERE name = ?)"
             arguments += [reason]
         }
-        if let clients = query.clients {
+        if let clients = query.client?.range {
             let (first, last) = (clients.lowerBound.stored, clients.upperBound.stored)
             sql += " AND d.client BETWEEN ? AND ? AND length(d.client) = ?"
             arguments += [first, last, last.count]
@@ -160,7 +160,7 @@ extension RejectionReader {
             .map { StoredEntry(entry: try entry($0), time: try $0.value(1)) }
     }
 
-    /// SQL's pattern for a text in which `*` stands for any other.
+    /// The SQL pattern of a text in which `*` stands for any text.
     private static func pattern(_ text: String) -> String {
         text.reduce(into: "") { pattern, character in
             switch character {

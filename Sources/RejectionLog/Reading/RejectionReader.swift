@@ -4,24 +4,24 @@ import Glibc
 import Synchronization
 import System
 
-/// Reads a rejection log, also while a filter writes to it, without ever holding it up.
+/// Reads a rejection log, also while a filter writes to it, without delaying the filter.
 ///
-/// Reading needs read permission on the database and its `-wal` and `-shm` beside it, nothing more. A database that takes the
-/// place of the one that was opened is read from then on.
+/// Reading needs read permission on the database and the files `-wal` and `-shm` beside it. If another database takes the place
+/// of the opened one, the reader opens that.
 public final class RejectionReader: Sendable {
     private struct Connection: Sendable {
         let queue: DatabaseQueue
         let file: FileIdentity?
     }
 
-    /// The database, its folder without symbolic links.
+    /// The path of the database, its folder without symbolic links.
     public let path: String
     private let connection: Mutex<Connection>
 
     /// Opens an existing database.
     ///
-    /// Errors: there is none, it isn't readable, it isn't a rejection log, is damaged or of a newer Postern. It is never
-    /// changed.
+    /// It throws an error if the database is missing, not readable, damaged, not a rejection log, or of a newer Postern. The
+    /// database is never changed.
     public init(path given: String) throws(LogError) {
         path = LogFile.canonical(given)
         connection = Mutex(try Self.connect(path))
@@ -34,7 +34,8 @@ public final class RejectionReader: Sendable {
             throw code == EACCES
                 ? unreadable(path, code)
                 : LogError(
-                    .notFound, path, "no rejection log yet at \(path)", advice: "the filter makes it at its first start"
+                    .notFound, path, "no rejection log yet at \(path)",
+                    advice: "the filter creates it at its first start"
                 )
         }
         try LogFile.checkKind(path)
@@ -59,7 +60,7 @@ public final class RejectionReader: Sendable {
         } catch let error as DatabaseError
             where error.resultCode == .SQLITE_CANTOPEN || error.resultCode == .SQLITE_READONLY
         {
-            // No filter is at work, and this user can't make the side files: the file alone is all there is.
+            // No filter is at work, and this user may not create the side files: the file alone is complete.
             return try open(path, at: ReadOnlyDatabase.restingLocation(path))
         }
     }
@@ -71,7 +72,7 @@ public final class RejectionReader: Sendable {
             throw version == 0
                 ? LogError(
                     .notFound, path, "no rejection log yet at \(path): the file is empty",
-                    advice: "the filter makes it at its first start")
+                    advice: "the filter creates it at its first start")
                 : LogError(
                     .notFound, path, "the rejection log \(path) is of an older Postern (schema \(version))",
                     advice: "start the filter once to migrate it")
@@ -88,7 +89,7 @@ public final class RejectionReader: Sendable {
         }
     }
 
-    /// The connection to the database that is at the path now.
+    /// The connection to the database that is at the path at present.
     private func current() throws(LogError) -> DatabaseQueue {
         let found = FileIdentity(path: path)
         let known = connection.withLock { $0 }

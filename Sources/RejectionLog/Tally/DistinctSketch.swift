@@ -1,12 +1,12 @@
-/// How many different values were seen, in little room: the smallest of their 32-bit hashes. Exact up to the limit,
-/// an estimate (within about 1/√limit) above it; two sketches can be merged, so that days add up to a period.
+/// The number of different values, in little memory: a sketch holds the smallest of their 32-bit hashes. The number is exact up
+/// to a limit, and an estimate (within about 1/√limit) above it. Sketches of days can be merged into that of a period.
 package struct DistinctSketch: Equatable, Sendable {
-    /// Rising.
+    /// In ascending order.
     package private(set) var hashes: [UInt32] = []
 
     init() {}
 
-    /// From the octets of the database; what isn't a sketch becomes an empty one.
+    /// Reads the bytes of the database; bytes that aren't a sketch give an empty one.
     init(stored bytes: UnsafeRawBufferPointer) {
         guard !bytes.isEmpty, bytes.count % 4 == 0 else { return }
         hashes.reserveCapacity(bytes.count / 4)
@@ -17,7 +17,7 @@ package struct DistinctSketch: Equatable, Sendable {
         }
     }
 
-    /// The octets as the database holds them.
+    /// Calls `body` with the bytes that the database holds.
     func withStored<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
         if hashes.isEmpty { return try body(UnsafeRawBufferPointer(start: nil, count: 0)) }
         return try hashes.map(\.littleEndian).withUnsafeBytes(body)
@@ -43,20 +43,20 @@ package struct DistinctSketch: Equatable, Sendable {
         for hash in other.hashes { insert(hash, limit: limit) }
     }
 
-    /// How many different values, as far as the limit lets it know.
+    /// The number of different values; an estimate from the limit on.
     func count(limit: Int) -> Int {
         guard hashes.count >= limit, limit > 1, let last = hashes.last, last > 0 else { return hashes.count }
         let estimate = Double(limit - 1) * 4_294_967_296 / Double(last)
         return max(limit, Int(exactly: estimate.rounded()) ?? limit)
     }
 
-    /// How many different values, and whether that is an estimate.
+    /// A number of different values, and whether it is an estimate.
     package struct Distinct: Equatable {
         package var count: Int
         package var isEstimate: Bool
     }
 
-    /// How many different values there are of a number of values in all, which they aren't more than.
+    /// The number of different values among `all` values, of which there can't be more.
     package func distinct(limit: Int, of all: Int) -> Distinct {
         Distinct(count: min(count(limit: limit), all), isEstimate: hashes.count >= limit)
     }
@@ -64,7 +64,7 @@ package struct DistinctSketch: Equatable, Sendable {
     package func contains(_ hash: UInt32) -> Bool { hashes.contains(hash) }
 }
 
-/// A hash of octets that is the same in every process, for sketches; with a seed of its own, for tables.
+/// Hashes of bytes: the same in every process for sketches, with a random seed for tables.
 package enum ByteHash {
     package static func hash(_ bytes: UnsafeRawBufferPointer, seed: UInt64 = 0) -> UInt64 {
         var state = seed ^ 0x9E37_79B9_7F4A_7C15 ^ UInt64(truncatingIfNeeded: bytes.count)

@@ -34,15 +34,15 @@ package enum SenderAddress {
         "-bounces", "-bounce", "-request", "-owner", "-noreply", "-return", "-errors",
     ].map { Array($0.utf8) }
 
-    /// The sender with what changes from message to message replaced by `*`: `bounces+user=example.org@lists.example`
+    /// The sender with `*` in place of a tag that changes from message to message: `bounces+user=example.org@lists.example`
     /// becomes `bounces+*@lists.example`, `prvs=1234abcdef=joe@a.example` `joe@a.example`, `SRS0=…=b.example=joe@c.example`
-    /// `SRS0=*@c.example`; others stay.
+    /// `SRS0=*@c.example`. Other senders stay unchanged.
     package static func folded(_ address: String) -> String {
         guard let at = address.lastIndex(of: "@") else { return address }
         let (local, domain) = (address[..<at], address[at...])
         let lower = local.lowercased()
         for tag in ["prvs=", "msprvs1=", "btv1=="] where lower.hasPrefix(tag) {
-            // BATV: the tag's value has no "=", the rest is the sender.
+            // BATV: the value of the tag has no "="; the sender follows it.
             let rest = local.dropFirst(tag.count).drop { $0 != "=" }.drop { $0 == "=" }
             return rest.isEmpty ? "\(local.prefix(tag.count))*\(domain)" : folded("\(rest)\(domain)")
         }
@@ -50,7 +50,7 @@ package enum SenderAddress {
             let mark = local[local.index(local.startIndex, offsetBy: 4)]
             if mark == "=" || mark == "+" || mark == "-" { return "\(local.prefix(4))\(mark)*\(domain)" }
         }
-        // VERP: what is after the first + or - or =, where it names another address or is a number.
+        // VERP: the part after the first + or - or =, if it is another address or a number.
         if let equals = local.lastIndex(of: "="), equals > local.startIndex {
             if let mark = local[..<equals].firstIndex(where: { $0 == "+" }) { return "\(local[...mark])*\(domain)" }
             if let mark = local[..<equals].lastIndex(where: { $0 == "-" }) { return "\(local[...mark])*\(domain)" }

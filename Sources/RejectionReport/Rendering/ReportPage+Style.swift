@@ -49,8 +49,6 @@ extension ReportPage {
         .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
         @media(min-width:40.01rem){.wide .n,.wide .d{width:1%}.wide .s:nth-child(2),.wide .s:nth-child(3){min-width:14.5em}}
         .d span{white-space:nowrap}
-        .reasons th bdi{font-weight:550}
-        .reasons th small{white-space:nowrap}
         .bar{width:26%;min-width:6rem;vertical-align:middle}
         .bar svg{display:block;width:100%;height:.6rem}
         .lists{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,27rem),1fr));gap:1.25rem;margin-top:1.75rem}
@@ -81,10 +79,8 @@ extension ReportPage {
         .tiles dd b{font-size:1.4rem}
         .card{padding:.9rem 1rem}
         .trend.wide{display:none}.trend.narrow{display:block}
-        .reasons .bar{display:none}
-        .reasons th small{display:block;white-space:normal}
-        .reasons,.figures{font-size:.86rem}
-        .reasons th,.reasons td,.figures th,.figures td{padding-right:.5rem}
+        .figures{font-size:.86rem}
+        .figures th,.figures td{padding-right:.5rem}
         table.wide,table.wide tbody,table.wide tr{display:block}
         table.wide thead,table.wide .bar{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
         table.wide tr{padding:.5rem 0;border-top:1px solid var(--line)}
