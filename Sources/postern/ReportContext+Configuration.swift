@@ -5,6 +5,7 @@ import Milter
 import RecipientFilter
 import RecipientIndex
 import RejectionLog
+import System
 
 extension ReportContext {
     /// What a report needs beside the log, as the files of the configuration have it now.

@@ -2,6 +2,7 @@ import DirectorySync
 import Foundation
 import Glibc
 import Synchronization
+import System
 
 /// Shows on a terminal how far a sync is: a line for each source that is being read, drawn anew twice a second. Shows nothing where
 /// standard error is no terminal.

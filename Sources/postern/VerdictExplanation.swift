@@ -4,6 +4,7 @@ import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import System
 
 /// A verdict with all that led to it, as `postern check` tells it.
 struct VerdictExplanation: Encodable {

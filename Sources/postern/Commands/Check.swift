@@ -5,6 +5,7 @@ import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import System
 
 /// `postern check`: the verdict on an address, explained; or on many, a line each.
 struct Check: ParsableCommand {

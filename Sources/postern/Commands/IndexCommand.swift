@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import RecipientIndex
+import System
 
 /// `postern index`: the snapshot file.
 struct IndexCommand: ParsableCommand {

@@ -3,6 +3,7 @@ import DirectorySync
 import Foundation
 import Logging
 import Milter
+import System
 
 /// `postern sync`: the sources into the index.
 struct SyncCommand: ParsableCommand {

@@ -4,6 +4,7 @@ import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import System
 
 /// The relay domains: `[relay]`, the tables that it names, and `[[domain]]`.
 extension ConfigurationReader {

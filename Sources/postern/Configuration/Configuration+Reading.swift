@@ -4,6 +4,7 @@ import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import System
 import TOMLKit
 
 extension Configuration {

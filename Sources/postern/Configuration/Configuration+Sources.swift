@@ -1,6 +1,7 @@
 import DirectorySync
 import Foundation
 import MailAddress
+import System
 
 extension ConfigurationReader {
     func readSources(_ tables: [ConfigurationTable], _ configuration: inout Configuration) {

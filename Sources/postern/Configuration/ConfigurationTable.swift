@@ -1,4 +1,5 @@
 import Foundation
+import System
 import TOMLKit
 
 /// Collects the faults while a configuration is read, so that all are told at once.

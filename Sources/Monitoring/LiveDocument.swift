@@ -1,10 +1,13 @@
 import DirectorySync
 import Foundation
 import RejectionLog
+import System
 
-/// What the live page asks for every few seconds, `/live.json`. Its texts are hostile: the page shows them as text only.
+/// The document that the live page asks for every few seconds, `/live.json`. Its texts come from strangers: the page shows them as text only.
 struct LiveDocument: Encodable {
+    /// The sync and its sources.
     struct Sync: Encodable {
+        /// A source of the list in use.
         struct Source: Encodable {
             var name: String
             var type: String
@@ -16,6 +19,7 @@ struct LiveDocument: Encodable {
         }
 
         var sources: [Source]
+        /// Whether a guard refuses the newest list.
         var refused: Bool
 
         init(_ status: SyncStatus) {
@@ -30,14 +34,14 @@ struct LiveDocument: Encodable {
 
     var now: Date
     var troubles: [Trouble]
-    var filter: FilterFigures
+    var filter: FilterStatus
     var sync: Sync?
-    /// The verdicts of the last sixty minutes, the oldest first; the last minute isn't over.
+    /// The verdicts of the last sixty minutes, oldest first; the last minute isn't over.
     var minutes: [RejectionReader.Verdicts] = []
-    /// The newest refusals, the newest first, as `postern log` has them, with what isn't plainly visible spelled out.
+    /// The newest refusals, newest first, as `postern log` shows them: invisible characters are spelled out.
     var newest: [LogEntry] = []
 
-    /// The document; no character of it means anything to HTML.
+    /// The document as JSON; it contains no character that means something in HTML.
     var data: Data {
         let text = (try? JSON.text(self)) ?? "{}"
         return Data(

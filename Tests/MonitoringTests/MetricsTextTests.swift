@@ -3,9 +3,9 @@ import Testing
 
 @testable import Monitoring
 
-@Suite struct ExpositionTests {
-    private func sample(_ dialect: Exposition.Dialect) -> String {
-        var text = Exposition(dialect)
+@Suite struct MetricsTextTests {
+    private func sample(_ dialect: MetricsText.Dialect) -> String {
+        var text = MetricsText(dialect)
         text.counter("x_things", "Things.", [(["kind": "a\"b\\c\nd\u{1b}[31me"], 3)])
         text.gauge("x_age_seconds", "Age.", 1.5)
         text.gauge("x_absent", "Not there.", nil)
@@ -42,18 +42,18 @@ import Testing
     @Test func theDialectIsWhatTheReaderAsksFor() {
         let prometheus =
             "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
-        #expect(Exposition.Dialect(accepting: prometheus) == .openMetrics)
-        #expect(Exposition.Dialect(accepting: "text/plain;version=0.0.4;q=1,*/*;q=0.1") == .plain)
-        #expect(Exposition.Dialect(accepting: "*/*") == .neutral)
-        #expect(Exposition.Dialect(accepting: nil) == .neutral)
+        #expect(MetricsText.Dialect(accepting: prometheus) == .openMetrics)
+        #expect(MetricsText.Dialect(accepting: "text/plain;version=0.0.4;q=1,*/*;q=0.1") == .plain)
+        #expect(MetricsText.Dialect(accepting: "*/*") == .neutral)
+        #expect(MetricsText.Dialect(accepting: nil) == .neutral)
     }
 
     @Test func numbersAreReadable() {
-        #expect(Exposition.number(0) == "0")
-        #expect(Exposition.number(-3) == "-3")
-        #expect(Exposition.number(.infinity) == "+Inf")
-        #expect(Exposition.number(.nan) == "NaN")
-        #expect(Exposition.number(1e300) == "1e+300")
+        #expect(MetricsText.number(0) == "0")
+        #expect(MetricsText.number(-3) == "-3")
+        #expect(MetricsText.number(.infinity) == "+Inf")
+        #expect(MetricsText.number(.nan) == "NaN")
+        #expect(MetricsText.number(1e300) == "1e+300")
     }
 
     @Test(arguments: [
