@@ -30,8 +30,7 @@ func connectCallback(
     guard let context, let channel = Channel.of(context) else { return SMFIS_TEMPFAIL }
     // No MTA says this twice in a connection, but what comes over the socket may.
     endSession(channel)
-    let connection = MilterConnection(
-        hostname: hostname.map { String(cString: $0) } ?? "", address: ClientAddress(address))
+    let connection = MilterConnection(hostname: hostname.map { String(cString: $0) } ?? "", address)
     channel.pointee.server._withUnsafeGuaranteedRef { server in
         server.count(session: 1)
         let session =

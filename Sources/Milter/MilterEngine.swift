@@ -57,7 +57,7 @@ enum MilterEngine {
             let isLayoutRight = cmilter_knows(context.handle, marker) != 0
             smfi_setpriv(context.handle, nil)
             isSound.store(
-                isMacroRight && isLayoutRight && connection.address == .ipv4(0xc000_0201), ordering: .relaxed)
+                isMacroRight && isLayoutRight && connection.address == IPAddress(ipv4: 0xc000_0201), ordering: .relaxed)
             return Probe()
         }
         var ends: (Int32, Int32) = (-1, -1)

@@ -1,3 +1,7 @@
+import CMilter
+import Glibc
+public import System
+
 /// One SMTP connection, as the MTA tells of it; made when it begins, given up after ``close()``.
 ///
 /// libmilter's threads call, any of them, but never two at once for the same session. Only ``recipient(_:arguments:)``
@@ -42,6 +46,15 @@ extension MilterSession {
 public struct MilterConnection: Sendable {
     /// The client's name as the MTA found it by its address; the address in brackets when it has none.
     public let hostname: String
-    /// The client's address; nil when the MTA doesn't know it.
-    public let address: ClientAddress?
+    /// The client's address; nil for a local client, and when the MTA doesn't know the address.
+    public let address: IPAddress?
+    /// Whether the client is a process on the MTA's own machine, which is connected by a unix socket.
+    public let isLocal: Bool
+
+    /// The connection that libmilter's `xxfi_connect` describes.
+    init(hostname: String, _ address: UnsafePointer<sockaddr>?) {
+        self.hostname = hostname
+        self.address = IPAddress(address)
+        isLocal = address.map { Int32($0.pointee.sa_family) == AF_UNIX } ?? false
+    }
 }

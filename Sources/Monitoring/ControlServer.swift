@@ -1,7 +1,7 @@
-package import Foundation
+import Foundation
 import Glibc
 import Synchronization
-package import System
+import System
 
 /// The filter's end of the ``ControlSocket``: answers `postern status` and `postern reload` on a thread named `control`.
 ///
@@ -169,8 +169,9 @@ package final class ControlServer: Sendable {
         var polled = [file, abstract].filter { $0 >= 0 }.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         guard poll(&polled, nfds_t(polled.count), 1_000) > 0 else { return }
         for socket in polled where socket.revents != 0 {
-            let client = accept4(socket.fd, nil, nil, Int32(SOCK_CLOEXEC.rawValue))
+            let client = accept(socket.fd, nil, nil)
             if client >= 0 {
+                _ = fcntl(client, F_SETFD, FD_CLOEXEC)
                 answer(ControlConnection(client), isAbstract: socket.fd == abstract, handlers)
             } else if errno != EAGAIN && errno != EINTR {
                 sleep(1)

@@ -1,8 +1,8 @@
-import DirectorySync
-package import Foundation
+import RecipientSync
+import Foundation
 import RecipientFilter
 package import RecipientIndex
-package import RejectionLog
+import RejectionLog
 import Synchronization
 
 /// What a running filter has counted since its start, for the metrics.

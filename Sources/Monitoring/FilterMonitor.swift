@@ -1,7 +1,8 @@
-import DirectorySync
+import RecipientSync
 package import Foundation
 package import Milter
 package import RecipientFilter
+import RecipientIndex
 package import RejectionLog
 import Synchronization
 import System

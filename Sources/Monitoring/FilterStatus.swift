@@ -1,4 +1,4 @@
-package import DirectorySync
+package import RecipientSync
 package import Foundation
 package import RecipientIndex
 

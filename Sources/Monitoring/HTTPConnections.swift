@@ -1,4 +1,5 @@
 import Glibc
+import System
 
 /// The open connections of an HTTP server, and which of them have to end.
 ///
@@ -6,8 +7,8 @@ import Glibc
 struct HTTPConnections {
     private struct Connection {
         let socket: Int32
-        /// The client's address in network order; empty where the system doesn't tell.
-        let address: [UInt8]
+        /// The client's address; nil if the system doesn't tell.
+        let address: IPAddress?
         /// When it was opened, or answered last.
         var since: ContinuousClock.Instant
         /// Whether it was shut down, and libmicrohttpd is about to close it.
@@ -53,18 +54,12 @@ struct HTTPConnections {
     }
 
     /// The address at the other end of a socket; getpeername(2).
-    private static func clientAddress(_ socket: Int32) -> [UInt8] {
+    private static func clientAddress(_ socket: Int32) -> IPAddress? {
         var name = sockaddr_storage()
         var size = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        return withUnsafeMutableBytes(of: &name) { bytes in
-            guard let base = bytes.baseAddress,
-                getpeername(socket, base.assumingMemoryBound(to: sockaddr.self), &size) == 0
-            else { return [] }
-            // The address stands behind the family and the port, in IPv6 behind the flow, too.
-            switch Int32(bytes.loadUnaligned(as: sa_family_t.self)) {
-            case AF_INET: return Array(bytes[4..<8])
-            case AF_INET6: return Array(bytes[8..<24])
-            default: return []
+        return withUnsafeMutablePointer(to: &name) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                getpeername(socket, $0, &size) == 0 ? IPAddress($0) : nil
             }
         }
     }

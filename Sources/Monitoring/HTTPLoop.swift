@@ -161,5 +161,5 @@ private func connectionChanged(
     _ state: UnsafeMutablePointer<UnsafeMutableRawPointer?>?, _ change: MHD_ConnectionNotificationCode
 ) {
     guard let connection else { return }
-    loop(server)?.changed(connection, isOpen: change.rawValue == MHD_ConnectionNotificationCode.started.rawValue)
+    loop(server)?.changed(connection, isOpen: change == .CONNECTION_NOTIFY_STARTED)
 }

@@ -107,7 +107,7 @@ package final class HTTPServer: Sendable {
     package func stop() {
         isStopping.store(true, ordering: .releasing)
         stopping.signal()
-        thread.withLock { $0 }?.waitForEnd(within: .milliseconds(500))
+        _ = thread.withLock { $0 }?.waitForEnd(within: .milliseconds(500))
     }
 
     // MARK: The thread

@@ -1,5 +1,5 @@
-import DirectorySync
 import Foundation
+import RecipientSync
 import RejectionLog
 import System
 

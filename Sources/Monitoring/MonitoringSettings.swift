@@ -1,4 +1,4 @@
-package import Foundation
+import Foundation
 
 /// The parts of the configuration that monitoring shows, and judges the filter by.
 package struct MonitoringSettings: Sendable {

@@ -1,4 +1,4 @@
-import DirectorySync
+import RecipientSync
 import Foundation
 import RecipientIndex
 import RejectionLog

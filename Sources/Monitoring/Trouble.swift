@@ -1,5 +1,6 @@
-import DirectorySync
-package import Foundation
+import RecipientSources
+import RecipientSync
+import Foundation
 import System
 
 /// Something that an administrator should look at, and what to do about it.

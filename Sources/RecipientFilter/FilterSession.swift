@@ -2,6 +2,7 @@ import Glibc
 import MailAddress
 public import Milter
 public import RecipientIndex
+import System
 
 /// What all sessions of a filter share.
 public final class FilterContext: Sendable {
@@ -70,17 +71,17 @@ public final class FilterContext: Sendable {
     fileprivate func recordLatency(since began: UInt64) { latency.record(since: began) }
 
     @inline(never)
-    fileprivate func standing(_ client: ClientAddress, _ limit: Policy.Harvest) -> HarvestTable.Standing {
+    fileprivate func standing(_ client: IPAddress, _ limit: Policy.Harvest) -> HarvestTable.Standing {
         harvest.standing(of: client, limit: limit, now: SteadyClock.milliseconds())
     }
 
     @inline(never)
-    fileprivate func count(_ client: ClientAddress, _ recipient: RecipientAddress, _ limit: Policy.Harvest) {
+    fileprivate func count(_ client: IPAddress, _ recipient: RecipientAddress, _ limit: Policy.Harvest) {
         recipient.withKey { harvest.count(client, $0, limit: limit, now: SteadyClock.milliseconds()) }
     }
 
     @inline(never)
-    fileprivate func countKnown(_ client: ClientAddress, _ limit: Policy.Harvest) {
+    fileprivate func countKnown(_ client: IPAddress, _ limit: Policy.Harvest) {
         harvest.countKnown(client, limit: limit, now: SteadyClock.milliseconds())
     }
 
@@ -133,7 +134,7 @@ final class FilterSession: MilterSession {
     private let policies: HotSwap<Policy>.Reader
     private let indexes: HotSwap<IndexSnapshot>.Reader
     private let state: UnsafeMutablePointer<State>
-    private let client: ClientAddress?
+    private let client: IPAddress?
     private let clientName: HeldText
     private let clientText: HeldText
     private let mta: HeldText
@@ -146,10 +147,10 @@ final class FilterSession: MilterSession {
         state.initialize(to: State())
         policies = context.policy.makeReader()
         indexes = context.index.makeReader()
-        client = connection.address
+        client = connection.address ?? (connection.isLocal ? .unspecified : nil)
         // A client without a name comes as its address in brackets.
         clientName = HeldText(connection.hostname.hasPrefix("[") ? "" : connection.hostname, limit: 255)
-        clientText = HeldText(connection.address?.description ?? "unknown", limit: 255)
+        clientText = HeldText(connection.address?.description ?? (connection.isLocal ? "unix" : "unknown"), limit: 255)
         mta = HeldText(milter.macro("j"), limit: 255)
     }
 

@@ -1,19 +1,9 @@
-import Milter
+import System
 
 /// A part of a ``HarvestTable``: counts by client network, the least recent of which go when it is full.
 struct HarvestStripe {
-    /// A network's first address.
-    struct Network: Hashable {
-        let high, low: UInt64
-
-        init(_ address: ClientAddress) {
-            // No client has the address ::, so it can stand for unix sockets.
-            (high, low) = address.octets ?? (0, 0)
-        }
-    }
-
     private struct Entry {
-        let network: Network
+        let network: IPAddress
         /// The latest part of a window that was counted in.
         var part: Int64
         /// Unknown recipients by part, of the eight up to `part`; a part's place is its number modulo 8.
@@ -31,7 +21,7 @@ struct HarvestStripe {
     private static let parts: Int64 = 8
 
     private let capacity: Int
-    private var places: [Network: UInt32] = [:]
+    private var places: [IPAddress: UInt32] = [:]
     private var entries: [Entry] = []
     private var newest = Self.none
     private var oldest = Self.none
@@ -46,12 +36,12 @@ struct HarvestStripe {
 
     var size: Int {
         entries.capacity * MemoryLayout<Entry>.stride
-            + places.capacity * (MemoryLayout<Network>.stride + MemoryLayout<UInt32>.stride) * 4 / 3
+            + places.capacity * (MemoryLayout<IPAddress>.stride + MemoryLayout<UInt32>.stride) * 4 / 3
             + recent.size
     }
 
     /// Where the network stands in the window that ends now.
-    mutating func standing(of network: Network, _ harvest: Policy.Harvest, _ now: Int64) -> HarvestTable.Standing {
+    mutating func standing(of network: IPAddress, _ harvest: Policy.Harvest, _ now: Int64) -> HarvestTable.Standing {
         let part = part(harvest, now)
         guard let place = places[network] else { return .unseen }
         use(place)
@@ -62,7 +52,7 @@ struct HarvestStripe {
     ///
     /// - Parameter key: the recipient's, for ``forget(_:)``.
     mutating func add(
-        _ network: Network, _ key: UnsafeBufferPointer<UInt8>, _ harvest: Policy.Harvest, _ now: Int64
+        _ network: IPAddress, _ key: UnsafeBufferPointer<UInt8>, _ harvest: Policy.Harvest, _ now: Int64
     ) -> Bool {
         let part = part(harvest, now)
         let place = place(for: network, part)
@@ -81,7 +71,7 @@ struct HarvestStripe {
     }
 
     /// Counts one known recipient more, of a network that has asked for unknown ones.
-    mutating func addKnown(_ network: Network, _ harvest: Policy.Harvest, _ now: Int64) {
+    mutating func addKnown(_ network: IPAddress, _ harvest: Policy.Harvest, _ now: Int64) {
         let part = part(harvest, now)
         guard let place = places[network] else { return }
         advance(&entries[Int(place)], part)
@@ -148,7 +138,7 @@ struct HarvestStripe {
 
     // MARK: The order of use
 
-    private mutating func place(for network: Network, _ part: Int64) -> UInt32 {
+    private mutating func place(for network: IPAddress, _ part: Int64) -> UInt32 {
         if let place = places[network] { return place }
         let place: UInt32
         if entries.count < capacity {

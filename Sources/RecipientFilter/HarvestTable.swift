@@ -1,5 +1,5 @@
-public import Milter
 import Synchronization
+public import System
 
 /// How many unknown recipients each client network has asked for over a sliding window, in bounded memory.
 ///
@@ -23,7 +23,7 @@ public final class HarvestTable: Sendable {
     /// A client network that has reached the limit.
     public struct Offender: Sendable, Equatable {
         /// The network; nil for processes on the MTA's own machine.
-        public let network: Network?
+        public let network: IPNetwork?
         /// The limit that it has reached.
         public let limit: Policy.Harvest
     }
@@ -56,23 +56,23 @@ public final class HarvestTable: Sendable {
     /// Whether the client's network has reached the limit.
     ///
     /// - Parameter now: milliseconds since any fixed moment, by a clock that isn't set.
-    public func isOver(_ address: ClientAddress, limit harvest: Policy.Harvest, now: Int64) -> Bool {
+    public func isOver(_ address: IPAddress, limit harvest: Policy.Harvest, now: Int64) -> Bool {
         standing(of: address, limit: harvest, now: now) == .over
     }
 
     /// Where the client's network stands.
     ///
     /// - Parameter now: milliseconds since any fixed moment, by a clock that isn't set.
-    public func standing(of address: ClientAddress, limit harvest: Policy.Harvest, now: Int64) -> Standing {
+    public func standing(of address: IPAddress, limit harvest: Policy.Harvest, now: Int64) -> Standing {
         guard harvest.limit > 0, harvest.window > 0 else { return .unseen }
-        let network = HarvestStripe.Network(harvest.network(of: address))
+        let network = harvest.network(of: address)
         return box(network).stripe.withLock { $0.standing(of: network, harvest, now) }
     }
 
     /// Counts one known recipient in favour of the client's network; for networks that aren't ``Standing/unseen``.
-    public func countKnown(_ address: ClientAddress, limit harvest: Policy.Harvest, now: Int64) {
+    public func countKnown(_ address: IPAddress, limit harvest: Policy.Harvest, now: Int64) {
         guard harvest.limit > 0, harvest.window > 0 else { return }
-        let network = HarvestStripe.Network(harvest.network(of: address))
+        let network = harvest.network(of: address)
         box(network).stripe.withLock { $0.addKnown(network, harvest, now) }
     }
 
@@ -94,13 +94,14 @@ public final class HarvestTable: Sendable {
     ///
     /// - Parameter key: the recipient's canonical address, for ``forgive(_:)``.
     public func count(
-        _ address: ClientAddress, _ key: UnsafeBufferPointer<UInt8>, limit harvest: Policy.Harvest, now: Int64
+        _ address: IPAddress, _ key: UnsafeBufferPointer<UInt8>, limit harvest: Policy.Harvest, now: Int64
     ) {
         guard harvest.limit > 0, harvest.window > 0 else { return }
-        let network = HarvestStripe.Network(harvest.network(of: address))
+        let network = harvest.network(of: address)
         guard box(network).stripe.withLock({ $0.add(network, key, harvest, now) }) else { return }
         let offender = Offender(
-            network: Network(of: address, ipv4Prefix: harvest.ipv4Prefix, ipv6Prefix: harvest.ipv6Prefix),
+            network: address.isUnspecified
+                ? nil : IPNetwork(of: address, ipv4Prefix: harvest.ipv4Prefix, ipv6Prefix: harvest.ipv6Prefix),
             limit: harvest)
         report.withLock { report in
             if report.offenders.count < Self.reportCapacity {
@@ -112,7 +113,7 @@ public final class HarvestTable: Sendable {
     }
 
     /// Counts one unknown recipient that nobody will forgive.
-    func count(_ address: ClientAddress, limit harvest: Policy.Harvest, now: Int64) {
+    func count(_ address: IPAddress, limit harvest: Policy.Harvest, now: Int64) {
         count(address, .none, limit: harvest, now: now)
     }
 
@@ -132,14 +133,14 @@ public final class HarvestTable: Sendable {
     /// The memory that the table takes, in octets, as far as its own storage goes.
     var size: Int { stripes.reduce(0) { $0 + $1.stripe.withLock { $0.size } } }
 
-    private func box(_ network: HarvestStripe.Network) -> StripeBox {
+    private func box(_ network: IPAddress) -> StripeBox {
         stripes[Int(truncatingIfNeeded: UInt(bitPattern: network.hashValue)) & (stripes.count - 1)]
     }
 }
 
 extension Policy.Harvest {
     /// The network that a client is counted under, as its first address.
-    func network(of client: ClientAddress) -> ClientAddress {
+    func network(of client: IPAddress) -> IPAddress {
         client.masked(ipv4Prefix: ipv4Prefix, ipv6Prefix: ipv6Prefix)
     }
 }

@@ -1,5 +1,5 @@
 public import MailAddress
-public import Milter
+public import System
 
 /// The configuration as the verdict needs it: immutable, looked up by bytes, replaced whole.
 public final class Policy: Sendable {
@@ -77,7 +77,7 @@ public final class Policy: Sendable {
         /// Whether the sub-domains of every relay domain are relay domains too, under the parent's rules.
         public var subdomains = false
         /// The networks whose clients are trusted.
-        public var trustedNetworks: [Network] = []
+        public var trustedNetworks: [IPNetwork] = []
         /// Whether a client that has authenticated is trusted.
         public var trustAuthenticated = true
         /// The local parts, in canonical form, that every relay domain accepts.
@@ -99,7 +99,7 @@ public final class Policy: Sendable {
         /// The harvest limit.
         public var harvest = Harvest()
         /// The networks that the harvest limit doesn't hold for.
-        public var harvestExempt: [Network] = []
+        public var harvestExempt: [IPNetwork] = []
 
         /// No relay domain, and the defaults of the configuration file.
         public init() {}
@@ -109,10 +109,10 @@ public final class Policy: Sendable {
     public let domains: [Domain]
     /// The harvest limit in force.
     public let harvest: Harvest
-    let harvestExempt: [Network]
+    let harvestExempt: [IPNetwork]
     /// By domain: whether its sub-domains are relay domains too.
     let subdomains: [Bool]
-    let trustedNetworks: [Network]
+    let trustedNetworks: [IPNetwork]
     let trustAuthenticated: Bool
     /// Whether an index is expected, without which recipients are put off.
     public let indexExpected: Bool
@@ -227,13 +227,13 @@ public final class Policy: Sendable {
     }
 
     /// Whether a client at this address may relay.
-    public func trusts(_ address: ClientAddress?) -> Bool {
+    public func trusts(_ address: IPAddress?) -> Bool {
         guard let address else { return false }
         return trustedNetworks.contains { $0.contains(address) }
     }
 
     /// Whether the harvest limit doesn't hold for a client at this address.
-    public func exemptsFromHarvest(_ address: ClientAddress?) -> Bool {
+    public func exemptsFromHarvest(_ address: IPAddress?) -> Bool {
         guard !harvestExempt.isEmpty, let address else { return false }
         return harvestExempt.contains { $0.contains(address) }
     }

@@ -1,9 +1,11 @@
+import System
+
 /// The unknown recipients that were counted last in a ``HarvestStripe``, in bounded memory: one that turns out to exist was no guess.
 struct RecentRecipients {
     /// A recipient that was counted.
     struct Recipient {
         /// The client network that asked for it.
-        let network: HarvestStripe.Network
+        let network: IPAddress
         /// The part of the window that it was counted in.
         let part: Int64
         /// Its canonical address.
@@ -13,7 +15,7 @@ struct RecentRecipients {
     }
 
     private struct Record {
-        let network: HarvestStripe.Network
+        let network: IPAddress
         /// Nil once it is taken back.
         var part: Int64?
         /// The place of its first byte in all that was ever written.
@@ -37,7 +39,7 @@ struct RecentRecipients {
     var size: Int { records.capacity * MemoryLayout<Record?>.stride + bytes.capacity }
 
     /// Remembers a recipient in the place of the oldest ones.
-    mutating func append(_ key: UnsafeBufferPointer<UInt8>, of network: HarvestStripe.Network, part: Int64) {
+    mutating func append(_ key: UnsafeBufferPointer<UInt8>, of network: IPAddress, part: Int64) {
         guard !key.isEmpty, key.count <= 512 else { return }
         if records.isEmpty {
             records = Array(repeating: nil, count: Self.recordCount)

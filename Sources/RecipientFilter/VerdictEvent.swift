@@ -1,4 +1,4 @@
-public import Milter
+public import System
 
 /// One judged recipient with what is known of its session. The buffers are valid for the call only.
 public struct VerdictEvent {
@@ -23,7 +23,7 @@ public struct VerdictEvent {
     /// The reverse-path of MAIL FROM without the angle brackets; empty for a bounce.
     public let sender: UnsafeBufferPointer<UInt8>
     /// The client's address; nil where the MTA gave none.
-    public let client: ClientAddress?
+    public let client: IPAddress?
     /// The client's name as the MTA found it.
     public let clientName: UnsafeBufferPointer<UInt8>
     /// The argument of HELO or EHLO.

@@ -1,3 +1,5 @@
+public import System
+
 /// What the MTA was told about a recipient, or would have been told in observe mode.
 public enum Outcome: UInt8, Sendable, CaseIterable {
     /// 2xx, or no objection of ours.
@@ -35,26 +37,6 @@ public struct ReasonSlot: Sendable, Hashable {
     static let thinned = ReasonSlot(index: 255)
 }
 
-/// A client's address as it is stored: IPv6, or IPv4 mapped into it; all zero if unknown or a local socket.
-public struct LogAddress: Sendable, Hashable {
-    let high: UInt64
-    let low: UInt64
-
-    /// No address: a local submission, or a family that isn't IP.
-    public static let unknown = LogAddress(high: 0, low: 0)
-
-    /// The 128 bits of an IPv6 address, most significant half first, both in host byte order.
-    public init(high: UInt64, low: UInt64) {
-        self.high = high
-        self.low = low
-    }
-
-    /// An IPv4 address in host byte order.
-    public init(ipv4: UInt32) {
-        self.init(high: 0, low: 0x0000_FFFF_0000_0000 | UInt64(ipv4))
-    }
-}
-
 /// What one RCPT became. The buffers are borrowed for the call of ``RejectionLog/record(_:)`` only.
 ///
 /// Every text may be hostile: any bytes, any length. Over-long ones are cut at a character (see ``DetailBuffer``'s limits
@@ -80,7 +62,7 @@ public struct LogEvent {
     /// The reverse-path, empty for `<>`.
     public var sender: Bytes
     /// Where the connection came from.
-    public var client: LogAddress
+    public var client: IPAddress
     /// The client's host name as the MTA says.
     public var clientName: Bytes
     /// The name given at HELO or EHLO.
@@ -105,7 +87,7 @@ public struct LogEvent {
         recipient = none
         domainName = none
         sender = none
-        client = .unknown
+        client = .unspecified
         clientName = none
         helo = none
         session = none

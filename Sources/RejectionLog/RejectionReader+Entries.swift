@@ -1,5 +1,6 @@
 public import Foundation
 import GRDB
+public import System
 
 extension RejectionReader {
     /// Which rows ``RejectionReader/entries(_:)`` gives.
@@ -13,7 +14,7 @@ extension RejectionReader {
         /// Only this reason's.
         public var reason: String?
         /// Only those of clients in this range of addresses, both ends included and of one family.
-        public var clients: ClosedRange<LogAddress>?
+        public var clients: ClosedRange<IPAddress>?
         /// Only those to this recipient, without regard to case; `*` stands for any text.
         public var recipient: String?
         /// Only those from this sender, in the same way; the empty one is `<>`.
@@ -139,7 +140,7 @@ extension RejectionReader {
         if let clients = query.clients {
             let (first, last) = (clients.lowerBound.stored, clients.upperBound.stored)
             sql += " AND d.client BETWEEN ? AND ? AND length(d.client) = ?"
-            arguments += [first, last, first.count]
+            arguments += [first, last, last.count]
         }
         if let recipient = query.recipient {
             sql += " AND d.recipient LIKE ? ESCAPE '\\'"
@@ -176,7 +177,7 @@ extension RejectionReader {
             id: try row.value(0), time: try Timestamp.date(milliseconds: row.value(1)),
             outcome: Outcome(rawValue: try row.value(2)) ?? .refused, observed: try row.value(3),
             reason: try row.optional(4) ?? "", recipient: try row.value(5), domain: try row.optional(6) ?? "",
-            sender: try row.value(7), client: client.withUnsafeBytes { LogAddress(stored: $0).description },
+            sender: try row.value(7), client: client.withUnsafeBytes { IPAddress(stored: $0).clientText },
             clientName: try row.value(9), helo: try row.value(10), session: try row.value(11),
             authenticated: try row.value(12), mta: try row.value(13), reply: try row.value(14))
     }

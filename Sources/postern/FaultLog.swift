@@ -1,5 +1,6 @@
-import DirectorySync
 import Logging
+import RecipientSources
+import RecipientSync
 import Synchronization
 
 /// Writes each faulty entry of the sources to the log once, rather than at every sync.

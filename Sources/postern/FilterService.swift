@@ -1,10 +1,11 @@
-import DirectorySync
 import Foundation
 import Logging
 import Milter
 import Monitoring
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
+import RecipientSync
 import RejectionLog
 import System
 

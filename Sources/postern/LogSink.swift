@@ -1,6 +1,6 @@
-import Milter
 import RecipientFilter
 import RejectionLog
+import System
 
 /// Hands the filter's verdicts to the rejection log.
 final class LogSink: VerdictSink {
@@ -32,7 +32,7 @@ final class LogSink: VerdictSink {
         entry.recipient = event.recipient
         entry.domainName = event.domain
         entry.sender = event.sender
-        entry.client = event.client.map(LogAddress.init) ?? .unknown
+        entry.client = event.client ?? .unspecified
         entry.clientName = event.clientName
         entry.helo = event.helo
         entry.session = event.queueID
@@ -52,15 +52,5 @@ final class LogSink: VerdictSink {
         case .reject: .refused
         case .tempfail: .tempfailed
         }
-    }
-}
-
-extension LogAddress {
-    fileprivate init(_ client: ClientAddress) {
-        guard let octets = client.octets else {
-            self = .unknown
-            return
-        }
-        self.init(high: octets.high, low: octets.low)
     }
 }

@@ -1,7 +1,6 @@
 import Dispatch
 import Foundation
 import Logging
-import Milter
 import RecipientFilter
 import Synchronization
 import System
@@ -50,11 +49,7 @@ final class OffenderLog: Sendable {
 
     /// The line for an offender.
     static func line(_ offender: HarvestTable.Offender) -> String {
-        let client =
-            offender.network.map { network in
-                // A single address needs no prefix.
-                network.isSingleAddress ? "\(network.address)" : "\(network)"
-            } ?? "the MTA's own machine"
+        let client = offender.network?.shortDescription ?? "the MTA's own machine"
         let window = Words.duration(seconds: offender.limit.window)
         return "harvest: \(client) has reached \(Words.count(offender.limit.limit, "unknown recipient")) in \(window): "
             + "deferred until the window clears"

@@ -1,9 +1,9 @@
-import DirectorySync
 import Foundation
 import Logging
 import Monitoring
 import RecipientFilter
 import RecipientIndex
+import RecipientSync
 import RejectionLog
 import Synchronization
 import System

@@ -1,9 +1,8 @@
-import DirectorySync
 import Foundation
 import MailAddress
-import Milter
 import RecipientFilter
 import RecipientIndex
+import RecipientSync
 import RejectionLog
 import System
 
@@ -62,16 +61,5 @@ extension RejectionReport.SyncHealth {
                 removed: refusal.removed,
                 acceptable: refusal.acceptable)
         }
-    }
-}
-
-extension ClientNetwork {
-    /// Reads an address or a network in CIDR notation.
-    init(_ text: String) throws(AddressTextError) {
-        let network = try Network(text)
-        let octets = network.address.octets ?? (0, 0)
-        self.init(
-            LogAddress(high: octets.high, low: octets.low), prefix: network.prefixLength,
-            text: network.isSingleAddress ? "\(network.address)" : "\(network)")
     }
 }

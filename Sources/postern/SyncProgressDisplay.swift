@@ -1,6 +1,6 @@
-import DirectorySync
 import Foundation
 import Glibc
+import RecipientSync
 import Synchronization
 import System
 

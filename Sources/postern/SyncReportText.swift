@@ -1,5 +1,6 @@
-import DirectorySync
 import Logging
+import RecipientSources
+import RecipientSync
 import System
 
 /// A sync's report for a person.

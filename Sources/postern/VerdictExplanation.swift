@@ -1,9 +1,8 @@
-import DirectorySync
 import Foundation
 import MailAddress
-import Milter
 import RecipientFilter
 import RecipientIndex
+import RecipientSync
 import System
 
 /// A verdict with all that led to it, as `postern check` tells it.
@@ -96,7 +95,7 @@ struct VerdictExplanation: Encodable {
         reason = verdict.reason.name
         rule = verdict.rule
         trusted = standing.isTrusted
-        harvestExempt = policy.exemptsFromHarvest(client.flatMap { try? ClientAddress($0) })
+        harvestExempt = policy.exemptsFromHarvest(client.flatMap { try? IPAddress($0) })
         observed = verdict.action != .accept && policy.observes(verdict)
         var explanation = verdict.explanation
         if case .failure(let error) = recipient { explanation += ": \(error)" }
@@ -211,7 +210,7 @@ struct VerdictExplanation: Encodable {
 
     /// When a key left the list, by the sync's state; nil where the state doesn't know.
     private static func departure(of key: String, _ configuration: Configuration) -> Departure? {
-        let found = DirectorySync.departure(
+        let found = RecipientSync.departure(
             of: key, state: configuration.sync.state, grace: configuration.sync.grace)
         return found.map { found in
             Departure(

@@ -1,9 +1,10 @@
-import DirectorySync
 import Foundation
 import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
+import RecipientSync
 import TestSupport
 import Testing
 

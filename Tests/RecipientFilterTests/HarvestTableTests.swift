@@ -1,4 +1,5 @@
 import Milter
+import System
 import TestSupport
 import Testing
 
@@ -16,9 +17,9 @@ import Testing
 
     @Test func limitHoldsForTheNetworkAndClearsWithTheWindow() throws {
         let table = HarvestTable()
-        let client = try ClientAddress("2001:db8::1")
-        let neighbour = try ClientAddress("2001:db8::2")
-        let stranger = try ClientAddress("2001:db8:0:1::1")
+        let client = try IPAddress("2001:db8::1")
+        let neighbour = try IPAddress("2001:db8::2")
+        let stranger = try IPAddress("2001:db8:0:1::1")
         for count in 0..<10 {
             #expect(!table.isOver(client, limit: limit, now: 1_000_000), "after \(count)")
             table.count(client, limit: limit, now: 1_000_000)
@@ -32,7 +33,7 @@ import Testing
     /// One abuser among a provider's customers: the network is over the limit only while most of its recipients are unknown.
     @Test func knownRecipientsSpeakForTheNetwork() throws {
         let table = HarvestTable()
-        let client = try ClientAddress("192.0.2.1")
+        let client = try IPAddress("192.0.2.1")
         #expect(table.standing(of: client, limit: limit, now: 1_000_000) == .unseen)
         table.count(client, limit: limit, now: 1_000_000)
         #expect(table.standing(of: client, limit: limit, now: 1_000_000) == .below)
@@ -53,9 +54,9 @@ import Testing
     /// A list that came late: what was unknown and exists counts no more.
     @Test func recipientsThatTurnOutToExistAreForgiven() throws {
         let table = HarvestTable()
-        let innocent = try ClientAddress("192.0.2.1")
-        let guesser = try ClientAddress("192.0.2.2")
-        func count(_ client: ClientAddress, _ recipient: String, now: Int64) {
+        let innocent = try IPAddress("192.0.2.1")
+        let guesser = try IPAddress("192.0.2.2")
+        func count(_ client: IPAddress, _ recipient: String, now: Int64) {
             var recipient = recipient
             recipient.withUTF8 { table.count(client, $0, limit: limit, now: now) }
         }
@@ -79,7 +80,7 @@ import Testing
     /// Only so many are remembered, of any length; forgiving old ones takes nothing from a newer window.
     @Test func theLastRecipientsAreRemembered() throws {
         var recent = RecentRecipients()
-        let network = HarvestStripe.Network(try ClientAddress("192.0.2.1"))
+        let network = try IPAddress("192.0.2.1")
         var expected: [String] = []
         var random = SeededGenerator(seed: 11)
         for number in 0..<5_000 {
@@ -96,7 +97,7 @@ import Testing
         #expect(recent.size < 65_536)
 
         let table = HarvestTable()
-        let client = try ClientAddress("192.0.2.1")
+        let client = try IPAddress("192.0.2.1")
         for _ in 0..<9 {
             Array("old@example.com".utf8).withUnsafeBufferPointer {
                 table.count(client, $0, limit: limit, now: 1_000_000)
@@ -110,7 +111,7 @@ import Testing
     /// The window slides: what was asked at the end of one span of time counts in the next.
     @Test func windowHasNoSeam() throws {
         let table = HarvestTable()
-        let client = try ClientAddress("192.0.2.1")
+        let client = try IPAddress("192.0.2.1")
         for _ in 0..<5 { table.count(client, limit: limit, now: 1_049_999) }
         for _ in 0..<4 { table.count(client, limit: limit, now: 1_050_001) }
         #expect(!table.isOver(client, limit: limit, now: 1_050_001))
@@ -124,7 +125,7 @@ import Testing
     func agreesWithAModel(seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
         let table = HarvestTable()
-        let clients = try (1...5).map { try ClientAddress("192.0.2.\($0)") }
+        let clients = try (1...5).map { try IPAddress("192.0.2.\($0)") }
         var events: [[Int64]] = Array(repeating: [], count: clients.count)
         var now: Int64 = 5_000_000
         var refused = 0
@@ -156,7 +157,7 @@ import Testing
         var counts: [UInt32: Int] = [:]
         for _ in 0..<20_000 {
             let number = UInt32.random(in: 1...80, using: &random)
-            let client = ClientAddress.ipv4(number)
+            let client = IPAddress(ipv4: number)
             if random.next() % 3 == 0 {
                 let isOver = table.isOver(client, limit: limit, now: 1_000)
                 #expect(isOver == (counts[number, default: 0] >= 10), "seed \(seed), \(number)")
@@ -177,7 +178,7 @@ import Testing
     @Test func zeroTurnsItOff() throws {
         let off = Self.harvest(limit: 0, window: 70)
         let table = HarvestTable()
-        let client = try ClientAddress("192.0.2.1")
+        let client = try IPAddress("192.0.2.1")
         for _ in 0..<100 { table.count(client, limit: off, now: 1) }
         #expect(!table.isOver(client, limit: off, now: 1))
         #expect(table.networks == 0)
@@ -185,7 +186,7 @@ import Testing
 
     @Test func anotherWindowBeginsAnew() throws {
         let table = HarvestTable()
-        let client = try ClientAddress("192.0.2.1")
+        let client = try IPAddress("192.0.2.1")
         for _ in 0..<10 { table.count(client, limit: limit, now: 1_000_000) }
         let longer = Self.harvest(limit: 10, window: 3_600)
         #expect(!table.isOver(client, limit: longer, now: 1_000_000))
@@ -196,10 +197,10 @@ import Testing
     /// Past its capacity the table grows no more, so this is what a million networks take, too.
     @Test func anyNumberOfNetworksFitsIn64MiB() throws {
         let table = HarvestTable()
-        let regular = try ClientAddress("198.51.100.1")
+        let regular = try IPAddress("198.51.100.1")
         #expect(table.size < 100_000)
         for number in 0..<300_000 as Range<UInt64> {
-            table.count(.ipv6(high: 0x2001_0db8_0000_0000 | number, low: 1), limit: limit, now: 50)
+            table.count(IPAddress(high: 0x2001_0db8_0000_0000 | number, low: 1), limit: limit, now: 50)
             if number % 10_000 == 0 { table.count(regular, limit: limit, now: 50) }
         }
         #expect(table.networks <= 262_144)
@@ -211,8 +212,8 @@ import Testing
 
     @Test func eachOffenderIsToldOfOnceInAWindow() throws {
         let table = HarvestTable()
-        let client = try ClientAddress("192.0.2.1")
-        let other = try ClientAddress("2001:db8:0:7::9")
+        let client = try IPAddress("192.0.2.1")
+        let other = try IPAddress("2001:db8:0:7::9")
         for _ in 0..<9 { table.count(client, limit: limit, now: 1_000_000) }
         #expect(table.takeOffenders().offenders.isEmpty)
         for _ in 0..<5 { table.count(client, limit: limit, now: 1_000_000) }
@@ -229,7 +230,7 @@ import Testing
     @Test func moreOffendersThanAnyoneReadsAreCounted() {
         let table = HarvestTable()
         for number in 1...150 as ClosedRange<UInt32> {
-            for _ in 0..<10 { table.count(.ipv4(number), limit: limit, now: 1) }
+            for _ in 0..<10 { table.count(IPAddress(ipv4: number), limit: limit, now: 1) }
         }
         let told = table.takeOffenders()
         #expect(told.offenders.count == 100)
@@ -241,10 +242,10 @@ import Testing
         let table = HarvestTable()
         let high = Self.harvest(limit: 40_000, window: 70)
         onThreads(4) { _ in
-            for _ in 0..<10_000 { table.count(.ipv4(7), limit: high, now: 1_000) }
+            for _ in 0..<10_000 { table.count(IPAddress(ipv4: 7), limit: high, now: 1_000) }
         }
-        #expect(table.isOver(.ipv4(7), limit: high, now: 1_000))
-        #expect(!table.isOver(.ipv4(7), limit: Self.harvest(limit: 40_001, window: 70), now: 1_000))
+        #expect(table.isOver(IPAddress(ipv4: 7), limit: high, now: 1_000))
+        #expect(!table.isOver(IPAddress(ipv4: 7), limit: Self.harvest(limit: 40_001, window: 70), now: 1_000))
         #expect(table.takeOffenders().offenders.count == 1)
     }
 }

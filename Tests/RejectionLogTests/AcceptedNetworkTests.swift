@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import System
 import TestSupport
 import Testing
 
@@ -17,7 +18,7 @@ import Testing
 
     private func guess(from network: UInt32, _ log: RejectionLog) {
         for number in 0..<Self.guesses {
-            var sample = Sample(client: LogAddress(ipv4: network + number))
+            var sample = Sample(client: IPAddress(ipv4: network + number))
             sample.recipient = Array("guess\(number)@example.com".utf8)
             sample.record(in: log)
         }
@@ -25,7 +26,7 @@ import Testing
 
     private func accept(from client: UInt32, day: Int64 = 0, _ log: RejectionLog) {
         Sample(
-            time: Sample.base + day * 86_400_000, outcome: .accepted, reason: "listed", client: LogAddress(ipv4: client)
+            time: Sample.base + day * 86_400_000, outcome: .accepted, reason: "listed", client: IPAddress(ipv4: client)
         ).record(in: log)
     }
 
@@ -80,17 +81,17 @@ import Testing
         let networks = AcceptedNetworks()
         for day in 1...2 as ClosedRange<Int64> {
             for _ in 0..<5 {
-                for host in 0..<200 as Range<UInt32> { networks.insert(LogAddress(ipv4: 0xC000_0200 + host), day: day) }
+                for host in 0..<200 as Range<UInt32> { networks.insert(IPAddress(ipv4: 0xC000_0200 + host), day: day) }
             }
-            #expect(networks.take() == [LogAddress(ipv4: 0xC000_0200): day])
-            networks.insert(LogAddress(ipv4: 0xC000_0201), day: day)
-            networks.insert(.unknown, day: day)
+            #expect(networks.take() == [IPAddress(ipv4: 0xC000_0200): day])
+            networks.insert(IPAddress(ipv4: 0xC000_0201), day: day)
+            networks.insert(.unspecified, day: day)
             #expect(networks.take().isEmpty)
         }
         // More than there is room for wait, and come with a later recipient.
-        var seen: Set<LogAddress> = []
+        var seen: Set<IPAddress> = []
         for _ in 0..<3 {
-            for number in 0..<25_000 as Range<UInt32> { networks.insert(LogAddress(ipv4: number << 8), day: 3) }
+            for number in 0..<25_000 as Range<UInt32> { networks.insert(IPAddress(ipv4: number << 8), day: 3) }
             let taken = networks.take()
             #expect(taken.count <= 10_000)
             seen.formUnion(taken.keys)

@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import System
 import TestSupport
 import Testing
 
@@ -32,7 +33,7 @@ import Testing
             for index in 0..<60 {
                 var sample = Sample(time: clock.now + Int64(index) * 60_000)
                 sample.recipient = Array("user\(index % 25)@example.com".utf8)
-                sample.client = LogAddress(ipv4: 0xC000_0200 + UInt32(index % 5))
+                sample.client = IPAddress(ipv4: 0xC000_0200 + UInt32(index % 5))
                 switch index % 6 {
                 case 0:
                     (sample.reason, sample.domain, sample.domainName) = ("relay", nil, Array("f\(day).example".utf8))
@@ -147,7 +148,7 @@ import Testing
             top: 7, domain: Int.random(in: 0..<5, using: &random) == 0 ? "example.com" : nil,
             reason: Int.random(in: 0..<5, using: &random) == 0 ? "unknown" : nil,
             client: Int.random(in: 0..<6, using: &random) == 0
-                ? ClientNetwork(LogAddress(ipv4: 0xC000_0200), prefix: 24, text: "192.0.2.0/24") : nil, key: key,
+                ? IPNetwork(of: IPAddress(ipv4: 0xC000_0200), ipv4Prefix: 24, ipv6Prefix: 64) : nil, key: key,
             foldVERP: Bool.random(using: &random), redact: Bool.random(using: &random), timeZone: .gmt)
         let report = try reader.report(query, context)
         let isRedacted = Bool.random(using: &random)

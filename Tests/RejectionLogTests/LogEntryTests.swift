@@ -1,4 +1,5 @@
 import Foundation
+import System
 import TestSupport
 import Testing
 
@@ -16,7 +17,7 @@ import Testing
     @Test func theLineIsTheDocumentedOne() throws {
         var bare = Sample(time: Sample.base + 61_005, outcome: .tempfailed, observed: true, reason: "no-index")
         bare.sender = []
-        bare.client = .unknown
+        bare.client = .unspecified
         bare.clientName = []
         bare.helo = []
         bare.session = []
@@ -42,7 +43,7 @@ import Testing
     @Test func theMailLogLineIsTheDocumentedOne() throws {
         var bare = Sample(outcome: .tempfailed, observed: true, reason: "no-index")
         bare.sender = []
-        bare.client = .unknown
+        bare.client = .unspecified
         bare.clientName = []
         bare.helo = Array("a> to=<b\n[c]".utf8)
         bare.session = []
@@ -132,17 +133,17 @@ import Testing
     @Test func entriesAreFoundByClientAddressAndSession() throws {
         let folder = try TemporaryFolder()
         let log = RejectionLog(.init(path: folder.database))
-        func add(_ recipient: String, _ sender: String, _ client: LogAddress, _ session: String) {
+        func add(_ recipient: String, _ sender: String, _ client: IPAddress, _ session: String) {
             var sample = Sample(recipient: Array(recipient.utf8), sender: Array(sender.utf8))
             sample.client = client
             sample.session = Array(session.utf8)
             sample.record(in: log)
         }
-        add("Anna@example.com", "news-1@lists.example", LogAddress(ipv4: 0xC000_0201), "A1")
-        add("bob_1@example.com", "news-2@lists.example", LogAddress(ipv4: 0xC000_02FF), "A2")
-        add("bobx1@example.com", "", LogAddress(ipv4: 0xC000_0300), "A3")
-        add("carl@example.com", "x@example.net", LogAddress(high: 0x2001_0db8_0000_0000, low: 7), "A4")
-        add("carl%@example.com", "x@example.net", .unknown, "A5")
+        add("Anna@example.com", "news-1@lists.example", IPAddress(ipv4: 0xC000_0201), "A1")
+        add("bob_1@example.com", "news-2@lists.example", IPAddress(ipv4: 0xC000_02FF), "A2")
+        add("bobx1@example.com", "", IPAddress(ipv4: 0xC000_0300), "A3")
+        add("carl@example.com", "x@example.net", IPAddress(high: 0x2001_0db8_0000_0000, low: 7), "A4")
+        add("carl%@example.com", "x@example.net", .unspecified, "A5")
         log.close()
         let reader = try RejectionReader(path: folder.database)
         func sessions(_ adjust: (inout RejectionReader.EntryQuery) -> Void) throws -> [String] {
@@ -151,12 +152,12 @@ import Testing
             return try reader.entries(query).map { try $0.get().session }.sorted()
         }
         #expect(
-            try sessions { $0.clients = LogAddress(ipv4: 0xC000_0200)...LogAddress(ipv4: 0xC000_02FF) } == ["A1", "A2"])
-        #expect(try sessions { $0.clients = LogAddress(ipv4: 0)...LogAddress(ipv4: .max) } == ["A1", "A2", "A3"])
+            try sessions { $0.clients = IPAddress(ipv4: 0xC000_0200)...IPAddress(ipv4: 0xC000_02FF) } == ["A1", "A2"])
+        #expect(try sessions { $0.clients = IPAddress(ipv4: 0)...IPAddress(ipv4: .max) } == ["A1", "A2", "A3"])
         #expect(
             try sessions {
                 $0.clients =
-                    LogAddress(high: 0x2001_0db8_0000_0000, low: 0)...LogAddress(high: 0x2001_0db8_0000_0000, low: .max)
+                    IPAddress(high: 0x2001_0db8_0000_0000, low: 0)...IPAddress(high: 0x2001_0db8_0000_0000, low: .max)
             } == ["A4"])
         #expect(try sessions { $0.recipient = "anna@EXAMPLE.com" } == ["A1"])
         #expect(try sessions { $0.recipient = "bob_1@example.com" } == ["A2"])

@@ -1,4 +1,5 @@
 import Foundation
+import System
 import TestSupport
 import Testing
 
@@ -12,7 +13,7 @@ import Testing
             var sample = Sample()
             sample.time += Int64(number) * 1_000_000
             sample.recipient = Array("user\(number % 37)@example.com".utf8)
-            sample.client = LogAddress(ipv4: 0xC000_0200 + UInt32(number % 50))
+            sample.client = IPAddress(ipv4: 0xC000_0200 + UInt32(number % 50))
             sample.reason = ["unknown", "relay", "harvest", "mta"][number % 4]
             sample.record(in: log)
         }

@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import System
 import TestSupport
 import Testing
 
@@ -120,7 +121,7 @@ import Testing
     @Test func aRowHoldsWhatWasRecorded() throws {
         let log = RejectionLog(.init(path: folder.database))
         var sample = Sample(time: Sample.base + 1_234, authenticated: true)
-        sample.client = LogAddress(high: 0x2001_0db8_0000_0000, low: 1)
+        sample.client = IPAddress(high: 0x2001_0db8_0000_0000, low: 1)
         sample.record(in: log)
         log.close()
         let entry = try #require(try allEntries(folder.database).first)

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import System
 import TestSupport
 import Testing
 
@@ -29,12 +30,12 @@ import Testing
         log.close()
     }
 
-    private static func address(_ text: String) -> LogAddress {
+    private static func address(_ text: String) -> IPAddress {
         var four = in_addr()
-        if inet_pton(AF_INET, text, &four) == 1 { return LogAddress(ipv4: UInt32(bigEndian: four.s_addr)) }
+        if inet_pton(AF_INET, text, &four) == 1 { return IPAddress(ipv4: UInt32(bigEndian: four.s_addr)) }
         var six = in6_addr()
-        guard inet_pton(AF_INET6, text, &six) == 1 else { return .unknown }
-        return withUnsafeBytes(of: &six) { LogAddress(stored: $0) }
+        guard inet_pton(AF_INET6, text, &six) == 1 else { return .unspecified }
+        return withUnsafeBytes(of: &six) { IPAddress(stored: $0) }
     }
 
     private func report(

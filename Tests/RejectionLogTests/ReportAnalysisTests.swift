@@ -1,4 +1,5 @@
 import Foundation
+import System
 import TestSupport
 import Testing
 
@@ -48,7 +49,7 @@ import Testing
         if !recipient.lowercased().hasSuffix("@example.com") { (sample.domain, sample.domainName) = (nil, []) }
         sample.recipient = Array(recipient.utf8)
         sample.sender = Array(sender.utf8)
-        sample.client = LogAddress(ipv4: client)
+        sample.client = IPAddress(ipv4: client)
         return sample
     }
 

@@ -1,5 +1,6 @@
 import Foundation
 import Synchronization
+import System
 import TestSupport
 
 @testable import RejectionLog
@@ -15,7 +16,7 @@ struct Sample {
     var domainName: [UInt8] = []
     var recipient = Array("user@example.com".utf8)
     var sender = Array("sender@example.net".utf8)
-    var client = LogAddress(ipv4: 0xC000_0201)
+    var client = IPAddress(ipv4: 0xC000_0201)
     var clientName = Array("mail.example.net".utf8)
     var helo = Array("helo.example.net".utf8)
     var session = Array("4AbC12".utf8)

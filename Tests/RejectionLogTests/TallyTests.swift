@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import System
 import TestSupport
 import Testing
 
@@ -32,8 +33,8 @@ import Testing
             let host = UInt32.random(in: 0..<6, using: &random)
             sample.client =
                 Int.random(in: 0..<9, using: &random) == 0
-                ? LogAddress(high: 0x2001_0db8_0000_0000, low: UInt64(host))
-                : LogAddress(ipv4: 0xC000_0200 + host * 128)
+                ? IPAddress(high: 0x2001_0db8_0000_0000, low: UInt64(host))
+                : IPAddress(ipv4: 0xC000_0200 + host * 128)
             sample.helo = Array("helo\(host)".utf8)
             sample.mta = Array("mx\(host % 2)".utf8)
             return sample
@@ -58,18 +59,13 @@ import Testing
                 let domain = event.domain ?? "foreign.example"
                 if let wanted = query.domain, wanted != domain { continue }
                 if let wanted = query.reason, wanted != event.reason { continue }
-                if let wanted = query.client {
-                    let inside =
-                        event.client.high >= wanted.first.high && event.client.high <= wanted.last.high
-                        && event.client.low >= wanted.first.low && event.client.low <= wanted.last.low
-                    if !inside { continue }
-                }
+                if let wanted = query.client, !wanted.contains(event.client) { continue }
                 if event.outcome == .refused, !event.observed { refused += 1 }
                 byReason[event.reason, default: 0] += 1
                 recipients[String(decoding: event.recipient, as: UTF8.self), default: 0] += 1
                 senders[String(decoding: event.sender, as: UTF8.self), default: 0] += 1
                 clients["\(event.client)", default: 0] += 1
-                networks[event.client.network.networkText, default: 0] += 1
+                networks[event.client.clientNetwork.clientNetworkText, default: 0] += 1
                 helos[String(decoding: event.helo, as: UTF8.self), default: 0] += 1
                 hosts[String(decoding: event.mta, as: UTF8.self), default: 0] += 1
             }
@@ -128,7 +124,7 @@ import Testing
                         domain: turn % 3 == 1 ? ["example.com", "foreign.example"].randomElement(using: &random) : nil,
                         reason: turn % 3 == 2 ? ["unknown", "mta", "relay"].randomElement(using: &random) : nil,
                         client: turn == 5
-                            ? ClientNetwork(LogAddress(ipv4: 0xC000_0200), prefix: 24, text: "192.0.2.0/24") : nil,
+                            ? IPNetwork(of: IPAddress(ipv4: 0xC000_0200), ipv4Prefix: 24, ipv6Prefix: 64) : nil,
                         key: RejectionReport.Table.Key.allCases.randomElement(using: &random),
                         timeZone: TimeZone(secondsFromGMT: [0, 3_600, -18_000].randomElement(using: &random) ?? 0)
                             ?? .gmt)

@@ -1,5 +1,6 @@
 import GRDB
 import Synchronization
+import System
 
 /// The client networks from which a recipient was accepted, each told once a day.
 ///
@@ -14,7 +15,7 @@ final class AcceptedNetworks {
     /// Sets of hashes of a network with a day; 0 is an empty place.
     private let places: UnsafeMutablePointer<Atomic<UInt64>>
     /// Those that the writer hasn't taken yet, with the day.
-    private let fresh = Mutex<[LogAddress: Int64]>([:])
+    private let fresh = Mutex<[IPAddress: Int64]>([:])
 
     init() {
         places = .allocate(capacity: Self.setCount * Self.wayCount)
@@ -29,9 +30,9 @@ final class AcceptedNetworks {
     /// Takes down the network of a client of which a recipient is accepted.
     ///
     /// - Parameter day: in days since 1970.
-    func insert(_ client: LogAddress, day: Int64) {
-        guard client != .unknown else { return }
-        let network = client.network
+    func insert(_ client: IPAddress, day: Int64) {
+        guard !client.isUnspecified else { return }
+        let network = client.clientNetwork
         let hash = withUnsafeBytes(of: (network.high, network.low, day)) { ByteHash.hash($0) } | 1
         let set = Int(truncatingIfNeeded: hash &>> 32) & (Self.setCount - 1) &* Self.wayCount
         var choice = places + set
@@ -52,7 +53,7 @@ final class AcceptedNetworks {
     }
 
     /// The networks that have come since the last call, with the day.
-    func take() -> [LogAddress: Int64] {
+    func take() -> [IPAddress: Int64] {
         fresh.withLock { fresh in
             defer { fresh = [:] }
             return fresh
@@ -65,7 +66,7 @@ extension AcceptedNetworks: @unchecked Sendable {}
 
 /// The table of networks from which a recipient was accepted, with the last day.
 enum AcceptedNetworkStore {
-    static func enter(_ db: Database, _ networks: [LogAddress: Int64]) throws {
+    static func enter(_ db: Database, _ networks: [IPAddress: Int64]) throws {
         guard !networks.isEmpty else { return }
         let statement = try db.cachedStatement(
             sql: """
@@ -86,7 +87,7 @@ enum AcceptedNetworkStore {
     }
 
     /// Whether a recipient was accepted from the network since a day; nil where the log doesn't go back so far.
-    static func accepted(_ db: Database, _ network: LogAddress, since day: Int64) throws -> Bool? {
+    static func accepted(_ db: Database, _ network: IPAddress, since day: Int64) throws -> Bool? {
         let found = try Int64.fetchOne(
             db, sql: "SELECT last_day FROM accepted_network WHERE network = ?", arguments: [network.stored])
         if let found, found >= day { return true }

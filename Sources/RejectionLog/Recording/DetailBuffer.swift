@@ -1,3 +1,5 @@
+import System
+
 /// Detail records packed one after another into memory of its own; appending is a handful of copies and never allocates.
 /// A handle: whoever holds the last one calls ``deallocate()``.
 ///

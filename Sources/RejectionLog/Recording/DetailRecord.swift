@@ -1,3 +1,5 @@
+import System
+
 /// One packed record of a ``DetailBuffer``, read in place.
 struct DetailRecord {
     private let base: UnsafeRawPointer
@@ -13,8 +15,8 @@ struct DetailRecord {
     var outcome: Outcome { Outcome(rawValue: flags & 3) ?? .refused }
     var observed: Bool { flags & 4 != 0 }
     var authenticated: Bool { flags & 8 != 0 }
-    var client: LogAddress {
-        LogAddress(
+    var client: IPAddress {
+        IPAddress(
             high: base.loadUnaligned(fromByteOffset: 18, as: UInt64.self),
             low: base.loadUnaligned(fromByteOffset: 26, as: UInt64.self))
     }

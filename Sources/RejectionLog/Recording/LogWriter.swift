@@ -51,7 +51,7 @@ final class LogWriter {
     /// Messages of unlisted senders that aren't in the database yet.
     private var senders = PendingSenders()
     /// Networks from which a recipient was accepted, with the day, that aren't in the database yet.
-    private var accepted: [LogAddress: Int64] = [:]
+    private var accepted: [IPAddress: Int64] = [:]
     /// Detail rows of the last round.
     private var arrived = 0
     /// How many detail rows may come before they are thinned out, as of a moment on the steady clock (nanoseconds).

@@ -1,3 +1,5 @@
+import System
+
 /// Detail rows that the writer has just taken over, whether or not it can write them, for ``RejectionLog/Options/stored``; valid for the call only.
 public struct StoredRows {
     let buffers: [DetailBuffer]
@@ -35,7 +37,7 @@ public struct StoredRows {
             id: 0, time: Timestamp.date(milliseconds: record.time), outcome: record.outcome, observed: record.observed,
             reason: reason, recipient: text(.recipient),
             domain: isKnown ? domains[Int(record.slot)] : text(.domainName), sender: text(.sender),
-            client: record.client.description, clientName: text(.clientName), helo: text(.helo),
+            client: record.client.clientText, clientName: text(.clientName), helo: text(.helo),
             session: text(.session), authenticated: record.authenticated, mta: text(.mta), reply: text(.reply))
     }
 }

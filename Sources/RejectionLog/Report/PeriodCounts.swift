@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import System
 
 /// The exact counts of a period, cut as the query says: from the counters, or from detail rows where only these know.
 struct PeriodCounts {
@@ -196,9 +197,9 @@ struct ReportSource {
             arguments += [reasonID]
         }
         if let client = query.client {
-            let first = client.first.withStored { Data($0) }
+            let (first, last) = (client.range.lowerBound.stored, client.range.upperBound.stored)
             filter += " AND length(d.client) = ? AND d.client BETWEEN ? AND ?"
-            arguments += [first.count, first, client.last.withStored { Data($0) }]
+            arguments += [last.count, first, last]
         }
         try DetailRow.forEach(db, where: filter, arguments, body)
     }

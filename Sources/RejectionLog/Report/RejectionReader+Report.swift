@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import System
 
 extension RejectionReader {
     /// The report with all its sections, all from one moment of the database.
@@ -25,7 +26,7 @@ private struct ReportBuilder {
         var report = RejectionReport(
             period: period(minutes.from, minutes.to), totals: counts.totals, byReason: counts.byReason, top: .init())
         report.cut = .init(
-            domain: query.domain, reason: query.reason, client: query.client?.description, redacted: query.redact,
+            domain: query.domain, reason: query.reason, client: query.client?.shortDescription, redacted: query.redact,
             foldsVERP: query.foldVERP)
         report.previous = try previous()
         report.trend = try ReportTrend(source: source, query: query, now: context.now).trend()
@@ -208,8 +209,8 @@ struct ShownTallies {
             let entry = table.entries[position]
             let value =
                 switch kind {
-                case .client: table.withValue(position) { LogAddress(stored: $0).description }
-                case .network: table.withValue(position) { LogAddress(stored: $0).networkText }
+                case .client: table.withValue(position) { IPAddress(stored: $0).clientText }
+                case .network: table.withValue(position) { IPAddress(stored: $0).clientNetworkText }
                 case .recipient, .sender, .helo, .host, .reply, .pair: table.text(position)
                 }
             return Row(value: value, name: entry.name, count: Int(entry.count))

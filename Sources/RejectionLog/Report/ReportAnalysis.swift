@@ -1,4 +1,5 @@
 import Foundation
+import System
 
 /// What only shows when refusals are seen together: attacks, slips, people.
 struct ReportAnalysis {
@@ -55,7 +56,7 @@ struct ReportAnalysis {
     /// Networks that guessed, most recipients first.
     ///
     /// - Parameter accepted: whether a recipient was accepted from a network.
-    mutating func harvests(accepted: (LogAddress) throws -> Bool?) rethrows -> [RejectionReport.Harvest] {
+    mutating func harvests(accepted: (IPAddress) throws -> Bool?) rethrows -> [RejectionReport.Harvest] {
         let networks = tallies[.network]
         let clients = tallies[.client]
         var found = networks.entries.indices.filter { position in
@@ -66,7 +67,7 @@ struct ReportAnalysis {
         for position in found {
             sums.harvestAttempts &+= Int(networks.entries[position].unknown &+ networks.entries[position].harvest)
             sums.harvestStopped &+= Int(networks.entries[position].harvest)
-            if try accepted(networks.withValue(position) { LogAddress(stored: $0) }) == false { sums.harvestOnly += 1 }
+            if try accepted(networks.withValue(position) { IPAddress(stored: $0) }) == false { sums.harvestOnly += 1 }
         }
         let ranks = found.map { position in
             let entry = networks.entries[position]
@@ -89,13 +90,13 @@ struct ReportAnalysis {
             let entry = networks.entries[position]
             let hash = networks.withValue(position) { ByteHash.short($0) }
             return .init(
-                network: networks.withValue(position) { LogAddress(stored: $0).networkText }, name: entry.name,
+                network: networks.withValue(position) { IPAddress(stored: $0).clientNetworkText }, name: entry.name,
                 clients: max(1, members[hash] ?? 1), recipients: entry.guessedRecipients.count,
                 recipientsEstimated: entry.guessedRecipients.isEstimate,
                 attempts: Int(entry.unknown &+ entry.harvest), first: Self.date(entry.first),
                 last: Self.date(entry.last),
                 stopped: Int(entry.harvest),
-                accepted: try accepted(networks.withValue(position) { LogAddress(stored: $0) }))
+                accepted: try accepted(networks.withValue(position) { IPAddress(stored: $0) }))
         }
     }
 

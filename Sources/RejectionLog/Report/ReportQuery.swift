@@ -1,4 +1,5 @@
 public import Foundation
+public import System
 
 /// What a report is about.
 public struct ReportQuery: Sendable, Equatable {
@@ -14,7 +15,7 @@ public struct ReportQuery: Sendable, Equatable {
     public var reason: String?
     /// Only this client, or those of this network. Detail rows alone know which client was refused what: such a report
     /// goes back as far as they do, and holds no accepted recipients.
-    public var client: ClientNetwork?
+    public var client: IPNetwork?
     /// The key of the table; nil for none.
     public var key: RejectionReport.Table.Key?
     /// Folds VERP, SRS and BATV senders into one each.
@@ -27,7 +28,7 @@ public struct ReportQuery: Sendable, Equatable {
     /// A report on everything within the period, with lists of ten.
     public init(
         since: Date, until: Date, top: Int = 10, domain: String? = nil, reason: String? = nil,
-        client: ClientNetwork? = nil, key: RejectionReport.Table.Key? = nil, foldVERP: Bool = false,
+        client: IPNetwork? = nil, key: RejectionReport.Table.Key? = nil, foldVERP: Bool = false,
         redact: Bool = false, timeZone: TimeZone = .current
     ) {
         self.since = since
@@ -47,27 +48,6 @@ public struct ReportQuery: Sendable, Equatable {
         let from = Timestamp.milliseconds(since1970: since) / 60_000
         let to = (Timestamp.milliseconds(since1970: until) + 59_999) / 60_000
         return (from, max(from, to))
-    }
-}
-
-/// An address, or all addresses with the same leading bits.
-public struct ClientNetwork: Sendable, Hashable, CustomStringConvertible {
-    /// Its first and last address.
-    let first: LogAddress
-    let last: LogAddress
-    /// As it is shown: `192.0.2.1`, `192.0.2.0/24`.
-    public let description: String
-
-    /// A network of so many leading bits: of 32 for an IPv4 address, else of 128.
-    ///
-    /// - Parameter text: what a report shows for it.
-    public init(_ address: LogAddress, prefix: Int, text: String) {
-        let bits = min(max(0, address.isIPv4 ? prefix + 96 : prefix), 128)
-        let high: UInt64 = bits >= 64 ? .max : ~(UInt64.max >> UInt64(bits))
-        let low: UInt64 = bits <= 64 ? 0 : bits >= 128 ? .max : ~(UInt64.max >> UInt64(bits - 64))
-        first = LogAddress(high: address.high & high, low: address.low & low)
-        last = LogAddress(high: address.high | ~high, low: address.low | ~low)
-        description = text
     }
 }
 

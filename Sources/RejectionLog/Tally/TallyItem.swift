@@ -1,3 +1,5 @@
+import System
+
 /// Which reasons have a meaning of their own in tallies, by their ids in the database; -1 for those that it doesn't know.
 struct TallyReasons {
     var unknown: Int64 = -1
@@ -77,21 +79,8 @@ extension TallyKind {
     static func withNetwork<R>(
         of client: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) throws -> R
     ) rethrows -> R {
-        let address = LogAddress(stored: client)
-        guard address != .unknown else { return try body(none) }
-        return try address.network.withStored(body)
+        let address = IPAddress(stored: client)
+        guard !address.isUnspecified else { return try body(none) }
+        return try address.clientNetwork.withStored(body)
     }
-}
-
-extension LogAddress {
-    /// True for an IPv4 address.
-    var isIPv4: Bool { high == 0 && low >> 32 == 0xFFFF }
-
-    /// The /24 of an IPv4 address, the /64 of an IPv6 address.
-    var network: LogAddress {
-        isIPv4 ? LogAddress(high: high, low: low & ~0xFF) : LogAddress(high: high, low: 0)
-    }
-
-    /// `192.0.2.0/24` or `2001:db8::/64` of what ``network`` gave; empty if unknown.
-    var networkText: String { self == .unknown ? "" : "\(self)/\(isIPv4 ? 24 : 64)" }
 }

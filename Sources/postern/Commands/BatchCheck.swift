@@ -1,9 +1,9 @@
 import ArgumentParser
-import DirectorySync
 import Foundation
 import MailAddress
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
 
 /// `postern check --batch`: verdicts on standard input's lines, without a `String` in between.
 struct BatchCheck {

@@ -1,8 +1,6 @@
 import ArgumentParser
-import DirectorySync
 import Foundation
 import MailAddress
-import Milter
 import RecipientFilter
 import RecipientIndex
 import System
@@ -45,7 +43,7 @@ struct Check: ParsableCommand {
             throw ValidationError("Give an address, or --batch and addresses on standard input.")
         }
         if batch && format != .text { throw ValidationError("--batch has a format of its own: leave out --format.") }
-        if let client, (try? ClientAddress(client)) == nil {
+        if let client, (try? IPAddress(client)) == nil {
             throw ValidationError(
                 "--client \(client): not an IP address; accepted: such as 203.0.113.7 or 2001:db8::7.")
         }
@@ -57,7 +55,7 @@ struct Check: ParsableCommand {
         let configuration = read.naming(index?.info.sources ?? [])
         let policy = configuration.compiledPolicy { _ in 0 }
         let standing = ClientStanding(
-            isTrusted: policy.trusts(client.flatMap { try? ClientAddress($0) })
+            isTrusted: policy.trusts(client.flatMap { try? IPAddress($0) })
                 || authenticated && configuration.policy.trustAuthenticated, isBounce: bounce)
         let senders = LoggedSenders(configuration, isNeeded: !batch || policy.defersUnlistedSenders)
         if batch {

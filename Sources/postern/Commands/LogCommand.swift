@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
-import Milter
 import RejectionLog
+import System
 
 /// `postern log`: the refusals one by one.
 struct LogCommand: ParsableCommand {
@@ -106,10 +106,10 @@ struct LogCommand: ParsableCommand {
     }
 
     /// The addresses of `--client`.
-    private func clients() throws -> ClosedRange<LogAddress>? {
+    private func clients() throws -> ClosedRange<IPAddress>? {
         guard let client else { return nil }
         do {
-            return try Network(client).range
+            return try IPNetwork(client).range
         } catch {
             throw ValidationError("--client: \(error)")
         }
@@ -118,22 +118,5 @@ struct LogCommand: ParsableCommand {
     /// An address without the angle brackets that it may be copied with.
     private static func bare(_ address: String) -> String {
         address.hasPrefix("<") && address.hasSuffix(">") ? String(address.dropFirst().dropLast()) : address
-    }
-}
-
-extension Network {
-    /// All its addresses, as the log has them.
-    fileprivate var range: ClosedRange<LogAddress>? {
-        switch address {
-        case .ipv4(let first):
-            let last = first | (prefixLength == 0 ? .max : ~(UInt32.max << (32 - prefixLength)))
-            return LogAddress(ipv4: first)...LogAddress(ipv4: last)
-        case .ipv6(let high, let low):
-            // Shifts by 64 and more give zero.
-            let lastHigh = high | (UInt64.max >> min(prefixLength, 64))
-            let lastLow = low | (UInt64.max >> max(0, prefixLength - 64))
-            return LogAddress(high: high, low: low)...LogAddress(high: lastHigh, low: lastLow)
-        case .unix: return nil
-        }
     }
 }

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
-import Milter
 import RejectionLog
+import System
 
 /// `postern report`: who was refused, and why.
 struct ReportCommand: ParsableCommand {
@@ -80,11 +80,11 @@ struct ReportCommand: ParsableCommand {
         return key
     }
 
-    private var network: ClientNetwork? {
+    private var network: IPNetwork? {
         get throws {
             guard let client else { return nil }
             do {
-                return try ClientNetwork(client)
+                return try IPNetwork(client)
             } catch {
                 throw ValidationError("--client: \(error)")
             }

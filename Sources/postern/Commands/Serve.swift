@@ -1,10 +1,11 @@
 import ArgumentParser
-import DirectorySync
 import Foundation
 import Logging
 import Milter
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
+import RecipientSync
 import RejectionLog
 
 /// `postern serve`: the filter with its sync thread.

@@ -1,8 +1,9 @@
 import ArgumentParser
-import DirectorySync
 import Foundation
 import Logging
 import Milter
+import RecipientSources
+import RecipientSync
 import System
 
 /// `postern sync`: the sources into the index.

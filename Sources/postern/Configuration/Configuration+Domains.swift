@@ -1,9 +1,9 @@
-import DirectorySync
 import Foundation
 import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
 import System
 
 /// The relay domains: `[relay]`, the tables that it names, and `[[domain]]`.
@@ -68,10 +68,10 @@ extension ConfigurationReader {
 
     func readNetworks(
         _ table: ConfigurationTable, _ key: String, _ otherwise: [String] = []
-    ) -> [Network] {
+    ) -> [IPNetwork] {
         (table.strings(key) ?? otherwise).enumerated().compactMap { index, text in
             do {
-                return try Network(text)
+                return try IPNetwork(text)
             } catch {
                 table.fault("\(key)[\(index)]", "\(error)")
                 return nil

@@ -1,6 +1,6 @@
-import DirectorySync
 import Foundation
 import MailAddress
+import RecipientSources
 import System
 
 extension ConfigurationReader {

@@ -1,5 +1,5 @@
-import DirectorySync
 import Foundation
+import RecipientSources
 
 /// A file that a configuration was read from, with what tells one state of it from another without reading it.
 struct ConfigurationStamp: Sendable, Equatable {

@@ -1,0 +1,28 @@
+/// A set of domains that answers for names in A-labels without allocating.
+package struct DomainSet: Sendable {
+    private var names = ByteTable()
+    private let subdomains: Bool
+    private var hasDotted = false
+
+    /// - Parameters:
+    ///   - domains: A-labels in lower case; `.example.com` stands for the subdomains of example.com.
+    ///   - subdomains: whether `example.com` stands for its subdomains too.
+    package init(_ domains: Set<String>, subdomains: Bool) {
+        self.subdomains = subdomains
+        for domain in domains {
+            _ = names.insert(domain.lowercased())
+            if domain.hasPrefix(".") { hasDotted = true }
+        }
+    }
+
+    package func contains(_ domain: UnsafeBufferPointer<UInt8>) -> Bool {
+        guard !domain.isEmpty else { return false }
+        if names.find(domain) != nil { return true }
+        guard subdomains || hasDotted else { return false }
+        for index in domain.indices.dropLast() where domain[index] == UInt8(ascii: ".") {
+            if hasDotted, names.find(domain.slice(index..<domain.count)) != nil { return true }
+            if subdomains, names.find(domain.slice(index + 1..<domain.count)) != nil { return true }
+        }
+        return false
+    }
+}

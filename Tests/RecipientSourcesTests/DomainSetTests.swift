@@ -1,0 +1,29 @@
+import Testing
+
+@testable import RecipientSources
+@testable import RecipientSync
+
+@Suite struct DomainSetTests {
+    @Test(arguments: [
+        ("example.com", true, true), ("sub.example.com", false, true), ("a.b.example.com", false, true),
+        ("notexample.com", false, false), ("com", false, false), ("", false, false), ("example.com.", false, false),
+        (".example.com", false, true), ("dotted.org", false, false), ("x.dotted.org", true, true),
+        ("x.y.dotted.org", true, true),
+    ]) func contains(_ domain: String, alone: Bool, withSubdomains: Bool) {
+        for (subdomains, expected) in [(false, alone), (true, withSubdomains)] {
+            let set = DomainSet(["example.com", ".dotted.org"], subdomains: subdomains)
+            var domain = domain
+            #expect(domain.withUTF8 { set.contains($0) } == expected, "subdomains \(subdomains)")
+        }
+    }
+
+    @Test func byteTableNumbersNames() {
+        var table = ByteTable()
+        for number in 0..<5_000 { #expect(table.insert("domain\(number).example") == number) }
+        for number in 0..<5_000 { #expect(table.insert("domain\(number).example") == number) }
+        #expect(table.count == 5_000)
+        #expect(table.name(4_321) == "domain4321.example")
+        var missing = "domain5000.example"
+        #expect(missing.withUTF8 { table.find($0) } == nil)
+    }
+}

@@ -1,0 +1,279 @@
+import Foundation
+import Glibc
+import RecipientIndex
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import RecipientSources
+@testable import RecipientSync
+
+@Suite struct SyncThreadTests {
+    private final class Events: Sendable {
+        private let texts = Mutex<[String]>([])
+
+        var all: [String] { texts.withLock { $0 } }
+
+        func note(_ event: SyncEvent) {
+            let text =
+                switch event {
+                case .synced(let report): "synced \(report.recipients)"
+                case .failed(let error): "failed \(error.kind)"
+                case .recovered(let report): "recovered \(report.recipients)"
+                }
+            texts.withLock { $0.append(text) }
+        }
+    }
+
+    /// Waits for what will come; the limit is for a thread that hangs.
+    private func wait(_ condition: () throws -> Bool) rethrows -> Bool {
+        let limit = ContinuousClock.now + .seconds(60)
+        while try !condition() {
+            if ContinuousClock.now > limit { return false }
+            usleep(20_000)
+        }
+        return true
+    }
+
+    @Test func publishesAtItsStartAndAfterAChange() throws {
+        let folder = try TemporaryFolder()
+        try folder.write("one.table", users(3))
+        let events = Events()
+        let thread = SyncThread(try Synchronizer(folder.configuration()), condition: { _ in }) { events.note($0) }
+        thread.start()
+        thread.start()
+        #expect(wait { events.all == ["synced 3"] })
+        try folder.write("one.table", users(4))
+        #expect(wait { events.all == ["synced 3", "synced 4"] })
+        #expect(try folder.snapshot().lookup("u3@example.com") != nil)
+        thread.stop()
+        thread.stop()
+        try folder.write("one.table", users(5))
+        usleep(1_500_000)
+        #expect(events.all == ["synced 3", "synced 4"])
+    }
+
+    @Test func tellsOfAFailureOnceAndOfItsEnd() throws {
+        let folder = try TemporaryFolder()
+        try folder.write("one.table", users(3))
+        let events = Events()
+        let thread = SyncThread(try Synchronizer(folder.configuration()), condition: { _ in }) { events.note($0) }
+        thread.start()
+        #expect(wait { events.all.count == 1 })
+        try folder.write("one.table", users(3) + "broken\n")
+        #expect(wait { events.all.count == 2 })
+        unlink(folder("one.table"))
+        #expect(wait { events.all.count == 3 })
+        try folder.write("one.table", users(1))
+        #expect(wait { events.all.count == 4 })
+        try folder.write("one.table", users(3))
+        #expect(wait { events.all.count == 5 })
+        thread.stop()
+        #expect(
+            events.all == ["synced 3", "failed malformed", "failed unreachable", "failed guardRefused", "recovered 3"])
+        #expect(try folder.snapshot().info.recipients == 3)
+    }
+
+    @Test func stopsWithoutHavingStarted() throws {
+        let folder = try TemporaryFolder()
+        let thread = SyncThread(try Synchronizer(folder.configuration()), condition: { _ in }) { _ in }
+        thread.stop()
+        thread.start()
+        usleep(100_000)
+        #expect(!FileManager.default.fileExists(atPath: folder("state.sqlite")))
+    }
+}
+
+/// The expectation macro calls no mutating methods.
+private final class Schedule {
+    private var schedule: SyncSchedule
+
+    init(interval: Duration) { schedule = SyncSchedule(interval: interval) }
+
+    func isDue(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> Bool { schedule.due(stamps, now: now) != nil }
+
+    func due(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> SyncSchedule.Due? {
+        schedule.due(stamps, now: now)
+    }
+
+    func heardNews(of place: Int) { schedule.heardNews(of: place) }
+
+    func hearsNews(at now: ContinuousClock.Instant) -> Bool { schedule.hearsNews(at: now) }
+
+    func ended(_ result: Result<SyncReport, SyncError>, _ due: SyncSchedule.Due, now: ContinuousClock.Instant) {
+        schedule.ended(result, due, now: now)
+    }
+
+    func began(_ stamps: [FileStamp?], _ due: SyncSchedule.Due = .all, now: ContinuousClock.Instant) {
+        schedule.began(stamps, due, now: now)
+    }
+
+    func ended(_ result: Result<SyncReport, SyncError>, now: ContinuousClock.Instant) {
+        schedule.ended(result, .all, now: now)
+    }
+}
+
+private final class Memory {
+    private var memory = FailureMemory()
+
+    func events(after result: Result<SyncReport, SyncError>) -> [SyncEvent] { memory.events(after: result) }
+}
+
+@Suite struct SyncScheduleTests {
+    private let start = ContinuousClock.now
+    private let success: Result<SyncReport, SyncError> = .success(SyncReport(started: Date()))
+
+    private func stamp(_ size: Int64) -> FileStamp? {
+        var status = stat()
+        status.st_size = Int(size)
+        return FileStamp(status)
+    }
+
+    private func at(_ seconds: Double) -> ContinuousClock.Instant { start + .milliseconds(Int(seconds * 1_000)) }
+
+    @Test func syncsAtOnceThenAtTheInterval() {
+        let schedule = Schedule(interval: .seconds(300))
+        #expect(schedule.isDue([stamp(1)], now: at(0)))
+        schedule.began([stamp(1)], now: at(0))
+        schedule.ended(success, now: at(1))
+        #expect(!schedule.isDue([stamp(1)], now: at(2)))
+        // From beginning to beginning.
+        #expect(!schedule.isDue([stamp(1)], now: at(299)))
+        #expect(schedule.isDue([stamp(1)], now: at(300)))
+        // One that takes long leaves a pause.
+        schedule.began([stamp(1)], now: at(300))
+        schedule.ended(success, now: at(590))
+        #expect(!schedule.isDue([stamp(1)], now: at(664)))
+        #expect(schedule.isDue([stamp(1)], now: at(665)))
+    }
+
+    @Test func aChangedFileMustHoldStillForALook() {
+        let schedule = Schedule(interval: .seconds(300))
+        _ = schedule.isDue([stamp(1)], now: at(0))
+        schedule.began([stamp(1)], now: at(0))
+        schedule.ended(success, now: at(0))
+        #expect(!schedule.isDue([stamp(1)], now: at(10)))
+        #expect(!schedule.isDue([stamp(2)], now: at(10.5)))
+        #expect(schedule.isDue([stamp(2)], now: at(11)))
+        schedule.began([stamp(2)], now: at(11))
+        // One that never holds still is read nevertheless.
+        #expect(!schedule.isDue([stamp(3)], now: at(11.5)))
+        #expect(!schedule.isDue([stamp(4)], now: at(12)))
+        #expect(!schedule.isDue([stamp(5)], now: at(12.5)))
+        #expect(schedule.isDue([stamp(6)], now: at(13)))
+        // A change taken back is none.
+        schedule.began([stamp(6)], now: at(13))
+        #expect(!schedule.isDue([nil], now: at(14)))
+        #expect(!schedule.isDue([stamp(6)], now: at(14.5)))
+        #expect(!schedule.isDue([stamp(6)], now: at(20)))
+    }
+
+    @Test func newsAndChangedFilesAreReadByThemselves() {
+        let schedule = Schedule(interval: .seconds(300))
+        #expect(schedule.due([stamp(1), nil, nil], now: at(0)) == .all)
+        schedule.began([stamp(1), nil, nil], now: at(0))
+        schedule.ended(success, .all, now: at(0))
+        #expect(schedule.due([stamp(1), nil, nil], now: at(1)) == nil)
+        schedule.heardNews(of: 2)
+        #expect(schedule.due([stamp(1), nil, nil], now: at(1)) == .init(places: [2]))
+        // A file that has changed too comes along once it holds still.
+        #expect(schedule.due([stamp(2), nil, nil], now: at(1.5)) == .init(places: [2]))
+        #expect(schedule.due([stamp(2), nil, nil], now: at(2)) == .init(places: [0, 2]))
+        schedule.began([stamp(2), nil, nil], .init(places: [0, 2]), now: at(2))
+        // News are not listened to for a moment, and the time of everything stays.
+        var report = SyncReport(started: Date())
+        report.sources = ["a", "b", "c"].map { SourceReport(name: $0, type: "file") }
+        // Another source that still fails makes nothing due sooner.
+        report.sources[1].failure = "gone"
+        schedule.ended(.success(report), .init(places: [0, 2]), now: at(2))
+        #expect(!schedule.hearsNews(at: at(2.1)))
+        #expect(schedule.hearsNews(at: at(2.2)))
+        #expect(schedule.due([stamp(2), nil, nil], now: at(299)) == nil)
+        #expect(schedule.due([stamp(2), nil, nil], now: at(300)) == .all)
+        // One that failed itself is tried again soon.
+        schedule.began([stamp(2), nil, nil], now: at(2))
+        report.sources[2].failure = "gone too"
+        schedule.ended(.success(report), .init(places: [2]), now: at(2))
+        #expect(schedule.due([stamp(2), nil, nil], now: at(6)) == nil)
+        #expect(schedule.due([stamp(2), nil, nil], now: at(7)) == .all)
+    }
+
+    @Test func aFileThatStillChangesIsNotForgottenWhenOthersAreRead() {
+        let schedule = Schedule(interval: .seconds(300))
+        _ = schedule.due([stamp(1), nil], now: at(0))
+        schedule.began([stamp(1), nil], now: at(0))
+        schedule.ended(success, .all, now: at(0))
+        schedule.heardNews(of: 1)
+        #expect(schedule.due([stamp(2), nil], now: at(1)) == .init(places: [1]))
+        schedule.began([stamp(2), nil], .init(places: [1]), now: at(1))
+        var report = SyncReport(started: Date())
+        report.sources = ["a", "b"].map { SourceReport(name: $0, type: "file") }
+        schedule.ended(.success(report), .init(places: [1]), now: at(1))
+        #expect(schedule.due([stamp(2), nil], now: at(1.5)) == .init(places: [0]))
+    }
+
+    @Test func recipientsThatAreLeavingAreRejectedInTime() {
+        let schedule = Schedule(interval: .seconds(300))
+        _ = schedule.due([stamp(1)], now: at(0))
+        schedule.began([stamp(1)], now: at(0))
+        var report = SyncReport(started: Date())
+        report.sources = [SourceReport(name: "a", type: "file")]
+        report.nextLeaves = 60
+        schedule.ended(.success(report), .all, now: at(0))
+        #expect(schedule.due([stamp(1)], now: at(59)) == nil)
+        #expect(schedule.due([stamp(1)], now: at(60)) == .init(places: []))
+        schedule.began([stamp(1)], .init(places: []), now: at(60))
+        // What fails is tried again soon, though not at once.
+        schedule.ended(.failure(SyncError(.locked, "x")), .init(places: []), now: at(60))
+        #expect(schedule.due([stamp(1)], now: at(60.5)) == nil)
+        schedule.ended(.success(SyncReport(started: Date())), .all, now: at(70))
+        #expect(schedule.due([stamp(1)], now: at(200)) == nil)
+    }
+
+    @Test func pausesGrowAfterFailures() {
+        let schedule = Schedule(interval: .seconds(60))
+        var time = 0.0
+        for pause in [5.0, 10, 20, 40, 60, 60] {
+            schedule.began([], now: at(time))
+            schedule.ended(.failure(SyncError(.unreachable, "x")), now: at(time))
+            #expect(!schedule.isDue([], now: at(time + pause - 0.1)))
+            #expect(schedule.isDue([], now: at(time + pause)))
+            time += pause
+        }
+        schedule.ended(success, now: at(time))
+        schedule.ended(.failure(SyncError(.unreachable, "x")), now: at(time))
+        #expect(schedule.isDue([], now: at(time + 5)))
+        schedule.ended(.failure(SyncError(.guardRefused, "x")), now: at(time))
+        #expect(!schedule.isDue([], now: at(time + 59)))
+        schedule.ended(.failure(SyncError(.locked, "x")), now: at(time))
+        #expect(schedule.isDue([], now: at(time + 1)))
+    }
+
+    @Test func eachFailureIsToldOnce() {
+        let memory = Memory()
+        let names = { (events: [SyncEvent]) in
+            events.map { event in
+                switch event {
+                case .synced: "synced"
+                case .failed(let error): "failed \(error)"
+                case .recovered: "recovered"
+                }
+            }
+        }
+        var partial = SyncReport(started: Date())
+        partial.sources = [SourceReport(name: "one", type: "file")]
+        partial.sources[0].failure = "gone"
+        #expect(names(memory.events(after: success)) == [])
+        #expect(names(memory.events(after: .failure(SyncError(.unreachable, "x")))) == ["failed x"])
+        #expect(names(memory.events(after: .failure(SyncError(.unreachable, "x")))) == [])
+        #expect(names(memory.events(after: .failure(SyncError(.unreachable, "y")))) == ["failed y"])
+        #expect(names(memory.events(after: .success(partial))) == ["failed gone"])
+        #expect(names(memory.events(after: .success(partial))) == [])
+        partial.outcome = .published
+        #expect(names(memory.events(after: .success(partial))) == ["synced"])
+        #expect(names(memory.events(after: success)) == ["recovered"])
+        #expect(names(memory.events(after: success)) == [])
+        for _ in 0..<9 { #expect(names(memory.events(after: .failure(SyncError(.locked, "l")))) == []) }
+        #expect(names(memory.events(after: .failure(SyncError(.locked, "l")))) == ["failed l"])
+    }
+}
