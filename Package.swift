@@ -16,8 +16,7 @@ let settings: [SwiftSetting] =
 let package = Package(
     name: "postern",
     products: [
-        .executable(name: "postern", targets: ["postern"]),
-        .library(name: "Milter", targets: ["Milter"]),
+        .executable(name: "postern", targets: ["postern"])
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
@@ -27,13 +26,14 @@ let package = Package(
         .package(url: "https://github.com/hummingbird-project/swift-mustache", exact: "2.1.1"),
     ],
     targets: [
+        .systemLibrary(name: "CSystem"),
         .systemLibrary(name: "CMilter", pkgConfig: "milter", providers: [.apt(["libmilter-dev"])]),
         .systemLibrary(name: "CIDN2", pkgConfig: "libidn2", providers: [.apt(["libidn2-dev"])]),
         .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev", "libsasl2-dev"])]),
         .systemLibrary(name: "CGnuTLS", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
         .systemLibrary(name: "CMicroHTTPD", pkgConfig: "libmicrohttpd", providers: [.apt(["libmicrohttpd-dev"])]),
 
-        .target(name: "System", swiftSettings: settings),
+        .target(name: "System", dependencies: ["CSystem"], swiftSettings: settings),
         .target(name: "Milter", dependencies: ["CMilter", "System"], swiftSettings: settings),
         .target(name: "MailAddress", dependencies: ["CIDN2"], swiftSettings: settings),
         .target(name: "RecipientIndex", dependencies: ["System"], swiftSettings: settings),
@@ -85,7 +85,7 @@ let package = Package(
             name: "MailAddressTests", dependencies: ["MailAddress", "TestSupport"],
             exclude: ["paths.cases", "domains.cases", "details.cases", "rewritten.cases"], swiftSettings: settings),
         .testTarget(
-            name: "RecipientIndexTests", dependencies: ["RecipientIndex", "TestSupport"],
+            name: "RecipientIndexTests", dependencies: ["RecipientIndex", "System", "TestSupport"],
             exclude: ["IndexHeader.cases", "RecipientFlags.cases", "SipHash.cases", "XXHash64.cases"],
             swiftSettings: settings),
         .testTarget(

@@ -89,13 +89,3 @@ final class OverloadedSession: MilterSession {
         return text.withUTF8 { context.refuse(code: "451", enhancedCode: "4.3.2", text: $0) }
     }
 }
-
-/// The steady clock.
-enum SteadyTime {
-    /// Milliseconds since some moment before the start of the process.
-    static var milliseconds: Int64 {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return Int64(time.tv_sec) &* 1000 &+ Int64(time.tv_nsec) / 1_000_000
-    }
-}

@@ -89,12 +89,12 @@ public final class MilterServer: Sendable {
     public func run() throws(MilterError) {
         try open()
         guard let listener = listener.withLock({ $0 }) else { return }
-        var nextSweep = SteadyTime.milliseconds
+        var nextSweep = Clocks.monotonic
         while !isGateShut {
             if listener.waitForConnection(milliseconds: Self.sweepInterval) { try accept(from: listener) }
-            if SteadyTime.milliseconds >= nextSweep {
+            if Clocks.monotonic >= nextSweep {
                 endExpired()
-                nextSweep = SteadyTime.milliseconds + Int64(Self.sweepInterval)
+                nextSweep = Clocks.monotonic + Int64(Self.sweepInterval)
             }
         }
     }
@@ -175,7 +175,7 @@ public final class MilterServer: Sendable {
         guard open < limit + Self.reserve(of: limit),
             let channel = Channel.make(
                 descriptor: descriptor, isTCP: isTCP, isOverLimit: isOver, server: self,
-                pool: poolHolder.withLock { $0 }, deadline: SteadyTime.milliseconds + configuration.firstPacketTimeout)
+                pool: poolHolder.withLock { $0 }, deadline: Clocks.monotonic + configuration.firstPacketTimeout)
         else {
             close(descriptor)
             return
@@ -190,7 +190,7 @@ public final class MilterServer: Sendable {
 
     /// Shuts the connections whose time is over: the thread that finds that out ends them.
     private func endExpired() {
-        let now = SteadyTime.milliseconds
+        let now = Clocks.monotonic
         let count = channels.withLock { channels in
             var count = 0
             for address in channels {
@@ -216,7 +216,7 @@ public final class MilterServer: Sendable {
             channel.pointee.packetDeadline = nil
             isOpen = runEngine(channel, stream)
         }
-        let now = SteadyTime.milliseconds
+        let now = Clocks.monotonic
         if isOpen {
             channel.pointee.keep(stream.pointee.partial, deadline: now + configuration.packetTimeout)
             // Sendmail holds the data of a packet back until its head is acknowledged, which the kernel would put off.

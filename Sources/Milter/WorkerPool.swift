@@ -109,39 +109,22 @@ final class WorkerPool: Sendable {
     /// Starts a thread; 0 or an error number.
     private func launch(_ threads: inout Threads) -> Int32 {
         let worker = Worker()
-        let start = Start(pool: self, worker: worker, readyFile: readyFiles[threads.workers.count % readyFiles.count])
-        var attributes = pthread_attr_t()
-        pthread_attr_init(&attributes)
-        defer { pthread_attr_destroy(&attributes) }
-        pthread_attr_setstacksize(&attributes, 1 << 20)
-        pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-        let argument = Unmanaged.passRetained(start)
-        var thread = pthread_t()
-        let code = pthread_create(&thread, &attributes, runWorker, argument.toOpaque())
-        guard code == 0 else {
-            argument.release()
-            return code
+        let readyFile = readyFiles[threads.workers.count % readyFiles.count]
+        let thread = NamedThread("worker", stackSize: 1 << 20) { [self] in
+            let stream = UnsafeMutablePointer<PacketStream>.allocate(capacity: 1)
+            defer { stream.deallocate() }
+            stream.initialize(to: PacketStream(readyDescriptor: readyFile))
+            defer { stream.deinitialize(count: 1) }
+            run(worker, stream)
         }
+        if let code = thread.failure { return code }
         threads.count += 1
         threads.workers.append(worker)
         return 0
     }
 
-    /// What a thread begins with.
-    fileprivate final class Start: Sendable {
-        let pool: WorkerPool
-        let worker: Worker
-        let readyFile: Int32
-
-        init(pool: WorkerPool, worker: Worker, readyFile: Int32) {
-            self.pool = pool
-            self.worker = worker
-            self.readyFile = readyFile
-        }
-    }
-
     /// The life of a thread.
-    fileprivate func run(_ worker: Worker, _ stream: UnsafeMutablePointer<PacketStream>) {
+    private func run(_ worker: Worker, _ stream: UnsafeMutablePointer<PacketStream>) {
         var event = epoll_event()
         while true {
             let count = epoll_wait(events, &event, 1, -1)
@@ -175,16 +158,4 @@ final class WorkerPool: Sendable {
         worker.isBusy.store(false, ordering: .sequentiallyConsistent)
         while true { sleep(3600) }
     }
-}
-
-/// The body of a thread; the argument is a retained `WorkerPool.Start`.
-private func runWorker(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
-    guard let argument else { return nil }
-    let start = Unmanaged<WorkerPool.Start>.fromOpaque(argument).takeRetainedValue()
-    let stream = UnsafeMutablePointer<PacketStream>.allocate(capacity: 1)
-    defer { stream.deallocate() }
-    stream.initialize(to: PacketStream(readyDescriptor: start.readyFile))
-    defer { stream.deinitialize(count: 1) }
-    start.pool.run(start.worker, stream)
-    return nil
 }

@@ -72,23 +72,23 @@ public final class FilterContext: Sendable {
 
     @inline(never)
     fileprivate func standing(_ client: IPAddress, _ limit: Policy.Harvest) -> HarvestTable.Standing {
-        harvest.standing(of: client, limit: limit, now: SteadyClock.milliseconds())
+        harvest.standing(of: client, limit: limit, now: Clocks.monotonicCoarse)
     }
 
     @inline(never)
     fileprivate func count(_ client: IPAddress, _ recipient: RecipientAddress, _ limit: Policy.Harvest) {
-        recipient.withKey { harvest.count(client, $0, limit: limit, now: SteadyClock.milliseconds()) }
+        recipient.withKey { harvest.count(client, $0, limit: limit, now: Clocks.monotonicCoarse) }
     }
 
     @inline(never)
     fileprivate func countKnown(_ client: IPAddress, _ limit: Policy.Harvest) {
-        harvest.countKnown(client, limit: limit, now: SteadyClock.milliseconds())
+        harvest.countKnown(client, limit: limit, now: Clocks.monotonicCoarse)
     }
 
     /// Takes back what the harvest limit has counted for recipients that exist by the policy and the index in force.
     public func forgiveKnownRecipients() {
         guard let policy = policy.current, policy.harvest.limit > 0, let index = index.current else { return }
-        let now = WallClock.milliseconds() / 1000
+        let now = Clocks.wall / 1000
         harvest.forgive { key in
             guard let recipient = try? RecipientAddress(path: key), recipient.hasDomain else { return true }
             let verdict = policy.verdict(for: recipient, client: ClientStanding(), index: index, now: now)
@@ -184,7 +184,7 @@ final class FilterSession: MilterSession {
     /// Takes note of a sender whose mail proves that its mailbox exists, though the index doesn't list it. A stranger's word is no proof.
     private func witness() {
         guard let sender = try? RecipientAddress(path: state.pointee.sender.bytes), sender.hasDomain else { return }
-        let now = WallClock.milliseconds()
+        let now = Clocks.wall
         let mailbox = policies.withSome { policy in
             indexes.withSome { policy.unlistedMailbox(of: sender, index: $0, now: now / 1000) } ?? nil
         }
@@ -199,7 +199,7 @@ final class FilterSession: MilterSession {
             return .continue
         }
         let began = LatencyHistogram.now()
-        let now = WallClock.milliseconds()
+        let now = Clocks.wall
         let path = arguments.path
         var decision = Decision()
         do throws(AddressError) {
@@ -332,7 +332,7 @@ final class FilterSession: MilterSession {
             length += length < reply.count - 1 ? 1 : 0
         }
         let told = UnsafeBufferPointer(rebasing: reply[..<max(0, length - 1)])
-        let now = WallClock.milliseconds()
+        let now = Clocks.wall
         guard let address = try? RecipientAddress(path: path) else {
             record(.refusedByMTA, now, nil, .none, told, milter, path)
             return

@@ -1,5 +1,6 @@
 import Glibc
 import Synchronization
+import System
 
 /// How long recipients took to be judged: counted without a lock, on several places that the callers' threads spread to.
 public final class LatencyHistogram: @unchecked Sendable {
@@ -36,11 +37,7 @@ public final class LatencyHistogram: @unchecked Sendable {
 
     /// The moment to give to ``record(since:)``.
     @inline(__always)
-    static func now() -> UInt64 {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return UInt64(truncatingIfNeeded: time.tv_sec) &* 1_000_000_000 &+ UInt64(truncatingIfNeeded: time.tv_nsec)
-    }
+    static func now() -> UInt64 { Clocks.monotonicNanoseconds }
 
     /// Counts the time from a moment until now. Any thread; some tens of nanoseconds.
     func record(since began: UInt64) { record(Self.now() &- began) }

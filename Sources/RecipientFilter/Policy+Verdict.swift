@@ -1,6 +1,7 @@
 import Foundation
 public import MailAddress
 public import RecipientIndex
+import System
 
 /// What is known of the client when a recipient is judged.
 public struct ClientStanding: Sendable, Equatable {

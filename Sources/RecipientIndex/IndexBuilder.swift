@@ -1,4 +1,5 @@
 public import Foundation
+import System
 
 /// Collects keys and publishes them as a snapshot file.
 ///
@@ -81,15 +82,25 @@ public struct IndexBuilder: Sendable {
                     "is a file of another kind, which a snapshot would replace: name another, or move it away")
             }
             let sourcesJSON = try StoredSource.encode(sources)
-            let file = try AtomicFile(replacing: path)
+            let file = try Self.publishing { () throws(AtomicFile.Failure) in try AtomicFile(replacing: path) }
             let writer = IndexWriter(
                 entries: entries, salt: hash, created: created.millisecondsSince1970, generation: generation,
                 sources: sourcesJSON)
             let header = try writer.write(to: file.descriptor)
-            try file.commit()
+            try Self.publishing { () throws(AtomicFile.Failure) in try file.commit() }
             return IndexInfo(header, sources: sources.map { StoredSource($0).source })
         } catch {
             throw IndexError(error, path: path)
+        }
+    }
+
+    private static func publishing<Result>(_ body: () throws(AtomicFile.Failure) -> Result) throws(IndexFault) -> Result
+    {
+        do throws(AtomicFile.Failure) {
+            return try body()
+        } catch {
+            let effect = error.isReplaced ? "is published, but" : "can't be published:"
+            throw IndexFault(.notPublished(error.code), "\(effect) \(error)")
         }
     }
 

@@ -58,18 +58,18 @@ extension IndexFile {
 
     /// The header, when it is sound by itself and fits the file.
     private func header() throws(IndexFault) -> IndexHeader {
-        guard state.size > 0 else { throw .damaged("is empty") }
-        guard state.size <= IndexFormat.maximumFileSize else {
+        guard size > 0 else { throw .damaged("is empty") }
+        guard size <= IndexFormat.maximumFileSize else {
             throw .damaged(
-                "is \(state.size) bytes long; at most \(IndexFormat.maximumFileSize) are accepted")
+                "is \(size) bytes long; at most \(IndexFormat.maximumFileSize) are accepted")
         }
-        let shortest = min(state.size, IndexFormat.headerLength)
+        let shortest = min(size, IndexFormat.headerLength)
         let start = try bytes(shortest, at: 0)
         let length = try start.checked(IndexHeader.length)
-        guard state.size >= length else {
-            throw .damaged("is \(state.size) bytes long, shorter than its header: it is cut off")
+        guard size >= length else {
+            throw .damaged("is \(size) bytes long, shorter than its header: it is cut off")
         }
-        let fileSize = state.size
+        let fileSize = size
         return try bytes(length, at: 0).checked { raw throws(IndexFault) in
             try IndexHeader(raw, fileSize: fileSize)
         }

@@ -7,7 +7,9 @@ import System
 struct IndexFile: ~Copyable {
     let descriptor: Int32
     /// What the file was when it was opened.
-    let state: FileState
+    let state: FileStamp
+    /// The size in bytes when it was opened.
+    var size: Int { Int(state.size) }
 
     /// Opens a regular file; open(2), fstat(2).
     init(path: String) throws(IndexFault) {
@@ -29,7 +31,7 @@ struct IndexFile: ~Copyable {
             close(descriptor)
             throw IndexFault(.notAnIndex, "is no regular file")
         }
-        state = FileState(attributes)
+        state = FileStamp(attributes)
     }
 
     deinit { close(descriptor) }
@@ -53,7 +55,7 @@ struct IndexFile: ~Copyable {
     /// Whether the file is empty or begins as a snapshot does.
     func isReplaceable() throws(IndexFault) -> Bool {
         var start: UInt64 = 0
-        let length = min(state.size, 8)
+        let length = min(size, 8)
         try withUnsafeMutableBytes(of: &start) { bytes throws(IndexFault) in
             try read(into: UnsafeMutableRawBufferPointer(rebasing: bytes[..<length]), at: 0)
         }
@@ -64,40 +66,8 @@ struct IndexFile: ~Copyable {
     /// Throws when the file isn't the one that was opened any more.
     func checkUnchanged() throws(IndexFault) {
         var attributes = stat()
-        guard fstat(descriptor, &attributes) == 0, FileState(attributes).hasSameContent(as: state) else {
+        guard fstat(descriptor, &attributes) == 0, FileStamp(attributes).hasSameContent(as: state) else {
             throw IndexFault(.changing, "was changed while it was read: someone is writing it in place")
         }
-    }
-}
-
-/// What tells one content of a file from another without reading it.
-struct FileState: Sendable, Hashable {
-    let device: UInt64
-    let inode: UInt64
-    let size: Int
-    let modified: Nanoseconds
-    let changed: Nanoseconds
-
-    struct Nanoseconds: Sendable, Hashable {
-        let seconds: Int
-        let nanoseconds: Int
-
-        init(_ time: timespec) {
-            seconds = time.tv_sec
-            nanoseconds = time.tv_nsec
-        }
-    }
-
-    init(_ attributes: stat) {
-        device = UInt64(attributes.st_dev)
-        inode = UInt64(attributes.st_ino)
-        size = Int(attributes.st_size)
-        modified = Nanoseconds(attributes.st_mtim)
-        changed = Nanoseconds(attributes.st_ctim)
-    }
-
-    /// Whether nobody has written to it since. The change time is left out: it changes too when another file takes its name.
-    func hasSameContent(as other: FileState) -> Bool {
-        device == other.device && inode == other.inode && size == other.size && modified == other.modified
     }
 }

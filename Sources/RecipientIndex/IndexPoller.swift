@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Synchronization
+import System
 
 /// What an ``IndexWatcher`` knows of its file, and how it looks at it.
 final class IndexPoller: Sendable {
@@ -24,7 +25,7 @@ final class IndexPoller: Sendable {
 
     /// What stat(2) says.
     private enum Sighting: Equatable {
-        case file(FileState)
+        case file(FileStamp)
         case missing
         case hidden(Int32)
     }
@@ -100,7 +101,7 @@ final class IndexPoller: Sendable {
     private func sight() -> Sighting {
         var attributes = stat()
         guard stat(path, &attributes) == 0 else { return errno == ENOENT ? .missing : .hidden(errno) }
-        return .file(FileState(attributes))
+        return .file(FileStamp(attributes))
     }
 }
 

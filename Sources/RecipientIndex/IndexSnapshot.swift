@@ -1,3 +1,5 @@
+import System
+
 /// An immutable snapshot of all recipients in memory of the process's own; ``IndexFormat`` describes the file that it is read from.
 ///
 /// A search takes no lock, allocates nothing and never traps. Every byte of the file has been read and verified before the snapshot exists, and
@@ -7,7 +9,7 @@ public final class IndexSnapshot {
     public let info: IndexInfo
 
     /// The file that it was made from, as it was then.
-    let state: FileState
+    let state: FileStamp
     private let memory: SnapshotMemory
     /// In the memory.
     private let table: UnsafeRawPointer

@@ -65,12 +65,10 @@ public final class IndexWatcher: Sendable {
             return true
         }
         guard isFirst else { return }
-        let thread = Thread { [poller, stopping, ended, interval] in
+        NamedThread.start("index") { [poller, stopping, ended, interval] in
             while !stopping.wait(within: interval) { poller.look(atOnce: false) }
             ended.signal()
         }
-        thread.name = "index-watcher"
-        thread.start()
     }
 
     /// Ends the thread and waits for it; no event comes afterwards. Not to be called from within the report.

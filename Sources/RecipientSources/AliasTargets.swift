@@ -1,4 +1,5 @@
 import Synchronization
+import System
 
 /// Aliases of tables whose target is a recipient in a relay domain that no source lists: all counted, the first twenty kept.
 public struct UnlistedTargets: Sendable, Codable, Equatable {
@@ -70,7 +71,7 @@ package final class AliasTargets: Sendable {
     package func noteListed(_ key: UnsafeBufferPointer<UInt8>) {
         for part in parts { part.noteListed(key) }
         state.withLock { state in
-            guard !state.aliases.isEmpty, let number = state.names.find(key) else { return }
+            guard !state.aliases.isEmpty, let number = state.names.position(of: key) else { return }
             state.isListed[number] = true
         }
     }
@@ -88,10 +89,10 @@ package final class AliasTargets: Sendable {
             for alias in state.aliases where alias.source == source {
                 let (whole, bare, domain) = alias.keys
                 if state.isListed[whole] || state.isListed[bare] || state.isListed[domain] { continue }
-                if isAccepted(state.names.name(whole)) { continue }
+                if isAccepted(state.names[whole]) { continue }
                 unlisted.count += 1
                 if unlisted.first.count < UnlistedTargets.kept {
-                    unlisted.first.append("\(alias.name) (line \(alias.line)): \(state.names.name(whole))")
+                    unlisted.first.append("\(alias.name) (line \(alias.line)): \(state.names[whole])")
                 }
             }
             return unlisted

@@ -1,3 +1,5 @@
+import System
+
 /// A set of domains that answers for names in A-labels without allocating.
 package struct DomainSet: Sendable {
     private var names = ByteTable()
@@ -17,11 +19,11 @@ package struct DomainSet: Sendable {
 
     package func contains(_ domain: UnsafeBufferPointer<UInt8>) -> Bool {
         guard !domain.isEmpty else { return false }
-        if names.find(domain) != nil { return true }
+        if names.position(of: domain) != nil { return true }
         guard subdomains || hasDotted else { return false }
         for index in domain.indices.dropLast() where domain[index] == UInt8(ascii: ".") {
-            if hasDotted, names.find(domain.slice(index..<domain.count)) != nil { return true }
-            if subdomains, names.find(domain.slice(index + 1..<domain.count)) != nil { return true }
+            if hasDotted, names.position(of: domain.slice(index..<domain.count)) != nil { return true }
+            if subdomains, names.position(of: domain.slice(index + 1..<domain.count)) != nil { return true }
         }
         return false
     }

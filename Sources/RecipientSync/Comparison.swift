@@ -2,6 +2,7 @@ import GRDB
 import Glibc
 import RecipientIndex
 import RecipientSources
+import System
 
 /// What a new list changes against the list in the state: the counts that the guards judge, and what to write if they agree.
 struct Comparison {
@@ -96,7 +97,7 @@ extension Comparison {
         }
         total = .init(before: 0, after: 0, lost: total.lost, restricted: total.restricted)
         for (number, tally) in byDomain.enumerated() {
-            var name = domains.name(number)
+            var name = domains[number]
             guard name.withUTF8({ relay.contains($0) }) else { continue }
             total.before += tally.before
             total.after += tally.after
@@ -284,7 +285,7 @@ struct Comparer {
         }
         let (old, new) = (targets(old), targets(old.filter(retains) + new))
         guard !old.isEmpty, !new.isEmpty, old != new, relayed[domain] else { return }
-        let name = result.domains.name(domain)
+        let name = result.domains[domain]
         result.redirected.append(
             (
                 name,
@@ -353,7 +354,7 @@ struct Comparer {
         countSources(loss)
         var isBack = false
         if let loss {
-            let name = result.domains.name(domain)
+            let name = result.domains[domain]
             let sources = sourceNames()
             try withKey { recorder, key throws(SyncError) in
                 try recorder.lose(key, loss, domain: name, flags: earlier, sources: sources)

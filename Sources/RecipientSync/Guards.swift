@@ -1,6 +1,7 @@
 import Foundation
 import RecipientIndex
 import RecipientSources
+import System
 
 /// Judges a new list before anything of it is written.
 struct Guards {
@@ -58,7 +59,7 @@ struct Guards {
             }
         }
         for (number, tally) in comparison.byDomain.enumerated() where tally.lost + tally.restricted > 0 {
-            let domain = comparison.domains.name(number)
+            let domain = comparison.domains[number]
             let gone = before.domains[domain] ?? .init()
             shrink("domain \(domain)", "domain \(domain)", tally, gone, since: before.since, mayEmpty: false, &found)
         }

@@ -134,7 +134,7 @@ final class SourceReader: Sendable {
     func start(_ order: PullOrder, _ check: SharedCheck) -> Reading {
         let reading = Reading(order)
         current.withLock { $0 = reading }
-        let thread = Thread { [self] in
+        NamedThread.start("source", stackSize: 1 << 20) { [self] in
             let intake = EntryIntake(
                 folder: order.folder, filters: order.filters, capacity: order.capacity, progress: reading.progress)
             var report = SourceReport(name: configuration.name, type: configuration.type)
@@ -159,9 +159,6 @@ final class SourceReader: Sendable {
             if isHungUp.load(ordering: .sequentiallyConsistent) { source.hangUp() }
             ending.signal()
         }
-        thread.name = "postern-source"
-        thread.stackSize = 1 << 20
-        thread.start()
         return reading
     }
 

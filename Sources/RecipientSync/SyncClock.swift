@@ -1,4 +1,3 @@
-import Glibc
 import System
 
 /// The time by which a sync measures how long ago a recipient has gone: clocks that leap neither end the time of grace nor the guard's
@@ -23,12 +22,9 @@ struct SyncClock: Sendable {
     /// What the clocks show now.
     var read: @Sendable () -> Reading
 
-    static let machine: SyncClock = {
-        let boot = bootID()
-        return SyncClock {
-            Reading(wall: Clocks.wall, steady: Clocks.steady, boot: boot)
-        }
-    }()
+    static let machine = SyncClock {
+        Reading(wall: Clocks.wall, steady: Clocks.sinceBoot, boot: Clocks.bootID)
+    }
 
     /// The sync's time now, from what it was when the clocks were last read. It never goes back.
     static func time(_ reading: Reading, after last: (time: Int64, reading: Reading)) -> Int64 {
@@ -42,15 +38,5 @@ struct SyncClock: Sendable {
         }
         let (time, overflow) = last.time.addingReportingOverflow(passed)
         return overflow ? last.time : time
-    }
-
-    private static func bootID() -> String {
-        let descriptor = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return "" }
-        defer { close(descriptor) }
-        let bytes = [UInt8](unsafeUninitializedCapacity: 64) { buffer, count in
-            count = max(0, Glibc.read(descriptor, buffer.baseAddress, buffer.count))
-        }
-        return String(decoding: bytes.prefix { $0 > 0x20 }, as: UTF8.self)
     }
 }

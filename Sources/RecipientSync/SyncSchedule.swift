@@ -1,5 +1,6 @@
 import Foundation
 import RecipientSources
+import System
 
 /// When the sync thread syncs next, and what.
 struct SyncSchedule {

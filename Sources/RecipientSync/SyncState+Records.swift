@@ -1,6 +1,7 @@
 import Foundation
 import GRDB
 import RecipientSources
+import System
 
 /// What the state knows of a source.
 struct SourceRecord {
@@ -132,7 +133,7 @@ extension SyncState {
         for (number, tally) in comparison.byDomain.enumerated() where tally.after > 0 {
             try database.execute(
                 sql: "INSERT INTO domain (name, recipients) VALUES (?, ?)",
-                arguments: [comparison.domains.name(number), tally.after])
+                arguments: [comparison.domains[number], tally.after])
         }
     }
 

@@ -94,15 +94,12 @@ public final class SyncThread: Sendable {
             return true
         }
         guard isFirst else { return }
-        let thread = Thread { [self] in
+        NamedThread.start("sync", stackSize: 1 << 20) { [self] in
             run()
             synchronizer.sources.forEach { $0.hangUp() }
             shown.withLock { $0 = SyncOutlook() }
             ended.signal()
         }
-        thread.name = "postern-sync"
-        thread.stackSize = 1 << 20
-        thread.start()
     }
 
     /// Ends the thread and waits for it, but not longer than this, whatever it does; may be called again.

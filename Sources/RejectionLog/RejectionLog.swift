@@ -89,12 +89,10 @@ public final class RejectionLog: Sendable {
         let capacity = max(options.queueCapacity, 64 << 10) / LogCore.stripeCount
         core = LogCore(detailCapacity: capacity, patience: options.patience)
         writer = LogWriter(core: core, options: options, detailCapacity: capacity)
-        let thread = Thread { [writer, finished] in
+        NamedThread.start("log") { [writer, finished] in
             writer.run()
             finished.signal()
         }
-        thread.name = "rejection log"
-        thread.start()
     }
 
     deinit {

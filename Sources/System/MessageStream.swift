@@ -73,14 +73,14 @@ public final class MessageStream: Sendable {
             return !state.hasThread
         }
         guard isFirst else { return }
-        let thread = Thread { [self] in
+        let thread = NamedThread("messages") { [self] in
             while true {
                 bell.wait()
                 writeWaiting(notice)
             }
         }
-        thread.name = "messages"
-        thread.start()
+        // Without a thread, callers write and wait as before.
+        if thread.failure != nil { state.withLock { $0.hasThread = false } }
     }
 
     /// Waits until all messages so far are written or dropped.

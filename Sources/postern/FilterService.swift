@@ -124,7 +124,7 @@ final class FilterService {
             log.close(within: Self.logTime)
             throw error
         }
-        let thread = Thread { [server, logger] in
+        NamedThread.start("milter") { [server, logger] in
             do {
                 // Returns at the end of the filter.
                 try server.run()
@@ -135,8 +135,6 @@ final class FilterService {
                 _exit(ExitStatus.unavailable)
             }
         }
-        thread.name = "milter"
-        thread.start()
         if monitoring != nil { health.expect(.http) }
         monitoring?.start(patience: .seconds(2)) { [health] in health.report(.http, $0) }
         let recipients = index.current.map { Words.count($0.info.recipients, "recipient") } ?? "no index yet"
@@ -203,14 +201,12 @@ final class FilterService {
 
     /// Ends the process if the regular end takes too long.
     private func endLater() {
-        let thread = Thread { [logger] in
+        NamedThread.start("end") { [logger] in
             Thread.sleep(forTimeInterval: Self.endingTime / .seconds(1))
             logger.critical("stopping: a part of the filter didn't end within 5 seconds")
             MessageStream.standardError.flush(within: .milliseconds(100))
             _exit(ExitStatus.software)
         }
-        thread.name = "end"
-        thread.start()
     }
 
     private static func openLog(

@@ -74,13 +74,11 @@ final class LineLog: Sendable {
 
     /// Starts the thread.
     func start() {
-        let thread = Thread { [self] in
+        NamedThread.start("lines") { [self] in
             // Also without news: the count of those without a line may be due.
             while write() { _ = bell.wait(within: .seconds(10)) }
             ended.signal()
         }
-        thread.name = "line log"
-        thread.start()
     }
 
     /// Writes what is left and ends the thread; gives up where nobody takes the messages.

@@ -123,12 +123,10 @@ final class Reloader: Sendable {
             $0.sync = sync
             $0.isRunning = true
         }
-        let thread = Thread { [self] in
+        NamedThread.start("reload") { [self] in
             run()
             ended.signal()
         }
-        thread.name = "reloader"
-        thread.start()
     }
 
     /// Asks for a reload, which begins soon; may be called from any thread.

@@ -15,14 +15,11 @@ final class SyncProgressDisplay: Sendable {
         self.synchronizer = synchronizer
         guard isatty(STDERR_FILENO) == 1 else { return }
         lines.withLock { $0 = 0 }
-        let thread = Thread { [self] in
+        NamedThread.start("progress", stackSize: 256 << 10) { [self] in
             // What is quick needs no progress.
             usleep(500_000)
             while draw() { usleep(500_000) }
         }
-        thread.name = "postern-progress"
-        thread.stackSize = 256 << 10
-        thread.start()
     }
 
     /// Takes the lines away.

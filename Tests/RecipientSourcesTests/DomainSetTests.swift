@@ -16,14 +16,4 @@ import Testing
             #expect(domain.withUTF8 { set.contains($0) } == expected, "subdomains \(subdomains)")
         }
     }
-
-    @Test func byteTableNumbersNames() {
-        var table = ByteTable()
-        for number in 0..<5_000 { #expect(table.insert("domain\(number).example") == number) }
-        for number in 0..<5_000 { #expect(table.insert("domain\(number).example") == number) }
-        #expect(table.count == 5_000)
-        #expect(table.name(4_321) == "domain4321.example")
-        var missing = "domain5000.example"
-        #expect(missing.withUTF8 { table.find($0) } == nil)
-    }
 }

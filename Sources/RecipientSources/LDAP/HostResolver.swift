@@ -56,14 +56,11 @@ enum HostResolver {
             if let known = running[name] { return known }
             let query = Running()
             running[name] = query
-            let thread = Thread {
+            NamedThread.start("resolver", stackSize: 512 << 10) {
                 let result = work()
                 query.result.withLock { $0 = result }
                 Self.running.withLock { $0[name] = nil }
             }
-            thread.name = "postern-resolver"
-            thread.stackSize = 512 << 10
-            thread.start()
             return query
         }
     }

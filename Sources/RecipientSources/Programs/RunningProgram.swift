@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import System
 
 /// A program that runs, in a process group of its own which ends with the object; posix_spawn(3).
 ///
@@ -45,13 +46,10 @@ final class RunningProgram {
             if result == process || result < 0 && errno != EINTR { return }
             usleep(2_000)
         }
-        let thread = Thread {
+        NamedThread.start("reaper", stackSize: 256 << 10) {
             var status: Int32 = 0
             while waitpid(process, &status, 0) < 0, errno == EINTR {}
         }
-        thread.name = "postern-reaper"
-        thread.stackSize = 256 << 10
-        thread.start()
     }
 
     /// - Parameter command: the program by its whole path, and its arguments.

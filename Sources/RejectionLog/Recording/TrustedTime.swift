@@ -7,7 +7,7 @@ struct LogClocks: Sendable {
     /// Since any fixed moment; never leaps, and goes on while the machine sleeps.
     var steady: @Sendable () -> Int64
 
-    static let system = LogClocks(wall: { Clocks.wall }, steady: { Clocks.steady })
+    static let system = LogClocks(wall: { Clocks.wall }, steady: { Clocks.sinceBoot })
 }
 
 /// The time of day that something may be deleted by: a wall clock that leaps must not make everything old.

@@ -1,25 +1,16 @@
 import Foundation
 import RecipientSources
+import System
 
 /// A file that a configuration was read from, with what tells one state of it from another without reading it.
 struct ConfigurationStamp: Sendable, Equatable {
     let path: String
-    /// Device, inode, size and the times of the last change of content and of status, in nanoseconds; nil for no file.
-    private let state: [Int64]?
+    private let stamp: FileStamp?
 
     /// The state of now: to be taken before the file is read, so that a later change shows.
     init(_ path: String) {
         self.path = path
-        var status = stat()
-        guard stat(path, &status) == 0 else {
-            state = nil
-            return
-        }
-        func nanoseconds(_ time: timespec) -> Int64 { Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec) }
-        state = [
-            Int64(truncatingIfNeeded: status.st_dev), Int64(truncatingIfNeeded: status.st_ino), Int64(status.st_size),
-            nanoseconds(status.st_mtim), nanoseconds(status.st_ctim),
-        ]
+        stamp = FileStamp(path: path)
     }
 }
 
