@@ -1,3 +1,4 @@
+import RecipientSources
 import RecipientSync
 import Foundation
 import RecipientFilter
@@ -172,13 +173,13 @@ struct FilterMetrics {
         text.counter(
             "postern_sync_source_failures", "How often a source could not be read.", samples { Double($0.failures) })
         text.gauge(
-            "postern_sync_source_failing", "1 while a source can't be read, else 0.", samples { $0.isFailing ? 1 : 0 })
+            "postern_sync_source_failing", "1 while a source can't be read, else 0.", samples { $0.state?.reading == .failed ? 1 : 0 })
         text.gauge(
             "postern_source_faulty_entries", "Entries of a source that seem meant to list a recipient, and don't.",
-            samples { Double($0.faulty) })
+            samples { Double(($0.state?.report.faults.count ?? 0) + ($0.state?.report.domainFaults.count ?? 0)) })
         text.gauge(
             "postern_source_doubtful_entries", "Listed entries with an attribute that Postern can't read.",
-            samples { Double($0.doubtful) })
+            samples { Double($0.state?.report.doubts.count ?? 0) })
         let running = Dictionary(
             (status.syncOutlook?.running ?? []).map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
         text.gauge(
@@ -192,7 +193,7 @@ struct FilterMetrics {
             "postern_sync_source_as_of_timestamp_seconds",
             "When a source was last synced, in seconds since 1970.",
             sources.compactMap { name, source in
-                source.lastSynced.map { (["source": name], $0.timeIntervalSince1970) }
+                source.state?.lastSynced.map { (["source": name], $0.timeIntervalSince1970) }
             })
     }
 

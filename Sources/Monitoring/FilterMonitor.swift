@@ -142,7 +142,7 @@ package final class FilterMonitor: Sendable {
     /// The document that the live page shows, as JSON.
     package func live() -> Data {
         let filter = status
-        let sync = settings.sources.isEmpty ? nil : syncStatus(state: settings.syncState)
+        let sync = settings.sources.isEmpty ? nil : SyncStatus(state: settings.syncState)
         var document = LiveDocument(
             now: Date(),
             troubles: Trouble.all(

@@ -7,15 +7,22 @@ import System
 struct LiveDocument: Encodable {
     /// The sync and its sources.
     struct Sync: Encodable {
-        /// A source of the list in use.
+        /// A source of the list in use. What reading it found has addresses in it, and stays out of the page.
         struct Source: Encodable {
-            var name: String
-            var type: String
-            var recipients: Int
-            var asOf: Date
-            var server: String?
-            var method: String?
-            var failure: String?
+            let state: SourceState
+
+            private enum CodingKeys: String, CodingKey { case name, type, recipients, asOf, server, method, failure }
+
+            func encode(to encoder: any Encoder) throws {
+                var values = encoder.container(keyedBy: CodingKeys.self)
+                try values.encode(state.name, forKey: .name)
+                try values.encode(state.type, forKey: .type)
+                try values.encode(state.recipients, forKey: .recipients)
+                try values.encodeIfPresent(state.lastSynced, forKey: .asOf)
+                try values.encodeIfPresent(state.report.server, forKey: .server)
+                try values.encodeIfPresent(state.report.method, forKey: .method)
+                try values.encodeIfPresent(state.failure, forKey: .failure)
+            }
         }
 
         var sources: [Source]
@@ -23,11 +30,7 @@ struct LiveDocument: Encodable {
         var refused: Bool
 
         init(_ status: SyncStatus) {
-            sources = status.sources.map { source in
-                Source(
-                    name: source.name, type: source.type, recipients: source.recipients, asOf: source.asOf,
-                    server: source.server, method: source.method, failure: status.failures[source.name]?.text)
-            }
+            sources = status.sources.map(Source.init)
             refused = status.refusal != nil
         }
     }

@@ -1,4 +1,5 @@
 import Foundation
+import RecipientSources
 import RecipientSync
 import RejectionLog
 import System
@@ -101,12 +102,13 @@ extension StatusReport {
         guard let sync else { return [] }
         var rows: [String] = []
         for (place, source) in sync.sources.prefix(4).enumerated() {
-            let method = source.method.map { ", \($0)" } ?? ""
+            let method = source.report.method.map { ", \($0)" } ?? ""
             rows.append(
                 Self.row(
                     place == 0 ? "sync" : "",
                     "\(source.name.escapedForMessage) (\(source.type)\(method)): "
-                        + "\(Words.count(source.recipients, "recipient")), last synced \(Self.ago(source.asOf))"))
+                        + "\(Words.count(source.recipients, "recipient")), last synced "
+                        + (source.lastSynced.map(Self.ago) ?? "never")))
         }
         if sync.sources.count > 4 {
             rows.append(Self.row("", "and \(Words.count(sync.sources.count - 4, "more source"))"))

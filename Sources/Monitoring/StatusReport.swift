@@ -50,7 +50,7 @@ package struct StatusReport: Encodable {
         notices = settings.notices
         askFilter(settings)
         readIndex(settings)
-        if !settings.sources.isEmpty { sync = syncStatus(state: settings.syncState) }
+        if !settings.sources.isEmpty { sync = SyncStatus(state: settings.syncState) }
         troubles += Trouble.all(
             settings, parts: filter.live?.parts ?? [], index: index,
             // readIndex(_:) has said what is wrong with the file.

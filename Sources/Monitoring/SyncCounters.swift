@@ -15,22 +15,16 @@ package final class SyncCounters: Sendable {
         case failed
     }
 
-    /// A source and how it was read.
+    /// A source, and how often it was read.
     struct Source: Sendable {
+        /// The source as the last sync left it; nil before the first.
+        var state: SourceState?
         /// The readings, failed ones included.
         var reads = 0
         /// How long they took in all, in seconds.
         var seconds = 0.0
         /// The failed readings.
         var failures = 0
-        /// Whether the last reading failed.
-        var isFailing = false
-        /// When its list was last known to be right.
-        var lastSynced: Date?
-        /// The entries that seem meant to list a recipient, and don't.
-        var faulty = 0
-        /// The listed entries with an attribute that Postern can't read.
-        var doubtful = 0
     }
 
     /// The numbers at a moment.
@@ -75,35 +69,34 @@ package final class SyncCounters: Sendable {
     /// Counts a sync.
     package func count(_ run: SyncRun) {
         state.withLock { state in
-            let reports: [SourceReport]
+            let sources: [SourceState]
             let result: Result
             switch run.result {
             case .success(let report):
-                reports = report.sources
+                sources = report.sources
                 result = .done
                 state.lastSuccess = Date()
                 state.isRefused = report.refusalStands
             case .failure(let error):
                 // Another sync is at work, or the filter ends.
                 if error.kind == .locked || error.kind == .cancelled { return }
-                reports = error.sources
+                sources = error.sources
                 result = error.kind == .guardRefused ? .refused : .failed
                 if result == .refused { state.isRefused = true }
             }
             state.results[result, default: 0] += 1
             state.seconds += run.seconds
-            for report in reports {
-                guard var source = state.sources[report.name] else { continue }
-                source.lastSynced = report.asOf ?? source.lastSynced
-                source.faulty = report.faults.count + report.domainFaults.count
-                source.doubtful = report.doubts.count
-                source.isFailing = report.reading == .failed
-                if run.attempted.contains(report.name) {
+            for new in sources {
+                guard var source = state.sources[new.name] else { continue }
+                let lastSynced = new.lastSynced ?? source.state?.lastSynced
+                source.state = new
+                source.state?.lastSynced = lastSynced
+                if run.attempted.contains(new.name) {
                     source.reads += 1
-                    source.seconds += report.duration
-                    if source.isFailing { source.failures += 1 }
+                    source.seconds += new.duration
+                    if new.reading == .failed { source.failures += 1 }
                 }
-                state.sources[report.name] = source
+                state.sources[new.name] = source
             }
         }
     }

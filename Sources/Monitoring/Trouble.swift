@@ -106,8 +106,9 @@ package struct Trouble: Codable, Sendable, Equatable {
                     advice: "its last list stays in use; to try it: postern sync --dry-run"))
         }
         for source in sync.sources {
-            guard let worst = source.faults.first.first ?? source.domainFaults.first.first else { continue }
-            let count = source.faults.count + source.domainFaults.count
+            let (faults, domainFaults) = (source.report.faults, source.report.domainFaults)
+            guard let worst = faults.first.first ?? domainFaults.first.first else { continue }
+            let count = faults.count + domainFaults.count
             let entries = Words.count(count, "faulty entry", plural: "faulty entries")
             troubles.append(
                 Trouble(

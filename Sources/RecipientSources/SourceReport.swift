@@ -1,91 +1,59 @@
 public import Foundation
 
-/// What one source gave.
+/// What reading a source found.
 public struct SourceReport: Sendable, Codable {
-    /// How the source was read.
+    /// How a source was read.
     public enum Reading: String, Sendable, Codable {
-        /// Read from its beginning to its end.
+        /// From its beginning to its end.
         case full
-        /// Only what has changed since the last time was read.
+        /// Only the entries that have changed since the last reading.
         case changes
-        /// Known to be as it was, so not read.
+        /// Not at all: it is known to be unchanged.
         case unchanged
-        /// Could not be read; its last list stays in use.
+        /// It could not be read; its last list stays in use.
         case failed
     }
 
-    /// The name in the configuration.
-    public var name: String
-    /// The type in the configuration.
-    public var type: String
-    /// How it was read.
-    public var reading: Reading = .full
-    /// When it was last known to be as the state has it.
-    public var asOf: Date?
     /// How many entries it holds, of any kind.
     public var read = 0
-    /// How many recipients it lists within the relay domains and its own domains, each counted once.
-    public var listed = 0
-    /// How many entries repeat an address of the same source.
+    /// How many entries repeat an address of the same source; counted by the sync.
     public var duplicates = 0
     /// Addresses outside of the relay domains or the source's own.
     public var foreign = ForeignAddresses()
     /// Entries that list no recipient, by reason.
     public var skipped = SkippedEntries()
-    /// Entries that list nobody though they seem meant to, or are in doubt.
+    /// Entries that seem meant to list a recipient, and don't.
     public var faults = EntryFaults()
-    /// The same of the values that should name relay domains.
+    /// Entries that seem meant to name a relay domain, and don't.
     public var domainFaults = EntryFaults()
-    /// Entries that are listed, and of which something that decides could not be read.
+    /// Listed entries with a value that decides on them, such as an expiry date, and can't be understood.
     public var doubts = EntryFaults()
     /// When the next of the recipients that have an expiry date expires.
     public var nextExpiry: Date?
-    /// Aliases whose target in a relay domain no source lists; nil where there are none.
+    /// The aliases whose target is a recipient in a relay domain that no source lists; found by the sync, nil if there are none.
     public var unlistedTargets: UnlistedTargets?
-    /// Why it could not be read, where it could not.
-    public var failure: String?
     /// The directory server that answered.
     public var server: String?
     /// How a directory was asked: `paged search`, `DirSync`, `uSNChanged`, `content synchronization`.
     public var method: String?
-    /// How long reading it took, in seconds.
-    public var duration = 0.0
-    /// Since when it is being read; its last list stays in use until that is done. nil where it isn't.
-    public var runningSince: Date?
-
     /// What an operator should know of how it was read, a clause each.
     public var remarks: [String] = []
-
-    /// The same report with what another one of the source knows of its faults.
-    package func with(faultsOf later: SourceReport) -> SourceReport {
-        var report = self
-        (report.faults, report.domainFaults, report.doubts) = (later.faults, later.domainFaults, later.doubts)
-        report.nextExpiry = later.nextExpiry
-        return report
-    }
 
     /// How many of the entries that were read are malformed or unreachable.
     public var faulty: Int { skipped.malformed + skipped.unreachable + skipped.wildcards }
 
-    package init(name: String, type: String, server: String? = nil, remarks: [String] = []) {
-        self.name = name
-        self.type = type
+    package init(server: String? = nil, remarks: [String] = []) {
         self.server = server
         self.remarks = remarks
     }
 
-    /// Reads a report; what an older version didn't write has its default.
+    /// Reads a report; fields that an older version didn't write have their defaults.
     public init(from decoder: any Decoder) throws {
         let values = try decoder.container(keyedBy: CodingKeys.self)
         func value<Value: Decodable>(_ key: CodingKeys, _ other: Value) throws -> Value {
             try values.decodeIfPresent(Value.self, forKey: key) ?? other
         }
-        name = try values.decode(String.self, forKey: .name)
-        type = try values.decode(String.self, forKey: .type)
-        reading = try value(.reading, .full)
-        asOf = try values.decodeIfPresent(Date.self, forKey: .asOf)
         read = try value(.read, 0)
-        listed = try value(.listed, 0)
         duplicates = try value(.duplicates, 0)
         foreign = try value(.foreign, ForeignAddresses())
         skipped = try value(.skipped, SkippedEntries())
@@ -94,11 +62,8 @@ public struct SourceReport: Sendable, Codable {
         doubts = try value(.doubts, EntryFaults())
         nextExpiry = try values.decodeIfPresent(Date.self, forKey: .nextExpiry)
         unlistedTargets = try values.decodeIfPresent(UnlistedTargets.self, forKey: .unlistedTargets)
-        failure = try values.decodeIfPresent(String.self, forKey: .failure)
         server = try values.decodeIfPresent(String.self, forKey: .server)
         method = try values.decodeIfPresent(String.self, forKey: .method)
-        duration = try value(.duration, 0)
-        runningSince = try values.decodeIfPresent(Date.self, forKey: .runningSince)
         remarks = try value(.remarks, [])
     }
 }

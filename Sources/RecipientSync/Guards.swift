@@ -77,17 +77,17 @@ struct Guards {
 
     /// The sources that are read for the first time, and more than a tenth of whose entries are malformed or can't be reached; a single
     /// one never counts.
-    func firstLists(_ sources: [SourceReport], isFirst: (String) -> Bool) -> [Refusal.Violation] {
+    func firstLists(_ sources: [SourceState], isFirst: (String) -> Bool) -> [Refusal.Violation] {
         // An entry of a directory may have several values, good and bad.
-        func values(_ source: SourceReport) -> Int { max(source.read, source.listed + source.faulty) }
+        func values(_ source: SourceState) -> Int { max(source.report.read, source.recipients + source.report.faulty) }
         return sources.filter {
-            isFirst($0.name) && $0.reading == .full && $0.faulty > 1 && $0.faulty * 10 > values($0)
+            isFirst($0.name) && $0.reading == .full && $0.report.faulty > 1 && $0.report.faulty * 10 > values($0)
         }.map { source in
-            let part = percent(Double(source.faulty) / Double(max(1, values(source))))
+            let part = percent(Double(source.report.faulty) / Double(max(1, values(source))))
             return .init(
                 rule: .faulty, scope: "source \(source.name)",
                 text:
-                    "\(source.faulty) of the \(values(source)) entries (\(part)) that source \"\(source.name)\" lists for the "
+                    "\(source.report.faulty) of the \(values(source)) entries (\(part)) that source \"\(source.name)\" lists for the "
                     + "first time are malformed or can't be reached; 10 % are allowed")
         }
     }

@@ -1,29 +1,16 @@
-public import Foundation
+import Foundation
 import Glibc
 import RecipientSources
 import Synchronization
 import System
-
-/// A source that is being read.
-public struct SourceProgress: Sendable, Equatable, Codable {
-    /// The source's name in the configuration.
-    public var name: String
-    /// When the reading began.
-    public var since: Date
-    /// How many entries were read so far.
-    public var entries: Int
-    /// Why reading hasn't begun, as a clause; nil where it has.
-    public var waitsFor: String?
-
-    /// Entries a second since the beginning.
-    public var rate: Double { Double(entries) / max(0.1, Date().timeIntervalSince(since)) }
-}
 
 /// What a pull gave, and where its entries are.
 struct SourceResult {
     var outcome: Result<Pull, SyncError>
     var report: SourceReport
     var intake: EntryIntake
+    /// In seconds.
+    var duration: Double
 }
 
 // Made by the thread of the pull, and handed over when that has ended.
@@ -137,7 +124,7 @@ final class SourceReader: Sendable {
         NamedThread.start("source", stackSize: 1 << 20) { [self] in
             let intake = EntryIntake(
                 folder: order.folder, filters: order.filters, capacity: order.capacity, progress: reading.progress)
-            var report = SourceReport(name: configuration.name, type: configuration.type)
+            var report = SourceReport()
             let name = configuration.name
             let request = PullRequest(
                 previous: order.previous?.previous, isStaying: order.isStaying, readsAll: order.readsAll,
@@ -154,8 +141,8 @@ final class SourceReader: Sendable {
                     try source.pull(request, into: intake, report: &report)
                 }
             }
-            report.duration = (ContinuousClock.now - reading.began) / .seconds(1)
-            reading.finish(SourceResult(outcome: outcome, report: report, intake: intake))
+            let duration = (ContinuousClock.now - reading.began) / .seconds(1)
+            reading.finish(SourceResult(outcome: outcome, report: report, intake: intake, duration: duration))
             if isHungUp.load(ordering: .sequentiallyConsistent) { source.hangUp() }
             ending.signal()
         }

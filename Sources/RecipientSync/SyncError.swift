@@ -1,4 +1,4 @@
-public import RecipientSources
+import RecipientSources
 
 /// Why a sync did not publish. What was published before stays in force whatever the kind.
 public struct SyncError: Error, Sendable, CustomStringConvertible {
@@ -29,7 +29,7 @@ public struct SyncError: Error, Sendable, CustomStringConvertible {
     /// What a refused sync found, for `guardRefused`.
     public let report: SyncReport?
     /// How reading each source went, as far as that was begun.
-    public let sources: [SourceReport]
+    public let sources: [SourceState]
     /// What a person can do, where that isn't said in the description.
     public let advice: String?
     /// Whether the state is damaged: a new one can take its place.
@@ -39,7 +39,7 @@ public struct SyncError: Error, Sendable, CustomStringConvertible {
 
     init(
         _ kind: Kind, _ description: String, source: String? = nil, report: SyncReport? = nil,
-        sources: [SourceReport] = [], advice: String? = nil, isDamage: Bool = false,
+        sources: [SourceState] = [], advice: String? = nil, isDamage: Bool = false,
         isUnsound: Bool = false
     ) {
         self.advice = advice

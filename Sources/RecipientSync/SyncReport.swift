@@ -1,5 +1,5 @@
 public import Foundation
-public import RecipientSources
+import RecipientSources
 
 /// What one sync read, changed and published.
 public struct SyncReport: Sendable, Codable {
@@ -48,7 +48,7 @@ public struct SyncReport: Sendable, Codable {
     /// How many removals were left for the next sync, as the person who accepted others was not shown them.
     public var held = 0
     /// One for each source of the configuration, in its order.
-    public var sources: [SourceReport] = []
+    public var sources: [SourceState] = []
     /// What an operator should know besides, a sentence each.
     public var notes: [String] = []
     /// Why a guard refused (or, in a dry run, would refuse) this list.
@@ -98,7 +98,7 @@ public struct SyncReport: Sendable, Codable {
     }
 
     /// The failures of single sources whose last list stays in use; empty when all was read.
-    public var failures: [SourceReport] { sources.filter { $0.failure != nil } }
+    public var failures: [SourceState] { sources.filter { $0.failure != nil } }
 }
 
 /// Addresses that changed: all counted, the first thousand kept.

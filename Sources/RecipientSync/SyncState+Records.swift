@@ -14,12 +14,12 @@ struct SourceRecord {
     var recipients: Int
     var asOf: Date
     var cursor: Data?
-    var report: SourceReport?
+    var state: SourceState?
     /// The relay domains that it names; nil where it isn't asked for any.
     var domains: [RelayDomain]?
 
     /// What the source is told of its last reading.
-    var previous: PreviousReading { PreviousReading(cursor: cursor, report: report, domains: domains) }
+    var previous: PreviousReading { PreviousReading(cursor: cursor, report: state?.report, domains: domains) }
 }
 
 /// The list last decided on.
@@ -97,7 +97,7 @@ extension SyncState {
                 configuration: try? JSONDecoder().decode(SourceConfiguration.self, from: Data(configuration.utf8)),
                 fingerprint: try row.value("fingerprint"), recipients: try row.count("recipients"),
                 asOf: Date(milliseconds: try row.value("as_of")), cursor: try row.optional("cursor"),
-                report: report.flatMap { try? JSONDecoder().decode(SourceReport.self, from: Data($0.utf8)) },
+                state: report.flatMap { try? JSONDecoder().decode(SourceState.self, from: Data($0.utf8)) },
                 domains: domains.flatMap { try? JSONDecoder().decode([RelayDomain].self, from: Data($0.utf8)) })
         }
     }
@@ -114,7 +114,7 @@ extension SyncState {
                 """,
             arguments: [
                 source.name, source.type, try source.configuration.map(json) ?? "{}", source.fingerprint,
-                source.recipients, source.asOf.milliseconds, source.cursor, try source.report.map(json),
+                source.recipients, source.asOf.milliseconds, source.cursor, try source.state.map(json),
                 try source.domains.map(json),
             ])
         return try Int64.fetchOne(database, sql: "SELECT id FROM source WHERE name = ?", arguments: [source.name]) ?? 0

@@ -26,17 +26,18 @@ public struct SyncRun: Sendable {
 }
 
 /// What a sync thread does now and next.
-public struct SyncOutlook: Sendable, Equatable {
+public struct SyncOutlook: Sendable {
     /// Since when a sync has been running; nil between two.
     public var runningSince: Date?
     /// When all sources are read next at the latest; nil while the thread doesn't run.
     public var next: Date?
     /// Why the files that a sync writes can't be used, with the time of the next try; nil while they can.
     public var failure: PartFailure?
-    /// When the sources are tried next that could not be read, by name.
-    public var retries: [String: Date] = [:]
-    /// The sources that are being read, be it by a sync that has gone on without them.
-    public var running: [SourceProgress] = []
+    /// The sources of the configuration, in its order, as the last sync left them, with what happens to them now.
+    public var sources: [SourceState] = []
+
+    /// The sources that are being read, also if the sync has gone on without them.
+    public var running: [SourceProgress] { sources.compactMap(\.progress) }
 }
 
 /// Keeps the index up to date: syncs once at its start, then within about a second of a change that a directory tells or a file
@@ -60,7 +61,7 @@ public final class SyncThread: Sendable {
     private let wake = WakeUp()
     private let ended = SteadySemaphore()
     private let isStopping = Atomic(false)
-    private let shown = Mutex(SyncOutlook())
+    private let shown: Mutex<SyncOutlook>
 
     /// A thread that runs this synchronizer, not started yet.
     ///
@@ -77,12 +78,15 @@ public final class SyncThread: Sendable {
         self.condition = condition
         self.ran = ran
         self.report = report
+        shown = Mutex(
+            SyncOutlook(
+                sources: synchronizer.configuration.sources.map { SourceState(name: $0.name, type: $0.type) }))
     }
 
     /// What the thread does now and next; may be asked for on any thread, and never waits for a sync.
     public var outlook: SyncOutlook {
         var outlook = shown.withLock { $0 }
-        outlook.running = synchronizer.progress
+        for place in outlook.sources.indices { outlook.sources[place].progress = synchronizer.sources[place].progress }
         return outlook
     }
 
@@ -97,7 +101,7 @@ public final class SyncThread: Sendable {
         NamedThread.start("sync", stackSize: 1 << 20) { [self] in
             run()
             synchronizer.sources.forEach { $0.hangUp() }
-            shown.withLock { $0 = SyncOutlook() }
+            shown.withLock { $0 = SyncOutlook(sources: $0.sources) }
             ended.signal()
         }
     }
@@ -157,22 +161,25 @@ public final class SyncThread: Sendable {
         _ result: Result<SyncReport, SyncError>, _ schedule: SyncSchedule, _ failure: PartFailure?
     ) {
         let next = schedule.nextSync(after: .now)
-        let sources: [SourceReport] =
+        let sources: [SourceState] =
             switch result {
             case .success(let report): report.sources
             case .failure(let error): error.sources
             }
-        var retries: [String: Date] = [:]
-        for source in sources where source.failure != nil {
-            let rests = synchronizer.sources.first { $0.configuration.name == source.name }?.restsUntil
-            retries[source.name] = date(max(next, rests ?? next))
-        }
-        let outlook = SyncOutlook(runningSince: nil, next: date(next), failure: failure, retries: retries)
         shown.withLock { shown in
-            // A sync that didn't get to its sources says nothing of them.
-            let last = shown.retries.mapValues { max($0, date(next)) }
+            var outlook = SyncOutlook(next: date(next), failure: failure, sources: sources)
+            if sources.isEmpty {
+                // A sync that didn't get to its sources leaves them as they were.
+                outlook.sources = shown.sources
+                for place in outlook.sources.indices {
+                    outlook.sources[place].nextTry = outlook.sources[place].nextTry.map { max($0, date(next)) }
+                }
+            } else {
+                for place in sources.indices where sources[place].failure != nil {
+                    outlook.sources[place].nextTry = date(max(next, synchronizer.sources[place].restsUntil ?? next))
+                }
+            }
             shown = outlook
-            if sources.isEmpty { shown.retries = last }
         }
     }
 

@@ -181,7 +181,7 @@ extension Synchronizer {
                 return configuration.alwaysAccepted.contains(String(target[..<at]))
                     || configuration.domainsWithoutList.contains(String(target[target.index(after: at)...]))
             }
-            report.sources[place].unlistedTargets = unlisted.count > 0 ? unlisted : nil
+            report.sources[place].report.unlistedTargets = unlisted.count > 0 ? unlisted : nil
         }
     }
 
@@ -195,9 +195,9 @@ extension Synchronizer {
         report.removed = comparison.removed
         report.changed = comparison.changed
         for place in report.sources.indices {
-            report.sources[place].listed = comparison.sources[place].after
+            report.sources[place].recipients = comparison.sources[place].after
             if report.sources[place].reading == .full {
-                report.sources[place].duplicates = comparison.duplicates[place]
+                report.sources[place].report.duplicates = comparison.duplicates[place]
             }
         }
     }
@@ -306,8 +306,8 @@ extension Synchronizer {
                         asOf: pull.asOf,
                         // What the state has of it isn't what it lists: it is read in full the next time.
                         cursor: comparison?.heldSources.contains(place) == true ? nil : pull.cursor,
-                        report: pull.reading == .full
-                            ? report.sources[place] : valid?.report?.with(faultsOf: report.sources[place]),
+                        state: pull.reading == .full
+                            ? report.sources[place] : valid?.state?.with(faultsOf: report.sources[place]),
                         domains: known.domainsOfSources[place]), database))
         }
         if let comparison {

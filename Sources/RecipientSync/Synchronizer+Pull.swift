@@ -298,20 +298,21 @@ extension Synchronizer {
         for (place, source) in sources.enumerated() {
             let name = source.configuration.name
             let record = known.valid(source.configuration)
-            var result = SourceReport(name: name, type: source.configuration.type)
+            var result = SourceState(name: name, type: source.configuration.type)
             let outcome: Result<Pull, SyncError>
             if let error = known.unnamed[place] {
                 outcome = .failure(error)
             } else if let reading = readings[place], let taken = reading.isDone ? source.take() : nil {
                 outcome = taken.outcome
-                result = taken.report
+                result.report = taken.report
+                result.duration = taken.duration
                 intakes.append((place, taken.intake))
             } else if let reading = readings[place], record == nil || reading.isOverdue {
                 outcome = .failure(reading.deadlineError(name))
             } else {
                 // One that has failed has still failed.
                 result.failure = known.failures[name]?.text
-                result.runningSince = pending.contains(place) ? readings[place]?.since : nil
+                result.progress = pending.contains(place) ? source.progress : nil
                 outcome = .success(
                     Pull(
                         reading: result.failure == nil ? .unchanged : .failed, asOf: record?.asOf ?? .distantPast,
@@ -320,8 +321,8 @@ extension Synchronizer {
             do throws(SyncError) {
                 let pull = try outcome.get()
                 describe(&result, pull, record, intakes.last.flatMap { $0.source == place ? $0.intake : nil })
-                report.notes += result.remarks.map { "source \"\(name)\": \($0)" }
-                result.remarks = []
+                report.notes += result.report.remarks.map { "source \"\(name)\": \($0)" }
+                result.report.remarks = []
                 pulls.append(pull)
                 if record == nil, known.isSound, known.records[name] != nil {
                     report.notes.append(
@@ -332,10 +333,10 @@ extension Synchronizer {
                 if error.kind == .cancelled { throw error }
                 intakes.removeAll { $0.source == place }
                 let duration = result.duration
-                if let last = record?.report { result = last }
+                if let last = record?.state { result = last }
                 result.failure = error.description
                 result.reading = .failed
-                result.asOf = record?.asOf
+                result.lastSynced = record?.asOf
                 result.duration = duration
                 errors.append(error)
                 pulls.append(Pull(reading: .failed, asOf: record?.asOf ?? .distantPast, cursor: record?.cursor))
@@ -347,27 +348,27 @@ extension Synchronizer {
     }
 
     /// Completes the report of a pull that didn't read everything with what is known of the rest.
-    private func describe(_ result: inout SourceReport, _ pull: Pull, _ record: SourceRecord?, _ intake: EntryIntake?) {
+    private func describe(_ result: inout SourceState, _ pull: Pull, _ record: SourceRecord?, _ intake: EntryIntake?) {
         result.reading = pull.reading
-        result.asOf = pull.asOf
-        guard pull.reading != .full, let last = record?.report else { return }
+        result.lastSynced = pull.asOf
+        guard pull.reading != .full, let last = record?.state else { return }
         let now = result
         if pull.reading == .changes {
             let place = sources.firstIndex { $0.configuration.name == result.name } ?? 0
             let changes = intake?.changes[place]
             func isReplaced(_ object: [UInt8]) -> Bool { changes?.replaces(object) ?? false }
-            result.faults = last.faults
-            result.faults.replace(with: now.faults, replaced: isReplaced)
-            result.doubts = last.doubts
-            result.doubts.replace(with: now.doubts, replaced: isReplaced)
-            result.nextExpiry = [last.nextExpiry, now.nextExpiry].compactMap { $0 }.min()
+            result.report.faults = last.report.faults
+            result.report.faults.replace(with: now.report.faults, replaced: isReplaced)
+            result.report.doubts = last.report.doubts
+            result.report.doubts.replace(with: now.report.doubts, replaced: isReplaced)
+            result.report.nextExpiry = [last.report.nextExpiry, now.report.nextExpiry].compactMap { $0 }.min()
             return
         }
         result = last
-        (result.reading, result.asOf, result.duration) = (now.reading, now.asOf, now.duration)
-        (result.failure, result.remarks, result.runningSince) = (now.failure, now.remarks, now.runningSince)
-        result.server = now.server ?? last.server
-        if intake != nil { result.domainFaults = now.domainFaults }
+        (result.reading, result.lastSynced, result.duration) = (now.reading, now.lastSynced, now.duration)
+        (result.failure, result.report.remarks, result.progress) = (now.failure, now.report.remarks, now.progress)
+        result.report.server = now.report.server ?? last.report.server
+        if intake != nil { result.report.domainFaults = now.report.domainFaults }
     }
 
     /// Goes on past sources that can't be reached if their last list is at hand.

@@ -15,19 +15,19 @@ final class FaultLog: Sendable {
 
     /// Takes the faults of a sync.
     func take(_ run: SyncRun) {
-        let sources: [SourceReport]
+        let sources: [SourceState]
         switch run.result {
         case .success(let report): sources = report.sources
         case .failure(let error): sources = error.sources
         }
         for source in sources where source.failure == nil {
-            write(source.faults, of: source, "lists nobody")
-            write(source.domainFaults, of: source, "relay domain")
-            write(source.doubts, of: source, "listed")
+            write(source.report.faults, of: source, "lists nobody")
+            write(source.report.domainFaults, of: source, "relay domain")
+            write(source.report.doubts, of: source, "listed")
         }
     }
 
-    private func write(_ faults: EntryFaults, of source: SourceReport, _ what: String) {
+    private func write(_ faults: EntryFaults, of source: SourceState, _ what: String) {
         for fault in faults.first {
             let line = "sync: source \(source.name): \(what): \(fault)"
             let isNew = written.withLock { written in

@@ -28,7 +28,7 @@ extension ReportContext {
                 return flags?.isDisjoint(with: [.disabled, .internalOnly]) ?? false
             }
         }
-        let status = read.sync.sources.isEmpty ? nil : syncStatus(state: read.sync.state)
+        let status = read.sync.sources.isEmpty ? nil : SyncStatus(state: read.sync.state)
         if index != nil || status != nil {
             sync = .init(index?.info, status, maximumAge: read.index.maximumAge, now: now)
         }
@@ -48,7 +48,7 @@ extension RejectionReport.SyncHealth {
         }
         guard let status else { return }
         sources = status.sources.map {
-            .init(name: $0.name, recipients: $0.recipients, asOf: $0.asOf, failure: status.failures[$0.name]?.text)
+            .init(name: $0.name, recipients: $0.recipients, asOf: $0.lastSynced, failure: $0.failure)
         }
         // One that was never read is in no list.
         for (name, failure) in status.failures.sorted(by: { $0.key < $1.key })

@@ -60,20 +60,20 @@ struct SyncReportText {
     }
 
     /// Entries that may be meant as recipients and are none.
-    private static func warnings(_ source: SourceReport) -> [String] {
+    private static func warnings(_ source: SourceState) -> [String] {
         var warnings: [String] = []
-        if source.foreign.count > 0 {
+        if source.report.foreign.count > 0 {
             warnings.append(
-                "\(source.foreign.count) in domains that it may not feed, left out; the first: "
-                    + source.foreign.first.prefix(3).joined(separator: ", "))
+                "\(source.report.foreign.count) in domains that it may not feed, left out; the first: "
+                    + source.report.foreign.first.prefix(3).joined(separator: ", "))
         }
-        if let unlisted = source.unlistedTargets {
+        if let unlisted = source.report.unlistedTargets {
             warnings.append(
                 "\(Words.count(unlisted.count, "alias", plural: "aliases")) with a target that no source lists; the first: "
                     + unlisted.first.prefix(3).joined(separator: ", "))
         }
-        if source.skipped.withoutDomain > 0, source.type == "file" || source.type == "command" {
-            warnings.append("\(Words.count(source.skipped.withoutDomain, "user")) without a domain, passed over")
+        if source.report.skipped.withoutDomain > 0, source.type == "file" || source.type == "command" {
+            warnings.append("\(Words.count(source.report.skipped.withoutDomain, "user")) without a domain, passed over")
         }
         return warnings
     }
@@ -109,46 +109,54 @@ struct SyncReportText {
         return parts.joined(separator: ", ") + " and " + last
     }
 
-    private func source(_ source: SourceReport) -> [String] {
+    private func source(_ source: SourceState) -> [String] {
         let name = "source \(source.name.escapedForMessage) (\(source.type))"
         switch source.reading {
         case .failed: return ["\(name): not read; its last list stays in use"]
         case .unchanged:
             let state =
-                source.runningSince.map { "still being read since \(Words.time($0)); its last list stays in use" }
+                source.progress.map { "still being read since \(Words.time($0.since)); its last list stays in use" }
                 ?? "unchanged"
-            return ["\(name): \(state), \(source.listed) listed"] + faults(source)
+            return ["\(name): \(state), \(source.recipients) listed"] + faults(source)
         case .full, .changes: break
         }
         let what = source.reading == .changes ? "changed " : ""
         var lines = [
-            "\(name): \(source.read == 1 ? "1 \(what)entry" : "\(source.read) \(what)entries"), \(source.listed) listed"
+            "\(name): \(source.report.read == 1 ? "1 \(what)entry" : "\(source.report.read) \(what)entries"), \(source.recipients) listed"
         ]
-        if let server = source.server { lines.append("  from \(server)\(source.method.map { " by \($0)" } ?? "")") }
-        if source.duplicates > 0 { lines.append("  \(source.duplicates) repeated") }
-        if source.foreign.count > 0 {
-            let first = source.foreign.count > source.foreign.first.count ? "; the first" : ""
-            lines.append("  \(source.foreign.count) in domains that it may not feed, left out\(first):")
-            lines += source.foreign.first.map { "    \($0.escapedForMessage)" }
+        if let server = source.report.server {
+            lines.append("  from \(server)\(source.report.method.map { " by \($0)" } ?? "")")
+        }
+        if source.report.duplicates > 0 { lines.append("  \(source.report.duplicates) repeated") }
+        if source.report.foreign.count > 0 {
+            let first = source.report.foreign.count > source.report.foreign.first.count ? "; the first" : ""
+            lines.append("  \(source.report.foreign.count) in domains that it may not feed, left out\(first):")
+            lines += source.report.foreign.first.map { "    \($0.escapedForMessage)" }
         }
         // In a directory, one without a domain is a fault.
         let isTable = source.type == "file" || source.type == "command"
         let skipped = [
-            (source.skipped.domains, "domain by itself", "domains by themselves"),
-            (isTable ? source.skipped.withoutDomain : 0, "user without a domain", "users without a domain"),
-            (source.skipped.otherTags, "entry that isn't about recipients", "entries that aren't about recipients"),
-            (source.skipped.wildcards, "wildcard", "wildcards"),
-            (source.skipped.otherProtocols, "address of another kind than SMTP", "addresses of other kinds than SMTP"),
-            (source.skipped.disabled, "disabled entry", "disabled entries"),
-            (source.skipped.excluded, "entry below exclude_bases", "entries below exclude_bases"),
+            (source.report.skipped.domains, "domain by itself", "domains by themselves"),
+            (isTable ? source.report.skipped.withoutDomain : 0, "user without a domain", "users without a domain"),
+            (
+                source.report.skipped.otherTags, "entry that isn't about recipients",
+                "entries that aren't about recipients"
+            ),
+            (source.report.skipped.wildcards, "wildcard", "wildcards"),
+            (
+                source.report.skipped.otherProtocols, "address of another kind than SMTP",
+                "addresses of other kinds than SMTP"
+            ),
+            (source.report.skipped.disabled, "disabled entry", "disabled entries"),
+            (source.report.skipped.excluded, "entry below exclude_bases", "entries below exclude_bases"),
         ]
         for (count, one, many) in skipped where count > 0 {
             lines.append("  \(count) \(count == 1 ? one : many), passed over")
         }
-        if source.skipped.refusing > 0 {
-            lines.append("  \(Words.count(source.skipped.refusing, "recipient")) that the table refuses")
+        if source.report.skipped.refusing > 0 {
+            lines.append("  \(Words.count(source.report.skipped.refusing, "recipient")) that the table refuses")
         }
-        if let unlisted = source.unlistedTargets {
+        if let unlisted = source.report.unlistedTargets {
             lines.append(
                 "  \(Words.count(unlisted.count, "alias", plural: "aliases")) with a target that no source lists:")
             lines += unlisted.first.map { "    \($0.escapedForMessage)" }
@@ -160,10 +168,11 @@ struct SyncReportText {
     }
 
     /// The faulty entries, with what to mend in them.
-    private func faults(_ source: SourceReport) -> [String] {
+    private func faults(_ source: SourceState) -> [String] {
         let kinds = [
-            (source.faults, "faulty", "which list nobody"), (source.domainFaults, "faulty", "of relay domains"),
-            (source.doubts, "doubtful", "which are listed"),
+            (source.report.faults, "faulty", "which list nobody"),
+            (source.report.domainFaults, "faulty", "of relay domains"),
+            (source.report.doubts, "doubtful", "which are listed"),
         ]
         return kinds.flatMap { faults, kind, what -> [String] in
             guard faults.count > 0 else { return [] }

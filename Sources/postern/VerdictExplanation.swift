@@ -153,7 +153,7 @@ struct VerdictExplanation: Encodable {
         if let judged, judged.hasDomain { keys.append("@\(judged.domain)") }
         sources =
             keys.lazy.map { key in
-                provenance(of: key, state: configuration.sync.state).map {
+                Provenance.all(of: key, state: configuration.sync.state).map {
                     Source(name: $0.source, type: $0.type, origin: $0.origin)
                 }
             }.first { !$0.isEmpty } ?? []
@@ -210,7 +210,7 @@ struct VerdictExplanation: Encodable {
 
     /// When a key left the list, by the sync's state; nil where the state doesn't know.
     private static func departure(of key: String, _ configuration: Configuration) -> Departure? {
-        let found = RecipientSync.departure(
+        let found = RecipientSync.Departure(
             of: key, state: configuration.sync.state, grace: configuration.sync.grace)
         return found.map { found in
             Departure(

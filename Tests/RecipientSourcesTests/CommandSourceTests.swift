@@ -32,7 +32,7 @@ import Testing
             $0.command += ["$(touch \(folder.file("oops")))", "bob"]
         }.run()
         #expect(report.added.addresses == ["anna@example.com", "bob@example.com"])
-        #expect(report.sources.first?.foreign.count == 1)
+        #expect(report.sources.first?.report.foreign.count == 1)
         #expect(!FileManager.default.fileExists(atPath: folder.file("oops")))
         let second = try synchronizer("printf 'anna@example.com x\\n@example.org y\\n'") { $0.format = .postfix }
             .run(acceptShrink: true)

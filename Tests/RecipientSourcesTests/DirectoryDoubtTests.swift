@@ -74,7 +74,7 @@ import Testing
         #expect(
             report.added.addresses == [2, 3, 4, 5].map { "person\($0)@example.com" },
             "one that is shown as disabled is left out")
-        let doubts = report.sources[0].doubts
+        let doubts = report.sources[0].report.doubts
         #expect(doubts.count == 2)
         let text = doubts.first.map { "\($0)" }.joined(separator: "\n")
         #expect(text.contains("cn=person3") && text.contains("userAccountControl"), "\(text)")
@@ -102,8 +102,9 @@ import Testing
         #expect(
             domains.map(\.name).sorted()
                 == ["all.example", "hidden.example", "listed.example", "odd.example", "spaced.example"])
-        let text = (report.sources[0].doubts.first + report.sources[0].domainFaults.first).map { "\($0)" }.joined(
-            separator: "\n")
+        let text = (report.sources[0].report.doubts.first + report.sources[0].report.domainFaults.first).map { "\($0)" }
+            .joined(
+                separator: "\n")
         for word in [
             "hidden.example", "isn't shown msExchAcceptedDomainFlags", "\"two\", which is no number",
             "a.example,b.example",

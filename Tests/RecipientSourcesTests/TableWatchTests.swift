@@ -150,7 +150,7 @@ import Testing
         #expect(try run([0]).failures.map(\.name) == ["one"])
         #expect(try run([]).failures.map(\.name) == ["one"])
         #expect(try run([1]).failures.map(\.name) == ["one"])
-        #expect(syncStatus(state: folder("state.sqlite"))?.failures["one"]?.text.contains("is being written") == true)
+        #expect(SyncStatus(state: folder("state.sqlite"))?.failures["one"]?.text.contains("is being written") == true)
         close(writer)
         #expect(try run([0]).failures.isEmpty)
         #expect(try folder.snapshot().info.recipients == 21)
@@ -191,7 +191,7 @@ import Testing
         let intake = EntryIntake(
             folder: folder.path,
             filters: [DomainFilter(relay: relay, folder.configuration().sources[0], subdomains: false)])
-        var report = SourceReport(name: "one", type: "file")
+        var report = SourceReport()
         var calls = 0
         let request = PullRequest { () throws(SourceError) in
             calls += 1

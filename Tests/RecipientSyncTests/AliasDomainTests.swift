@@ -30,7 +30,7 @@ import Testing
         let synchronizer = try Synchronizer(folder.configuration(format: .postfix, relay: Self.relay))
         let report = try synchronizer.run()
         #expect(try aliases(folder) == ["one.example main.example"])
-        #expect(report.sources[0].foreign.first == ["@foreign.example (line 6)"])
+        #expect(report.sources[0].report.foreign.first == ["@foreign.example (line 6)"])
         let snapshot = try folder.snapshot()
         #expect(snapshot.lookup("@one.example") == .aliasDomain)
         #expect(snapshot.lookup("@two.example") == .catchAll)
@@ -107,13 +107,13 @@ import Testing
         let expected = UnlistedTargets(count: 1, first: ["info@one.example (line 1): nobody@main.example"])
         for _ in 0..<2 {
             let report = try synchronizer.run(dryRun: true)
-            #expect(report.sources.map(\.unlistedTargets) == [expected, nil])
+            #expect(report.sources.map(\.report.unlistedTargets) == [expected, nil])
         }
-        #expect(try synchronizer.run().sources[0].unlistedTargets == expected)
-        #expect(try synchronizer.run(dryRun: true).sources[0].unlistedTargets == expected)
+        #expect(try synchronizer.run().sources[0].report.unlistedTargets == expected)
+        #expect(try synchronizer.run(dryRun: true).sources[0].report.unlistedTargets == expected)
         // Listed by another source meanwhile, though the table has stayed as it was.
         try folder.write("two.table", "anna@main.example x\nbob@main.example x\nnobody@main.example x\n")
-        #expect(try synchronizer.run(dryRun: true).sources[0].unlistedTargets == nil)
+        #expect(try synchronizer.run(dryRun: true).sources[0].report.unlistedTargets == nil)
     }
 
     /// What the configuration accepts without a list isn't missing there.
@@ -126,7 +126,7 @@ import Testing
         configuration.alwaysAccepted = ["postmaster"]
         configuration.domainsWithoutList = ["two.example"]
         let report = try Synchronizer(configuration).run(dryRun: true)
-        #expect(report.sources[0].unlistedTargets?.first == ["c@one.example (line 3): x@three.example"])
+        #expect(report.sources[0].report.unlistedTargets?.first == ["c@one.example (line 3): x@three.example"])
     }
 
     @Test func targetsOfAVirtusertable() throws {
@@ -142,15 +142,15 @@ import Testing
 
             """)
         let report = try Synchronizer(folder.configuration(format: .sendmail, relay: Self.relay)).run(dryRun: true)
-        #expect(report.sources[0].unlistedTargets?.first == ["info@one.example (line 1): nobody@main.example"])
+        #expect(report.sources[0].report.unlistedTargets?.first == ["info@one.example (line 1): nobody@main.example"])
     }
 
     @Test func theFirstTwentyAreKept() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", (0..<50).map { "u\($0)@one.example n\($0)@main.example\n" }.joined())
         let report = try Synchronizer(folder.configuration(format: .postfix, relay: Self.relay)).run(dryRun: true)
-        #expect(report.sources[0].unlistedTargets?.count == 50)
-        #expect(report.sources[0].unlistedTargets?.first.count == 20)
+        #expect(report.sources[0].report.unlistedTargets?.count == 50)
+        #expect(report.sources[0].report.unlistedTargets?.first.count == 20)
     }
 
     /// A refused recipient is refused though its domain takes all, and listed where another source lists it.

@@ -175,7 +175,7 @@ import Testing
         }
         try queue.close()
         #expect(try synchronizer.run(dryRun: true).outcome == .dryRun)
-        #expect(syncStatus(state: folder("state.sqlite"))?.recipients == 3)
+        #expect(SyncStatus(state: folder("state.sqlite"))?.recipients == 3)
         // A change right away: nothing is counted yet.
         sources[0].set(2, .init(addresses: ["d@example.com"]))
         #expect(try synchronizer.run().added.addresses == ["d@example.com"])
@@ -268,14 +268,14 @@ import Testing
         sources[1].set(2, .init(addresses: ["c@example.com"]))
         let other = try news(1)
         #expect(other.outcome == .published && other.refusalStands)
-        #expect(syncStatus(state: folder("state.sqlite"))?.refusal != nil)
+        #expect(SyncStatus(state: folder("state.sqlite"))?.refusal != nil)
         for event in memory.events(after: .success(other)) {
             if case .recovered = event { Issue.record("a sync of another source is told as the end of the refusal") }
         }
         #expect(try news(1).refusalStands, "nothing has changed there")
         sources[0].set(1, .init(addresses: Set((0..<20).map { "a\($0)@example.com" })))
         #expect(try !news(0).refusalStands)
-        #expect(syncStatus(state: folder("state.sqlite"))?.refusal == nil)
+        #expect(SyncStatus(state: folder("state.sqlite"))?.refusal == nil)
     }
 
     @Test func onlyWhatIsDueIsRead() throws {

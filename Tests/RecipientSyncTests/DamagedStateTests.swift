@@ -77,7 +77,7 @@ import Testing
         try refused(.maxShrink, folder.configuration())
         // The new state goes on with it.
         try refused(.maxShrink, folder.configuration())
-        #expect(syncStatus(state: folder("state.sqlite"))?.refusal != nil)
+        #expect(SyncStatus(state: folder("state.sqlite"))?.refusal != nil)
         try folder.write("one.table", users(2_000))
         var configuration = folder.configuration()
         configuration.canaries = ["ceo@example.com"]

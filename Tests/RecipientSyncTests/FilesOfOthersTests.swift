@@ -33,7 +33,7 @@ import Testing
         try #require(stat(target, &status) == 0)
         #expect(status.st_mode & 0o777 == 0o644)
         #expect(try String(contentsOfFile: target, encoding: .utf8) == (name.hasSuffix(".lock") ? "precious\n" : ""))
-        #expect(syncStatus(state: folder("state.sqlite"))?.generation == (name.hasSuffix(".lock") && exists ? 1 : nil))
+        #expect(SyncStatus(state: folder("state.sqlite"))?.generation == (name.hasSuffix(".lock") && exists ? 1 : nil))
         // A link that leads nowhere makes nothing there.
         unlink(target)
         #expect(syncError { try synchronizer.run() }?.kind == .state)
@@ -66,7 +66,7 @@ import Testing
         configuration.statePath = folder("here/state.sqlite")
         configuration.indexPath = folder("here/recipients.index")
         #expect(try Synchronizer(configuration).run().recipients == 3)
-        #expect(syncStatus(state: folder("here/state.sqlite"))?.recipients == 3)
+        #expect(SyncStatus(state: folder("here/state.sqlite"))?.recipients == 3)
     }
 
     @Test(.enabled(if: geteuid() == 0)) func whatRootMakesBelongsToTheFoldersOwner() throws {
@@ -120,7 +120,7 @@ import Testing
         try folder.write("one.table", users(4))
         _ = try synchronizer.run()
         try SyncState.createPrivately(folder("state.sqlite"))
-        _ = syncStatus(state: folder("state.sqlite"))
+        _ = SyncStatus(state: folder("state.sqlite"))
         #expect(try locks() == before)
         try reader.close()
     }

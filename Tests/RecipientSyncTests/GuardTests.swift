@@ -43,14 +43,14 @@ import Testing
             #expect(error.description.contains(part), "\(part) in \(error.description)")
         }
         #expect(try folder.snapshot().lookup("u85@example.com") != nil)
-        #expect(syncStatus(state: folder("state.sqlite"))?.refusal == refusal)
+        #expect(SyncStatus(state: folder("state.sqlite"))?.refusal == refusal)
         // Refused again as long as it is so; accepted for one run only.
         #expect(syncError { try synchronizer.run() }?.kind == .guardRefused)
         let accepted = try synchronizer.run(acceptShrink: true)
         #expect(accepted.outcome == .published)
         #expect(accepted.notes.filter { $0.hasPrefix("accepted: ") }.count == 3)
         #expect(try folder.snapshot().lookup("u85@example.com") == nil)
-        #expect(syncStatus(state: folder("state.sqlite"))?.refusal == nil)
+        #expect(SyncStatus(state: folder("state.sqlite"))?.refusal == nil)
         try folder.write("one.table", users(40))
         #expect(syncError { try synchronizer.run() }?.kind == .guardRefused)
     }
@@ -64,7 +64,7 @@ import Testing
         #expect(syncError { try synchronizer.run() }?.kind == .guardRefused)
         try folder.write("one.table", users(10))
         #expect(try synchronizer.run().outcome == .unchanged)
-        #expect(syncStatus(state: folder("state.sqlite"))?.refusal == nil)
+        #expect(SyncStatus(state: folder("state.sqlite"))?.refusal == nil)
     }
 
     @Test func aShortListMayLoseOneAWindow() throws {

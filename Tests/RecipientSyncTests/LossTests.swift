@@ -108,7 +108,7 @@ final class TestClock: Sendable {
         #expect(info.recipients == 180)
         #expect(refusals.count == 1, "one refusal, told once: \(refusals)")
         #expect(refusals.first?.contains("would lose 21 of 200 recipients") == true)
-        let refusal = try #require(syncStatus(state: folder("state.sqlite"))?.refusal)
+        let refusal = try #require(SyncStatus(state: folder("state.sqlite"))?.refusal)
         #expect(refusal.removed == 1 && refusal.waiting == 180)
     }
 
@@ -232,7 +232,7 @@ final class TestClock: Sendable {
         #expect(syncError { try synchronizer.run() }?.kind == .guardRefused)
         add(0..<20)
         #expect(try synchronizer.run().recipients == 100)
-        #expect(syncStatus(state: folder("state.sqlite"))?.refusal == nil)
+        #expect(SyncStatus(state: folder("state.sqlite"))?.refusal == nil)
     }
 
     // MARK: Grace
@@ -340,7 +340,7 @@ final class TestClock: Sendable {
         let report = try synchronizer.run(dryRun: true)
         #expect(report.removed.count == 1)
         #expect(try flags(7) == [])
-        #expect(syncStatus(state: folder("state.sqlite"))?.recipients == 100)
+        #expect(SyncStatus(state: folder("state.sqlite"))?.recipients == 100)
     }
 
     // MARK: States that aren't sound
@@ -434,11 +434,11 @@ final class TestClock: Sendable {
 
     @Test func aFirstListOfWhichMuchIsFaultyMustBeAccepted() throws {
         let guards = Guards(maxShrink: 0.1, minimum: 0, canaries: [])
-        var report = SourceReport(name: "ad", type: "file")
-        report.read = 100
-        report.skipped.malformed = 10
+        var report = SourceState(name: "ad", type: "file")
+        report.report.read = 100
+        report.report.skipped.malformed = 10
         #expect(guards.firstLists([report]) { _ in true }.isEmpty)
-        report.skipped.malformed = 11
+        report.report.skipped.malformed = 11
         let found = guards.firstLists([report]) { _ in true }
         #expect(found.map(\.rule) == [.faulty] && found[0].isAcceptable)
         #expect(found[0].text.contains("11 of the 100 entries (11 %)"))

@@ -14,24 +14,24 @@ import Testing
         _ = try Synchronizer(folder.configuration(["one", "two"])).run()
         let state = folder("state.sqlite")
         #expect(
-            provenance(of: "b@example.com", state: state).map { "\($0.source) \($0.type) \($0.origin ?? "")" } == [
+            Provenance.all(of: "b@example.com", state: state).map { "\($0.source) \($0.type) \($0.origin ?? "")" } == [
                 "one file line 3 of \(folder("one.table"))", "two file line 1 of \(folder("two.table"))",
             ])
-        let catchAll = provenance(of: "@example.org", state: state)
+        let catchAll = Provenance.all(of: "@example.org", state: state)
         #expect(catchAll.map(\.origin) == ["line 4 of \(folder("one.table"))"])
         #expect(catchAll.map { $0.flags.rawValue } == [4])
-        #expect(provenance(of: "c@example.com", state: state).isEmpty)
+        #expect(Provenance.all(of: "c@example.com", state: state).isEmpty)
         try folder.write("one.table", "a@example.com\n")
-        #expect(provenance(of: "b@example.com", state: state)[0].origin?.contains("changed since") == true)
+        #expect(Provenance.all(of: "b@example.com", state: state)[0].origin?.contains("changed since") == true)
     }
 
     @Test func isSilentWithoutAState() throws {
         let folder = try TemporaryFolder()
-        #expect(provenance(of: "a@example.com", state: folder("none")).isEmpty)
+        #expect(Provenance.all(of: "a@example.com", state: folder("none")).isEmpty)
         try folder.write("state", "no database")
-        #expect(provenance(of: "a@example.com", state: folder("state")).isEmpty)
+        #expect(Provenance.all(of: "a@example.com", state: folder("state")).isEmpty)
         try folder.write("empty", "")
-        #expect(provenance(of: "a@example.com", state: folder("empty")).isEmpty)
+        #expect(Provenance.all(of: "a@example.com", state: folder("empty")).isEmpty)
     }
 
     @Test func worksWhileASyncHasTheState() throws {
@@ -41,11 +41,11 @@ import Testing
         try folder.write("one.table", "a@example.com\nb@example.com\n")
         let synchronizer = try Synchronizer(folder.configuration()) { step throws(SyncError) in
             guard step == .judged else { return }
-            #expect(provenance(of: "a@example.com", state: folder("state.sqlite")).count == 1)
-            #expect(provenance(of: "b@example.com", state: folder("state.sqlite")).isEmpty)
-            #expect(syncStatus(state: folder("state.sqlite"))?.recipients == 1)
+            #expect(Provenance.all(of: "a@example.com", state: folder("state.sqlite")).count == 1)
+            #expect(Provenance.all(of: "b@example.com", state: folder("state.sqlite")).isEmpty)
+            #expect(SyncStatus(state: folder("state.sqlite"))?.recipients == 1)
         }
         #expect(try synchronizer.run().recipients == 2)
-        #expect(provenance(of: "b@example.com", state: folder("state.sqlite")).count == 1)
+        #expect(Provenance.all(of: "b@example.com", state: folder("state.sqlite")).count == 1)
     }
 }

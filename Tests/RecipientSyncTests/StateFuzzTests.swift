@@ -18,8 +18,8 @@ import Testing
         try Effort.forEachInput("state", 100, samples: [sample], keepsLength: true) { input in
             for side in ["-wal", "-shm", "-journal"] { try? FileManager.default.removeItem(atPath: state + side) }
             try Data(input).write(to: URL(fileURLWithPath: state))
-            _ = syncStatus(state: state)
-            _ = provenance(of: "u7@example.com", state: state)
+            _ = SyncStatus(state: state)
+            _ = Provenance.all(of: "u7@example.com", state: state)
             if syncError({ try Synchronizer(configuration).run() }) != nil { refused += 1 }
             // Whatever came of it, a sound snapshot is in force.
             _ = try folder.snapshot()

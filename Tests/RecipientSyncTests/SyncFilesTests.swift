@@ -191,10 +191,10 @@ import Testing
         let watched = try Watched(configuration())
         defer { watched.thread?.stop() }
         #expect(watched.says { $0 == ["trouble unreachable"] }, "\(watched.all)")
-        #expect(watched.says { _ in watched.thread?.outlook.retries["one"] != nil })
+        #expect(watched.says { _ in watched.thread?.outlook.sources.first?.nextTry != nil })
         #expect(watched.thread?.outlook.failure == nil)
         try folder.write("one.table", users(3))
         #expect(watched.says { $0.contains("synced 3") })
-        #expect(watched.says { _ in watched.thread?.outlook.retries == [:] })
+        #expect(watched.says { _ in watched.thread?.outlook.sources.map(\.nextTry) == [nil] })
     }
 }

@@ -20,8 +20,8 @@ import Testing
         #expect(error.exitStatus == 74)
         #expect(error.description.contains("newer version"))
         #expect(try Data(contentsOf: URL(fileURLWithPath: folder("state.sqlite"))) == before)
-        #expect(syncStatus(state: folder("state.sqlite")) == nil)
-        #expect(provenance(of: "u0@example.com", state: folder("state.sqlite")).isEmpty)
+        #expect(SyncStatus(state: folder("state.sqlite")) == nil)
+        #expect(Provenance.all(of: "u0@example.com", state: folder("state.sqlite")).isEmpty)
     }
 
     @Test(arguments: [
@@ -119,10 +119,10 @@ import Testing
 
     @Test func statusTellsWhatIsInForce() throws {
         let folder = try TemporaryFolder()
-        #expect(syncStatus(state: folder("state.sqlite")) == nil)
+        #expect(SyncStatus(state: folder("state.sqlite")) == nil)
         try folder.write("one.table", users(3) + "@example.org\n")
         let report = try Synchronizer(folder.configuration()).run()
-        let status = try #require(syncStatus(state: folder("state.sqlite")))
+        let status = try #require(SyncStatus(state: folder("state.sqlite")))
         #expect(status.generation == 1)
         #expect(status.recipients == 3)
         #expect(status.sources.map(\.name) == ["one"])

@@ -183,7 +183,7 @@ private final class Memory {
         schedule.began([stamp(2), nil, nil], .init(places: [0, 2]), now: at(2))
         // News are not listened to for a moment, and the time of everything stays.
         var report = SyncReport(started: Date())
-        report.sources = ["a", "b", "c"].map { SourceReport(name: $0, type: "file") }
+        report.sources = ["a", "b", "c"].map { SourceState(name: $0, type: "file") }
         // Another source that still fails makes nothing due sooner.
         report.sources[1].failure = "gone"
         schedule.ended(.success(report), .init(places: [0, 2]), now: at(2))
@@ -208,7 +208,7 @@ private final class Memory {
         #expect(schedule.due([stamp(2), nil], now: at(1)) == .init(places: [1]))
         schedule.began([stamp(2), nil], .init(places: [1]), now: at(1))
         var report = SyncReport(started: Date())
-        report.sources = ["a", "b"].map { SourceReport(name: $0, type: "file") }
+        report.sources = ["a", "b"].map { SourceState(name: $0, type: "file") }
         schedule.ended(.success(report), .init(places: [1]), now: at(1))
         #expect(schedule.due([stamp(2), nil], now: at(1.5)) == .init(places: [0]))
     }
@@ -218,7 +218,7 @@ private final class Memory {
         _ = schedule.due([stamp(1)], now: at(0))
         schedule.began([stamp(1)], now: at(0))
         var report = SyncReport(started: Date())
-        report.sources = [SourceReport(name: "a", type: "file")]
+        report.sources = [SourceState(name: "a", type: "file")]
         report.nextLeaves = 60
         schedule.ended(.success(report), .all, now: at(0))
         #expect(schedule.due([stamp(1)], now: at(59)) == nil)
@@ -262,7 +262,7 @@ private final class Memory {
             }
         }
         var partial = SyncReport(started: Date())
-        partial.sources = [SourceReport(name: "one", type: "file")]
+        partial.sources = [SourceState(name: "one", type: "file")]
         partial.sources[0].failure = "gone"
         #expect(names(memory.events(after: success)) == [])
         #expect(names(memory.events(after: .failure(SyncError(.unreachable, "x")))) == ["failed x"])

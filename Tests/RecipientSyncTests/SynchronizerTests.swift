@@ -33,13 +33,13 @@ import Testing
         #expect(
             report.added.addresses == ["@example.org", "a@example.com", "b+detail@example.com", "john doe@example.com"])
         let source = report.sources[0]
-        #expect(source.read == 8)
-        #expect(source.listed == 4)
-        #expect(source.duplicates == 1)
-        #expect(source.foreign.count == 1)
-        #expect(source.foreign.first == ["c@example.net (line 6)"])
-        #expect(source.skipped.domains == 1)
-        #expect(source.skipped.withoutDomain == 1)
+        #expect(source.report.read == 8)
+        #expect(source.recipients == 4)
+        #expect(source.report.duplicates == 1)
+        #expect(source.report.foreign.count == 1)
+        #expect(source.report.foreign.first == ["c@example.net (line 6)"])
+        #expect(source.report.skipped.domains == 1)
+        #expect(source.report.skipped.withoutDomain == 1)
         let snapshot = try folder.snapshot()
         #expect(snapshot.lookup("a@example.com") == [])
         #expect(snapshot.lookup("@example.org") == .catchAll)
@@ -64,7 +64,7 @@ import Testing
         #expect(report.generation == 2)
         #expect(report.added.addresses == ["new@example.com"])
         #expect(report.removed.addresses == ["u0@example.com"])
-        #expect(report.sources.map(\.listed) == [20, 21])
+        #expect(report.sources.map(\.recipients) == [20, 21])
         let snapshot = try folder.snapshot()
         #expect(snapshot.lookup("both@example.com") != nil)
         #expect(snapshot.lookup("u0@example.com") == nil)
@@ -138,11 +138,11 @@ import Testing
         #expect(try synchronizer.run().sources[0].reading == .full)
         let report = try synchronizer.run()
         #expect(report.sources[0].reading == .unchanged)
-        #expect(report.sources[0].listed == 5)
-        #expect(report.sources[0].read == 5)
+        #expect(report.sources[0].recipients == 5)
+        #expect(report.sources[0].report.read == 5)
         #expect(report.recipients == 5)
-        let asOf = try #require(report.sources[0].asOf)
-        #expect(asOf > (try #require(first.sources[0].asOf)))
+        let asOf = try #require(report.sources[0].lastSynced)
+        #expect(asOf > (try #require(first.sources[0].lastSynced)))
         // New guards are asked though the file is the same.
         var guarded = folder.configuration()
         guarded.canaries = ["ceo@example.com"]
@@ -185,12 +185,12 @@ import Testing
         #expect(error.description.contains(folder("two.table") + ":2: "))
         #expect(try folder.snapshot().lookup("new@example.com") == nil)
         #expect(try folder.snapshot().lookup("u10@example.com") != nil)
-        let failures = syncStatus(state: folder("state.sqlite"))?.failures ?? [:]
+        let failures = SyncStatus(state: folder("state.sqlite"))?.failures ?? [:]
         #expect(Set(failures.keys) == ["one", "two"])
         try folder.write("one.table", "new@example.com\n" + users(3))
         try folder.write("two.table", users(3, from: 10))
         #expect(try synchronizer.run().added.addresses == ["new@example.com"])
-        #expect(syncStatus(state: folder("state.sqlite"))?.failures == [:])
+        #expect(SyncStatus(state: folder("state.sqlite"))?.failures == [:])
     }
 
     @Test(arguments: ["missing", "directory", "pipe"]) func aSourceThatCannotBeReadIsNamed(_ what: String) throws {
@@ -226,7 +226,7 @@ import Testing
         #expect(snapshot.lookup("new@example.com") != nil)
         // The list is as old as its oldest part, whatever the others do.
         #expect(snapshot.info.created.timeIntervalSince(created) < 0.01)
-        #expect(Array((syncStatus(state: folder("state.sqlite"))?.failures ?? [:]).keys) == ["one"])
+        #expect(Array((SyncStatus(state: folder("state.sqlite"))?.failures ?? [:]).keys) == ["one"])
         // With no source left to read there is nothing to go on with.
         unlink(folder("two.table"))
         #expect(syncError { try synchronizer.run() }?.kind == .unreachable)
@@ -250,7 +250,7 @@ import Testing
         let report = try narrow.run()
         #expect(report.removed.count == 2)
         #expect(report.notes.contains { $0.contains("\"one\"") && $0.contains("changed") })
-        #expect(report.sources[0].foreign.count == 2)
+        #expect(report.sources[0].report.foreign.count == 2)
         #expect(try folder.snapshot().lookup("u0@example.org") == nil)
         // A source renamed is another source with the same recipients.
         rename(folder("one.table"), folder("two.table"))

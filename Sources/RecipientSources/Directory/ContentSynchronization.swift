@@ -62,7 +62,7 @@ final class ContentSynchronization: DirectoryFollower {
             persists = false
             // A base that had been refreshed already is asked for the same again.
             searches = start
-            report = SourceReport(name: report.name, type: report.type, server: report.server, remarks: report.remarks)
+            report = SourceReport(server: report.server, remarks: report.remarks)
             return try refresh(request, intake, index, &report)
         }
     }

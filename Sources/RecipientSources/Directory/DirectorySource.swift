@@ -55,7 +55,7 @@ final class DirectorySource: RecipientSource {
     func relayDomains(_ request: PullRequest) throws(SourceError) -> [RelayDomain]? {
         guard let source = directory.relayDomains else { return nil }
         return try inTurn { () throws(SourceError) in
-            var ignored = SourceReport(name: configuration.name, type: configuration.type)
+            var ignored = SourceReport()
             return try withServers(request, &ignored) { session, _ throws(LDAPError) in
                 let reader = RelayDomainReader(session, source, before: request.previous?.domains ?? [])
                 let domains = try reader.read(request.check)
@@ -186,8 +186,7 @@ final class DirectorySource: RecipientSource {
                 // An answer of the server that it can't be done so; anything else is for another server.
                 guard error.isRefusalOfMethod else { throw error }
                 intake.void(source: index)
-                report = SourceReport(
-                    name: report.name, type: report.type, server: report.server, remarks: report.remarks)
+                report = SourceReport(server: report.server, remarks: report.remarks)
                 if start?.method == kind.method {
                     report.remarks.append(
                         "\(kind.name) can't go on from the last sync, so all is read again: \(error.text)")
@@ -245,8 +244,7 @@ final class DirectorySource: RecipientSource {
         var ready = spare
         spare = nil
         for server in servers.ordered(at: .now) {
-            var fresh = SourceReport(
-                name: report.name, type: report.type, server: "\(server)", remarks: report.remarks)
+            var fresh = SourceReport(server: "\(server)", remarks: report.remarks)
             do throws(LDAPError) {
                 let session: DirectorySession
                 if let made = ready, made.connection.uri == server {
