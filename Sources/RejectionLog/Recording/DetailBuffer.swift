@@ -118,3 +118,92 @@ struct DetailBuffer {
 
 // The memory has one user at a time: a stripe under its lock, or the writer thread after the two have changed buffers.
 extension DetailBuffer: @unchecked Sendable {}
+
+/// One packed record of a ``DetailBuffer``, read in place.
+struct DetailRecord {
+    private let base: UnsafeRawPointer
+
+    init(_ base: UnsafeMutableRawPointer) {
+        self.base = UnsafeRawPointer(base)
+    }
+
+    var size: Int { Int(base.loadUnaligned(as: UInt32.self)) }
+    var time: Int64 { base.loadUnaligned(fromByteOffset: 4, as: Int64.self) }
+    var slot: UInt32 { base.loadUnaligned(fromByteOffset: 12, as: UInt32.self) }
+    var reason: UInt8 { base.load(fromByteOffset: 16, as: UInt8.self) }
+    var outcome: Outcome { Outcome(rawValue: flags & 3) ?? .refused }
+    var observed: Bool { flags & 4 != 0 }
+    var authenticated: Bool { flags & 8 != 0 }
+    var client: IPAddress {
+        IPAddress(
+            high: base.loadUnaligned(fromByteOffset: 18, as: UInt64.self),
+            low: base.loadUnaligned(fromByteOffset: 26, as: UInt64.self))
+    }
+
+    /// The texts in the order of ``DetailBuffer/Field``; valid as long as the buffer isn't reused.
+    func forEachText(_ body: (DetailBuffer.Field, UnsafeRawBufferPointer) throws -> Void) rethrows {
+        var place = base + DetailBuffer.headerSize
+        for field in DetailBuffer.Field.allCases {
+            let count = length(field)
+            try body(field, UnsafeRawBufferPointer(start: place, count: count))
+            place += count
+        }
+    }
+
+    func text(_ wanted: DetailBuffer.Field) -> UnsafeRawBufferPointer {
+        var place = base + DetailBuffer.headerSize
+        for field in DetailBuffer.Field.allCases {
+            if field == wanted { break }
+            place += length(field)
+        }
+        return UnsafeRawBufferPointer(start: place, count: length(wanted))
+    }
+
+    private var flags: UInt8 { base.load(fromByteOffset: 17, as: UInt8.self) }
+
+    private func length(_ field: DetailBuffer.Field) -> Int {
+        Int(base.loadUnaligned(fromByteOffset: 34 + 2 * field.rawValue, as: UInt16.self))
+    }
+}
+
+/// Detail rows that the writer has just taken over, whether or not it can write them, for ``RejectionLog/Options/stored``; valid for the call only.
+public struct StoredRows {
+    let buffers: [DetailBuffer]
+    let domains: [String]
+    let reasons: [String]
+    /// How many rows were thinned out since the last call, and are therefore not among these.
+    public let thinned: Int
+
+    /// The first rows of reasons that are wanted, in the order of time, and how many more there are of these.
+    ///
+    /// The id of each is 0. What isn't asked for costs next to nothing.
+    public func entries(limit: Int, without unwanted: Set<String> = []) -> (entries: [LogEntry], left: Int) {
+        var entries: [LogEntry] = []
+        var left = 0
+        for buffer in buffers {
+            buffer.forEach { record in
+                let reason = Int(record.reason) < reasons.count ? reasons[Int(record.reason)] : "other"
+                if unwanted.contains(reason) { return }
+                if entries.count < limit {
+                    entries.append(entry(record, reason))
+                } else {
+                    left &+= 1
+                }
+            }
+        }
+        // Threads spread to several buffers.
+        entries.sort { $0.time < $1.time }
+        return (entries, left)
+    }
+
+    private func entry(_ record: DetailRecord, _ reason: String) -> LogEntry {
+        func text(_ field: DetailBuffer.Field) -> String { StoredText.string(record.text(field)) }
+        let isKnown = record.slot > 0 && Int(record.slot) < domains.count
+        return LogEntry(
+            id: 0, time: Timestamp.date(milliseconds: record.time), outcome: record.outcome, observed: record.observed,
+            reason: reason, recipient: text(.recipient),
+            domain: isKnown ? domains[Int(record.slot)] : text(.domainName), sender: text(.sender),
+            client: record.client.clientText, clientName: text(.clientName), helo: text(.helo),
+            session: text(.session), authenticated: record.authenticated, mta: text(.mta), reply: text(.reply))
+    }
+}
