@@ -47,9 +47,10 @@ package final class ControlClient {
         defer { close(folder) }
         let descriptor = ControlSocket.makeSocket()
         if folder >= 0 {
-            code = ControlSocket.withAddress(file: name, in: folder) {
-                Glibc.connect(descriptor, $0, $1) == 0 ? 0 : errno
-            } ?? ENAMETOOLONG
+            code =
+                ControlSocket.withAddress(file: name, in: folder) {
+                    Glibc.connect(descriptor, $0, $1) == 0 ? 0 : errno
+                } ?? ENAMETOOLONG
         }
         if code == 0 { return descriptor }
         let abstractCode = ControlSocket.withAbstractAddress(database: database) {
@@ -121,7 +122,8 @@ package final class ControlClient {
                 return .failure(
                     Failure(
                         kind: .noAnswer,
-                        description: "process \(process) hasn't answered in \(limit.components.seconds) seconds; see its messages"
+                        description:
+                            "process \(process) hasn't answered in \(limit.components.seconds) seconds; see its messages"
                     ))
             }
         }

@@ -27,9 +27,10 @@ package final class ControlServer: Sendable {
         /// Handlers made of functions.
         package init(
             status: @escaping @Sendable () -> FilterStatus,
-            reload: @escaping @Sendable (
-                _ acceptsOlderIndex: Bool, _ ended: @escaping @Sendable (ControlSocket.ReloadResult) -> Void
-            ) -> Void, tick: @escaping @Sendable () -> Void
+            reload:
+                @escaping @Sendable (
+                    _ acceptsOlderIndex: Bool, _ ended: @escaping @Sendable (ControlSocket.ReloadResult) -> Void
+                ) -> Void, tick: @escaping @Sendable () -> Void
         ) {
             self.status = status
             self.reload = reload
@@ -102,7 +103,8 @@ package final class ControlServer: Sendable {
             failure.map {
                 PartFailure(
                     reason: $0,
-                    advice: "make \(folder(of: database)) writable for the filter; until then reload with kill -USR1 \(getpid())",
+                    advice:
+                        "make \(folder(of: database)) writable for the filter; until then reload with kill -USR1 \(getpid())",
                     nextTry: Date() + TimeInterval(Self.interval))
             })
     }
@@ -118,7 +120,8 @@ package final class ControlServer: Sendable {
         let probe = ControlSocket.makeSocket()
         defer { close(probe) }
         let answer =
-            ControlSocket.withAddress(file: name, in: folder) { connect(probe, $0, $1) == 0 ? 0 : errno } ?? ENAMETOOLONG
+            ControlSocket.withAddress(file: name, in: folder) { connect(probe, $0, $1) == 0 ? 0 : errno }
+            ?? ENAMETOOLONG
         if answer == 0 || answer == EAGAIN {
             throw InUse(description: "\(path) is in use: another filter keeps its log in \(database)")
         }

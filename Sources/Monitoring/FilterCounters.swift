@@ -1,7 +1,7 @@
-import RecipientSync
 import Foundation
 import RecipientFilter
 package import RecipientIndex
+import RecipientSync
 import RejectionLog
 import Synchronization
 

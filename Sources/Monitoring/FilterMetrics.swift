@@ -1,7 +1,7 @@
-import RecipientSources
-import RecipientSync
 import Foundation
 import RecipientFilter
+import RecipientSources
+import RecipientSync
 import RejectionLog
 
 /// The metrics of a running filter.
@@ -173,7 +173,8 @@ struct FilterMetrics {
         text.counter(
             "postern_sync_source_failures", "How often a source could not be read.", samples { Double($0.failures) })
         text.gauge(
-            "postern_sync_source_failing", "1 while a source can't be read, else 0.", samples { $0.state?.reading == .failed ? 1 : 0 })
+            "postern_sync_source_failing", "1 while a source can't be read, else 0.",
+            samples { $0.state?.reading == .failed ? 1 : 0 })
         text.gauge(
             "postern_source_faulty_entries", "Entries of a source that seem meant to list a recipient, and don't.",
             samples { Double(($0.state?.report.faults.count ?? 0) + ($0.state?.report.domainFaults.count ?? 0)) })
@@ -203,7 +204,8 @@ struct FilterMetrics {
         text.gauge("postern_log_queue_capacity_bytes", "Bytes of log entries that may wait.", Double(log.queueCapacity))
         text.counter("postern_log_rows_written", "Log entries written.", log.written)
         text.counter(
-            "postern_log_rows_thinned", "Log entries left out for want of room; their recipients are counted all the same.",
+            "postern_log_rows_thinned",
+            "Log entries left out for want of room; their recipients are counted all the same.",
             log.thinned)
         text.gauge(
             "postern_log_waiting_recipients", "Recipients that are counted in memory, and not yet in the database.",

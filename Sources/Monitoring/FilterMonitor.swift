@@ -1,8 +1,8 @@
-import RecipientSync
 package import Foundation
 package import Milter
 package import RecipientFilter
 import RecipientIndex
+import RecipientSync
 package import RejectionLog
 import Synchronization
 import System
@@ -24,15 +24,14 @@ package final class FilterMonitor: Sendable {
         /// The parts that work and those that don't.
         package var health: ServiceHealth
         /// The client networks that have reached their harvest limit.
-        package var offenders: @Sendable () -> Int
+        package var offenders: @Sendable () -> Int = { 0 }
         /// The refusals without a line in the messages; nil if refusals get no lines.
         package var omittedLines: (@Sendable () -> Int)?
 
         /// The parts of a filter.
         package init(
             filter: FilterContext, server: MilterServer, log: RejectionLog, indexes: IndexCounters,
-            sync: SyncCounters, health: ServiceHealth, offenders: @escaping @Sendable () -> Int,
-            omittedLines: (@Sendable () -> Int)?
+            sync: SyncCounters, health: ServiceHealth
         ) {
             self.filter = filter
             self.server = server
@@ -40,8 +39,6 @@ package final class FilterMonitor: Sendable {
             self.indexes = indexes
             self.sync = sync
             self.health = health
-            self.offenders = offenders
-            self.omittedLines = omittedLines
         }
     }
 
@@ -89,7 +86,8 @@ package final class FilterMonitor: Sendable {
         }
         guard isRecent(statistics.lastOverload) else { return nil }
         return PartFailure(
-            reason: "connections: the limit of \(statistics.connectionLimit) is reached; recipients on further connections "
+            reason:
+                "connections: the limit of \(statistics.connectionLimit) is reached; recipients on further connections "
                 + "are deferred",
             advice: statistics.connectionLimit < settings.maximumConnections
                 ? raiseDescriptors : "raise milter.max_connections")

@@ -1,6 +1,6 @@
-package import RecipientSync
 package import Foundation
 package import RecipientIndex
+package import RecipientSync
 
 /// What a running filter and its parts are doing at a moment.
 ///

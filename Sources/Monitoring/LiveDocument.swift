@@ -1,4 +1,5 @@
 import Foundation
+import RecipientSources
 import RecipientSync
 import RejectionLog
 import System

@@ -53,7 +53,8 @@ extension StatusReport {
             rows.append(
                 Self.row(
                     "harvest",
-                    "\(Words.count(live.harvest.offenders, "network")) over the limit, \(live.harvest.held) in the tarpit"))
+                    "\(Words.count(live.harvest.offenders, "network")) over the limit, \(live.harvest.held) in the tarpit"
+                ))
         }
         if live.unlistedSenders > 0 {
             rows.append(

@@ -1,6 +1,6 @@
-import RecipientSync
 import Foundation
 import RecipientIndex
+import RecipientSync
 import RejectionLog
 import System
 

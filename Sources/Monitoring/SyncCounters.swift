@@ -1,6 +1,6 @@
+import Foundation
 import RecipientSources
 package import RecipientSync
-import Foundation
 import Synchronization
 
 /// The syncs of this process, over all sync threads that reloads bring, and what the present thread does.

@@ -1,6 +1,6 @@
+import Foundation
 import RecipientSources
 import RecipientSync
-import Foundation
 import System
 
 /// Something that an administrator should look at, and what to do about it.
@@ -71,7 +71,8 @@ package struct Trouble: Codable, Sendable, Equatable {
             return [
                 Trouble(
                     text: "the index is \(Words.age(of: index.created, now: now)): its age isn't known",
-                    advice: "set the clock of this machine, or that of the machine that makes the index, and make the index "
+                    advice:
+                        "set the clock of this machine, or that of the machine that makes the index, and make the index "
                         + "anew; more than an hour ahead counts as older than index.max_age")
             ]
         }
@@ -80,7 +81,9 @@ package struct Trouble: Codable, Sendable, Equatable {
         return [
             Trouble(
                 text: "the index is \(duration) old, more than index.max_age",
-                advice: "repair the sync, or the transfer of the index to this machine; until then policy.index_stale decides")
+                advice:
+                    "repair the sync, or the transfer of the index to this machine; until then policy.index_stale decides"
+            )
         ]
     }
 

@@ -66,12 +66,13 @@ final class FilterService {
             context.session(connection, milter)
         }
         let indexes = IndexCounters()
-        monitor = FilterMonitor(
-            configuration.monitoringSettings,
-            .init(
-                filter: context, server: server, log: log, indexes: indexes, sync: sync, health: health,
-                offenders: { [offenders] in offenders.count },
-                omittedLines: lines.map { lines in { lines.omitted } }))
+        let (offenders, lines) = (offenders, lines)
+        var parts = FilterMonitor.Parts(
+            filter: context, server: server, log: log, indexes: indexes, sync: sync, health: health)
+        parts.offenders = { offenders.count }
+        if let lines { parts.omittedLines = { lines.omitted } }
+        let monitor = FilterMonitor(configuration.monitoringSettings, parts)
+        self.monitor = monitor
         do throws(ControlServer.InUse) {
             control = try ControlServer(database: configuration.log.database, health)
         } catch {
@@ -148,14 +149,15 @@ final class FilterService {
     }
 
     private func startControl() {
-        control.start(
-            .init(
-                status: { [monitor] in monitor.status },
-                reload: { [reloader, watcher, index, path = configuration.index.path] acceptsOlderIndex, ended in
-                    reloader.request(
-                        takeOlderIndex: acceptsOlderIndex ? { Self.takeOlderIndex(watcher, index, path: path) } : nil,
-                        ended: ended)
-                }, tick: { [monitor] in monitor.reportConditions() }))
+        let (monitor, reloader, watcher, index, path) = (monitor, reloader, watcher, index, configuration.index.path)
+        let handlers = ControlServer.Handlers(
+            status: { monitor.status },
+            reload: { acceptsOlderIndex, ended in
+                guard acceptsOlderIndex else { return reloader.request(ended: ended) }
+                reloader.request(
+                    takeOlderIndex: { Self.takeOlderIndex(watcher, index, path: path) }, ended: ended)
+            }, tick: { monitor.reportConditions() })
+        control.start(handlers)
     }
 
     /// Takes over the index file though it is of an older generation than the index in use.

@@ -1,4 +1,6 @@
 import Monitoring
+import RecipientFilter
+import RecipientSources
 
 extension Configuration {
     /// The settings that monitoring shows.

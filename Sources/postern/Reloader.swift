@@ -3,6 +3,7 @@ import Logging
 import Monitoring
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
 import RecipientSync
 import RejectionLog
 import Synchronization
