@@ -126,3 +126,162 @@ struct SocketFile: Sendable {
         inode = status.st_ino
     }
 }
+
+/// Makes the socket at which a filter listens, or says why it can't be.
+struct SocketMaker {
+    let socket: MilterSocket
+    let mode: UInt32?
+    let backlog: Int32
+
+    init(_ socket: MilterSocket, mode: UInt32?, backlog: Int32?) {
+        self.socket = socket
+        self.mode = mode.map { $0 & 0o777 }
+        self.backlog = backlog ?? Int32(SOMAXCONN)
+    }
+
+    /// A listening socket, not blocking, which the caller closes, and its file if it is a unix socket.
+    func make() throws(MilterError) -> (Int32, SocketFile?) {
+        switch socket.location {
+        case .unix(let path): try makeFile(path)
+        case .tcp(let family, let host, let port): (try makePort(family, host, port), nil)
+        }
+    }
+
+    private func fault(_ kind: MilterError.Kind, _ reason: String) -> MilterError {
+        MilterError(kind, "socket \(socket): \(reason)")
+    }
+
+    // MARK: unix
+
+    private func makeFile(_ path: String) throws(MilterError) -> (Int32, SocketFile?) {
+        var status = stat()
+        if lstat(path, &status) == 0 {
+            guard status.st_mode & S_IFMT == S_IFSOCK else {
+                throw fault(.unusable, "there is a file that is no socket; it stays as it is")
+            }
+            try removeStale(path)
+        }
+        let descriptor = try makeSocket(AF_UNIX)
+        // The file gets these permissions from its first moment on, as the umask allows; nobody is answered before it listens.
+        if let mode { _ = fchmod(descriptor, mode) }
+        switch withUnixAddress(path, { bind(descriptor, $0, $1) == 0 ? 0 : errno }) {
+        case 0: break
+        case let code:
+            close(descriptor)
+            switch code {
+            case ENOENT, ENOTDIR: throw fault(.unusable, "the folder of the path doesn't exist")
+            case EACCES, EPERM: throw fault(.notPermitted, "no permission to make a socket in its folder")
+            case EADDRINUSE: throw fault(.inUse, "another process has just made it")
+            default: throw fault(.unusable, systemMessage(code))
+            }
+        }
+        let file = SocketFile(path: path)
+        if let mode, chmod(path, mode) != 0 {
+            let reason = systemMessage()
+            close(descriptor)
+            throw fault(.notPermitted, "its permissions can't be set: \(reason)")
+        }
+        try listen(descriptor)
+        return (descriptor, file)
+    }
+
+    /// Removes a socket that nobody listens at any more.
+    private func removeStale(_ path: String) throws(MilterError) {
+        let descriptor = try makeSocket(AF_UNIX)
+        defer { close(descriptor) }
+        switch withUnixAddress(path, { connect(descriptor, $0, $1) == 0 ? 0 : errno }) {
+        case 0, EAGAIN, EINPROGRESS: throw fault(.inUse, "another process answers there already")
+        case ECONNREFUSED: break
+        case ENOENT: return
+        case EACCES, EPERM: throw fault(.notPermitted, "no permission for the socket that is there")
+        case EPROTOTYPE: throw fault(.inUse, "a socket of another kind is there")
+        case let code: throw fault(.unusable, "the socket that is there: \(systemMessage(code))")
+        }
+        if unlink(path) != 0 && errno != ENOENT {
+            let reason = systemMessage()
+            throw fault(.notPermitted, "a stale socket is there and can't be removed: \(reason)")
+        }
+    }
+
+    private func withUnixAddress(
+        _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+    ) -> Int32 {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let isCopied = withUnsafeMutableBytes(of: &address.sun_path) { target in
+            guard path.utf8.count < target.count else { return false }
+            target.copyBytes(from: path.utf8)
+            return true
+        }
+        guard isCopied else { return ENAMETOOLONG }
+        return withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                body($0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+    }
+
+    // MARK: TCP
+
+    private func makePort(_ family: MilterSocket.Family, _ host: String?, _ port: UInt16) throws(MilterError) -> Int32 {
+        var hints = addrinfo()
+        hints.ai_family = family == .ipv4 ? AF_INET : AF_INET6
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        hints.ai_flags = AI_PASSIVE
+        var found: UnsafeMutablePointer<addrinfo>?
+        let resolution = getaddrinfo(host, String(port), &hints, &found)
+        defer { if let found { freeaddrinfo(found) } }
+        guard resolution == 0, let found, let address = found.pointee.ai_addr else {
+            let reason = resolution == 0 ? "it has no address" : String(cString: gai_strerror(resolution))
+            throw fault(
+                .unusable, "the host \"\(host ?? "")\" has no \(family == .ipv4 ? "IPv4" : "IPv6") address: \(reason)")
+        }
+        let descriptor = try makeSocket(hints.ai_family)
+        var yes: Int32 = 1
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
+        guard bind(descriptor, address, found.pointee.ai_addrlen) == 0 else {
+            let code = errno
+            close(descriptor)
+            throw fault(ofPort: code, family, host, port)
+        }
+        try listen(descriptor)
+        return descriptor
+    }
+
+    private func fault(
+        ofPort code: Int32, _ family: MilterSocket.Family, _ host: String?, _ port: UInt16
+    ) -> MilterError {
+        switch code {
+        case EADDRINUSE: fault(.inUse, "another process listens at the port already")
+        case EACCES, EPERM: fault(.notPermitted, "no permission for port \(port)")
+        case EADDRNOTAVAIL: fault(.unusable, "the address \(host ?? "") is none of this machine's")
+        case EAFNOSUPPORT: fault(.unusable, "this machine has no \(family == .ipv4 ? "IPv4" : "IPv6")")
+        default: fault(.unusable, systemMessage(code))
+        }
+    }
+
+    // MARK: both
+
+    private func makeSocket(_ family: Int32) throws(MilterError) -> Int32 {
+        let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+        let descriptor = Glibc.socket(family, kind, 0)
+        guard descriptor >= 0 else {
+            throw fault(
+                .unusable,
+                errno == EAFNOSUPPORT
+                    ? "this machine has no \(family == AF_INET6 ? "IPv6" : "sockets of this kind")" : systemMessage())
+        }
+        return descriptor
+    }
+
+    /// Begins to listen; closes the descriptor where that fails, as it may at a port that another process has bound too.
+    private func listen(_ descriptor: Int32) throws(MilterError) {
+        guard Glibc.listen(descriptor, backlog) == 0 else {
+            let code = errno
+            close(descriptor)
+            throw fault(
+                code == EADDRINUSE ? .inUse : .unusable,
+                code == EADDRINUSE ? "another process listens at the port already" : systemMessage(code))
+        }
+    }
+}

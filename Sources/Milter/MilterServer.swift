@@ -289,33 +289,3 @@ public final class MilterServer: Sendable {
         state.withLock { $0.connectionLimit = max(1, min(wanted, possible - min(reserve, possible / 4))) }
     }
 }
-
-extension MilterServer {
-    /// Lets a connection that is made by the server itself say these packets one by one, the engine pausing in between, and returns whether it
-    /// stayed open and the negotiation was answered.
-    func converse(_ own: Int32, _ peer: Int32, _ packets: [[UInt8]]) throws(MilterError) -> Bool {
-        let stream = UnsafeMutablePointer<PacketStream>.allocate(capacity: 1)
-        defer { stream.deallocate() }
-        let readyFile = cmilter_ready_file()
-        guard readyFile >= 0 else { throw MilterError(.unusable, "milter: no descriptor: \(systemMessage())") }
-        defer { close(readyFile) }
-        stream.initialize(to: PacketStream(readyDescriptor: readyFile))
-        defer { stream.deinitialize(count: 1) }
-        guard
-            let channel = Channel.make(
-                descriptor: own, isTCP: false, isOverLimit: false, server: self, pool: nil, deadline: .max)
-        else { return false }
-        defer { Channel.destroy(channel) }
-        for packet in packets {
-            guard send(peer, packet, packet.count, Int32(MSG_NOSIGNAL)) == packet.count else { return false }
-            stream.pointee.begin(with: UnsafeMutableRawBufferPointer(start: nil, count: 0))
-            guard stream.pointee.receive(from: own) == .some, stream.pointee.hasWork, runEngine(channel, stream) else {
-                return false
-            }
-        }
-        tellEnd(channel, stream)
-        var answer = [UInt8](repeating: 0, count: 5)
-        return recv(peer, &answer, answer.count, Int32(MSG_DONTWAIT)) == answer.count
-            && answer[4] == UInt8(ascii: "O")
-    }
-}

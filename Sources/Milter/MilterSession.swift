@@ -58,3 +58,61 @@ public struct MilterConnection: Sendable {
         isLocal = address.map { Int32($0.pointee.sa_family) == AF_UNIX } ?? false
     }
 }
+
+/// The arguments of MAIL or RCPT, as libmilter passes them: the path first, then the ESMTP parameters.
+///
+/// The bytes belong to libmilter and are gone when the call is over: copy what is to be kept.
+public struct MilterArguments: ~Copyable {
+    private let strings: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
+
+    init(_ strings: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) {
+        self.strings = strings
+    }
+
+    /// The reverse-path or forward-path, mostly within `<>`; empty when the MTA sent nothing at all.
+    public var path: UnsafeBufferPointer<UInt8> {
+        guard let path = self[0] else { return UnsafeBufferPointer(start: nil, count: 0) }
+        return path
+    }
+
+    /// How many arguments are given at most: no mail command has as many, but a packet of garbage has room for 60,000.
+    public static let maximumCount = 64
+
+    /// The argument at a position, the path being 0; nil past the last one.
+    public subscript(position: Int) -> UnsafeBufferPointer<UInt8>? {
+        guard position >= 0, position < count, let string = strings?[position] else { return nil }
+        return UnsafeBufferPointer(cString: string)
+    }
+
+    /// How many arguments there are, the path included, counted up to ``maximumCount``.
+    public var count: Int {
+        guard let strings else { return 0 }
+        var count = 0
+        while count < Self.maximumCount && strings[count] != nil { count += 1 }
+        return count
+    }
+}
+
+/// What the MTA is told of a recipient (libmilter's `SMFIS_` values).
+///
+/// For a refusal with a text of its own return what ``MilterContext/refuse(code:enhancedCode:text:)`` returns.
+public enum MilterResponse: Sendable, Equatable {
+    /// Go on: the recipient is fine as far as this filter knows.
+    case `continue`
+    /// Take the whole message without asking this filter again.
+    case accept
+    /// Refuse for good, with the MTA's own 5xx reply or the one set.
+    case reject
+    /// Refuse for now, with the MTA's own 4xx reply or the one set.
+    case tempfail
+    /// Take the whole message and throw it away in silence.
+    case discard
+}
+
+extension UnsafeBufferPointer<UInt8> {
+    /// The bytes of a C string without its NUL.
+    init(cString: UnsafePointer<CChar>) {
+        let count = strlen(cString)
+        self.init(start: UnsafeRawPointer(cString).assumingMemoryBound(to: UInt8.self), count: count)
+    }
+}

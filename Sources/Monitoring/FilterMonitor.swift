@@ -4,6 +4,7 @@ package import RecipientFilter
 import RecipientIndex
 import RecipientSync
 package import RejectionLog
+import RejectionReport
 import Synchronization
 import System
 

@@ -2,6 +2,7 @@ import Foundation
 import RecipientSources
 import RecipientSync
 import RejectionLog
+import RejectionReport
 import System
 
 /// The document that the live page asks for every few seconds, `/live.json`. Its texts come from strangers: the page shows them as text only.

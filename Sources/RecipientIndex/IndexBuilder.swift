@@ -6,7 +6,7 @@ import System
 /// It keeps 16 bytes a key and never the key itself. As the salt is made with the builder, two builders make different files of the same
 /// keys.
 public struct IndexBuilder: Sendable {
-    private var entries: ContiguousArray<Entry> = []
+    private var entries: ContiguousArray<IndexEntry> = []
     /// What is done to `entries` before they are published, by fingerprint; nil takes one out.
     private var edits: [UInt64: RecipientFlags?] = [:]
     private let hash: SipHash
@@ -23,7 +23,7 @@ public struct IndexBuilder: Sendable {
     public init(editing snapshot: IndexSnapshot) {
         self.init(salt: snapshot.salt)
         entries.reserveCapacity(snapshot.info.entries)
-        snapshot.forEachEntry { entries.append(Entry(fingerprint: $0, flags: $1)) }
+        snapshot.forEachEntry { entries.append(IndexEntry(fingerprint: $0, flags: $1)) }
     }
 
     /// Puts a key in with these flags, whatever it had, or takes it out; the last word on a key holds.
@@ -41,7 +41,7 @@ public struct IndexBuilder: Sendable {
     ///
     /// Where a key is added more than once, its flags are ``RecipientFlags/merged(with:)``.
     public mutating func add(_ key: UnsafeBufferPointer<UInt8>, _ flags: RecipientFlags = []) {
-        entries.append(Entry(fingerprint: hash.hash(key), flags: flags))
+        entries.append(IndexEntry(fingerprint: hash.hash(key), flags: flags))
     }
 
     /// Adds a key: the canonical address, or `@` and a domain for the whole of it.
@@ -113,7 +113,7 @@ public struct IndexBuilder: Sendable {
         guard !edits.isEmpty else { return }
         entries.removeAll { edits.index(forKey: $0.fingerprint) != nil }
         for (fingerprint, flags) in edits {
-            if let flags { entries.append(Entry(fingerprint: fingerprint, flags: flags)) }
+            if let flags { entries.append(IndexEntry(fingerprint: fingerprint, flags: flags)) }
         }
         edits.removeAll()
     }
@@ -137,12 +137,12 @@ public struct IndexBuilder: Sendable {
 }
 
 /// A key as the builder keeps it.
-struct Entry {
+struct IndexEntry {
     var fingerprint: UInt64
     var flags: RecipientFlags
 }
 
-extension UnsafeMutableBufferPointer<Entry> {
+extension UnsafeMutableBufferPointer<IndexEntry> {
     /// Sorts in place by fingerprint; a radix sort, as fingerprints are spread evenly. Entries with the same
     /// fingerprint come in any order.
     func sortByFingerprint() { sort(shift: 56) }
@@ -199,7 +199,7 @@ extension UnsafeMutableBufferPointer<Entry> {
     }
 }
 
-extension Entry {
+extension IndexEntry {
     @inline(__always)
     fileprivate func byte(_ shift: UInt64) -> Int { Int(truncatingIfNeeded: fingerprint &>> shift & 0xff) }
 }

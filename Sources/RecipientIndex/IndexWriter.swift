@@ -3,7 +3,7 @@ import System
 
 /// Writes the snapshot file of sorted entries without duplicates, block by block; ``IndexFormat`` describes it.
 struct IndexWriter {
-    let entries: ContiguousArray<Entry>
+    let entries: ContiguousArray<IndexEntry>
     let salt: SipHash
     let created: Int64
     let generation: UInt64
@@ -81,7 +81,7 @@ struct IndexWriter {
 
     /// How many entries are left when all buckets have been filled once, which is how many go round to the first bucket:
     /// with them there, as many are left the second time, because there is more room than entries.
-    private static func overflow(of entries: UnsafeBufferPointer<Entry>, bucketCount: UInt64) -> Int {
+    private static func overflow(of entries: UnsafeBufferPointer<IndexEntry>, bucketCount: UInt64) -> Int {
         // In slots: where the next entry goes, if each takes the first free one from its bucket on.
         var next: UInt64 = 0
         for entry in entries {

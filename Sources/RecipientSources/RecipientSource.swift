@@ -1,42 +1,62 @@
 package import Foundation
+package import RecipientIndex
 
-/// Something that recipients are read from: it gives its whole list, or what has changed in it since it was last read, or says
-/// that nothing has.
+/// A source of recipients: a table, the output of a program, a directory.
+///
+/// A new kind of source is a type that conforms to this protocol. It is registered by a case of
+/// ``SourceConfiguration/Kind``, which holds its settings, and a line in each switch of `SourceConfiguration.swift`;
+/// the configuration file's keys for it are read in the target `postern`.
+///
+/// ``read(_:into:report:)`` runs on a thread of the source's own, one reading at a time; ``relayDomains(_:)`` runs on
+/// the thread of the sync, never during a reading. Other members may be called on any thread, also during a reading. A
+/// source keeps nothing that the next reading needs but connections: it returns a cursor, which is stored with the
+/// list, and is given it again.
 package protocol RecipientSource: Sendable {
+    /// The source's settings.
     var configuration: SourceConfiguration { get }
 
-    /// The relay domains that the source names; nil if it isn't asked for any. Read before any source is pulled, as they decide
-    /// what each may list.
-    func relayDomains(_ request: PullRequest) throws(SourceError) -> [RelayDomain]?
+    /// The relay domains that the source names; nil if it isn't configured to name any.
+    ///
+    /// Asked before any source is read, as the domains decide which recipients each source may list.
+    func relayDomains(_ request: ReadRequest) throws(SourceError) -> [RelayDomain]?
 
-    /// Reads the source into the intake.
-    func pull(
-        _ request: PullRequest, into intake: EntryIntake, report: inout SourceReport
-    ) throws(SourceError) -> Pull
+    /// Reads the source.
+    ///
+    /// The recipients go into the entries in any order, after ``SourceEntries/begin(changesOnly:)``. The source either
+    /// adds its whole list, or, where the request has a previous reading whose cursor it can go on from, names the
+    /// objects that have changed since (``SourceEntries/replace(_:)``) and adds what these list now. It counts in the
+    /// report what it leaves out. It calls ``ReadRequest/check`` at least once a second.
+    ///
+    /// - Returns: how the source was read, and the cursor for the next reading.
+    /// - Throws: `SourceError` of kind `unreachable` if another try may help, `malformed` if the source's owner has to
+    ///   correct it, and what ``ReadRequest/check`` and ``SourceEntries/failure`` say. The last list then stays in use.
+    func read(
+        _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
+    ) throws(SourceError) -> SourceResult
 
-    /// Whether all of it should be read again, lest a change that was missed stays missed.
-    func isReconciliationDue(_ record: PreviousReading, now: Date) -> Bool
+    /// Whether the whole source should be read again though changes are followed, in case a change was missed.
+    func isReconciliationDue(_ previous: PreviousReading, now: Date) -> Bool
 
-    /// A socket that becomes readable when the source has something to tell that ``hasNews()`` hasn't seen; nil while it tells
-    /// nothing by itself.
+    /// A socket that becomes readable when the source reports changes that ``hasNews()`` hasn't seen; nil if the source
+    /// doesn't report any.
     var newsDescriptor: Int32? { get }
 
-    /// Takes in what the source tells, without waiting; whether it is worth a pull.
+    /// Receives the reports of changes that have come, without waiting; whether the source should be read now.
     func hasNews() -> Bool
 
-    /// Ends connections that would go on.
+    /// Closes connections that were kept for the next reading.
     func hangUp()
 
-    /// Ends what a pull waits for, from any thread and without waiting; the pull fails, or gives up at its next check.
+    /// Ends the waiting of a reading, without waiting for its end: it fails at its next check at the latest.
     func interrupt()
 
-    /// Until when the source isn't tried again, whatever the schedule says; nil for a source that doesn't keep from it.
+    /// Until when the source isn't read again whatever the schedule says; nil for no such time.
     var restsUntil: ContinuousClock.Instant? { get }
 }
 
 extension RecipientSource {
-    package func relayDomains(_ request: PullRequest) throws(SourceError) -> [RelayDomain]? { nil }
-    package func isReconciliationDue(_ record: PreviousReading, now: Date) -> Bool { false }
+    package func relayDomains(_ request: ReadRequest) throws(SourceError) -> [RelayDomain]? { nil }
+    package func isReconciliationDue(_ previous: PreviousReading, now: Date) -> Bool { false }
     package var newsDescriptor: Int32? { nil }
     package func hasNews() -> Bool { false }
     package func hangUp() {}
@@ -44,19 +64,19 @@ extension RecipientSource {
     package var restsUntil: ContinuousClock.Instant? { nil }
 }
 
-/// What a pull may build on.
-package struct PullRequest {
-    /// What the source gave the last time, if that was read under the same configuration.
+/// How a source is to be read.
+package struct ReadRequest {
+    /// The last reading, if the source was configured then as it is now.
     package var previous: PreviousReading?
-    /// Whether a thread goes on afterwards, for which a connection may be kept that tells of changes.
-    package var isStaying = false
-    /// Whether to read all of it, whatever is known.
-    package var readsAll = false
-    /// Whether the source has told that something has changed, rather than its time having come.
-    package var isNews = false
-    /// Whether a person accepts what a source refuses by itself, such as a search reference that is new.
-    package var acceptsReferences = false
-    /// Called now and then; throws to give up.
+    /// Whether more readings follow in this process, for which a connection may be kept that reports changes.
+    package var isStaying: Bool
+    /// Whether to read the whole source even where the changes would do.
+    package var readsAll: Bool
+    /// Whether the source is read because it has reported a change, rather than because its time has come.
+    package var isNews: Bool
+    /// Whether a person accepts search references that the last list was read without.
+    package var acceptsReferences: Bool
+    /// Asks whether to go on; throws to end the reading.
     package var check: () throws(SourceError) -> Void
 
     package init(
@@ -72,13 +92,13 @@ package struct PullRequest {
     }
 }
 
-/// What a source gave when it was last read, as the sync keeps it.
+/// The outcome of the last successful reading of a source, as the sync stores it.
 package struct PreviousReading {
-    /// Where the reading ended; see ``Pull/cursor``.
+    /// The cursor that the reading returned.
     package var cursor: Data?
-    /// How the reading went.
+    /// The report of the reading.
     package var report: SourceReport?
-    /// The relay domains that the source named; nil where it isn't asked for any.
+    /// The relay domains that the source named; nil if it wasn't asked for any.
     package var domains: [RelayDomain]?
 
     package init(cursor: Data?, report: SourceReport?, domains: [RelayDomain]?) {
@@ -88,14 +108,14 @@ package struct PreviousReading {
     }
 }
 
-/// What a pull came to.
-package struct Pull {
-    /// `full`: the intake holds the whole list; `changes`: it holds what replaces some objects of the list in the state;
-    /// `unchanged`: the list in the state is still right.
+/// The outcome of a reading.
+package struct SourceResult {
+    /// How the source was read. `full`: the entries are its whole list; `changes`: they replace some objects of the
+    /// last list; `unchanged`: the last list is still right.
     package var reading: SourceReport.Reading
-    /// When the source was as it was read.
+    /// The time at which the list was right: the beginning of the reading.
     package var asOf: Date
-    /// What the next pull goes on from; kept in the state together with the entries that belong to it.
+    /// Where the next reading goes on; stored together with the list.
     package var cursor: Data?
 
     package init(reading: SourceReport.Reading, asOf: Date, cursor: Data? = nil) {
@@ -105,32 +125,36 @@ package struct Pull {
     }
 }
 
-/// A relay domain that a source names.
-package struct RelayDomain: Codable, Equatable, Sendable {
-    /// The A-label; one that begins with a dot stands for the sub-domains.
-    package var name: String
-    /// Whether recipients that nobody lists are known elsewhere, so that all are accepted.
-    package var takesAll: Bool
-
-    package init(name: String, takesAll: Bool) {
-        self.name = name
-        self.takesAll = takesAll
-    }
-}
-
-/// The domains that one source may feed.
-package struct DomainFilter: Sendable {
-    private let relay: DomainSet
-    private let own: DomainSet?
-
-    package init(relay: DomainSet, _ source: SourceConfiguration, subdomains: Bool) {
-        self.relay = relay
-        own = source.domains.map { DomainSet($0, subdomains: subdomains) }
+/// Why a source could not be read.
+public struct SourceError: Error, Sendable, CustomStringConvertible {
+    /// The class of a failure.
+    public enum Kind: Sendable {
+        /// The source can't be read now; trying again may help.
+        case unreachable
+        /// The source holds lines or values that can't be understood; its owner has to correct them.
+        case malformed
+        /// A temporary file for entries could not be written or read.
+        case temporaryFile
+        /// The configuration asks for something impossible.
+        case configuration
+        /// The sync was stopped.
+        case cancelled
     }
 
-    func relays(_ domain: UnsafeBufferPointer<UInt8>) -> Bool { relay.contains(domain) }
+    /// The class of the failure.
+    public let kind: Kind
+    /// One or more sentences for a postmaster, one a line.
+    public let description: String
+    /// The name of the source at fault.
+    public let source: String?
+    /// What a person can do, where the description doesn't say.
+    public let advice: String?
 
-    func admits(_ domain: UnsafeBufferPointer<UInt8>) -> Bool {
-        relay.contains(domain) && (own?.contains(domain) ?? true)
+    /// A failure to read a source.
+    package init(_ kind: Kind, _ description: String, source: String? = nil, advice: String? = nil) {
+        self.kind = kind
+        self.description = description
+        self.source = source
+        self.advice = advice
     }
 }

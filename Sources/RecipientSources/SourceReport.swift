@@ -30,7 +30,8 @@ public struct SourceReport: Sendable, Codable {
     public var doubts = EntryFaults()
     /// When the next of the recipients that have an expiry date expires.
     public var nextExpiry: Date?
-    /// The aliases whose target is a recipient in a relay domain that no source lists; found by the sync, nil if there are none.
+    /// The aliases whose target is a recipient in a relay domain that no source lists; found by the sync, nil if there
+    /// are none.
     public var unlistedTargets: UnlistedTargets?
     /// The directory server that answered.
     public var server: String?
@@ -83,22 +84,22 @@ public struct ForeignAddresses: Sendable, Codable, Equatable {
 
 /// Entries of a table that list no recipient.
 public struct SkippedEntries: Sendable, Codable, Equatable {
-    /// A domain by itself, which declares the domain.
+    /// A domain alone, which declares the domain.
     public package(set) var domains = 0
     /// A user without a domain, which no relay domain can match.
     public package(set) var withoutDomain = 0
-    /// Entries that refuse their address: `REJECT`, `DISCARD`, `ERROR:…`, `error:nouser`.
+    /// Entries that reject their address: `REJECT`, `DISCARD`, `ERROR:…`, `error:nouser`.
     public package(set) var refusing = 0
-    /// Sendmail's access entries that aren't about recipients: `From:`, `Connect:`, `Spam:`.
+    /// Entries of Sendmail's access that aren't about recipients: `From:`, `Connect:`, `Spam:`.
     public package(set) var otherTags = 0
     /// Sendmail's wildcard keys (`+*@domain`) that no list of recipients can express.
     public package(set) var wildcards = 0
 
     /// Values of a directory that aren't SMTP addresses: `X400:`, `SIP:`, `x500:`.
     public package(set) var otherProtocols = 0
-    /// Values of a directory that are no addresses.
+    /// Values of a directory that aren't addresses.
     public package(set) var malformed = 0
-    /// Entries that can be read as addresses, and for which no mail passes the filter.
+    /// Addresses for which no mail passes the filter.
     public package(set) var unreachable = 0
     /// Disabled entries of a directory, where the configuration leaves them out.
     public package(set) var disabled = 0
@@ -128,4 +129,90 @@ public struct SkippedEntries: Sendable, Codable, Equatable {
         domains + withoutDomain + refusing + otherTags + wildcards + otherProtocols + malformed + unreachable + disabled
             + excluded
     }
+}
+
+/// An entry of a source that seems meant to list a recipient and doesn't, or with a value that can't be understood.
+public struct EntryFault: Sendable, Codable, Equatable {
+    /// The place of the entry: `line 17`, or the name of a directory's entry.
+    public var place: String
+    /// The value, with invisible characters escaped.
+    public var value: String
+    /// The fault, as a clause.
+    public var reason: String
+    /// The directory's object that has the value: a later change of the object replaces the fault. Empty in a table.
+    var object: [UInt8] = []
+
+    private enum CodingKeys: String, CodingKey {
+        case place, value, reason, object
+    }
+
+    package init(place: String, value: String, reason: String, object: [UInt8] = []) {
+        self.place = place
+        self.value = value
+        self.reason = reason
+        self.object = object
+    }
+
+    /// Reads a fault; a table's has no object.
+    public init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        place = try values.decode(String.self, forKey: .place)
+        value = try values.decode(String.self, forKey: .value)
+        reason = try values.decode(String.self, forKey: .reason)
+        object = try values.decodeIfPresent([UInt8].self, forKey: .object) ?? []
+    }
+
+    /// Writes a fault, with its object if it has one.
+    public func encode(to encoder: any Encoder) throws {
+        var values = encoder.container(keyedBy: CodingKeys.self)
+        try values.encode(place, forKey: .place)
+        try values.encode(value, forKey: .value)
+        try values.encode(reason, forKey: .reason)
+        if !object.isEmpty { try values.encode(object, forKey: .object) }
+    }
+}
+
+extension EntryFault: CustomStringConvertible {
+    /// `line 17: "*@example.com": reason`.
+    public var description: String { "\(place): \"\(value)\": \(reason)" }
+}
+
+/// The faulty entries of a source: all are counted, the first twenty kept.
+public struct EntryFaults: Sendable, Codable, Equatable {
+    /// How many faults are kept.
+    public static let kept = 20
+
+    /// How many faults there are.
+    public private(set) var count = 0
+    /// The first of them in the order of the source.
+    public private(set) var first: [EntryFault] = []
+
+    package init() {}
+
+    package mutating func note(_ fault: @autoclosure () -> EntryFault) {
+        count += 1
+        if first.count < Self.kept { first.append(fault()) }
+    }
+
+    /// Replaces the faults of objects that have changed by their present faults.
+    ///
+    /// - Parameter replaced: whether an object has changed or gone.
+    package mutating func replace(with changes: EntryFaults, replaced: ([UInt8]) -> Bool) {
+        let before = first.count
+        first.removeAll { !$0.object.isEmpty && replaced($0.object) }
+        count = max(count - (before - first.count), first.count) + changes.count
+        first += changes.first.prefix(Self.kept - first.count)
+    }
+}
+
+/// Aliases of tables whose target is a recipient in a relay domain that no source lists: all are counted, the first
+/// twenty kept.
+public struct UnlistedTargets: Sendable, Codable, Equatable {
+    /// How many aliases are kept.
+    static let kept = 20
+
+    /// How many there are.
+    public package(set) var count = 0
+    /// The first of them in the order of the table: `info@example.com (line 7): someone@example.com`.
+    public package(set) var first: [String] = []
 }

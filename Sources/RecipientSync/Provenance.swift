@@ -32,10 +32,7 @@ public struct Provenance: Sendable, Equatable {
                 arguments: [key])
             let listings = try rows.compactMap { row -> (SourceRecord, RecipientFlags, Data)? in
                 guard let source = sources[try row.value("source")] else { return nil }
-                return (
-                    source, RecipientFlags(rawValue: UInt8(truncatingIfNeeded: try row.value("flags") as Int)),
-                    try row.value("object")
-                )
+                return (source, try row.flags("flags"), try row.value("object"))
             }
             return (listings, .commit)
         }
@@ -43,7 +40,7 @@ public struct Provenance: Sendable, Equatable {
             Provenance(
                 source: source.name, type: source.type,
                 origin: source.configuration.flatMap { $0.origin(of: key, object: object) }, flags: flags,
-                lastSynced: source.asOf)
+                lastSynced: source.lastSynced)
         }
     }
 }
@@ -77,11 +74,9 @@ public struct Departure: Sendable, Equatable {
             database, sql: "SELECT at, time, sources FROM loss WHERE address = ? AND kind = 0 AND leaving = 1",
             arguments: [key])
         guard let row else { return nil }
-        let passed =
-            Double(try SyncState.time(database, .machine, isReading: true)) - Double(try row.value("at") as Int64)
+        let passed = Double(try SyncState.time(database, .machine)) - Double(try row.value("at") as Int64)
         left = Date(milliseconds: try row.value("time"))
         remaining = max(0, Double(grace) - passed / 1_000)
-        let names: String = try row.value("sources")
-        sources = (try? JSONDecoder().decode([String].self, from: Data(names.utf8))) ?? []
+        sources = try row.names("sources")
     }
 }

@@ -3,17 +3,17 @@ import RecipientSources
 
 /// What one sync read, changed and published.
 public struct SyncReport: Sendable, Codable {
-    /// What became of the snapshot.
-    public enum Outcome: String, Sendable, Codable {
+    /// What became of the recipient index.
+    public enum Publication: String, Sendable, Codable {
         /// A new list is in force.
         case published
-        /// The same recipients, written again with their new date.
+        /// The same recipients were written again with a new date.
         case refreshed
-        /// The same recipients, recent enough to be left alone.
+        /// The recipients are the same, and the index is recent enough to stay.
         case unchanged
         /// A dry run: nothing was written.
         case dryRun
-        /// A guard refused it; see `refusal`.
+        /// A guard refused the new list; see `refusal`.
         case refused
     }
 
@@ -21,11 +21,11 @@ public struct SyncReport: Sendable, Codable {
     public var started: Date
     /// How long it took, in seconds.
     public var duration: Double = 0
-    /// What became of the snapshot.
-    public var outcome: Outcome = .unchanged
+    /// What became of the recipient index.
+    public var outcome: Publication = .unchanged
     /// The number of the list now in force; it grows by one with every publication.
     public var generation: Int = 0
-    /// How many recipients are listed now (for a dry or refused run: would be).
+    /// How many recipients are listed now; after a dry or refused run, how many would be.
     public var recipients: Int = 0
     /// How many catch-all domains are listed besides.
     public var catchAllDomains: Int = 0
@@ -35,32 +35,38 @@ public struct SyncReport: Sendable, Codable {
     public var added = ChangeList()
     /// Recipients that no source lists any more.
     public var removed = ChangeList()
-    /// Recipients whose flags changed.
+    /// Recipients whose flags have changed.
     public var changed = ChangeList()
-    /// Recipients that were leaving and are listed again, so that they were never away; not among `added`.
+    /// Recipients that were leaving and are listed again; they were never rejected, and aren't among `added`.
     public var returned = ChangeList()
     /// How many recipients are leaving: no source lists them any more, and they are deferred until `sync.grace` has passed.
     public var leaving = 0
-    /// How many recipients have been leaving for `sync.grace`, and are rejected from now on.
+    /// How many recipients have been leaving for `sync.grace`; from now on they are rejected.
     public var left = 0
-    /// When the next of those that are leaving is to be rejected, in seconds from the end of this sync; nil where none is.
+    /// In how many seconds from the end of this sync the next leaving recipient is to be rejected; nil if none is leaving.
     public var nextLeaves: Double?
-    /// How many removals were left for the next sync, as the person who accepted others was not shown them.
+    /// How many losses this sync left to the next one, because the person who accepted others had not been shown them.
     public var held = 0
-    /// One for each source of the configuration, in its order.
+    /// The sources of the configuration, in its order.
     public var sources: [SourceState] = []
-    /// What an operator should know besides, a sentence each.
+    /// What else an operator should know, a sentence each.
     public var notes: [String] = []
-    /// Why a guard refused (or, in a dry run, would refuse) this list.
+    /// Why a guard refused this list, or would refuse it in a dry run.
     public var refusal: Refusal?
-    /// Whether a list that was refused before still is, as this sync read other sources.
+    /// Whether an earlier list is still refused, because this sync didn't read all of its sources.
     public var refusalStands = false
 
     init(started: Date) {
         self.started = started
     }
 
-    /// Adds what a sync right after this one has done.
+    /// The sources that could not be read, and whose last list stays in use.
+    public var failures: [SourceState] { sources.filter { $0.failure != nil } }
+
+    /// How many recipients differ from the list before, counting those that have left for good.
+    var differences: Int { left + added.count + removed.count + changed.count + returned.count }
+
+    /// Adds the changes of a sync that ran right after this one.
     mutating func append(_ later: SyncReport) {
         notes += later.notes
         added.append(later.added)
@@ -81,27 +87,23 @@ public struct SyncReport: Sendable, Codable {
         }
     }
 
-    /// Adds what a sync right after this one found that read sources in full again.
+    /// Adds the changes of a sync that ran right after this one and read these sources in full again.
     mutating func append(reconciliation later: SyncReport, of names: [String]) {
         let found = later.added.count + later.removed.count + later.changed.count
         let sources = names.map { "\"\($0)\"" }.joined(separator: ", ")
-        if found > 0 {
-            notes.append(
-                "reading \(sources) in full again found \(found) differences that the changes hadn't told: "
-                    + (later.added.addresses.prefix(5).map { "+" + $0 }
-                    + later.removed.addresses.prefix(5).map { "-" + $0 }
-                    + later.changed.addresses.prefix(5).map { "~" + $0 }).joined(separator: ", "))
-        } else {
-            notes.append("reading \(sources) in full again found nothing that the changes hadn't told")
-        }
+        let changes =
+            later.added.addresses.prefix(5).map { "+" + $0 } + later.removed.addresses.prefix(5).map { "-" + $0 }
+            + later.changed.addresses.prefix(5).map { "~" + $0 }
+        notes.append(
+            found > 0
+                ? "reading \(sources) in full again found \(found) differences that the directory's changes had left out: "
+                    + changes.joined(separator: ", ")
+                : "reading \(sources) in full again found no difference")
         append(later)
     }
-
-    /// The failures of single sources whose last list stays in use; empty when all was read.
-    public var failures: [SourceState] { sources.filter { $0.failure != nil } }
 }
 
-/// Addresses that changed: all counted, the first thousand kept.
+/// Recipients that have changed in one way: all are counted, and the first thousand kept.
 public struct ChangeList: Sendable, Codable, Equatable {
     /// How many addresses are kept.
     public static let kept = 1_000
@@ -120,54 +122,4 @@ public struct ChangeList: Sendable, Codable, Equatable {
         count += 1
         if addresses.count < Self.kept { addresses.append(String(decoding: key, as: UTF8.self)) }
     }
-}
-
-/// Why the guards refused a list, and what would have gone.
-public struct Refusal: Sendable, Codable, Equatable {
-    /// A guard of the configuration.
-    public enum Rule: String, Sendable, Codable {
-        /// More recipients would go than `max_shrink` allows, or all of a source or domain.
-        case maxShrink = "max_shrink"
-        /// Fewer recipients than `minimum`.
-        case minimum
-        /// A canary isn't listed.
-        case canaries
-        /// More than a tenth of what a source lists for the first time is malformed or can't be reached.
-        case faulty
-    }
-
-    /// One reason.
-    public struct Violation: Sendable, Codable, Equatable {
-        /// The guard.
-        public var rule: Rule
-        /// `all`, `source NAME` or `domain NAME`.
-        public var scope: String
-        /// The reason as a clause: what would go, out of what, and what is allowed.
-        public var text: String
-        /// How many recipients would go, where they can't be named.
-        public var count: Int?
-
-        /// Whether a person may overrule it.
-        var isAcceptable: Bool { rule == .maxShrink || rule == .faulty }
-    }
-
-    /// When it was refused.
-    public var time: Date
-    /// Every reason.
-    public var violations: [Violation]
-    /// How many recipients would have gone.
-    public var removed: Int
-    /// The first ten of them.
-    public var first: [String]
-    /// The sources that had been read for it; nil from an older version.
-    public var sources: [String]?
-    /// How many recipients would have become internal-only or disabled; nil from an older version.
-    public var restricted: Int?
-    /// The relay domains that would have gone, or would have accepted listed recipients only; nil where none would.
-    public var domains: [String]?
-    /// How many recipients would go by now, where that has become more since the refusal was shown.
-    public var waiting: Int?
-
-    /// Whether `--accept-shrink` would let this list pass: `minimum` and `canaries` are not for it to overrule.
-    public var acceptable: Bool { violations.allSatisfy(\.isAcceptable) }
 }

@@ -2,11 +2,11 @@ import Foundation
 import RecipientSources
 import System
 
-/// When the sync thread syncs next, and what.
+/// When a sync thread syncs next, and which sources it reads then.
 struct SyncSchedule {
-    /// What is to be read.
+    /// The sources that are to be read.
     struct Due: Equatable {
-        /// By place; nil for everything.
+        /// By place; nil for all.
         var places: Set<Int>?
 
         static let all = Due(places: nil)
@@ -15,31 +15,33 @@ struct SyncSchedule {
     }
 
     private let interval: Duration
-    /// When the next sync of everything is due though nothing has changed; at once at the start.
+    /// When the next sync of all sources is due though nothing has changed; nil before the first.
     private var next: ContinuousClock.Instant?
-    /// When the last sync began.
+    /// When the last sync of all sources began.
     private var began: ContinuousClock.Instant?
-    /// The files as the last sync found them, and as they were last looked at.
+    /// The stamps of the files as they were last synced, and as they were last looked at.
     private var synced: [FileStamp?] = []
     private var seen: [FileStamp?] = []
-    /// Since when the files differ from what was synced.
+    /// Since when the files differ from those that were synced.
     private var changedSince: ContinuousClock.Instant?
     private var failuresInRow = 0
-    /// The sources that have told of changes.
+    /// The places of the sources that have news.
     private var news: Set<Int> = []
-    /// When news are listened to again: a directory in which something always changes must not keep the thread busy.
+    /// From when on news are listened to again: a directory that always changes must not keep the thread busy.
     private var newsFrom: ContinuousClock.Instant?
-    /// When the next recipient that is leaving is to be rejected; nil while none is.
+    /// When the next leaving recipient is to be rejected; nil if none is leaving.
     private var leaves: ContinuousClock.Instant?
-    /// Whether the files that a sync writes can't be used: what changes in the sources doesn't mend them.
+    /// Whether the files that a sync writes can't be used: until the next try, changes of the sources don't matter.
     private var isHeld = false
 
     init(interval: Duration) {
         self.interval = max(interval, .seconds(1))
     }
 
-    /// What to sync now; nil for nothing: everything when the time has come; else the files that have changed and hold still (or won't
-    /// within two seconds), and the sources that have news. Without any, recipients that are leaving may be to be rejected.
+    /// What to sync now; nil for nothing.
+    ///
+    /// All sources when their time has come. Otherwise the files that have changed and stay as they are, or go on changing for more than
+    /// a second and a half, and the sources that have news. None if only a leaving recipient is to be rejected.
     mutating func due(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> Due? {
         defer { seen = stamps }
         guard let next, now < next else { return .all }
@@ -58,22 +60,26 @@ struct SyncSchedule {
         return places.isEmpty ? nil : Due(places: places)
     }
 
-    /// When everything is read next at the latest.
+    /// When all sources are read next at the latest.
     func nextSync(after now: ContinuousClock.Instant) -> ContinuousClock.Instant { max(next ?? now, now) }
 
-    mutating func heardNews(of place: Int) { news.insert(place) }
+    // MARK: News
 
-    /// Whether news are listened to.
-    func hearsNews(at now: ContinuousClock.Instant) -> Bool { newsFrom.map { now >= $0 } ?? true }
+    mutating func addNews(of place: Int) { news.insert(place) }
 
-    /// In milliseconds.
+    func listensForNews(at now: ContinuousClock.Instant) -> Bool { newsFrom.map { now >= $0 } ?? true }
+
+    /// How long to wait until news are listened to again, in milliseconds.
     var pauseBeforeNews: Int32 {
         guard let newsFrom else { return 0 }
         let pause = max(.zero, newsFrom - .now) / .milliseconds(1)
         return Int32(min(500, max(1, pause.rounded(.up))))
     }
 
-    mutating func began(_ stamps: [FileStamp?], _ due: Due, now: ContinuousClock.Instant) {
+    // MARK: Syncs
+
+    /// Records that a sync begins.
+    mutating func begin(_ due: Due, _ stamps: [FileStamp?], now: ContinuousClock.Instant) {
         guard let places = due.places, synced.count == stamps.count else {
             began = now
             synced = stamps
@@ -81,99 +87,58 @@ struct SyncSchedule {
             news = []
             return
         }
-        // What isn't read now is still to be read.
         for place in places { synced[place] = stamps[place] }
         if synced == stamps { changedSince = nil }
         news.subtract(places)
     }
 
-    /// - Parameter nextLeaves: after a failure, in how many seconds the next recipient that is leaving is to be rejected.
-    mutating func ended(
-        _ result: Result<SyncReport, SyncError>, _ due: Due, nextLeaves: Double? = nil, now: ContinuousClock.Instant
+    /// Records that a sync has ended, and decides when the next one is due.
+    ///
+    /// - Parameter nextLeaves: after a failure, in how many seconds the next leaving recipient is to be rejected.
+    mutating func end(
+        _ due: Due, with result: Result<SyncReport, SyncError>, nextLeaves: Double? = nil, now: ContinuousClock.Instant
     ) {
         newsFrom = now + .milliseconds(200)
+        isHeld = false
         switch result {
-        case .success(let report): leaves = report.nextLeaves.map { now + .seconds($0) }
-        // What can't be done now is tried again soon.
-        case .failure: leaves = nextLeaves.map { now + .seconds(max(5, $0)) }
+        case .success(let report):
+            leaves = report.nextLeaves.map { now + .seconds($0) }
+            if let places = due.places, places.allSatisfy({ report.sources[$0].failure == nil }) {
+                // The time of the next sync of all sources stays.
+                syncAgainIfUnsettled(now)
+            } else if report.failures.isEmpty {
+                failuresInRow = 0
+                // From beginning to beginning, so that the duration of a sync doesn't delay the next one. A sync that takes most of the
+                // interval is followed by a pause all the same.
+                next = max((began ?? now) + interval, now + interval / 4)
+                syncAgainIfUnsettled(now)
+            } else {
+                next = now + min(nextPause(), interval)
+            }
+        case .failure(let error):
+            // A rejection that can't be published now is tried again soon.
+            leaves = nextLeaves.map { now + .seconds(max(5, $0)) }
+            isHeld = error.kind == .state
+            switch error.kind {
+            case .locked: next = now + .seconds(1)
+            case .guardRefused, .malformed:
+                failuresInRow = 0
+                next = now + interval
+            default: next = now + min(nextPause(), interval)
+            }
         }
-        isHeld = if case .failure(let error) = result { error.kind == .state } else { false }
-        if case .success(let report) = result, let places = due.places,
-            places.allSatisfy({ report.sources[$0].failure == nil })
-        {
-            // The time of the next sync of everything stays.
-            watchUnsettled(now)
-            return
-        }
-        var pause = interval
-        switch result {
-        case .success(let report) where report.failures.isEmpty:
-            failuresInRow = 0
-            // From beginning to beginning, so that what a sync takes doesn't add to how late a change is seen; one that takes
-            // most of the interval leaves a pause all the same.
-            next = max((began ?? now) + interval, now + interval / 4)
-            watchUnsettled(now)
-            return
-        case .failure(let error) where error.kind == .locked:
-            pause = .seconds(1)
-        case .failure(let error) where error.kind == .guardRefused || error.kind == .malformed:
-            failuresInRow = 0
-        default:
-            // 5 s, 10 s, 20 s … up to the interval.
-            pause = .seconds(5 << min(failuresInRow, 10))
-            failuresInRow += 1
-        }
-        next = now + min(pause, interval)
     }
 
-    /// A change within the same tick of the clock as the last would not show in the stamp: look once more.
-    private mutating func watchUnsettled(_ now: ContinuousClock.Instant) {
+    /// The pause after a failure: 5 s, 10 s, 20 s and so on.
+    private mutating func nextPause() -> Duration {
+        defer { failuresInRow += 1 }
+        return .seconds(5 << min(failuresInRow, 10))
+    }
+
+    /// Syncs once more soon after a file was written: another change within the same tick of the clock would not show in its stamp.
+    private mutating func syncAgainIfUnsettled(_ now: ContinuousClock.Instant) {
         let time = Date()
         guard synced.contains(where: { $0?.isSettled(at: time) == false }) else { return }
         next = min(next ?? now + interval, now + .milliseconds(2_500))
-    }
-}
-
-/// Turns results into events: each distinct failure once, and its end.
-struct FailureMemory {
-    private var last: String?
-    private var lockedInRow = 0
-
-    mutating func events(after result: Result<SyncReport, SyncError>) -> [SyncEvent] {
-        switch result {
-        case .success(let report):
-            lockedInRow = 0
-            var events: [SyncEvent] = []
-            if report.outcome == .published || report.outcome == .refreshed || !report.notes.isEmpty && last == nil {
-                events.append(.synced(report))
-            }
-            if report.failures.isEmpty, report.refusalStands {
-                return events
-            } else if report.failures.isEmpty {
-                if last != nil { events.append(.recovered(report)) }
-                last = nil
-            } else {
-                let text = report.failures.compactMap(\.failure).joined(separator: "\n")
-                if let event = failed(SyncError(.unreachable, text, source: report.failures.first?.name)) {
-                    events.append(event)
-                }
-            }
-            return events
-        case .failure(let error):
-            if error.kind == .locked {
-                // Someone's sync by hand is no failure unless it goes on and on.
-                lockedInRow += 1
-                if lockedInRow < 10 { return [] }
-            }
-            // Told as the thread's condition.
-            if error.kind == .state { return [] }
-            return failed(error).map { [$0] } ?? []
-        }
-    }
-
-    private mutating func failed(_ error: SyncError) -> SyncEvent? {
-        guard error.description != last else { return nil }
-        last = error.description
-        return .failed(error)
     }
 }

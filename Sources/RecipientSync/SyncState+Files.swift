@@ -4,12 +4,12 @@ import Glibc
 import System
 
 extension SyncState {
-    // MARK: Making and checking the file
+    // MARK: The file
 
-    /// Makes the file before SQLite does, so that no moment exists in which others may read it; makes an existing one private.
+    /// Creates the file with mode 0600 before SQLite does, so that nobody else can ever read it; makes an existing file private.
     ///
-    /// An existing file is not opened here except with `O_PATH`: closing any other descriptor would drop the locks of every SQLite
-    /// connection that this process has to it.
+    /// An existing file is opened with `O_PATH` only: closing any other descriptor would drop the locks of all SQLite connections that
+    /// this process has to it.
     static func createPrivately(_ path: String) throws(SyncError) {
         guard try !exists(path) else { return try makePrivate(path) }
         do throws(PrivateFile.Failure) {
@@ -26,7 +26,7 @@ extension SyncState {
         }
     }
 
-    /// Whether there is a file; an error for a symbolic link and for anything else that is not a regular file.
+    /// Whether there is a regular file; an error if there is anything else, such as a symbolic link.
     static func exists(_ path: String) throws(SyncError) -> Bool {
         var status = stat()
         guard lstat(path, &status) == 0 else {
@@ -55,7 +55,7 @@ extension SyncState {
     }
 
     private static func makePrivate(_ path: String) throws(SyncError) {
-        // O_PATH, which Swift's module of the C library doesn't have: such a descriptor has no part in locks.
+        // O_PATH, which Swift's Glibc module lacks: a descriptor that takes no part in locks.
         let descriptor = open(path, 0o10000000 | O_NOFOLLOW | O_CLOEXEC)
         guard descriptor >= 0 else {
             let code = errno
@@ -67,12 +67,12 @@ extension SyncState {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { return }
         try check(status, path)
-        // Others' files keep the mode that they have.
+        // A file of another user keeps its mode.
         guard status.st_uid == geteuid(), status.st_mode & 0o077 != 0 else { return }
         _ = chmod("/proc/self/fd/\(descriptor)", 0o600)
     }
 
-    /// An error unless SQLite has opened the file of that very path: it follows a symbolic link that was put there a moment ago.
+    /// Throws unless SQLite has opened the file at that very path: it would follow a symbolic link that was made a moment ago.
     static func checkPlace(_ database: Database, path: String) throws {
         guard
             let opened = try String.fetchOne(
@@ -88,41 +88,43 @@ extension SyncState {
             advice: advice(ELOOP, path: path))
     }
 
-    /// What can be done about a state, its lock or its folder that can't be used for this reason.
+    /// What to do about a state, its lock or its folder that can't be used.
+    ///
+    /// - Parameter code: the error number.
     static func advice(_ code: Int32, path: String) -> String { FileAdvice.text(code, path: path, key: "sync.state") }
 
     // MARK: Damage
 
-    /// How many damaged states are kept; one that comes after them is removed.
+    /// How many damaged states are kept; further ones are removed.
     private static let keptDamaged = 4
 
-    /// What a file is that SQLite can't read.
-    enum Wreck: Equatable {
+    /// The kind of a file that SQLite can't read.
+    enum DamagedFile: Equatable {
         /// A sync state, or what is left of one.
-        case ours
+        case syncState
         /// A sync state of a newer version.
-        case newer
-        /// Something else, which must be left as it is.
-        case foreign
+        case newerSyncState
+        /// Another file, which must be left as it is.
+        case other
     }
 
-    /// Judges a file that SQLite calls damaged, or no database, by its first bytes; where they say nothing, by whether a sync has
-    /// used this path before, which shows in its lock. What looks like text is nobody's database.
+    /// The kind of a file that SQLite calls damaged, or no database. Its first bytes tell; if they don't, a file is a sync state if a
+    /// sync has used its path before, which its lock shows. Text is never a sync state.
     ///
     /// - Parameter wasUsed: whether there was a lock beside the file before this sync made its own.
-    static func wreck(_ path: String, wasUsed: Bool) -> Wreck {
-        guard let descriptor = try? PrivateFile.open(path, O_RDONLY) else { return .foreign }
+    static func damagedFile(_ path: String, wasUsed: Bool) -> DamagedFile {
+        guard let descriptor = try? PrivateFile.open(path, O_RDONLY) else { return .other }
         defer { Glibc.close(descriptor) }
         var header = [UInt8](repeating: 0, count: 100)
         let count = max(0, pread(descriptor, &header, header.count, 0))
         func number(at place: Int) -> Int { header[place..<place + 4].reduce(0) { $0 << 8 | Int($1) } }
         if count == header.count, number(at: 68) == applicationID {
-            return number(at: 60) > version ? .newer : .ours
+            return number(at: 60) > version ? .newerSyncState : .syncState
         }
-        if header.allSatisfy({ $0 == 0 }) { return .ours }
-        // Damage doesn't make text of a database: somebody has put it there.
-        if isText(header.prefix(count)) { return .foreign }
-        return wasUsed ? .ours : .foreign
+        if header.allSatisfy({ $0 == 0 }) { return .syncState }
+        // Damage doesn't turn a database into text: somebody has put the text there.
+        if isText(header.prefix(count)) { return .other }
+        return wasUsed ? .syncState : .other
     }
 
     private static func isText(_ bytes: ArraySlice<UInt8>) -> Bool {
@@ -140,9 +142,9 @@ extension SyncState {
         return lstat(SyncLock.path(state: path), &status) == 0 && status.st_mode & S_IFMT == S_IFREG
     }
 
-    /// Moves a damaged state out of the way, with what SQLite keeps beside it.
+    /// Renames a damaged state and the files that SQLite keeps beside it.
     ///
-    /// - Returns: the new path; nil if it was removed, as there are several already.
+    /// - Returns: the new path; nil if the state was removed, because several damaged ones are kept already.
     static func moveAside(_ path: String, at time: Date = Date()) throws(SyncError) -> String? {
         let name = path.split(separator: "/", omittingEmptySubsequences: false).last.map(String.init) ?? path
         let others = (try? FileManager.default.contentsOfDirectory(atPath: folder(of: path))) ?? []
@@ -159,7 +161,7 @@ extension SyncState {
             ).timeZone(separator: .omitted))
         for number in 0..<10 {
             let target = "\(path).damaged-\(stamp)" + (number == 0 ? "" : ".\(number)")
-            // The database first: SQLite drops a log without its database, but would take a database without its log for a sound one.
+            // The database first: SQLite ignores a log without its database, but trusts a database without its log.
             for suffix in ["", "-wal", "-shm"] {
                 let code = rename(path + suffix, to: target + suffix)
                 if code == 0 || !suffix.isEmpty && code == ENOENT { continue }
@@ -173,15 +175,15 @@ extension SyncState {
 
     private static func notMoved(_ path: String, _ code: Int32) -> SyncError {
         SyncError(
-            .state, "the sync state \(path) is damaged, and can't be moved aside: \(systemMessage(code))",
+            .state, "the sync state \(path) is damaged and can't be renamed: \(systemMessage(code))",
             advice: advice(code, path: path))
     }
 
-    /// A rename that never replaces anything; an errno, or 0.
+    /// Renames a file unless the target exists; returns an error number, or 0.
     private static func rename(_ path: String, to target: String) -> Int32 {
         if link(path, target) == 0 { return unlink(path) == 0 ? 0 : errno }
         guard errno == EPERM || errno == EOPNOTSUPP || errno == EMLINK else { return errno }
-        // For file systems without a second name of a file.
+        // For file systems without hard links.
         var status = stat()
         if lstat(target, &status) == 0 { return EEXIST }
         return Glibc.rename(path, target) == 0 ? 0 : errno

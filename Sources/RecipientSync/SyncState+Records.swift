@@ -1,104 +1,101 @@
 import Foundation
 import GRDB
+import RecipientIndex
 import RecipientSources
 import System
 
-/// What the state knows of a source.
+/// What the state keeps of a source.
 struct SourceRecord {
-    var id: Int64
+    var id: Int64 = 0
     var name: String
     var type: String
     var configuration: SourceConfiguration?
-    /// Tells a configuration under which its entries are right from others.
+    /// The fingerprint of the configuration and domains under which the entries were read.
     var fingerprint: String
     var recipients: Int
-    var asOf: Date
+    /// When the entries were last known to be those of the source.
+    var lastSynced: Date
+    /// Where the next reading goes on from.
     var cursor: Data?
+    /// The source after its last reading in full, with the faults known since; nil if an older version wrote the record.
     var state: SourceState?
-    /// The relay domains that it names; nil where it isn't asked for any.
+    /// The relay domains that the source names; nil if it isn't asked for any.
     var domains: [RelayDomain]?
 
     /// What the source is told of its last reading.
     var previous: PreviousReading { PreviousReading(cursor: cursor, report: state?.report, domains: domains) }
 }
 
-/// The list last decided on.
-struct Decision: Equatable {
-    /// 0 before the first.
+/// The list that passed the guards last; the published snapshot is made from it.
+struct ApprovedList: Equatable {
+    /// 0 before the first list.
     var generation = 0
     /// To the millisecond, as the snapshot has it.
     var created = Date(milliseconds: 0)
     var recipients = 0
     var catchAllDomains = 0
     var aliasDomains = 0
-    /// How many addresses its snapshot holds beside these, as leaving.
+    /// How many leaving addresses the snapshot holds besides.
     var leaving = 0
+    /// The generation and date of the list before, whose snapshot a crash may have left in place.
     var beforeGeneration = 0
     var beforeCreated = Date(milliseconds: 0)
+    /// The refusal of a newer list; nil once one has passed.
     var refusal: Refusal?
 
     /// How many addresses the entries list.
     var listed: Int { recipients + catchAllDomains + aliasDomains }
-}
 
-extension Date {
-    init(milliseconds: Int64) {
-        self.init(timeIntervalSince1970: Double(milliseconds) / 1_000)
+    /// Makes this the next list, created at this time; the caller sets its counts.
+    mutating func advance(created time: Date, after other: Int = 0) {
+        (beforeGeneration, beforeCreated) = (generation, created)
+        generation = max(generation, other) + 1
+        created = time
     }
-
-    /// Since 1970; dates out of range become 0.
-    var milliseconds: Int64 { Int64(exactly: (timeIntervalSince1970 * 1_000).rounded()) ?? 0 }
 }
 
 extension SyncState {
-    static func decision(_ database: Database) throws -> Decision {
+    static let moveAway = "move it away with its -wal and -shm: the next sync makes a new one"
+
+    static func approvedList(_ database: Database) throws -> ApprovedList {
         guard let row = try Row.fetchOne(database, sql: "SELECT * FROM decision") else {
-            throw SyncError(.state, "the sync state is damaged: it lost its decision", isDamage: true)
+            throw SyncError(.state, "the sync state is damaged: its list is missing", isDamage: true)
         }
         do {
-            let refusal: String? = try row.optional("refusal")
-            return Decision(
+            return ApprovedList(
                 generation: try row.count("generation"), created: Date(milliseconds: try row.value("created")),
                 recipients: try row.count("recipients"), catchAllDomains: try row.count("catch_all_domains"),
                 aliasDomains: row.hasColumn("alias_domains") ? try row.count("alias_domains") : 0,
                 leaving: row.hasColumn("leaving") ? try row.count("leaving") : 0,
                 beforeGeneration: try row.count("before_generation"),
-                beforeCreated: Date(milliseconds: try row.value("before_created")),
-                refusal: refusal.flatMap { try? JSONDecoder().decode(Refusal.self, from: Data($0.utf8)) })
+                beforeCreated: Date(milliseconds: try row.value("before_created")), refusal: try row.json("refusal"))
         } catch {
-            throw SyncError(
-                .state, "the sync state holds a decision that can't be: \(error)",
-                advice: "move it away with its -wal and -shm: the next sync makes a new one")
+            throw SyncError(.state, "the sync state holds an impossible list: \(error)", advice: moveAway)
         }
     }
 
-    static func store(_ decision: Decision, _ database: Database) throws {
+    static func store(_ list: ApprovedList, _ database: Database) throws {
         try database.execute(
             sql: """
                 UPDATE decision SET generation = ?, created = ?, recipients = ?, catch_all_domains = ?,
                 before_generation = ?, before_created = ?, refusal = ?, leaving = ?, alias_domains = ?
                 """,
             arguments: [
-                decision.generation, decision.created.milliseconds, decision.recipients, decision.catchAllDomains,
-                decision.beforeGeneration,
-                decision.beforeCreated.milliseconds, try decision.refusal.map(json), decision.leaving,
-                decision.aliasDomains,
+                list.generation, list.created.milliseconds, list.recipients, list.catchAllDomains,
+                list.beforeGeneration, list.beforeCreated.milliseconds, try list.refusal.map(json), list.leaving,
+                list.aliasDomains,
             ])
     }
 
     static func sources(_ database: Database) throws -> [SourceRecord] {
         try Row.fetchAll(database, sql: "SELECT * FROM source ORDER BY id").map { row in
-            let configuration: String = try row.value("configuration")
-            let report: String? = try row.optional("report")
-            // A state of form 1 that is only read has none.
-            let domains: String? = row.hasColumn("domains") ? try row.optional("domains") : nil
-            return SourceRecord(
+            SourceRecord(
                 id: try row.value("id"), name: try row.value("name"), type: try row.value("type"),
-                configuration: try? JSONDecoder().decode(SourceConfiguration.self, from: Data(configuration.utf8)),
-                fingerprint: try row.value("fingerprint"), recipients: try row.count("recipients"),
-                asOf: Date(milliseconds: try row.value("as_of")), cursor: try row.optional("cursor"),
-                state: report.flatMap { try? JSONDecoder().decode(SourceState.self, from: Data($0.utf8)) },
-                domains: domains.flatMap { try? JSONDecoder().decode([RelayDomain].self, from: Data($0.utf8)) })
+                configuration: try row.json("configuration"), fingerprint: try row.value("fingerprint"),
+                recipients: try row.count("recipients"), lastSynced: Date(milliseconds: try row.value("as_of")),
+                cursor: try row.optional("cursor"), state: try row.json("report"),
+                // A state of form 1 that is only read has no such column.
+                domains: row.hasColumn("domains") ? try row.json("domains") : nil)
         }
     }
 
@@ -114,13 +111,17 @@ extension SyncState {
                 """,
             arguments: [
                 source.name, source.type, try source.configuration.map(json) ?? "{}", source.fingerprint,
-                source.recipients, source.asOf.milliseconds, source.cursor, try source.state.map(json),
+                source.recipients, source.lastSynced.milliseconds, source.cursor, try source.state.map(json),
                 try source.domains.map(json),
             ])
         return try Int64.fetchOne(database, sql: "SELECT id FROM source WHERE name = ?", arguments: [source.name]) ?? 0
     }
 
-    /// How many addresses each domain has; empty where they must be counted.
+    static func deleteSource(_ id: Int64, _ database: Database) throws {
+        try database.execute(sql: "DELETE FROM source WHERE id = ?", arguments: [id])
+    }
+
+    /// How many addresses each domain has; empty if they must be counted.
     static func domains(_ database: Database) throws -> [String: Int] {
         let rows = try Row.fetchAll(database, sql: "SELECT name, recipients FROM domain")
         return Dictionary(
@@ -128,12 +129,12 @@ extension SyncState {
     }
 
     /// Stores how many addresses each domain has now, in place of what was stored.
-    static func store(domains comparison: Comparison, _ database: Database) throws {
+    static func store(domains changes: ListChanges, _ database: Database) throws {
         try database.execute(sql: "DELETE FROM domain")
-        for (number, tally) in comparison.byDomain.enumerated() where tally.after > 0 {
+        for (number, counts) in changes.byDomain.enumerated() where counts.after > 0 {
             try database.execute(
                 sql: "INSERT INTO domain (name, recipients) VALUES (?, ?)",
-                arguments: [comparison.domains[number], tally.after])
+                arguments: [changes.domains[number], counts.after])
         }
     }
 
@@ -141,11 +142,7 @@ extension SyncState {
     static func relayTables(_ database: Database) throws -> [String: [String]] {
         let rows = try Row.fetchAll(database, sql: "SELECT path, domains FROM relay_table")
         return Dictionary(
-            try rows.map { row in
-                let domains: String = try row.value("domains")
-                let names = (try? JSONDecoder().decode([String].self, from: Data(domains.utf8))) ?? []
-                return (try row.value("path") as String, names)
-            }, uniquingKeysWith: { $1 })
+            try rows.map { (try $0.value("path") as String, try $0.names("domains")) }, uniquingKeysWith: { $1 })
     }
 
     /// Stores the relay domains of the tables in place of those that were stored.
@@ -158,25 +155,24 @@ extension SyncState {
         }
     }
 
+    /// The sources that the last sync could not read, by name.
     static func failures(_ database: Database) throws -> [String: SyncStatus.Failure] {
         let rows = try Row.fetchAll(database, sql: "SELECT * FROM failure")
         return Dictionary(
             try rows.map {
-                (
-                    try $0.value("source") as String,
-                    SyncStatus.Failure(text: try $0.value("text"), at: Date(milliseconds: try $0.value("at")))
-                )
-            },
-            uniquingKeysWith: { $1 })
+                let failure = SyncStatus.Failure(
+                    text: try $0.value("text"), at: Date(milliseconds: try $0.value("at")))
+                return (try $0.value("source") as String, failure)
+            }, uniquingKeysWith: { $1 })
     }
 
-    /// Replaces the failures with those of the sync just made.
-    static func store(failures: [(source: String, text: String)], at time: Date, _ database: Database) throws {
+    /// Stores which sources this sync could not read, in place of those of the last one.
+    static func store(failuresOf report: SyncReport, _ database: Database) throws {
         try database.execute(sql: "DELETE FROM failure")
-        for failure in failures {
+        for source in report.failures {
             try database.execute(
                 sql: "INSERT OR REPLACE INTO failure VALUES (?, ?, ?)",
-                arguments: [failure.source, failure.text, time.milliseconds])
+                arguments: [source.name, source.failure, report.started.milliseconds])
         }
     }
 
@@ -187,16 +183,25 @@ extension SyncState {
     }
 }
 
+extension Date {
+    init(milliseconds: Int64) {
+        self.init(timeIntervalSince1970: Double(milliseconds) / 1_000)
+    }
+
+    /// Since 1970; dates out of range become 0.
+    var milliseconds: Int64 { Int64(exactly: (timeIntervalSince1970 * 1_000).rounded()) ?? 0 }
+}
+
 extension Row {
-    /// The largest number of anything that a state is believed to hold; what is added to it doesn't overflow.
+    /// The largest number that a state is believed to hold; sums of a few of them don't overflow.
     private static var mostCounted: Int { 1 << 53 }
 
-    /// The value of a column; an error for one of another type, where GRDB's subscript would end the process.
+    /// The value of a column; an error if it has another type, where GRDB's subscript would end the process.
     func value<Value: DatabaseValueConvertible>(_ column: String) throws -> Value {
         try decode(Value.self, forColumn: column)
     }
 
-    /// The same for a column that may be NULL.
+    /// The value of a column that may be NULL.
     func optional<Value: DatabaseValueConvertible>(_ column: String) throws -> Value? {
         try decode(Value?.self, forColumn: column)
     }
@@ -207,8 +212,26 @@ extension Row {
         guard (0...Self.mostCounted).contains(count) else {
             throw SyncError(
                 .state, "the sync state has \(count) as \(column)",
-                advice: "move it away with its -wal and -shm: the next sync makes a new one")
+                advice: SyncState.moveAway)
         }
         return count
+    }
+
+    /// The flags of a recipient.
+    func flags(_ column: String) throws -> RecipientFlags {
+        let flags: Int = try value(column)
+        return RecipientFlags(rawValue: UInt8(truncatingIfNeeded: flags))
+    }
+
+    /// A value stored as JSON; nil if the column is NULL or can't be understood.
+    func json<Value: Decodable>(_ column: String) throws -> Value? {
+        let text: String? = try optional(column)
+        return text.flatMap { try? JSONDecoder().decode(Value.self, from: Data($0.utf8)) }
+    }
+
+    /// Names stored as JSON.
+    func names(_ column: String) throws -> [String] {
+        let text: String = try value(column)
+        return (try? JSONDecoder().decode([String].self, from: Data(text.utf8))) ?? []
     }
 }

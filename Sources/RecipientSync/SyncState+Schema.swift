@@ -1,22 +1,22 @@
 import GRDB
 
 extension SyncState {
-    /// The tables of form 3. Form 1 had no `domain` table and no `domains` of a source; forms 1 and 2 knew nothing of losses.
+    /// Creates the tables of version 3. Version 1 lacked the table `domain` and the column `source.domains`; versions 1 and 2 lacked
+    /// those of losses.
     ///
-    /// - `decision` (one row): the list last decided on: its generation, its date in ms since 1970 and its size, which its snapshot
-    ///   bears too; the same of the list before, to know that one's snapshot by; the last refusal as JSON. `leaving`: how many
-    ///   addresses the snapshot holds as leaving.
-    /// - `source`: one for each source of the last decision: its configuration as JSON, when its entries were right (`as_of`, ms),
-    ///   the cursor that belongs to them, its last report as JSON, the relay domains that it names as JSON.
-    /// - `domain`: how many addresses each domain has in `entry`, so that a change needn't count them.
-    /// - `failure`: the sources that could not be read the last time, and why.
+    /// - `decision` (one row): the list that passed the guards last, see ``ApprovedList``: its generation, its date (ms since 1970) and
+    ///   its counts, which its snapshot has too; generation and date of the list before; the refusal of a newer list (JSON).
+    /// - `source`: each source of that list: its configuration (JSON), when its entries were last known to be right (`as_of`, ms), the
+    ///   cursor that belongs to them, its last ``SourceState`` (JSON), the relay domains that it names (JSON).
+    /// - `domain`: how many addresses each domain has in `entry`, so that a small change needn't count them.
+    /// - `failure`: the sources that the last sync could not read, and why.
     /// - `entry`: which object of which source lists which address.
     /// - `loss`: the addresses that no source lists any more (kind 0) or that were restricted (kind 1): their domain, the flags and
-    ///   sources (names as JSON) that they had, when it happened by the sync's time (`at`, see ``SyncClock``) and by the clock on the wall,
-    ///   whether the guard counts it, and whether the snapshot still holds the address, as leaving.
+    ///   sources (names as JSON) that they had, when they were lost by the sync's time (`at`, see ``SyncClock``) and by the wall clock
+    ///   (`time`, ms), whether the guard counts them, and whether the snapshot still holds them as leaving.
     /// - `refused`: the losses of the list that was last refused and shown.
     /// - `clock` (one row): the sync's time and what the clocks showed then.
-    /// - `relay_table`: the relay domains that each table of the configuration listed, as JSON.
+    /// - `relay_table`: the relay domains that each table of the configuration listed (JSON).
     static func createSchema(_ database: Database) throws {
         try database.execute(
             sql: """
@@ -48,7 +48,7 @@ extension SyncState {
                 """)
     }
 
-    /// From form 1; the domains are counted by the next walk over the whole list.
+    /// Migrates from version 1. The next comparison of the whole list counts the domains.
     static func addDomains(_ database: Database) throws {
         try database.execute(
             sql: """
@@ -57,7 +57,7 @@ extension SyncState {
                 """)
     }
 
-    /// From form 2: nothing was lost.
+    /// Migrates from version 2, which recorded no losses.
     static func addLosses(_ database: Database) throws {
         try database.execute(
             sql: """
@@ -70,7 +70,7 @@ extension SyncState {
                 """)
     }
 
-    /// What a state of an older form lacks, for a connection that only reads it.
+    /// Creates the tables that an older state lacks as temporary ones, for a connection that only reads it.
     static func addLossesForReading(_ database: Database) throws {
         try database.execute(sql: lossTables("TEMP "))
     }

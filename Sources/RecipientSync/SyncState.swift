@@ -3,20 +3,20 @@ import GRDB
 import Glibc
 import System
 
-/// The sync's memory: which source lists which recipients, and which list was last decided on.
+/// The database of the sync: which source lists which recipients, and which list passed the guards last.
 ///
-/// The list in the state is the decision; the snapshot is made from it after the commit. A crash between the two leaves a state
-/// that is ahead of the snapshot by one decision, which the next run publishes before it reads anything: so a new list is
-/// only ever compared with the one that is published.
+/// A new list is committed to the state first; the snapshot is made from it afterwards. After a crash between the two, the state is one
+/// list ahead of the snapshot, and the next sync publishes that list before it reads anything. So a new list is always compared with
+/// the published one.
 final class SyncState {
-    /// "PSyn": tells the state from other databases.
+    /// "PSyn", which tells a sync state from other databases.
     static let applicationID = 0x5053_796e
-    /// The newest form this code writes; also PRAGMA user_version.
+    /// The version of the tables that this code writes; also PRAGMA user_version.
     static let version = 3
 
     let path: String
     let queue: DatabaseQueue
-    /// The form of the tables; an older one only where the state was opened for reading.
+    /// The version of the tables; an older one only if the state was opened for reading.
     let form: Int
 
     /// Opens the state for a sync, creating or migrating it as needed.
@@ -24,14 +24,14 @@ final class SyncState {
         self.path = path
         form = Self.version
         try Self.createPrivately(path)
-        // Looked at for reading first: a state that isn't ours to write stays as it is to the byte.
+        // Opened for reading first: a database that isn't a sync state of this version stays as it is to the byte.
         _ = try SyncState(reading: path)
         var configuration = Configuration()
         configuration.busyMode = .timeout(5)
         configuration.journalMode = .wal
         configuration.prepareDatabase { database in
             try Self.checkPlace(database, path: path)
-            // FULL: a decision is on disk before the snapshot that follows from it.
+            // FULL: a list is on disk before the snapshot that is made from it.
             try database.execute(
                 sql: """
                     PRAGMA synchronous = FULL; PRAGMA cache_size = -4000; PRAGMA journal_size_limit = 4194304;
@@ -69,7 +69,7 @@ final class SyncState {
         }
     }
 
-    /// An empty state in memory, to compare with where there is none yet.
+    /// An empty state in memory, for a dry run without a state.
     init() throws(SyncError) {
         path = "(none)"
         form = Self.version
@@ -84,7 +84,7 @@ final class SyncState {
         }
     }
 
-    /// Runs work on the database; whatever it throws becomes a `SyncError`.
+    /// Runs work on the database in a transaction; any error becomes a `SyncError`.
     func transaction<Value>(
         _ kind: Database.TransactionKind, _ work: (Database) throws -> (Value, Database.TransactionCompletion)
     ) throws(SyncError) -> Value {
@@ -95,14 +95,14 @@ final class SyncState {
                 value = result
                 return completion
             }
-            guard let value else { throw SyncError(.state, "the state \(path) gave no answer") }
+            guard let value else { throw SyncError(.state, "the sync state \(path) gave no answer") }
             return value
         } catch {
             throw Self.error(error, path: path)
         }
     }
 
-    /// The version of a database that is a sync state this code understands; 0 for an empty one.
+    /// The version of a sync state's tables; 0 for an empty database, an error for another program's and for a newer version.
     private static func identify(_ database: Database, path: String) throws -> Int {
         let id = try Int.fetchOne(database, sql: "PRAGMA application_id") ?? 0
         let version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
@@ -116,7 +116,8 @@ final class SyncState {
         guard version <= Self.version else {
             throw SyncError(
                 .state,
-                "the sync state \(path) was written by a newer version (form \(version), known here is \(Self.version)); it was left alone",
+                "the sync state \(path) was written by a newer version (its tables have version \(version), this one knows \(Self.version)); "
+                    + "it was left alone",
                 advice: "install that version again, or move the state away: the next sync makes a new one")
         }
         return version
@@ -139,22 +140,22 @@ final class SyncState {
         return failure(error.resultCode, error.message ?? "error", path: path)
     }
 
-    /// Whether SQLite's words are about tables that are other ones than a sync makes; GRDB uses the same code for faults of its own.
-    private static func isOfTables(_ message: String) -> Bool {
+    /// Whether SQLite's message says that the tables aren't those that a sync makes; GRDB uses the same code for its own faults.
+    private static func concernsTables(_ message: String) -> Bool {
         ["no such table", "no column", "no such column", "malformed"].contains { message.contains($0) }
     }
 
-    /// What a result of SQLite's means.
+    /// The error for a result of SQLite.
     ///
-    /// - Parameter code: the primary one.
+    /// - Parameter code: the primary result code.
     static func failure(_ code: ResultCode, _ message: String, path: String) -> SyncError {
         switch code {
-        // Statements are always the same: one that fails for its tables or their contents has met others than a sync makes.
+        // The statements are always the same: if one fails for its tables or their contents, a sync didn't make these.
         case .SQLITE_CORRUPT, .SQLITE_NOTADB, .SQLITE_CONSTRAINT, .SQLITE_MISMATCH,
-            .SQLITE_ERROR where code != .SQLITE_ERROR || isOfTables(message):
+            .SQLITE_ERROR where code != .SQLITE_ERROR || concernsTables(message):
             return SyncError(
                 .state, "the sync state \(path) is damaged: \(message) (SQLite \(code.rawValue))",
-                advice: "move it away with its -wal and -shm: the next sync makes a new one", isDamage: true)
+                advice: moveAway, isDamage: true)
         case .SQLITE_FULL:
             return SyncError(
                 .state, "the sync state \(path) can't be written: \(message) (SQLite \(code.rawValue))",
@@ -166,18 +167,10 @@ final class SyncState {
         case .SQLITE_BUSY, .SQLITE_LOCKED:
             return SyncError(
                 .state, "the sync state \(path) is in use by another program: \(message) (SQLite \(code.rawValue))",
-                advice: "end the program that holds it open, such as sqlite3")
+                advice: "end the program that has it open, such as sqlite3")
         default:
             return SyncError(
                 .state, "the sync state \(path): \(message) (SQLite \(code.rawValue))", advice: advice(EIO, path: path))
         }
-    }
-
-    /// The error of a state whose entries aren't those of its decision.
-    static func unsound(found: Int, expected: Int) -> SyncError {
-        SyncError(
-            .state,
-            "the sync state lists \(found) addresses where it should list \(expected): it has lost or gained some",
-            isUnsound: true)
     }
 }

@@ -34,7 +34,7 @@ public struct SyncStatus: Sendable, Codable {
     }
 
     private init(_ database: Database) throws {
-        let list = try SyncState.decision(database)
+        let list = try SyncState.approvedList(database)
         let failures = try SyncState.failures(database)
         generation = list.generation
         created = list.created
@@ -44,7 +44,7 @@ public struct SyncStatus: Sendable, Codable {
         sources = try SyncState.sources(database).map { record in
             var source = record.state ?? SourceState(name: record.name, type: record.type)
             source.recipients = record.recipients
-            source.lastSynced = record.asOf
+            source.lastSynced = record.lastSynced
             source.failure = failures[record.name]?.text
             source.failedAt = failures[record.name]?.at
             if source.failure != nil { source.reading = .failed }

@@ -255,14 +255,14 @@ final class FilterService {
         health.expect(.sync)
         let faults = FaultLog(logger)
         let thread = SyncThread(
-            synchronizer, condition: { health.report(.state, $0) },
-            ran: { run in
+            synchronizer, onFileFailure: { health.report(.state, $0) },
+            onSync: { run in
                 counters.count(run)
-                faults.take(run)
-                // A sync that read its sources has used the state, too.
+                faults.write(run)
+                // A run that got as far as its sources has used the state.
                 if case .success = run.result { health.report(.state, nil) }
                 if let failure = failure(run, next: counters.outlook?.next) { health.report(.sync, failure.value) }
-            }, report: { SyncReportText.log($0, logger) })
+            }, onEvent: { SyncReportText.log($0, logger) })
         counters.setThread(thread)
         return thread
     }

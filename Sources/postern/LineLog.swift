@@ -2,6 +2,7 @@ import Dispatch
 import Foundation
 import Logging
 import RejectionLog
+import RejectionReport
 import Synchronization
 import System
 

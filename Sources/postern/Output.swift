@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 import Glibc
-import RejectionLog
+import RejectionReport
 import System
 
 /// The formats that every command with `--format` has.

@@ -223,7 +223,7 @@ final class Reloader: Sendable {
         let read = try Configuration.load(initial.file)
         guard read.sourceFaults.isEmpty else { throw ConfigurationError(file: read.file, faults: read.sourceFaults) }
         if !isRequested { try checkRelayTables(read) }
-        let (configuration, unchanged) = read.keepingWhatBelongsToTheProcess(of: initial)
+        let (configuration, unchanged) = read.keepingRestartSettings(of: initial)
         let synchronizer =
             configuration.sync.sources.isEmpty ? nil : try Synchronizer(configuration.syncConfiguration)
 
@@ -259,29 +259,5 @@ final class Reloader: Sendable {
             + Words.count(configuration.sync.sources.count, "source")
         if !unchanged.isEmpty { message += "; changes only with a restart: \(unchanged.joined(separator: ", "))" }
         return message
-    }
-}
-
-extension Configuration {
-    /// The configuration with the values of another for the keys that only a new process can change, and the names of those that differ.
-    fileprivate func keepingWhatBelongsToTheProcess(of other: Configuration) -> (Configuration, differing: [String]) {
-        var kept = self
-        var differing: [String] = []
-        func keep<Value: Equatable>(_ path: WritableKeyPath<Configuration, Value>, _ key: String) {
-            if self[keyPath: path] != other[keyPath: path] { differing.append(key) }
-            kept[keyPath: path] = other[keyPath: path]
-        }
-        keep(\.socket, "milter.socket")
-        keep(\.socketMode, "milter.socket_mode")
-        keep(\.maximumConnections, "milter.max_connections")
-        keep(\.index.path, "index.path")
-        keep(\.log.database, "log.database")
-        keep(\.log.retention, "log.retention")
-        keep(\.log.lines, "log.lines")
-        keep(\.log.redact, "log.redact")
-        keep(\.http.listen, "http.listen")
-        keep(\.log.detailRetention, "log.detail_retention")
-        keep(\.log.maximumSize, "log.max_size")
-        return (kept, differing)
     }
 }

@@ -7,7 +7,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// Sources that are programs: small shell scripts here.
+/// Sources of type `command`; the programs are small shell scripts.
 @Suite struct CommandSourceTests {
     private let folder: TemporaryFolder
 
@@ -26,7 +26,7 @@ import Testing
         return try Synchronizer(configuration)
     }
 
-    @Test func listsWhatItWrites() throws {
+    @Test func theOutputOfAProgramIsListed() throws {
         // No shell is between: an argument is an argument.
         let report = try synchronizer("echo anna@example.com; echo \"$2\"@example.com; echo a@elsewhere.test") {
             $0.command += ["$(touch \(folder.file("oops")))", "bob"]
@@ -41,7 +41,7 @@ import Testing
         #expect(try folder.snapshot().info.catchAllDomains == 1)
     }
 
-    @Test func getsNothingOfPosternsOwn() throws {
+    @Test func aProgramInheritsNothingFromPostern() throws {
         setenv("POSTERN_TEST_SECRET", "secret", 1)
         defer { unsetenv("POSTERN_TEST_SECRET") }
         // Its standard input is empty, and no other file of this process is open in it.
@@ -61,7 +61,7 @@ import Testing
     static let failures: [(name: String, script: String, kind: SyncError.Kind, words: String)] = [
         (
             "exit status", "echo anna@example.com; echo no such base >&2; exit 3", .unreachable,
-            "it ended with status 3; it said: no such base"
+            "it ended with status 3; its message: no such base"
         ),
         ("killed", "echo anna@example.com; kill -9 $$", .unreachable, "signal 9 ended it"),
         (
@@ -70,17 +70,17 @@ import Testing
         ),
         (
             "endless", "while :; do echo anna@example.com; done", .unreachable,
-            "it wrote more than 4096 octets (max_size) and was ended"
+            "it wrote more than 4096 bytes (max_size) and was ended"
         ),
         (
             "too much", "head -c 5000 /dev/zero | tr '\\0' a", .unreachable,
-            "it wrote more than 4096 octets (max_size) and was ended"
+            "it wrote more than 4096 bytes (max_size) and was ended"
         ),
         ("malformed", "echo anna@example.com; echo anna bob@@", .malformed, "users:2"),
         ("bad interpreter", "", .unreachable, "it can't be started: Permission denied"),
     ]
 
-    @Test("nothing of a run that fails is published", arguments: failures.indices)
+    @Test("the output of a failed run is not published", arguments: failures.indices)
     func failing(number: Int) throws {
         let failure = Self.failures[number]
         let good = users(5).split(separator: "\n").map { "echo \($0)\n" }.joined()
@@ -119,7 +119,7 @@ import Testing
         #expect(!runs())
     }
 
-    @Test func aProgramThatIsNotThereIsSaid() throws {
+    @Test func aMissingProgramIsReported() throws {
         let gone = try synchronizer("") { $0.command = ["/nonexistent/list-users"] }
         let error = syncError { try gone.run() }
         #expect(error?.kind == .unreachable)

@@ -6,7 +6,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// What a directory says that can't be believed, or doesn't say though it should.
+/// Answers of a directory that are doubtful or incomplete.
 @Suite struct DirectoryDoubtTests {
     private let folder: TemporaryFolder
 
@@ -51,7 +51,7 @@ import Testing
 
     private let done = SilentServer.success(2, 0x65)
 
-    @Test func aControllerThatIsNotSynchronizedIsNotBelieved() throws {
+    @Test func anUnsynchronizedControllerIsNotRead() throws {
         let answer = person(1) + done
         let error = syncError { try run([root(("isSynchronized", bytes("FALSE"))), answer]) }
         #expect(error?.kind == .unreachable)
@@ -60,7 +60,7 @@ import Testing
         #expect(try run([root(), answer]).recipients == 1, "a server that says nothing of it")
     }
 
-    @Test func anAccountWithoutItsControlIsSaid() throws {
+    @Test func accountsWithoutUserAccountControlAreReported() throws {
         let user = bytes("top", "person", "organizationalPerson", "user")
         let report = try run(
             [
@@ -81,7 +81,7 @@ import Testing
         #expect(text.contains("cn=person5") && text.contains("many"), "\(text)")
     }
 
-    @Test func acceptedDomainsWhoseKindIsNotShownTakeListedRecipientsOnly() throws {
+    @Test func acceptedDomainsOfUnknownKindAcceptListedRecipientsOnly() throws {
         func domain(_ name: String, _ flags: String?) -> [UInt8] {
             SilentServer.entry(
                 2, "cn=\(name),cn=configuration,dc=example,dc=com",
@@ -106,14 +106,14 @@ import Testing
             .joined(
                 separator: "\n")
         for word in [
-            "hidden.example", "isn't shown msExchAcceptedDomainFlags", "\"two\", which is no number",
+            "hidden.example", "doesn't show msExchAcceptedDomainFlags", "\"two\", which is not a number",
             "a.example,b.example",
         ] {
             #expect(text.contains(word), "\(word) in \(text) \(report.notes)")
         }
     }
 
-    @Test func aValueOfAWholeDomainIsACatchAll() throws {
+    @Test func aValueThatIsAWholeDomainIsACatchAll() throws {
         let entry = SilentServer.entry(
             2, "cn=a",
             [

@@ -95,7 +95,7 @@ import Testing
                 == [1, 2, 5].map { "\(path):\($0):" })
     }
 
-    @Test(arguments: DomainTableFormat.allCases) func textInUTF16IsNamed(format: DomainTableFormat) throws {
+    @Test(arguments: DomainTableFormat.allCases) func aUTF16TableIsReported(format: DomainTableFormat) throws {
         let folder = try TemporaryFolder()
         let path = try folder.write("table", try #require("example.com RELAY\n".data(using: .utf16)))
         let error = try #require(sourceError { try parseDomainTable(path: path, format: format) })
@@ -103,7 +103,7 @@ import Testing
         #expect(error.description.split(separator: "\n").count == 1)
     }
 
-    @Test func namesEveryMalformedLine() throws {
+    @Test func everyMalformedLineIsReported() throws {
         let folder = try TemporaryFolder()
         let path = try folder.write(
             "relay_domains",
@@ -114,7 +114,7 @@ import Testing
         #expect(lines.map { $0.prefix(path.count + 3) } == [1, 2, 3, 4, 7, 8].map { "\(path):\($0):" })
     }
 
-    @Test func aMissingTableIsNamed() throws {
+    @Test func aMissingTableIsReported() throws {
         let folder = try TemporaryFolder()
         let error = try #require(sourceError { try parseDomainTable(path: folder("none")) })
         #expect(error.kind == .unreachable)

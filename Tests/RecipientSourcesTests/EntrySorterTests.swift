@@ -61,12 +61,12 @@ import Testing
 
     @Test func temporaryFilesHaveNoName() throws {
         let folder = try TemporaryFolder()
-        let file = SpillFile(folder: folder.path)
+        let file = TemporaryFile(folder: folder.path)
         let bytes = [UInt8](repeating: 7, count: 100_000)
         for _ in 0..<10 { try bytes.withUnsafeBytes { (bytes) throws in try file.append(bytes) } }
         #expect(file.count == 1_000_000)
         #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).isEmpty)
-        let reader = SpillReader(file, 0..<file.count)
+        let reader = TemporaryFile.Reader(file, 0..<file.count)
         for _ in 0..<20 { #expect(try reader.next(50_000).allSatisfy { $0 == 7 }) }
         #expect(reader.atEnd)
     }
@@ -75,7 +75,7 @@ import Testing
         entry.key.withUnsafeBufferPointer { key in
             entry.object.withUnsafeBufferPointer { object in
                 sorter.add(
-                    Entry(key: key, tag: entry.tag, flags: RecipientFlags(rawValue: entry.flags), object: object))
+                    SourceEntry(key: key, tag: entry.tag, flags: RecipientFlags(rawValue: entry.flags), object: object))
             }
         }
     }

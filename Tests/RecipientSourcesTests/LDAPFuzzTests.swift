@@ -11,7 +11,7 @@ import Testing
 @Suite struct LDAPFuzzTests {
     /// Whatever a server sends, the sync ends with a list or an error.
     @Test(arguments: [DirectoryConfiguration.Dialect.openLDAP, .activeDirectory, .generic])
-    func anyBytesFromAServerAreReadOrRefused(dialect: DirectoryConfiguration.Dialect) throws {
+    func anyAnswerOfAServerGivesAListOrAnError(dialect: DirectoryConfiguration.Dialect) throws {
         let folder = try TemporaryFolder()
         let server = try RandomServer(path: folder("ldapi"))
         let uri = try #require(LDAPURI("ldapi://" + folder("ldapi").replacing("/", with: "%2F")))
@@ -101,7 +101,7 @@ private final class RandomServer: Sendable {
         }
     }
 
-    /// Takes the first message out of what has come, if all of it is there.
+    /// Removes the first message from the received bytes, if it is complete.
     private static func message(_ bytes: inout [UInt8]) -> (id: [UInt8], operation: UInt8, content: [UInt8])? {
         var reader = BERReader(bytes)
         guard let whole = reader.read(BER.sequence) else { return nil }

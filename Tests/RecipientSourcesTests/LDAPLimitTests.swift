@@ -7,7 +7,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// What a directory sends takes bounded memory.
+/// A directory can't make a sync use unbounded memory.
 @Suite struct LDAPLimitTests {
     private let folder: TemporaryFolder
 
@@ -22,13 +22,13 @@ import Testing
         return try Synchronizer(configuration).run()
     }
 
-    /// An entry with an address, and this attribute besides.
+    /// An entry with an address and this attribute.
     private func answers(_ name: String, _ values: [[UInt8]]) -> [[UInt8]] {
         let entry = SilentServer.entry(2, "cn=a", [("mail", [Array("a@example.com".utf8)]), (name, values)])
         return [SilentServer.root(1), entry + SilentServer.success(2, 0x65)]
     }
 
-    @Test func aLargeEntryIsTaken() throws {
+    @Test func aLargeEntryIsRead() throws {
         let server = try SilentServer(answers("jpegPhoto", [[UInt8](repeating: 7, count: 15 << 20)]))
         defer { server.stop() }
         #expect(try run(server).added.addresses == ["a@example.com"])
@@ -42,7 +42,7 @@ import Testing
         let error = syncError { try run(server) }
         #expect(error?.kind == .unreachable)
         let words = [
-            "ldap://127.0.0.1:\(server.port): search: ", "more than 16 MiB, which is the limit", "exclude_filter",
+            "ldap://127.0.0.1:\(server.port): search: ", "more than 16 MiB, which is Postern's limit", "exclude_filter",
         ]
         for word in words { #expect(error?.description.contains(word) == true, "\(error?.description ?? "")") }
     }
@@ -54,12 +54,12 @@ import Testing
             let error = syncError { try run(server) }
             #expect((error == nil) == (count == 100_000), "\(error?.description ?? "")")
             if let error {
-                #expect(error.description.contains("more than 100000 values, which is the limit"), "\(error)")
+                #expect(error.description.contains("more than 100000 values, which is Postern's limit"), "\(error)")
             }
         }
     }
 
-    @Test func anElementThatDoesNotFitEndsTheWalk() {
+    @Test func aMalformedElementEndsTheWalk() {
         let cases: [([UInt8], Int)] = [
             ([], 0), ([4], 0), ([4, 0], 1), ([4, 1], 0), ([4, 1, 7, 4, 0], 2), ([4, 0x81], 0), ([4, 0x81, 1, 7], 1),
             ([4, 0x85, 0, 0, 0, 0, 1, 7], 0), ([4, 0x84, 0xff, 0xff, 0xff, 0xff], 0), ([4, 0x80], 0),
@@ -74,9 +74,9 @@ import Testing
         }
     }
 
-    @Test func aFileWithoutCertificatesIsSaidBeforeAnythingIsSent() throws {
+    @Test func aFileWithoutCertificatesIsReportedBeforeAnythingIsSent() throws {
         let path = try folder.write("nothing.pem", "no certificate\n")
-        #expect(CertificateDiagnosis.fault(ofAuthorities: path) == "holds no certificate to verify it with")
+        #expect(CertificateDiagnosis.fault(ofAuthorities: path) == "has no certificate of an authority")
         #expect(CertificateDiagnosis.fault(ofAuthorities: folder("none"))?.contains("No such file") == true)
         let server = try SilentServer()
         defer { server.stop() }
@@ -84,11 +84,11 @@ import Testing
         var options = LDAPOptions()
         options.caFile = path
         do throws(LDAPError) {
-            _ = try LDAPConnection(uri, options, .anonymous) { () throws(SourceError) in }
+            _ = try LDAPConnection(uri, options, credentials: .anonymous) { () throws(SourceError) in }
             Issue.record("connected")
         } catch {
             #expect(error.operation == .tls)
-            #expect(error.text == "ca_file \(path) holds no certificate to verify it with")
+            #expect(error.text == "ca_file \(path) has no certificate of an authority")
         }
         #expect(server.requests == 0)
     }

@@ -28,7 +28,7 @@ import Testing
         #expect(content?.isAtEnd == true)
     }
 
-    @Test func nothingThatAServerSendsTraps() {
+    @Test func noInputTraps() {
         var random = SeededGenerator.announced("BER")
         let tags: [UInt8] = [
             0x01, 0x02, 0x04, 0x0a, 0x30, 0x31, 0x80, 0x81, 0x84, 0x88, 0xa1, 0xa2, 0xa3, 0xff, 0x00, 0x10,
@@ -38,8 +38,8 @@ import Testing
                 Bool.random(using: &random)
                     ? tags.randomElement(using: &random) ?? 0 : UInt8.random(in: 0...40, using: &random)
             }
-            _ = SyncInfo(bytes)
-            _ = SyncState4533(bytes)
+            _ = ContentSyncInfo(bytes)
+            _ = ContentSyncState(bytes)
             for oid in [LDAPControl.OID.syncDone, LDAPControl.OID.dirSync, LDAPControl.OID.pagedResults] {
                 let controls = [LDAPControl(oid: oid, value: bytes)]
                 _ = (controls.syncDone, controls.dirSync, controls.nextPage)
@@ -51,28 +51,28 @@ import Testing
 @Suite struct LDAPControlTests {
     private let uuid = [UInt8](0..<16)
 
-    @Test func readsWhatRFC4533Says() {
+    @Test func readsTheControlsOfRFC4533() {
         let state = BER.sequence(BER.enumerated(2), BER.octets(uuid), BER.octets("csn".utf8))
-        #expect(SyncState4533(state)?.state == .modify)
-        #expect(SyncState4533(state)?.uuid == uuid)
-        #expect(SyncState4533(state)?.cookie == Array("csn".utf8))
-        #expect(SyncState4533(BER.sequence(BER.enumerated(9), BER.octets(uuid))) == nil)
-        #expect(SyncState4533(BER.sequence(BER.enumerated(1), BER.octets("short".utf8))) == nil)
-        #expect(SyncInfo(BER.element(0x80, Array("c".utf8))) == .newCookie(Array("c".utf8)))
-        #expect(SyncInfo(BER.element(0xa1, [])) == .refreshDelete(cookie: nil, isDone: true))
+        #expect(ContentSyncState(state)?.state == .modify)
+        #expect(ContentSyncState(state)?.uuid == uuid)
+        #expect(ContentSyncState(state)?.cookie == Array("csn".utf8))
+        #expect(ContentSyncState(BER.sequence(BER.enumerated(9), BER.octets(uuid))) == nil)
+        #expect(ContentSyncState(BER.sequence(BER.enumerated(1), BER.octets("short".utf8))) == nil)
+        #expect(ContentSyncInfo(BER.element(0x80, Array("c".utf8))) == .newCookie(Array("c".utf8)))
+        #expect(ContentSyncInfo(BER.element(0xa1, [])) == .refreshDelete(cookie: nil, isDone: true))
         #expect(
-            SyncInfo(BER.element(0xa2, BER.octets("c".utf8) + BER.boolean(false)))
+            ContentSyncInfo(BER.element(0xa2, BER.octets("c".utf8) + BER.boolean(false)))
                 == .refreshPresent(cookie: Array("c".utf8), isDone: false))
         let set = BER.element(BER.set, BER.octets(uuid) + BER.octets(uuid.reversed()))
         #expect(
-            SyncInfo(BER.element(0xa3, BER.boolean(true) + set))
+            ContentSyncInfo(BER.element(0xa3, BER.boolean(true) + set))
                 == .idSet(cookie: nil, deletes: true, uuids: [uuid, uuid.reversed()]))
-        #expect(SyncInfo(BER.element(0xa3, BER.element(BER.set, BER.octets("x".utf8)))) == nil)
+        #expect(ContentSyncInfo(BER.element(0xa3, BER.element(BER.set, BER.octets("x".utf8)))) == nil)
         let done = [LDAPControl(oid: LDAPControl.OID.syncDone, value: BER.sequence(BER.boolean(true)))]
         #expect(done.syncDone?.refreshDeletes == true && done.syncDone?.cookie == nil)
     }
 
-    @Test func asksAndReadsPagesAndDirSync() {
+    @Test func writesAndReadsTheControlsOfPagesAndDirSync() {
         #expect(LDAPControl.paged(size: 1_000, cookie: []).value == [0x30, 6, 2, 2, 0x03, 0xe8, 4, 0])
         let page = [
             LDAPControl(oid: LDAPControl.OID.pagedResults, value: BER.sequence(BER.integer(0), BER.octets([1, 2])))
@@ -109,7 +109,9 @@ import Testing
                 found =
                     DirectoryConfiguration.Condition(parts[0]).map { condition in
                         parts.dropFirst().map { value in
-                            Array(value.utf8).withUnsafeBufferPointer { "\(condition.holds($0))" }
+                            Array(value.utf8).withUnsafeBufferPointer {
+                                "\(condition.evaluate($0, now: Date()) == .holds)"
+                            }
                         }.joined(separator: " ")
                     } ?? "none"
             case "range":
@@ -122,7 +124,7 @@ import Testing
         }
     }
 
-    @Test func anObjectIsNamedBySixteenOctets() {
+    @Test func anObjectIsIdentifiedBySixteenBytes() {
         let text = Array("96c39df6-7c5d-1041-8e96-c5187c5b4d01".utf8)
         #expect(text.withUnsafeBufferPointer { DirectoryEntryReader.id($0) }?.prefix(3) == [0x96, 0xc3, 0x9d])
         for wrong in ["", "96c39df6", "zzzzzzzz-7c5d-1041-8e96-c5187c5b4d01"] {

@@ -6,9 +6,10 @@ import TestSupport
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// An LDAP server on a port of 127.0.0.1 that answers so many requests as it was told, whatever they ask, and is silent from then on.
+/// An LDAP server on a port of 127.0.0.1 that sends given answers, one a request whatever it asks, and is silent from
+/// then on.
 ///
-/// It never closes a connection by itself.
+/// It never closes a connection.
 final class SilentServer: Sendable {
     private struct State {
         var requests = 0
@@ -20,7 +21,7 @@ final class SilentServer: Sendable {
     private let answers: [[UInt8]]
     private let state = Mutex(State())
 
-    /// - Parameter answers: of each connection, one after the other; each may be several messages or a part of one.
+    /// - Parameter answers: the answers on each connection; each may be several messages or a part of one.
     init(_ answers: [[UInt8]] = []) throws {
         self.answers = answers
         listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
@@ -49,7 +50,7 @@ final class SilentServer: Sendable {
         thread.start()
     }
 
-    /// Ends it, and closes all connections.
+    /// Stops the server and closes all connections.
     func stop() {
         shutdown(listener, Int32(SHUT_RDWR))
         state.withLock { state in
@@ -80,7 +81,7 @@ final class SilentServer: Sendable {
 
     // MARK: Messages (RFC 4511)
 
-    /// A result that is a success.
+    /// A successful result.
     ///
     /// - Parameter tag: of the response: 0x61 bind, 0x65 search, 0x78 extended.
     static func success(_ id: Int32, _ tag: UInt8, controls: [UInt8] = []) -> [UInt8] {
@@ -96,7 +97,7 @@ final class SilentServer: Sendable {
             BER.integer(id), BER.element(0x64, BER.octets(dn.utf8) + BER.element(BER.sequence, list.flatMap { $0 })))
     }
 
-    /// What a server says of itself.
+    /// The root DSE of a server.
     static func root(_ id: Int32) -> [UInt8] {
         entry(id, "", [("namingContexts", [Array("dc=example,dc=com".utf8)])]) + success(id, 0x65)
     }

@@ -7,13 +7,14 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// A sync thread ends whatever its sources wait for. The limits here are for a thread that hangs: a source's own are far longer.
+/// A sync thread ends whatever its sources wait for. The limits here are for a thread that hangs: a source's own are
+/// far longer.
 @Suite struct SourceEndTests {
     private let folder: TemporaryFolder
 
     init() throws { folder = try TemporaryFolder() }
 
-    /// What a server answers before it is silent.
+    /// The answers of a server before it is silent.
     static let silences: [(name: String, scheme: String, answers: [[UInt8]], requests: Int)] = [
         ("TLS handshake", "ldaps", [], 1),
         ("StartTLS", "ldap+starttls", [], 1),
@@ -34,7 +35,7 @@ import Testing
     ) throws -> SyncThread {
         let uri = try #require(
             LDAPURI("\(scheme.prefix { $0 != "+" })://127.0.0.1:\(server.port)"))
-        // A second server, which must not be tried any more.
+        // A second server, which must not be tried after the stop.
         var directory = DirectoryConfiguration(.generic, servers: [uri, uri])
         directory.timeout = 600
         directory.startTLS = scheme.hasSuffix("starttls")
@@ -43,7 +44,7 @@ import Testing
         directory.login = .simple(dn: "cn=postern", passwordFile: try folder.write("secret", "secret\n"))
         var configuration = folder.configuration([])
         configuration.sources = [SourceConfiguration(name: "people", kind: .directory(directory))]
-        return SyncThread(try Synchronizer(configuration), condition: { _ in }, report: report)
+        return SyncThread(try Synchronizer(configuration), onFileFailure: { _ in }, onEvent: report)
     }
 
     @Test(arguments: silences.indices) func endsWhileAServerIsSilent(_ number: Int) throws {
@@ -56,13 +57,13 @@ import Testing
         #expect(eventually { server.requests >= silence.requests }, "\(silence.name)")
         #expect(thread.outlook.runningSince != nil)
         #expect(thread.stop(within: .seconds(60)), "\(silence.name)")
-        #expect(events.withLock { $0 } == 0, "that it was told to stop is no failure to report")
+        #expect(events.withLock { $0 } == 0, "a stop is not reported as a failure")
         #expect(server.requests <= silence.requests + 1, "no other server is tried")
         #expect(thread.outlook.runningSince == nil)
         #expect(access(folder("recipients.index"), F_OK) != 0)
     }
 
-    @Test func endsWhileAProgramIgnoresThat() throws {
+    @Test func endsAlthoughAProgramIgnoresSignals() throws {
         let path = try folder.write(
             "#!/bin/sh\ntrap '' TERM INT HUP\ntouch \(folder("runs"))\nwhile :; do sleep 600; done\n", as: "users")
         chmod(path, 0o755)
@@ -70,7 +71,7 @@ import Testing
         configuration.sources = [
             SourceConfiguration(name: "people", kind: .command(CommandConfiguration(command: [path], timeout: 600)))
         ]
-        let thread = SyncThread(try Synchronizer(configuration), condition: { _ in }) { _ in }
+        let thread = SyncThread(try Synchronizer(configuration), onFileFailure: { _ in }) { _ in }
         thread.start()
         #expect(eventually { access(folder("runs"), F_OK) == 0 })
         #expect(thread.stop(within: .seconds(60)))
@@ -96,7 +97,7 @@ import Testing
             ($0 as? LDAPError)?.cancellation?.kind == .cancelled
         }
         asked.wait()
-        // The same question isn't asked twice at a time.
+        // A host isn't looked up twice at the same time.
         #expect {
             try HostResolver.addresses(of: name, port: 389, timeout: .milliseconds(300), lookUp: lookUp) {
                 () throws(SourceError) in
@@ -117,7 +118,7 @@ import Testing
             .first?.family == AF_INET6)
     }
 
-    @Test func endsWhileASocketTakesNoConnections() throws {
+    @Test func endsWhileASocketAcceptsNoConnections() throws {
         let path = folder("ldapi")
         let listener = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(listener) }

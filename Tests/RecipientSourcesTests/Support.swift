@@ -21,7 +21,7 @@ extension TemporaryFolder {
         return self(name)
     }
 
-    /// A configuration with files `name.table` of this folder as sources, which rejects at once what goes.
+    /// A configuration with the files `name.table` of this folder as sources and without a time of grace.
     func configuration(
         _ sources: [String] = ["one"], format: TableFormat = .list, relay: Set<String> = ["example.com", "example.org"]
     ) -> SyncConfiguration {
@@ -37,12 +37,12 @@ extension TemporaryFolder {
     func snapshot() throws -> IndexSnapshot { try IndexSnapshot(path: self("recipients.index")) }
 }
 
-/// `u0@domain` to the one before `u<count>@domain`, one a line.
+/// `count` addresses `uN@domain`, one a line.
 func users(_ count: Int, from start: Int = 0, at domain: String = "example.com") -> String {
     (start..<start + count).map { "u\($0)@\(domain)\n" }.joined()
 }
 
-/// Whether a condition comes to hold within a minute.
+/// Whether a condition becomes true within a minute.
 func eventually(_ condition: () -> Bool) -> Bool {
     let limit = ContinuousClock.now + .seconds(60)
     while !condition() {
@@ -52,7 +52,7 @@ func eventually(_ condition: () -> Bool) -> Bool {
     return true
 }
 
-/// The error that work throws.
+/// The `SyncError` that the work throws.
 func syncError<Value>(_ work: () throws -> Value) -> SyncError? {
     do {
         _ = try work()
@@ -62,7 +62,7 @@ func syncError<Value>(_ work: () throws -> Value) -> SyncError? {
     }
 }
 
-/// The error that the reading of a source throws.
+/// The `SourceError` that the work throws.
 func sourceError<Value>(_ work: () throws -> Value) -> SourceError? {
     do {
         _ = try work()
@@ -72,7 +72,7 @@ func sourceError<Value>(_ work: () throws -> Value) -> SourceError? {
     }
 }
 
-/// A line of a data file: what is given and what is expected, on both sides of `=>`.
+/// A line of a data file: the input and the expected result, on both sides of `=>`.
 struct Case: Sendable, CustomTestStringConvertible {
     var line: Int
     var input: [UInt8]
@@ -80,7 +80,8 @@ struct Case: Sendable, CustomTestStringConvertible {
 
     var testDescription: String { "line \(line): \(expected)" }
 
-    /// Reads a data file beside this one. `\n`, `\r`, `\t`, `\s`, `\\` and `\xNN` stand for bytes; `#` begins a comment line.
+    /// Reads a data file beside this one. `\n`, `\r`, `\t`, `\s`, `\\` and `\xNN` stand for bytes; `#` begins a comment
+    /// line.
     static func load(_ name: String, source: String = #filePath) throws -> [Case] {
         let folder = URL(fileURLWithPath: source).deletingLastPathComponent()
         let text = try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8)
@@ -113,6 +114,11 @@ struct Case: Sendable, CustomTestStringConvertible {
             case UInt8(ascii: "x"):
                 bytes.append(UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16) ?? 0)
                 rest = rest.dropFirst(2)
+            case UInt8(ascii: "u"):
+                let digits = rest.dropFirst().prefix { $0 != UInt8(ascii: "}") }
+                let scalar = UInt32(String(decoding: digits, as: UTF8.self), radix: 16).flatMap(Unicode.Scalar.init)
+                bytes += Array(String(scalar ?? "?").utf8)
+                rest = rest.dropFirst(digits.count + 2)
             default: bytes.append(code)
             }
         }

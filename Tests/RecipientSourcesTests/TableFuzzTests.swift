@@ -8,9 +8,9 @@ import Testing
 @testable import RecipientSync
 
 @Suite struct TableFuzzTests {
-    /// Whatever a table holds, each entry is listed, skipped or malformed, and what is listed is an address in canonical form.
+    /// In any bytes, each entry is listed, skipped or malformed, and each listed entry is an address in canonical form.
     @Test(arguments: [("postfix", TableFormat.postfix), ("sendmail", .sendmail), ("list", .list)])
-    func anyBytesAreATable(name: String, format: TableFormat) throws {
+    func anyBytesAreParsedAsATable(name: String, format: TableFormat) throws {
         let folder = try TemporaryFolder()
         let words = [
             "\n", "\r\n", "#", "\"", "@", "\\", "\t", " ", "To:", "From:", "RELAY", "REJECT", "ä", "\u{feff}", "!",
@@ -36,8 +36,8 @@ import Testing
         #expect(listed > 80, "\(listed)")
     }
 
-    /// The same through a source's file, from which relay domains are taken.
-    @Test func anyBytesAreATableOfDomains() throws {
+    /// The same for a table of relay domains.
+    @Test func anyBytesAreParsedAsATableOfDomains() throws {
         let folder = try TemporaryFolder()
         let samples = ["example.com\nexample.org OK\n# x\n", "\"bücher.example\"  x\n", ".example.net\n\n"].map {
             Array($0.utf8)

@@ -119,7 +119,7 @@ import Testing
         #expect(parser.malformed.count == 0)
     }
 
-    /// Any bytes at all are listed, skipped or malformed; none ends the process.
+    /// Entries of any bytes are listed, skipped or malformed, and nothing traps.
     @Test func randomBytesNeverTrap() throws {
         var generator = SeededGenerator.announced("randomBytesNeverTrap")
         let seed = generator.seed
@@ -138,7 +138,7 @@ import Testing
         }
     }
 
-    /// What is written as a table, with comments, blank and continuation lines thrown in, is read as it was meant.
+    /// A table that is written with random comments, blank lines and continuation lines is read as it was written.
     @Test func randomTablesAreReadAsWritten() throws {
         var generator = SeededGenerator.announced("randomTablesAreReadAsWritten")
         let seed = generator.seed

@@ -23,25 +23,25 @@ import Testing
     @Test func writersAreSeenByEachWay() throws {
         let path = try folder.write("table", "a\n")
         let watch = TableWatch(path)
-        #expect(watch.told == .unknown)
+        #expect(watch.reported == .unknown)
         #expect(!watch.isBeingWritten)
         let reader = open(path, O_RDONLY)
         defer { close(reader) }
         let writer = open(path, O_WRONLY | O_TRUNC)
         #expect(TableWatch.lease(reader) == .inProgress)
-        #expect(watch.told == .inProgress)
+        #expect(watch.reported == .inProgress)
         #expect(watch.isBeingWritten)
         put("b\n", writer)
-        #expect(watch.told == .inProgress)
+        #expect(watch.reported == .inProgress)
         #expect(!watch.hasCome())
         close(writer)
-        #expect(watch.told == .closed)
+        #expect(watch.reported == .closed)
         #expect(TableWatch.lease(reader) == .closed)
         #expect(watch.hasCome())
-        #expect(!watch.hasCome(), "it is told once")
+        #expect(!watch.hasCome(), "it is reported once")
         #expect(!watch.isBeingWritten)
         try folder.write("table", "c\n")
-        #expect(watch.told == .renamed)
+        #expect(watch.reported == .renamed)
         #expect(watch.hasCome())
         // Another file of the folder is none of its business.
         try folder.write("other", "c\n")
@@ -55,9 +55,9 @@ import Testing
         let watch = TableWatch(folder("table"))
         let writer = open(folder("far/table"), O_WRONLY | O_APPEND)
         put("b\n", writer)
-        #expect(watch.told == .inProgress)
+        #expect(watch.reported == .inProgress)
         close(writer)
-        #expect(watch.told == .closed)
+        #expect(watch.reported == .closed)
         // The link leads to another file from now on.
         try folder.write("far/next", "a\n")
         try FileManager.default.createSymbolicLink(atPath: folder("new"), withDestinationPath: "far/next")
@@ -65,25 +65,25 @@ import Testing
         #expect(watch.hasCome())
         let other = open(folder("far/next"), O_WRONLY | O_APPEND)
         put("b\n", other)
-        #expect(watch.told == .inProgress)
+        #expect(watch.reported == .inProgress)
         close(other)
     }
 
-    /// How long a file must rest, by what is known of writers; it became shorter or not.
+    /// How long a file must stay unchanged, by what is known about writers and by whether it has become shorter.
     @Test(
         arguments: [
             (.closed, false, 0, nil), (.closed, true, 0, "shorter"), (.closed, true, 3, nil), (.renamed, true, 0, nil),
             (.unknown, false, 0, "just changed"), (.unknown, false, 3, nil), (.unknown, true, 3, "shorter"),
             (.unknown, true, 11, nil), (.inProgress, false, 1_000, "being written"),
         ] as [(TableWatch.Writing, Bool, Double, String?)])
-    func filesMustRest(_ writing: TableWatch.Writing, _ isShorter: Bool, _ age: Double, _ words: String?) throws {
+    func filesMustSettle(_ writing: TableWatch.Writing, _ isShorter: Bool, _ age: Double, _ words: String?) throws {
         try folder.write("table", "a@example.com\n")
         let stamp = try #require(FileStamp(path: folder("table")))
         var previous = stamp
         previous.size += isShorter ? 1 : -1
         for offset in [0.0, 1_000_000] {
             // Its own time says how old it is; or, where that lies in the future, how long it was seen so.
-            var rest = FileRest()
+            var rest = FileSettling()
             let written = Date(timeIntervalSince1970: Double(stamp.modified) / 1e9)
             let instant = ContinuousClock.now
             if offset > 0 {
@@ -96,7 +96,7 @@ import Testing
         }
     }
 
-    /// A list that is rewritten in its place, and its writer pauses before the end.
+    /// A list that is rewritten in place by a writer who pauses before the end.
     @Test func aListIsNotReadInTheMiddle() throws {
         try folder.write("one.table", users(1_000))
         var configuration = folder.configuration()
@@ -106,11 +106,10 @@ import Testing
             configuration,
             sources: [
                 FileSource(
-                    configuration: configuration.sources[0], index: 0, format: .list, path: folder("one.table"),
-                    patience: .milliseconds(300))
+                    configuration.sources[0], format: .list, path: folder("one.table"), patience: .milliseconds(300))
             ]
         ) { _ throws(SyncError) in }
-        let thread = SyncThread(synchronizer, condition: { _ in }) { event in
+        let thread = SyncThread(synchronizer, onFileFailure: { _ in }) { event in
             if case .failed(let error) = event { failures.withLock { $0.append(error.description) } }
         }
         thread.start()
@@ -128,21 +127,17 @@ import Testing
         #expect(thread.stop(within: .seconds(60)))
     }
 
-    /// What a sync of other sources says nothing of isn't over.
+    /// A failure stays reported while syncs read other sources only.
     @Test func aListThatIsHeldOpenFailsUntilItIsRead() throws {
         try folder.write("one.table", users(10))
         try folder.write("two.table", users(10, from: 50))
         let configuration = folder.configuration(["one", "two"])
-        let sources = configuration.sources.enumerated().map { place, source in
-            FileSource(
-                configuration: source, index: place, format: .list, path: folder("\(source.name).table"),
-                patience: .milliseconds(200))
+        let sources = configuration.sources.map { source in
+            FileSource(source, format: .list, path: folder("\(source.name).table"), patience: .milliseconds(200))
         }
         let synchronizer = try Synchronizer(configuration, sources: sources) { _ throws(SyncError) in }
         func run(_ due: Set<Int>?) throws -> SyncReport {
-            try synchronizer.run(dryRun: false, acceptShrink: false, scope: .init(due: due, isStaying: true)) {
-                () throws(SyncError) in
-            }
+            try synchronizer.run(SyncOptions(due: due, isThread: true))
         }
         _ = try run(nil)
         let writer = open(folder("one.table"), O_WRONLY | O_APPEND)
@@ -156,14 +151,13 @@ import Testing
         #expect(try folder.snapshot().info.recipients == 21)
     }
 
-    /// A first list that somebody is writing has no other to stay in use.
+    /// If the first list of a source is being written, no older list can stay in use.
     @Test func aFirstListThatIsBeingWrittenIsAnError() throws {
         try folder.write("one.table", users(3))
         let writer = open(folder("one.table"), O_WRONLY | O_APPEND)
         let configuration = folder.configuration()
         let source = FileSource(
-            configuration: configuration.sources[0], index: 0, format: .list, path: folder("one.table"),
-            patience: .milliseconds(100))
+            configuration.sources[0], format: .list, path: folder("one.table"), patience: .milliseconds(100))
         let synchronizer = try Synchronizer(configuration, sources: [source]) { _ throws(SyncError) in }
         let error = syncError { try synchronizer.run() }
         #expect(error?.kind == .unreachable)
@@ -185,37 +179,36 @@ import Testing
     @Test func aFileThatChangesWhileItIsReadIsReadAgain() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
-        let source = FileSource(
-            configuration: folder.configuration().sources[0], index: 0, format: .list, path: folder("one.table"))
+        let source = FileSource(folder.configuration().sources[0], format: .list, path: folder("one.table"))
         let relay = DomainSet(["example.com"], subdomains: false)
-        let intake = EntryIntake(
+        let entries = SourceEntries(
             folder: folder.path,
-            filters: [DomainFilter(relay: relay, folder.configuration().sources[0], subdomains: false)])
+            domains: DomainFilter(relay: relay, folder.configuration().sources[0], subdomains: false))
         var report = SourceReport()
         var calls = 0
-        let request = PullRequest { () throws(SourceError) in
+        let request = ReadRequest { () throws(SourceError) in
             calls += 1
             // The second call is for the first chunk, after the file was opened.
             if calls == 2 { _ = try? folder.write("one.table", users(7, from: 100)) }
         }
-        let pull = try source.pull(request, into: intake, report: &report)
-        #expect(pull.reading == .full)
+        let result = try source.read(request, into: entries, report: &report)
+        #expect(result.reading == .full)
         #expect(report.read == 7)
-        let sorted = try intake.finish()
+        let sorted = try JoinedEntries([(0, entries)]).sorted()
         var keys: Set<String> = []
         while let entry = try sorted.next() {
-            if intake.owner(of: entry.tag) != nil { keys.insert(String(decoding: entry.key, as: UTF8.self)) }
+            keys.insert(String(decoding: entry.key, as: UTF8.self))
         }
         #expect(keys == Set((100..<107).map { "u\($0)@example.com" }))
         let error = sourceError {
             var number = 0
-            let restless = PullRequest { () throws(SourceError) in
+            let restless = ReadRequest { () throws(SourceError) in
                 number += 1
                 _ = try? folder.write("one.table", users(number))
             }
-            return try source.pull(restless, into: intake, report: &report)
+            return try source.read(restless, into: entries, report: &report)
         }
         #expect(error?.kind == .unreachable)
-        #expect(error?.description.contains("kept changing") == true)
+        #expect(error?.description.contains("changed while it was read, five times") == true)
     }
 }

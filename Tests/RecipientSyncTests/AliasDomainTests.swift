@@ -84,7 +84,8 @@ import Testing
             "anna@main.example x\n@one.example @two.example\n@two.example @one.example\n@three.example @one.example\n")
         let report = try Synchronizer(folder.configuration(format: .postfix, relay: Self.relay)).run()
         #expect(try aliases(folder) == ["three.example one.example"])
-        #expect(report.notes.contains { $0.contains("one.example, two.example") && $0.contains("circle") })
+        #expect(
+            report.notes.contains { $0.contains("one.example, two.example") && $0.contains("aliases of each other") })
         #expect(try folder.snapshot().lookup("@one.example") == nil)
     }
 

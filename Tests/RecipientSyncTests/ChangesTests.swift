@@ -19,7 +19,7 @@ import Testing
         configuration.maxShrink = 1
         configuration.minimum = 0
         self.configuration = configuration
-        sources = configuration.sources.enumerated().map { ScriptedSource($1, index: $0) }
+        sources = configuration.sources.map { ScriptedSource($0) }
     }
 
     private func synchronizer(
@@ -85,7 +85,7 @@ import Testing
                 }
             }
             let after = model()
-            let report = try synchronizer.run(dryRun: false, acceptShrink: true) { () throws(SyncError) in }
+            let report = try synchronizer.run(SyncOptions(acceptsShrink: true))
             try verify(report, before, after)
             before = after
         }
@@ -256,20 +256,18 @@ import Testing
         sources[1].set(1, .init(addresses: ["b@example.com"]))
         let synchronizer = try synchronizer { $0.maxShrink = 0.1 }
         func news(_ place: Int) throws -> SyncReport {
-            try synchronizer.run(dryRun: false, acceptShrink: false, scope: .init(due: [place])) {
-                () throws(SyncError) in
-            }
+            try synchronizer.run(SyncOptions(due: [place]))
         }
-        var memory = FailureMemory()
+        var history = SyncFailureHistory()
         _ = try synchronizer.run()
         sources[0].set(1, .init(addresses: ["a0@example.com"]))
         let error = try #require(syncError { try news(0) })
-        #expect(memory.events(after: .failure(error)).count == 1)
+        #expect(history.events(after: .failure(error)).count == 1)
         sources[1].set(2, .init(addresses: ["c@example.com"]))
         let other = try news(1)
         #expect(other.outcome == .published && other.refusalStands)
         #expect(SyncStatus(state: folder("state.sqlite"))?.refusal != nil)
-        for event in memory.events(after: .success(other)) {
+        for event in history.events(after: .success(other)) {
             if case .recovered = event { Issue.record("a sync of another source is told as the end of the refusal") }
         }
         #expect(try news(1).refusalStands, "nothing has changed there")
@@ -285,9 +283,7 @@ import Testing
         _ = try synchronizer.run()
         sources[0].set(2, .init(addresses: ["c@example.com"]))
         sources[1].set(2, .init(addresses: ["d@example.com"]))
-        let report = try synchronizer.run(dryRun: false, acceptShrink: false, scope: .init(due: [1])) {
-            () throws(SyncError) in
-        }
+        let report = try synchronizer.run(SyncOptions(due: [1]))
         #expect(report.added.addresses == ["d@example.com"])
         #expect(sources[0].pulls == [.full])
         #expect(try synchronizer.run().added.addresses == ["c@example.com"])

@@ -77,7 +77,7 @@ import Testing
     }
 
     @Test func aRunThatFailsAtAnyStepLeavesTheOldList() throws {
-        for step in [Synchronizer.Step.opened, .pulled, .judged] {
+        for step in [Synchronizer.Step.opened, .read, .judged] {
             let folder = try TemporaryFolder()
             try folder.write("one.table", users(100))
             let plain = try Synchronizer(folder.configuration())

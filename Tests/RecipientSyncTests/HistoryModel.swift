@@ -174,7 +174,7 @@ struct HistoryModel {
             writeClock(reading)
             return .unreachable
         }
-        if step == .pulled { return .killed }
+        if step == .read { return .killed }
         // Comparing.
         losses = losses.filter { $0.value.isLeaving || $0.value.isCounted && $0.value.at > now - window }
         let gone = losses.reduce(into: [String: RecipientFlags]()) {

@@ -96,7 +96,7 @@ private final class History {
         }
         self.configuration = configuration
         directories = kinds.enumerated().map { place, kind in
-            kind == .directory ? ScriptedSource(configuration.sources[place], index: place) : nil
+            kind == .directory ? ScriptedSource(configuration.sources[place]) : nil
         }
         model = HistoryModel(
             sources: kinds.count, maxShrink: configuration.maxShrink, grace: configuration.grace.milliseconds,
@@ -277,9 +277,7 @@ private final class History {
         var outcome = HistoryModel.Outcome.done
         var message = ""
         do throws(SyncError) {
-            _ = try synchronizer.run(
-                dryRun: false, acceptShrink: isAccepting, scope: .init()
-            ) { () throws(SyncError) in }
+            _ = try synchronizer.run(SyncOptions(acceptsShrink: isAccepting))
         } catch {
             message = error.description
             switch error.kind {

@@ -66,7 +66,7 @@ final class TestClock: Sendable {
     init() throws {
         folder = try TemporaryFolder()
         directory = ScriptedSource(
-            SourceConfiguration(name: "ad", kind: .file(format: .list, path: folder("none"))), index: 0)
+            SourceConfiguration(name: "ad", kind: .file(format: .list, path: folder("none"))))
     }
 
     private func synchronizer(
@@ -434,22 +434,22 @@ final class TestClock: Sendable {
 
     @Test func aFirstListOfWhichMuchIsFaultyMustBeAccepted() throws {
         let guards = Guards(maxShrink: 0.1, minimum: 0, canaries: [])
-        var report = SourceState(name: "ad", type: "file")
-        report.report.read = 100
-        report.report.skipped.malformed = 10
-        #expect(guards.firstLists([report]) { _ in true }.isEmpty)
-        report.report.skipped.malformed = 11
-        let found = guards.firstLists([report]) { _ in true }
+        var source = SourceState(name: "ad", type: "file")
+        source.report.read = 100
+        source.report.skipped.malformed = 10
+        #expect(guards.violations(ofFirstLists: [source]) { _ in true }.isEmpty)
+        source.report.skipped.malformed = 11
+        let found = guards.violations(ofFirstLists: [source]) { _ in true }
         #expect(found.map(\.rule) == [.faulty] && found[0].isAcceptable)
         #expect(found[0].text.contains("11 of the 100 entries (11 %)"))
-        #expect(guards.firstLists([report]) { _ in false }.isEmpty)
+        #expect(guards.violations(ofFirstLists: [source]) { _ in false }.isEmpty)
     }
 }
 
 extension Synchronizer {
     /// - Parameter thread: as the thread runs it, which meets the same again and again.
     func run(thread: Bool) throws -> SyncReport {
-        try run(dryRun: false, acceptShrink: false, scope: Scope(isStaying: thread)) { () throws(SyncError) in }
+        try run(SyncOptions(isThread: thread))
     }
 }
 
@@ -505,7 +505,7 @@ extension Synchronizer {
 
     @Test func toComeBackRestrictedIsALoss() throws {
         let directory = ScriptedSource(
-            SourceConfiguration(name: "ad", kind: .file(format: .list, path: folder("none"))), index: 0)
+            SourceConfiguration(name: "ad", kind: .file(format: .list, path: folder("none"))))
         for number in 0..<100 { directory.set(UInt8(number), .init(addresses: ["u\(number)@example.com"])) }
         var configuration = folder.configuration([])
         configuration.sources = [directory.configuration]
@@ -571,7 +571,7 @@ extension Synchronizer {
         let other = try synchronizer(["one"])
         let path = folder("one.table")
         let dry = try Synchronizer(folder.configuration(["one"]), clock: clock.clock) { step throws(SyncError) in
-            guard step == .pulled else { return }
+            guard step == .read else { return }
             try? users(51).write(toFile: path, atomically: true, encoding: .utf8)
             _ = try other.run()
         }

@@ -36,12 +36,10 @@ final class ScriptedSource: RecipientSource {
     }
 
     let configuration: SourceConfiguration
-    private let index: Int
     private let state = Mutex(State())
 
-    init(_ configuration: SourceConfiguration, index: Int) {
+    init(_ configuration: SourceConfiguration) {
         self.configuration = configuration
-        self.index = index
     }
 
     var objects: [UInt8: Object] { state.withLock { $0.objects } }
@@ -82,15 +80,16 @@ final class ScriptedSource: RecipientSource {
 
     private static func id(_ number: UInt8) -> [UInt8] { [UInt8](repeating: number, count: 16) }
 
-    func relayDomains(_ request: PullRequest) throws(SourceError) -> [RelayDomain]? { state.withLock { $0.domains } }
+    func relayDomains(_ request: ReadRequest) throws(SourceError) -> [RelayDomain]? { state.withLock { $0.domains } }
 
-    func pull(
-        _ request: PullRequest, into intake: EntryIntake, report: inout SourceReport
-    ) throws(SourceError) -> Pull {
+    func read(
+        _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
+    ) throws(SourceError) -> SourceResult {
         try state.withLock { state throws(SourceError) in
             if state.isFailing {
                 if state.failsHalf, let (number, object) = state.objects.min(by: { $0.key < $1.key }) {
-                    Self.list(number, object, intake.begin(source: index), intake, index)
+                    entries.begin()
+                    Self.list(number, object, entries)
                 }
                 throw SourceError(.unreachable, "source \"\(configuration.name)\": gone", source: configuration.name)
             }
@@ -98,39 +97,39 @@ final class ScriptedSource: RecipientSource {
             let way = isKnown ? state.way : .full
             var reading = SourceReport.Reading.full
             if way == .full {
-                let tag = intake.begin(source: index)
-                for (number, object) in state.objects { Self.list(number, object, tag, intake, index) }
+                entries.begin()
+                for (number, object) in state.objects { Self.list(number, object, entries) }
             } else if state.dirty.isEmpty {
                 reading = .unchanged
             } else {
                 reading = .changes
-                let tag = intake.begin(source: index, changes: true)
+                entries.begin(changesOnly: true)
                 for number in state.dirty where way == .changes || state.objects[number] != nil {
-                    intake.replace([0] + Self.id(number), source: index)
-                    if let object = state.objects[number] { Self.list(number, object, tag, intake, index) }
+                    entries.replace([0] + Self.id(number))
+                    if let object = state.objects[number] { Self.list(number, object, entries) }
                 }
                 if way == .presence {
                     let present = Set(state.objects.keys.compactMap { ObjectID(Self.id($0)) })
-                    intake.keepOnly(present, prefix: 0, source: index)
+                    entries.keepOnly(present, prefix: 0)
                 }
             }
             state.pulls.append(reading)
             // What isn't committed is asked for again: the cursor in the state is then an older one.
             if reading != .unchanged { state.serial += 1 }
             state.dirty = []
-            return Pull(reading: reading, asOf: Date(), cursor: Data("\(state.serial)".utf8))
+            return SourceResult(reading: reading, asOf: Date(), cursor: Data("\(state.serial)".utf8))
         }
     }
 
-    private static func list(_ number: UInt8, _ object: Object, _ tag: Int, _ intake: EntryIntake, _ index: Int) {
+    private static func list(_ number: UInt8, _ object: Object, _ entries: SourceEntries) {
         for address in object.addresses {
             let key = Array(address.utf8)
             let id = [0] + Self.id(number)
             key.withUnsafeBufferPointer { key in
                 let at = key.lastIndex(of: UInt8(ascii: "@")) ?? 0
-                guard intake.admits(key.slice(at + 1..<key.count), source: index) else { return }
+                guard entries.admits(key.slice(at + 1..<key.count)) else { return }
                 id.withUnsafeBufferPointer {
-                    intake.add(Entry(key: key, tag: tag, flags: object.flags, object: $0))
+                    entries.add(key: key, flags: object.flags, object: $0)
                 }
             }
         }

@@ -17,35 +17,33 @@ import Testing
     /// A source that lists one more user at each pull, and waits for leave before it ends one.
     private final class SlowSource: RecipientSource {
         let configuration: SourceConfiguration
-        private let index: Int
         private let mayEnd = Atomic(true)
         private let count = Atomic(0)
 
-        init(_ configuration: SourceConfiguration, index: Int) {
+        init(_ configuration: SourceConfiguration) {
             self.configuration = configuration
-            self.index = index
         }
 
         var pulls: Int { count.load(ordering: .sequentiallyConsistent) }
         func hold(_ holds: Bool) { mayEnd.store(!holds, ordering: .sequentiallyConsistent) }
 
-        func pull(
-            _ request: PullRequest, into intake: EntryIntake, report: inout SourceReport
-        ) throws(SourceError) -> Pull {
+        func read(
+            _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
+        ) throws(SourceError) -> SourceResult {
             let number = count.wrappingAdd(1, ordering: .sequentiallyConsistent).newValue
-            let tag = intake.begin(source: index)
+            entries.begin()
             for user in 0..<number {
                 let key = Array("slow\(user)@example.com".utf8)
-                intake.countEntry()
+                entries.countEntry()
                 key.withUnsafeBufferPointer {
-                    intake.add(Entry(key: $0, tag: tag, flags: [], object: .init(start: nil, count: 0)))
+                    entries.add(key: $0, flags: [], object: .init(start: nil, count: 0))
                 }
             }
             while !mayEnd.load(ordering: .sequentiallyConsistent) {
                 try request.check()
                 usleep(2_000)
             }
-            return Pull(reading: .full, asOf: Date(), cursor: Data("\(number)".utf8))
+            return SourceResult(reading: .full, asOf: Date(), cursor: Data("\(number)".utf8))
         }
     }
 
@@ -60,14 +58,14 @@ import Testing
     @Test func aSlowSourceIsReadOnWhileTheOthersArePublished() throws {
         var configuration = configuration(2)
         configuration.interval = .seconds(1)
-        let slow = SlowSource(configuration.sources[0], index: 0)
-        let quick = ScriptedSource(configuration.sources[1], index: 1)
+        let slow = SlowSource(configuration.sources[0])
+        let quick = ScriptedSource(configuration.sources[1])
         quick.set(1, .init(addresses: ["one@example.com"]))
         let synchronizer = try Synchronizer(configuration, sources: [slow, quick]) { _ throws(SyncError) in }
         _ = try synchronizer.run()
         slow.hold(true)
         quick.set(2, .init(addresses: ["two@example.com"]))
-        let thread = SyncThread(synchronizer, condition: { _ in }) { _ in }
+        let thread = SyncThread(synchronizer, onFileFailure: { _ in }) { _ in }
         thread.start()
         #expect(eventually { (try? folder.snapshot().lookup("two@example.com")) != nil })
         #expect(thread.outlook.running.map(\.name) == ["s0"])
@@ -85,8 +83,8 @@ import Testing
 
     @Test func aSourceBeyondItsDeadlineKeepsItsLastList() throws {
         var configuration = configuration(2)
-        let slow = SlowSource(configuration.sources[0], index: 0)
-        let quick = ScriptedSource(configuration.sources[1], index: 1)
+        let slow = SlowSource(configuration.sources[0])
+        let quick = ScriptedSource(configuration.sources[1])
         quick.set(1, .init(addresses: ["one@example.com"]))
         _ = try Synchronizer(configuration, sources: [slow, quick]) { _ throws(SyncError) in }.run()
         configuration.deadline = .milliseconds(200)
@@ -105,7 +103,7 @@ import Testing
     @Test func aFirstListBeyondItsDeadlineIsAnError() throws {
         var configuration = configuration(1)
         configuration.deadline = .milliseconds(100)
-        let slow = SlowSource(configuration.sources[0], index: 0)
+        let slow = SlowSource(configuration.sources[0])
         slow.hold(true)
         let synchronizer = try Synchronizer(configuration, sources: [slow]) { _ throws(SyncError) in }
         let error = syncError { try synchronizer.run() }
@@ -117,7 +115,7 @@ import Testing
 
     @Test func manySourcesAreMergedInOrder() throws {
         let configuration = configuration(40)
-        let sources = configuration.sources.enumerated().map { ScriptedSource($0.element, index: $0.offset) }
+        let sources = configuration.sources.map { ScriptedSource($0) }
         for (number, source) in sources.enumerated() {
             for object in 0..<UInt8(50) {
                 source.set(

@@ -28,27 +28,27 @@ import Testing
             self.hangsEarly = hangsEarly
         }
 
-        func relayDomains(_ request: PullRequest) throws(SourceError) -> [RelayDomain]? {
+        func relayDomains(_ request: ReadRequest) throws(SourceError) -> [RelayDomain]? {
             guard hangsEarly else { return nil }
             hangs.signal()
             goOn.wait()
             return nil
         }
 
-        func pull(
-            _ request: PullRequest, into intake: EntryIntake, report: inout SourceReport
-        ) throws(SourceError) -> Pull {
+        func read(
+            _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
+        ) throws(SourceError) -> SourceResult {
             if !hangsEarly {
                 hangs.signal()
                 goOn.wait()
             }
-            let tag = intake.begin(source: 0)
+            entries.begin()
             let key = Array("old@example.com".utf8)
             key.withUnsafeBufferPointer {
-                intake.add(Entry(key: $0, tag: tag, flags: [], object: .init(start: nil, count: 0)))
+                entries.add(key: $0, flags: [], object: .init(start: nil, count: 0))
             }
             isBack.store(true, ordering: .sequentiallyConsistent)
-            return Pull(reading: .full, asOf: Date())
+            return SourceResult(reading: .full, asOf: Date())
         }
     }
 
@@ -60,7 +60,7 @@ import Testing
         let old = SyncThread(
             try Synchronizer(configuration, sources: [source]) { step throws(SyncError) in
                 if step == .committed || step == .published { published.withLock { $0.append("old") } }
-            }, condition: { _ in told.withLock { $0 += 1 } }, ran: { _ in told.withLock { $0 += 1 } }
+            }, onFileFailure: { _ in told.withLock { $0 += 1 } }, onSync: { _ in told.withLock { $0 += 1 } }
         ) { _ in told.withLock { $0 += 1 } }
         old.start()
         source.hangs.wait()
@@ -70,8 +70,8 @@ import Testing
         try folder.write("one.table", users(3))
         let reasons = Mutex<[String]>([])
         let new = SyncThread(
-            try Synchronizer(folder.configuration()), condition: { _ in },
-            ran: { run in
+            try Synchronizer(folder.configuration()), onFileFailure: { _ in },
+            onSync: { run in
                 if case .failure(let error) = run.result, error.kind == .locked {
                     reasons.withLock { $0.append(error.description) }
                 }
@@ -100,7 +100,7 @@ import Testing
         let old = SyncThread(
             try Synchronizer(configuration, sources: [source]) { step throws(SyncError) in
                 if step == .committed || step == .published { published.withLock { $0.append("old") } }
-            }, condition: { _ in }
+            }, onFileFailure: { _ in }
         ) { _ in }
         old.start()
         source.hangs.wait()

@@ -31,7 +31,7 @@ import Testing
         init(_ configuration: SyncConfiguration) throws {
             let thread = SyncThread(
                 try Synchronizer(configuration),
-                condition: { [self] failure in
+                onFileFailure: { [self] failure in
                     note(failure.map { "failed: \($0.reason)" } ?? "mended")
                 }
             ) { [self] event in

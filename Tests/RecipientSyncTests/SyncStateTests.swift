@@ -105,7 +105,7 @@ import Testing
                 try key.withUTF8 { key in
                     try object.withUnsafeBufferPointer { object in
                         try writer.insert(
-                            Entry(key: key, tag: 0, flags: .init(rawValue: flags), object: object), source: 7)
+                            SourceEntry(key: key, tag: 0, flags: .init(rawValue: flags), object: object), source: 7)
                     }
                 }
             }

@@ -40,7 +40,7 @@ import Testing
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         let events = Events()
-        let thread = SyncThread(try Synchronizer(folder.configuration()), condition: { _ in }) { events.note($0) }
+        let thread = SyncThread(try Synchronizer(folder.configuration()), onFileFailure: { _ in }) { events.note($0) }
         thread.start()
         thread.start()
         #expect(wait { events.all == ["synced 3"] })
@@ -58,7 +58,7 @@ import Testing
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         let events = Events()
-        let thread = SyncThread(try Synchronizer(folder.configuration()), condition: { _ in }) { events.note($0) }
+        let thread = SyncThread(try Synchronizer(folder.configuration()), onFileFailure: { _ in }) { events.note($0) }
         thread.start()
         #expect(wait { events.all.count == 1 })
         try folder.write("one.table", users(3) + "broken\n")
@@ -77,7 +77,7 @@ import Testing
 
     @Test func stopsWithoutHavingStarted() throws {
         let folder = try TemporaryFolder()
-        let thread = SyncThread(try Synchronizer(folder.configuration()), condition: { _ in }) { _ in }
+        let thread = SyncThread(try Synchronizer(folder.configuration()), onFileFailure: { _ in }) { _ in }
         thread.stop()
         thread.start()
         usleep(100_000)
@@ -97,27 +97,25 @@ private final class Schedule {
         schedule.due(stamps, now: now)
     }
 
-    func heardNews(of place: Int) { schedule.heardNews(of: place) }
+    func addNews(of place: Int) { schedule.addNews(of: place) }
 
-    func hearsNews(at now: ContinuousClock.Instant) -> Bool { schedule.hearsNews(at: now) }
+    func listensForNews(at now: ContinuousClock.Instant) -> Bool { schedule.listensForNews(at: now) }
 
-    func ended(_ result: Result<SyncReport, SyncError>, _ due: SyncSchedule.Due, now: ContinuousClock.Instant) {
-        schedule.ended(result, due, now: now)
+    func begin(_ stamps: [FileStamp?], _ due: SyncSchedule.Due = .all, now: ContinuousClock.Instant) {
+        schedule.begin(due, stamps, now: now)
     }
 
-    func began(_ stamps: [FileStamp?], _ due: SyncSchedule.Due = .all, now: ContinuousClock.Instant) {
-        schedule.began(stamps, due, now: now)
-    }
-
-    func ended(_ result: Result<SyncReport, SyncError>, now: ContinuousClock.Instant) {
-        schedule.ended(result, .all, now: now)
+    func end(
+        _ result: Result<SyncReport, SyncError>, _ due: SyncSchedule.Due = .all, now: ContinuousClock.Instant
+    ) {
+        schedule.end(due, with: result, now: now)
     }
 }
 
-private final class Memory {
-    private var memory = FailureMemory()
+private final class FailureHistory {
+    private var history = SyncFailureHistory()
 
-    func events(after result: Result<SyncReport, SyncError>) -> [SyncEvent] { memory.events(after: result) }
+    func events(after result: Result<SyncReport, SyncError>) -> [SyncEvent] { history.events(after: result) }
 }
 
 @Suite struct SyncScheduleTests {
@@ -135,15 +133,15 @@ private final class Memory {
     @Test func syncsAtOnceThenAtTheInterval() {
         let schedule = Schedule(interval: .seconds(300))
         #expect(schedule.isDue([stamp(1)], now: at(0)))
-        schedule.began([stamp(1)], now: at(0))
-        schedule.ended(success, now: at(1))
+        schedule.begin([stamp(1)], now: at(0))
+        schedule.end(success, now: at(1))
         #expect(!schedule.isDue([stamp(1)], now: at(2)))
         // From beginning to beginning.
         #expect(!schedule.isDue([stamp(1)], now: at(299)))
         #expect(schedule.isDue([stamp(1)], now: at(300)))
         // One that takes long leaves a pause.
-        schedule.began([stamp(1)], now: at(300))
-        schedule.ended(success, now: at(590))
+        schedule.begin([stamp(1)], now: at(300))
+        schedule.end(success, now: at(590))
         #expect(!schedule.isDue([stamp(1)], now: at(664)))
         #expect(schedule.isDue([stamp(1)], now: at(665)))
     }
@@ -151,19 +149,19 @@ private final class Memory {
     @Test func aChangedFileMustHoldStillForALook() {
         let schedule = Schedule(interval: .seconds(300))
         _ = schedule.isDue([stamp(1)], now: at(0))
-        schedule.began([stamp(1)], now: at(0))
-        schedule.ended(success, now: at(0))
+        schedule.begin([stamp(1)], now: at(0))
+        schedule.end(success, now: at(0))
         #expect(!schedule.isDue([stamp(1)], now: at(10)))
         #expect(!schedule.isDue([stamp(2)], now: at(10.5)))
         #expect(schedule.isDue([stamp(2)], now: at(11)))
-        schedule.began([stamp(2)], now: at(11))
+        schedule.begin([stamp(2)], now: at(11))
         // One that never holds still is read nevertheless.
         #expect(!schedule.isDue([stamp(3)], now: at(11.5)))
         #expect(!schedule.isDue([stamp(4)], now: at(12)))
         #expect(!schedule.isDue([stamp(5)], now: at(12.5)))
         #expect(schedule.isDue([stamp(6)], now: at(13)))
         // A change taken back is none.
-        schedule.began([stamp(6)], now: at(13))
+        schedule.begin([stamp(6)], now: at(13))
         #expect(!schedule.isDue([nil], now: at(14)))
         #expect(!schedule.isDue([stamp(6)], now: at(14.5)))
         #expect(!schedule.isDue([stamp(6)], now: at(20)))
@@ -172,29 +170,29 @@ private final class Memory {
     @Test func newsAndChangedFilesAreReadByThemselves() {
         let schedule = Schedule(interval: .seconds(300))
         #expect(schedule.due([stamp(1), nil, nil], now: at(0)) == .all)
-        schedule.began([stamp(1), nil, nil], now: at(0))
-        schedule.ended(success, .all, now: at(0))
+        schedule.begin([stamp(1), nil, nil], now: at(0))
+        schedule.end(success, .all, now: at(0))
         #expect(schedule.due([stamp(1), nil, nil], now: at(1)) == nil)
-        schedule.heardNews(of: 2)
+        schedule.addNews(of: 2)
         #expect(schedule.due([stamp(1), nil, nil], now: at(1)) == .init(places: [2]))
         // A file that has changed too comes along once it holds still.
         #expect(schedule.due([stamp(2), nil, nil], now: at(1.5)) == .init(places: [2]))
         #expect(schedule.due([stamp(2), nil, nil], now: at(2)) == .init(places: [0, 2]))
-        schedule.began([stamp(2), nil, nil], .init(places: [0, 2]), now: at(2))
+        schedule.begin([stamp(2), nil, nil], .init(places: [0, 2]), now: at(2))
         // News are not listened to for a moment, and the time of everything stays.
         var report = SyncReport(started: Date())
         report.sources = ["a", "b", "c"].map { SourceState(name: $0, type: "file") }
         // Another source that still fails makes nothing due sooner.
         report.sources[1].failure = "gone"
-        schedule.ended(.success(report), .init(places: [0, 2]), now: at(2))
-        #expect(!schedule.hearsNews(at: at(2.1)))
-        #expect(schedule.hearsNews(at: at(2.2)))
+        schedule.end(.success(report), .init(places: [0, 2]), now: at(2))
+        #expect(!schedule.listensForNews(at: at(2.1)))
+        #expect(schedule.listensForNews(at: at(2.2)))
         #expect(schedule.due([stamp(2), nil, nil], now: at(299)) == nil)
         #expect(schedule.due([stamp(2), nil, nil], now: at(300)) == .all)
         // One that failed itself is tried again soon.
-        schedule.began([stamp(2), nil, nil], now: at(2))
+        schedule.begin([stamp(2), nil, nil], now: at(2))
         report.sources[2].failure = "gone too"
-        schedule.ended(.success(report), .init(places: [2]), now: at(2))
+        schedule.end(.success(report), .init(places: [2]), now: at(2))
         #expect(schedule.due([stamp(2), nil, nil], now: at(6)) == nil)
         #expect(schedule.due([stamp(2), nil, nil], now: at(7)) == .all)
     }
@@ -202,32 +200,32 @@ private final class Memory {
     @Test func aFileThatStillChangesIsNotForgottenWhenOthersAreRead() {
         let schedule = Schedule(interval: .seconds(300))
         _ = schedule.due([stamp(1), nil], now: at(0))
-        schedule.began([stamp(1), nil], now: at(0))
-        schedule.ended(success, .all, now: at(0))
-        schedule.heardNews(of: 1)
+        schedule.begin([stamp(1), nil], now: at(0))
+        schedule.end(success, .all, now: at(0))
+        schedule.addNews(of: 1)
         #expect(schedule.due([stamp(2), nil], now: at(1)) == .init(places: [1]))
-        schedule.began([stamp(2), nil], .init(places: [1]), now: at(1))
+        schedule.begin([stamp(2), nil], .init(places: [1]), now: at(1))
         var report = SyncReport(started: Date())
         report.sources = ["a", "b"].map { SourceState(name: $0, type: "file") }
-        schedule.ended(.success(report), .init(places: [1]), now: at(1))
+        schedule.end(.success(report), .init(places: [1]), now: at(1))
         #expect(schedule.due([stamp(2), nil], now: at(1.5)) == .init(places: [0]))
     }
 
     @Test func recipientsThatAreLeavingAreRejectedInTime() {
         let schedule = Schedule(interval: .seconds(300))
         _ = schedule.due([stamp(1)], now: at(0))
-        schedule.began([stamp(1)], now: at(0))
+        schedule.begin([stamp(1)], now: at(0))
         var report = SyncReport(started: Date())
         report.sources = [SourceState(name: "a", type: "file")]
         report.nextLeaves = 60
-        schedule.ended(.success(report), .all, now: at(0))
+        schedule.end(.success(report), .all, now: at(0))
         #expect(schedule.due([stamp(1)], now: at(59)) == nil)
         #expect(schedule.due([stamp(1)], now: at(60)) == .init(places: []))
-        schedule.began([stamp(1)], .init(places: []), now: at(60))
+        schedule.begin([stamp(1)], .init(places: []), now: at(60))
         // What fails is tried again soon, though not at once.
-        schedule.ended(.failure(SyncError(.locked, "x")), .init(places: []), now: at(60))
+        schedule.end(.failure(SyncError(.locked, "x")), .init(places: []), now: at(60))
         #expect(schedule.due([stamp(1)], now: at(60.5)) == nil)
-        schedule.ended(.success(SyncReport(started: Date())), .all, now: at(70))
+        schedule.end(.success(SyncReport(started: Date())), .all, now: at(70))
         #expect(schedule.due([stamp(1)], now: at(200)) == nil)
     }
 
@@ -235,23 +233,23 @@ private final class Memory {
         let schedule = Schedule(interval: .seconds(60))
         var time = 0.0
         for pause in [5.0, 10, 20, 40, 60, 60] {
-            schedule.began([], now: at(time))
-            schedule.ended(.failure(SyncError(.unreachable, "x")), now: at(time))
+            schedule.begin([], now: at(time))
+            schedule.end(.failure(SyncError(.unreachable, "x")), now: at(time))
             #expect(!schedule.isDue([], now: at(time + pause - 0.1)))
             #expect(schedule.isDue([], now: at(time + pause)))
             time += pause
         }
-        schedule.ended(success, now: at(time))
-        schedule.ended(.failure(SyncError(.unreachable, "x")), now: at(time))
+        schedule.end(success, now: at(time))
+        schedule.end(.failure(SyncError(.unreachable, "x")), now: at(time))
         #expect(schedule.isDue([], now: at(time + 5)))
-        schedule.ended(.failure(SyncError(.guardRefused, "x")), now: at(time))
+        schedule.end(.failure(SyncError(.guardRefused, "x")), now: at(time))
         #expect(!schedule.isDue([], now: at(time + 59)))
-        schedule.ended(.failure(SyncError(.locked, "x")), now: at(time))
+        schedule.end(.failure(SyncError(.locked, "x")), now: at(time))
         #expect(schedule.isDue([], now: at(time + 1)))
     }
 
     @Test func eachFailureIsToldOnce() {
-        let memory = Memory()
+        let history = FailureHistory()
         let names = { (events: [SyncEvent]) in
             events.map { event in
                 switch event {
@@ -264,17 +262,17 @@ private final class Memory {
         var partial = SyncReport(started: Date())
         partial.sources = [SourceState(name: "one", type: "file")]
         partial.sources[0].failure = "gone"
-        #expect(names(memory.events(after: success)) == [])
-        #expect(names(memory.events(after: .failure(SyncError(.unreachable, "x")))) == ["failed x"])
-        #expect(names(memory.events(after: .failure(SyncError(.unreachable, "x")))) == [])
-        #expect(names(memory.events(after: .failure(SyncError(.unreachable, "y")))) == ["failed y"])
-        #expect(names(memory.events(after: .success(partial))) == ["failed gone"])
-        #expect(names(memory.events(after: .success(partial))) == [])
+        #expect(names(history.events(after: success)) == [])
+        #expect(names(history.events(after: .failure(SyncError(.unreachable, "x")))) == ["failed x"])
+        #expect(names(history.events(after: .failure(SyncError(.unreachable, "x")))) == [])
+        #expect(names(history.events(after: .failure(SyncError(.unreachable, "y")))) == ["failed y"])
+        #expect(names(history.events(after: .success(partial))) == ["failed gone"])
+        #expect(names(history.events(after: .success(partial))) == [])
         partial.outcome = .published
-        #expect(names(memory.events(after: .success(partial))) == ["synced"])
-        #expect(names(memory.events(after: success)) == ["recovered"])
-        #expect(names(memory.events(after: success)) == [])
-        for _ in 0..<9 { #expect(names(memory.events(after: .failure(SyncError(.locked, "l")))) == []) }
-        #expect(names(memory.events(after: .failure(SyncError(.locked, "l")))) == ["failed l"])
+        #expect(names(history.events(after: .success(partial))) == ["synced"])
+        #expect(names(history.events(after: success)) == ["recovered"])
+        #expect(names(history.events(after: success)) == [])
+        for _ in 0..<9 { #expect(names(history.events(after: .failure(SyncError(.locked, "l")))) == []) }
+        #expect(names(history.events(after: .failure(SyncError(.locked, "l")))) == ["failed l"])
     }
 }

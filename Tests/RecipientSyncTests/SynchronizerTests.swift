@@ -113,13 +113,13 @@ import Testing
         _ = try synchronizer.run()
         let ahead = Date(milliseconds: Date().milliseconds + 86_400_000)
         let state = try SyncState(path: folder("state.sqlite"))
-        let decision = try state.transaction(.immediate) { database in
-            var decision = try SyncState.decision(database)
-            decision.created = ahead
-            try SyncState.store(decision, database)
-            return (decision, .commit)
+        let list = try state.transaction(.immediate) { database in
+            var list = try SyncState.approvedList(database)
+            list.created = ahead
+            try SyncState.store(list, database)
+            return (list, .commit)
         }
-        try synchronizer.publish(state, decision)
+        try SyncPass(synchronizer, state, SyncOptions()).publish(list)
         #expect(try folder.snapshot().info.created == ahead)
         #expect(try synchronizer.run().outcome == .refreshed)
         #expect(try folder.snapshot().info.created <= Date())
@@ -278,9 +278,7 @@ import Testing
         try folder.write("one.table", users(5))
         let synchronizer = try Synchronizer(folder.configuration())
         let error = syncError {
-            try synchronizer.run(dryRun: false, acceptShrink: false) { () throws(SyncError) in
-                throw SyncError(.cancelled, "stop")
-            }
+            try synchronizer.run(SyncOptions { () throws(SyncError) in throw SyncError(.cancelled, "stop") })
         }
         #expect(error?.kind == .cancelled)
         #expect(!FileManager.default.fileExists(atPath: folder("recipients.index")))

@@ -1,8 +1,8 @@
 import CLDAP
 import Foundation
 
-/// What both ways to follow an Active Directory have in common: they tell which objects have changed, and these are read again, so that
-/// whatever moved them out of the bases or the filter, or into them, is followed too.
+/// The base class of both ways to follow an Active Directory. They find the objects that have changed, and read these
+/// again: an object that has moved out of the bases or the filter, or into them, is followed, too.
 class ActiveDirectoryFollower {
     let session: DirectorySession
     private(set) var cursor: Data?
@@ -10,23 +10,23 @@ class ActiveDirectoryFollower {
     let isComplete: Bool
     /// The naming contexts that the bases lie in.
     let contexts: [String]
-    /// The searches that the server answers at every change; empty where it isn't asked to tell.
+    /// The searches that the server answers at every change; empty if it isn't asked to report changes.
     private var notifications: [Int32] = []
     private let stays: Bool
-    private var hasHeard = false
+    private var hasNews = false
 
     /// How many changed objects are read one by one; beyond, reading everything is cheaper.
     private static let mostObjects = 20_000
     private static let objectsAtOnce = 50
 
     init(
-        _ session: DirectorySession, _ cursor: DirectoryCursor?, _ method: DirectoryCursor.Method, stays: Bool
+        _ session: DirectorySession, _ cursor: DirectoryCursor?, method: DirectoryCursor.Method, stays: Bool
     ) throws(LDAPError) {
         self.session = session
         self.stays = stays
         let bases = try session.bases.map { base throws(LDAPError) in
             guard let name = DistinguishedName(base) else {
-                throw LDAPError(.search, LDAP_INVALID_DN_SYNTAX, "\(base) is no name")
+                throw LDAPError(.search, code: LDAP_INVALID_DN_SYNTAX, "the base \(base) is not a distinguished name")
             }
             return name
         }
@@ -35,7 +35,8 @@ class ActiveDirectoryFollower {
         var contexts: [String] = []
         for base in bases {
             guard let context = known.first(where: { base.isWithin($0.1) })?.0 else {
-                throw LDAPError(.search, LDAP_NOT_SUPPORTED, "a base lies in no naming context of the server")
+                throw LDAPError(
+                    .search, code: LDAP_NOT_SUPPORTED, "the server has no naming context for one of the bases")
             }
             if !contexts.contains(context) { contexts.append(context) }
         }
@@ -49,22 +50,22 @@ class ActiveDirectoryFollower {
         }
     }
 
-    // MARK: What a method does by itself
+    // MARK: Overridden by the methods
 
-    /// Finds out where the directory is now, before all of it is read.
-    func start(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {}
+    /// Sets the position to the directory's present state, before all of it is read.
+    func findPosition(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {}
 
-    /// Whether deleted objects are told of. Where they aren't, changes are followed as they come, and everything is read when the
-    /// time has come.
-    var tellsOfDeletions: Bool { true }
+    /// Whether the server reports deletions. If it doesn't, only the changes that it reports by itself are followed,
+    /// and everything is read at each interval.
+    var reportsDeletions: Bool { true }
 
-    /// Collects the objects that have changed since, and moves the position on.
-    func collect(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> ChangedObjects { ChangedObjects() }
+    /// Finds the objects that have changed since the position, and advances the position.
+    func findChanges(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> ChangedObjects { ChangedObjects() }
 
-    /// The objects that have changed, by their sixteen octets.
+    /// The objects that have changed, by the sixteen bytes of their GUIDs.
     struct ChangedObjects {
         var all: Set<[UInt8]> = []
-        /// Those that were named or moved, which may be folders.
+        /// The objects that were made, renamed or moved; they may be folders.
         var named: Set<[UInt8]> = []
     }
 
@@ -72,29 +73,28 @@ class ActiveDirectoryFollower {
 
     func setServer(_ identity: String?) { position.server = identity }
 
-    // MARK: Pulls
+    // MARK: Reading
 
-    func begin(
-        _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
+    func readFirst(
+        _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
-        if stays { askForNews() }
-        if isComplete { return try readAll(request, intake, index, &report) }
-        return try readChanges(request, intake, index, &report)
+        if stays { requestNotifications() }
+        if isComplete { return try readAll(request, into: entries, report: &report) }
+        return try readChanges(request, into: entries, report: &report)
     }
 
-    func goOn(
-        _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
+    func readNext(
+        _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
-        hasHeard = false
-        return try readChanges(request, intake, index, &report)
+        hasNews = false
+        return try readChanges(request, into: entries, report: &report)
     }
 
     private func readAll(
-        _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
+        _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
-        try start(request.check)
-        try session.readAll(
-            into: intake, index: index, tag: intake.begin(source: index), report: &report, check: request.check)
+        try findPosition(request.check)
+        try session.readAll(into: entries, report: &report, check: request.check)
         position.references = try session.checkReferences(request, isWhole: true, &report.remarks)
         position.reconciled = Date()
         advance()
@@ -102,38 +102,38 @@ class ActiveDirectoryFollower {
     }
 
     private func readChanges(
-        _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
+        _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
-        guard tellsOfDeletions || request.isNews else { return try readAll(request, intake, index, &report) }
-        let changed = try collect(request.check)
+        guard reportsDeletions || request.isNews else { return try readAll(request, into: entries, report: &report) }
+        let changed = try findChanges(request.check)
         guard !changed.all.isEmpty else {
-            // The state keeps its older position, from which nothing more would be told; to store each new one isn't worth a write.
+            // The older position in the state is as good, and each new one would cost a write.
             if cursor == nil { advance() }
             return .unchanged
         }
         if changed.all.count > Self.mostObjects {
             report.remarks.append("\(changed.all.count) objects have changed: everything is read again")
-            return try readAll(request, intake, index, &report)
+            return try readAll(request, into: entries, report: &report)
         }
         if try hasMovedFolder(changed.named, request.check) {
-            report.remarks.append("a folder of the directory was moved, renamed or made: everything is read again")
-            return try readAll(request, intake, index, &report)
+            report.remarks.append("a folder of the directory was moved, renamed or created: everything is read again")
+            return try readAll(request, into: entries, report: &report)
         }
         if try hasChangedGroup(changed.all, request.check) {
             report.remarks.append(
                 "a group was changed, and the filter asks for the members of groups: everything is read again")
-            return try readAll(request, intake, index, &report)
+            return try readAll(request, into: entries, report: &report)
         }
-        let tag = intake.begin(source: index, changes: true)
-        let reader = DirectoryEntryReader(session.configuration, index: index, into: intake, counts: report)
-        for object in changed.all { intake.replace([0] + object, source: index) }
+        entries.begin(changesOnly: true)
+        let reader = DirectoryEntryReader(session.configuration, into: entries, report: report)
+        for object in changed.all { entries.replace([0] + object) }
         try forEach(
-            changed.all, also: session.configuration.wholeFilter, bases: session.bases, request.check,
+            changed.all, also: session.configuration.wholeFilter, bases: session.bases, check: request.check,
             keepsReferences: true
         ) { message throws(LDAPError) in
-            try reader.read(message, tag: tag, rest: session.rest(request.check))
+            try reader.read(message, remainder: session.remainder(request.check))
         }
-        report = reader.counts
+        report = reader.report
         report.read = changed.all.count
         position.references = try session.checkReferences(request, isWhole: false, &report.remarks)
         advance()
@@ -145,9 +145,9 @@ class ActiveDirectoryFollower {
         cursor = position.encoded
     }
 
-    /// Reads some objects by their octets, in portions.
+    /// Reads objects by their GUIDs, in portions.
     private func forEach(
-        _ objects: Set<[UInt8]>, also filter: String, bases: [String], _ check: @escaping LDAPConnection.Check,
+        _ objects: Set<[UInt8]>, also filter: String, bases: [String], check: @escaping LDAPConnection.Check,
         attributes: [String]? = nil, controls: [LDAPControl] = [], keepsReferences: Bool = false,
         _ body: (LDAPMessage) throws(LDAPError) -> Void
     ) throws(LDAPError) {
@@ -164,8 +164,8 @@ class ActiveDirectoryFollower {
         }
     }
 
-    /// Whether an organizational unit or container is among the objects, and the bases make it matter: the objects below it have moved
-    /// with it, and no message says so.
+    /// Whether a folder (an organizational unit or container) has moved into the bases or out of them: no message names
+    /// the objects below it, which have moved with it.
     private func hasMovedFolder(
         _ objects: Set<[UInt8]>, _ check: @escaping LDAPConnection.Check
     ) throws(LDAPError) -> Bool {
@@ -173,32 +173,33 @@ class ActiveDirectoryFollower {
         guard !isWhole, !objects.isEmpty else { return false }
         var found = false
         try forEach(
-            objects, also: "(|(objectClass=organizationalUnit)(objectClass=container))", bases: contexts, check,
+            objects, also: "(|(objectClass=organizationalUnit)(objectClass=container))", bases: contexts, check: check,
             attributes: ["1.1"]
         ) { _ throws(LDAPError) in found = true }
         return found
     }
 
-    /// Whether the filters ask for the groups that an object is a member of. That stands with the group: an object that comes into it
-    /// or leaves it isn't told of.
+    /// Whether the filters ask for the groups that an object is a member of. Members are stored with the group: the
+    /// server doesn't report the objects that join or leave it.
     var asksForMembers: Bool {
         LDAPFilter.attributes(session.configuration.wholeFilter).contains { $0.lowercased() == "memberof" }
     }
 
-    /// Whether a group is among the objects, be it gone, and the filters make it matter.
+    /// Whether a group is among the objects, even a deleted one, and the filters ask for members.
     private func hasChangedGroup(
         _ objects: Set<[UInt8]>, _ check: @escaping LDAPConnection.Check
     ) throws(LDAPError) -> Bool {
         guard asksForMembers else { return false }
         var found = false
         try forEach(
-            objects, also: "(objectClass=group)", bases: contexts, check, attributes: ["1.1"], controls: [.showDeleted]
+            objects, also: "(objectClass=group)", bases: contexts, check: check, attributes: ["1.1"],
+            controls: [.showDeleted]
         ) { _ throws(LDAPError) in found = true }
         return found
     }
 
-    /// Whether this account learns of deletions; by default none but administrators may look at deleted objects. Samba shows the name
-    /// of their container to all, but what it holds only to those who may read the container too.
+    /// Whether this account may see deleted objects; by default only administrators may. Samba shows the name of their
+    /// container to everybody, but its content only to accounts that may read the container.
     func seesTombstones(_ context: String, _ check: @escaping LDAPConnection.Check) throws(LDAPError) -> Bool {
         var isSeen = false
         do throws(LDAPError) {
@@ -214,9 +215,9 @@ class ActiveDirectoryFollower {
 
     // MARK: Notifications
 
-    /// Asks to be told of every change (MS-ADTS section 3.1.1.3.4.1.9), which only with the second control includes deletions; a server
-    /// that doesn't is polled.
-    private func askForNews() {
+    /// Asks the server to report every change (MS-ADTS section 3.1.1.3.4.1.9), deletions included by the second
+    /// control. A server that doesn't know the control is polled.
+    private func requestNotifications() {
         guard session.root.supportedControls.contains(LDAPControl.OID.notification) else { return }
         for context in contexts {
             let id = try? session.connection.search(
@@ -226,15 +227,15 @@ class ActiveDirectoryFollower {
         }
     }
 
-    func takeNews() throws(LDAPError) -> Bool {
+    func receiveNews() throws(LDAPError) -> Bool {
         while let message = try session.connection.poll(-1) {
             guard notifications.contains(message.id) else { continue }
             if message.kind == .result {
                 notifications.removeAll { $0 == message.id }
             } else {
-                hasHeard = true
+                hasNews = true
             }
         }
-        return hasHeard
+        return hasNews
     }
 }

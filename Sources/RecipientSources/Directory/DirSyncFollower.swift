@@ -1,32 +1,33 @@
 import CLDAP
 import Foundation
 
-/// Follows changes by DirSync (MS-ADTS section 3.1.1.3.4.1.3); its cookies hold on every domain controller.
+/// Follows changes by DirSync (MS-ADTS section 3.1.1.3.4.1.3), whose cookies are valid on every domain controller.
 final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
     static let name = "DirSync"
     static let method = DirectoryCursor.Method.dirSync
 
-    /// Stand in the cursor: an account without the right to replicate sees what it may read; deleted objects aren't told of.
+    /// The account's limits, stored in the cursor: without the right to replicate, it sees only what it may read; it
+    /// isn't shown deletions.
     private static let withObjectSecurity = "object security"
     private static let withoutTombstones = "no tombstones"
 
     init(_ session: DirectorySession, _ cursor: DirectoryCursor?, stays: Bool) throws(LDAPError) {
-        try super.init(session, cursor, Self.method, stays: stays)
+        try super.init(session, cursor, method: Self.method, stays: stays)
     }
 
     private var objectSecurity: Bool { position.server?.hasPrefix(Self.withObjectSecurity) == true }
 
-    override var tellsOfDeletions: Bool { position.server?.hasSuffix(Self.withoutTombstones) != true }
+    override var reportsDeletions: Bool { position.server?.hasSuffix(Self.withoutTombstones) != true }
 
-    override func goOn(
-        _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
+    override func readNext(
+        _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
         report.method = Self.name
-        return try super.goOn(request, intake, index, &report)
+        return try super.readNext(request, into: entries, report: &report)
     }
 
-    override func start(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
-        // Rights may have been given or taken since.
+    override func findPosition(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
+        // The account's rights may have changed.
         setServer(nil)
         do throws(LDAPError) {
             try findPositions(check)
@@ -37,12 +38,13 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
         }
     }
 
-    /// Reads no more than the tombstones: who is shown none, not even the folder that they lie in, isn't told of deletions.
+    /// Reads the tombstones only. An account that is shown none, not even their container, won't be shown deletions.
     private func findPositions(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
         var isBlind = false
         for context in contexts {
             var isAny = false
-            try read(context, from: [], filter: "(isDeleted=TRUE)", ["isDeleted"], check) { _ throws(LDAPError) in
+            try read(context, from: [], filter: "(isDeleted=TRUE)", attributes: ["isDeleted"], check: check) {
+                _ throws(LDAPError) in
                 isAny = true
             }
             isBlind = isBlind || !isAny
@@ -52,12 +54,13 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
         }
     }
 
-    override func collect(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> ChangedObjects {
+    override func findChanges(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> ChangedObjects {
         var changed = ChangedObjects()
         for context in contexts {
             let cookie = position.positions[context].map { Array($0) } ?? []
-            // A narrower filter would not tell of an object that has left it.
-            try read(context, from: cookie, filter: "(objectClass=*)", watched, check) { message throws(LDAPError) in
+            // With a narrower filter the server wouldn't report an object that has left it.
+            try read(context, from: cookie, filter: "(objectClass=*)", attributes: watched, check: check) {
+                message throws(LDAPError) in
                 var id: [UInt8]?
                 var isNamed = false
                 try message.forEachAttribute { name, values in
@@ -75,7 +78,7 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
         return changed
     }
 
-    /// The attributes whose change is of interest: those that are read, and those that the filters look at.
+    /// The attributes whose changes matter: those that are read, and those in the filters.
     private var watched: [String] {
         let configuration = session.configuration
         var names = DirectoryEntryReader.attributes(configuration).map { String($0.prefix { $0 != ";" }) }
@@ -86,18 +89,18 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
         return names.filter { seen.insert($0.lowercased()).inserted }
     }
 
-    /// Reads from a cookie to where the directory is now, and keeps the new cookie.
+    /// Reads the changes since a cookie, and keeps the new cookie.
     private func read(
-        _ context: String, from cookie: [UInt8], filter: String, _ attributes: [String],
-        _ check: @escaping LDAPConnection.Check, _ body: (LDAPMessage) throws(LDAPError) -> Void
+        _ context: String, from cookie: [UInt8], filter: String, attributes: [String],
+        check: @escaping LDAPConnection.Check, _ body: (LDAPMessage) throws(LDAPError) -> Void
     ) throws(LDAPError) {
         var cookie = cookie
         while true {
             let id = try session.connection.search(
                 base: context, filter: filter, attributes: attributes,
                 controls: [.dirSync(cookie: cookie, objectSecurity: objectSecurity)])
-            guard let answer = try session.receive(id, base: context, check, body).dirSync else {
-                throw LDAPError(.search, LDAP_NOT_SUPPORTED, "the server answers without a DirSync control")
+            guard let answer = try session.receive(id, base: context, check: check, body).dirSync else {
+                throw LDAPError(.search, code: LDAP_NOT_SUPPORTED, "the server's answer has no DirSync control")
             }
             cookie = answer.cookie
             if !answer.hasMore { break }

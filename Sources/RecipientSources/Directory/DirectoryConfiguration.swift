@@ -1,6 +1,6 @@
 import Foundation
 
-/// A source of type `active-directory`, `openldap` or `ldap`.
+/// The settings of a source of type `active-directory`, `openldap` or `ldap`.
 public struct DirectoryConfiguration: Sendable, Codable, Equatable {
     /// The kind of server, which decides the defaults and how changes are followed.
     public enum Dialect: String, Sendable, Codable, CaseIterable {
@@ -12,80 +12,26 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
         case generic = "ldap"
     }
 
-    /// How Postern says who it is.
+    /// How Postern authenticates.
     public enum Login: Sendable, Codable, Equatable {
         /// Not at all.
         case anonymous
-        /// A name and the password in a file, its line end left out.
+        /// By a name and a password, which is the first line of a file.
         case simple(dn: String, passwordFile: String)
-        /// SASL EXTERNAL: whom the unix socket says it is.
+        /// SASL EXTERNAL: as the user of the process, which a unix socket shows to the server.
         case external
-        /// SASL GSSAPI with the keys of a file; nil for the ticket that the environment names.
+        /// SASL GSSAPI (Kerberos) with the keys of a file; nil for the ticket cache that the environment names.
         case gssapi(keytab: String?)
     }
 
-    /// What becomes of an entry that the directory says is disabled.
+    /// How a disabled entry is treated.
     public enum Disabled: String, Sendable, Codable {
-        /// It is listed like any other: shared mailboxes of Exchange are disabled accounts.
+        /// It is listed like others: Exchange's shared mailboxes are disabled accounts.
         case include
         /// It is left out.
         case exclude
-        /// It is listed as disabled; `policy.disabled` says how it is refused.
+        /// It is listed as disabled; `policy.disabled` decides how it is rejected.
         case mark
-    }
-
-    /// An attribute that tells something of an entry by its value: `nsAccountLock`, `status=inactive`, `status=*`,
-    /// `userAccountControl&2`, `accountExpires<now`.
-    public struct Condition: Sendable, Codable, Equatable {
-        /// When it holds.
-        public enum Test: Sendable, Codable, Equatable {
-            /// A value is `TRUE`, `yes`, `on` or a number other than 0.
-            case isTrue
-            /// A value is this one, whatever its case.
-            case equals(String)
-            /// A value is a number with this bit.
-            case hasBit(Int64)
-            /// There is a value.
-            case isPresent
-            /// A value is a date that has passed: generalized time (RFC 4517), a FILETIME of Active Directory, seconds or days since
-            /// 1970.
-            case isPast
-        }
-
-        /// Attributes that hold a date, in lower case: by themselves they mean one that has passed.
-        private static let dates: Set<String> = [
-            "accountexpires", "krbprincipalexpiration", "shadowexpire", "schacexpirydate", "pwdendtime",
-        ]
-
-        /// The attribute's name.
-        public var attribute: String
-        /// When it holds.
-        public var test: Test
-
-        /// A condition as it stands in the configuration; nil for what is none.
-        public init?(_ text: String) {
-            let end = text.firstIndex { $0 == "=" || $0 == "&" || $0 == "<" } ?? text.endIndex
-            attribute = text[..<end].trimmingCharacters(in: .whitespaces)
-            guard DirectoryConfiguration.isAttribute(attribute) else { return nil }
-            guard end < text.endIndex else {
-                test = Self.dates.contains(attribute.lowercased()) ? .isPast : .isTrue
-                return
-            }
-            let value = text[text.index(after: end)...].trimmingCharacters(in: .whitespaces)
-            switch text[end] {
-            case "=":
-                guard !value.isEmpty else { return nil }
-                // A filter's pattern, which a value of the attribute would never equal.
-                guard value == "*" || !value.contains("*") else { return nil }
-                test = value == "*" ? .isPresent : .equals(value)
-            case "<":
-                guard value.lowercased() == "now" else { return nil }
-                test = .isPast
-            default:
-                guard let bit = Int64(value), bit > 0 else { return nil }
-                test = .hasBit(bit)
-            }
-        }
     }
 
     /// Where relay domains are read from.
@@ -100,7 +46,7 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
     public enum Incremental: String, Sendable, Codable, CaseIterable {
         /// The best way that the server offers.
         case auto
-        /// Not at all: everything is read each time.
+        /// They aren't: everything is read each time.
         case off
         /// Active Directory's DirSync.
         case dirSync = "dirsync"
@@ -112,37 +58,37 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
 
     /// The kind of server.
     public var dialect: Dialect
-    /// In the order in which they are tried.
+    /// The servers in the order in which they are tried.
     public var servers: [LDAPURI]
-    /// Where the searches begin; empty for what the server names as its own.
+    /// The bases of the searches; empty for the naming contexts that the server shows.
     public var bases: [String]
     /// Entries at or below these are left out.
     public var excludedBases: [String] = []
-    /// Which entries are looked at (RFC 4515).
+    /// The filter that entries must match (RFC 4515).
     public var filter: String
     /// Entries that match it are left out.
     public var excludedFilter: String?
     /// The attributes whose values are recipients; values with a prefix other than `smtp:` are left out.
     public var attributes: [String]
-    /// What makes a recipient internal-only: one that holds is enough.
+    /// The conditions that make a recipient internal-only: one of them is enough.
     public var internalOnly: [Condition] = []
-    /// What tells that an entry is disabled: one that holds is enough.
+    /// The conditions that make an entry disabled: one of them is enough.
     public var disabled: [Condition] = []
-    /// What becomes of it then.
+    /// How a disabled entry is treated.
     public var disabledTreatment = Disabled.include
     /// Where relay domains are read from; nil for nowhere.
     public var relayDomains: DomainSource?
-    /// How Postern says who it is.
+    /// How Postern authenticates.
     public var login = Login.anonymous
-    /// Whether a connection to `ldap://` is encrypted before anything is asked.
+    /// Whether a connection to `ldap://` is encrypted by StartTLS before anything else.
     public var startTLS = false
-    /// The authorities that the server's certificate may come from, in PEM; nil for those of the system.
+    /// A file with the certificates of the trusted authorities, in PEM; nil for those of the system.
     public var caFile: String?
     /// Whether the server's certificate must be valid.
     public var verifiesCertificate = true
-    /// Whether a password may go over a connection that isn't encrypted.
+    /// Whether a password may be sent over an unencrypted connection.
     public var allowsPlaintext = false
-    /// How many seconds a server may take to answer.
+    /// How many seconds a server has for an answer.
     public var timeout = 30
     /// How many entries a page has.
     public var pageSize = 1_000
@@ -150,12 +96,12 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
     public var followsReferrals = false
     /// How changes are followed.
     public var incremental = Incremental.auto
-    /// Whether the server may tell of changes by itself.
+    /// Whether the server is asked to report changes by itself.
     public var push = true
-    /// After how many seconds everything is read again, though changes are followed.
+    /// After how many seconds everything is read again although changes are followed.
     public var reconcileInterval = 86_400
 
-    /// A source with the defaults of its kind.
+    /// The settings of a source with the defaults of its kind.
     public init(_ dialect: Dialect, servers: [LDAPURI], bases: [String] = []) {
         self.dialect = dialect
         self.servers = servers
@@ -168,12 +114,12 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
         case .openLDAP, .generic: attributes = ["mail", "mailLocalAddress", "mailAlternateAddress"]
         }
         filter = ""
-        useOwnFilter()
+        useDefaultFilter()
     }
 
-    /// Has those entries looked at that have one of the attributes: in Active Directory users with their mailboxes (also shared ones,
-    /// rooms and equipment), groups, dynamic groups, contacts and public folders; elsewhere all.
-    public mutating func useOwnFilter() {
+    /// Sets the filter to the default of its kind: entries with one of the attributes. In Active Directory, only users
+    /// (also with shared, room and equipment mailboxes), groups, dynamic groups, contacts and public folders.
+    public mutating func useDefaultFilter() {
         let present = LDAPFilter.any(attributes.map { "(\($0.prefix { $0 != ";" })=*)" })
         filter =
             dialect == .activeDirectory
@@ -182,12 +128,12 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
             : present
     }
 
-    /// The filter with what it leaves out.
+    /// The filter for entries that match `filter` and don't match `excludedFilter`.
     var wholeFilter: String {
         excludedFilter.map { LDAPFilter.all([filter, LDAPFilter.not($0)]) } ?? filter
     }
 
-    /// Whether a text can be the name of an attribute, with options or without (RFC 4512 section 2.5).
+    /// Whether a text can be the name of an attribute, with or without options (RFC 4512 section 2.5).
     public static func isAttribute(_ text: String) -> Bool {
         guard let first = text.utf8.first,
             (UInt8(ascii: "A")...UInt8(ascii: "z")).contains(first) || text.first?.isNumber == true
@@ -199,47 +145,9 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
         }
     }
 
-    /// Whether a text is a search filter that can be sent (RFC 4515).
+    /// Whether a text is a search filter (RFC 4515).
     public static func isFilter(_ text: String) -> Bool { LDAPFilter.isValid(text) }
 
-    /// Whether a text is the name of an entry (RFC 4514).
+    /// Whether a text is a distinguished name (RFC 4514).
     public static func isName(_ text: String) -> Bool { !text.utf8.contains(0) && DistinguishedName(text) != nil }
-}
-
-extension DirectoryConfiguration.Condition {
-    /// What a value says of a condition.
-    enum Finding: Equatable {
-        case holds, holdsNot
-        /// It will hold from this time on.
-        case holdsFrom(Date)
-        /// The value is none that the condition can be asked of; what would be.
-        case unclear(accepted: String)
-    }
-
-    /// Whether one of the values makes it hold.
-    func holds(_ value: UnsafeBufferPointer<UInt8>) -> Bool { look(at: value, now: Date()) == .holds }
-
-    func look(at value: UnsafeBufferPointer<UInt8>, now: Date) -> Finding {
-        func text() -> String { String(decoding: value.trimmed, as: UTF8.self) }
-        switch test {
-        case .isPresent: return .holds
-        case .isTrue:
-            let text = text().lowercased()
-            if ["true", "yes", "on"].contains(text) { return .holds }
-            if ["false", "no", "off", ""].contains(text) { return .holdsNot }
-            if let number = Int64(text) { return number != 0 ? .holds : .holdsNot }
-            return .unclear(accepted: "true or false")
-        case .equals(let other): return text().lowercased() == other.lowercased() ? .holds : .holdsNot
-        case .hasBit(let bit):
-            guard let number = Int64(text()) else { return .unclear(accepted: "a number") }
-            return number & bit != 0 ? .holds : .holdsNot
-        case .isPast:
-            switch ExpiryDate(text()) {
-            case .never: return .holdsNot
-            case .date(let date): return date <= now ? .holds : .holdsFrom(date)
-            case nil:
-                return .unclear(accepted: "a date, as generalized time, a FILETIME, or seconds or days since 1970")
-            }
-        }
-    }
 }

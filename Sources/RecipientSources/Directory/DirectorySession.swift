@@ -1,8 +1,8 @@
 import CLDAP
 import Foundation
 
-/// A connection to a directory server with what its root DSE says (RFC 4512 section 5.1), and the searches that every way of
-/// reading is made of.
+/// A connection to a directory server with its root DSE (RFC 4512 section 5.1), and the searches that all methods of
+/// reading use.
 final class DirectorySession {
     let connection: LDAPConnection
     let configuration: DirectoryConfiguration
@@ -15,16 +15,16 @@ final class DirectorySession {
         var defaultNamingContext: String?
         var configurationNamingContext: String?
         var supportedControls: Set<String> = []
-        /// The object that stands for this domain controller.
+        /// The name of this domain controller's own object.
         var serviceName: String?
         var highestCommittedUSN: String?
-        /// Whether a domain controller says that it has all that the others have; nil for servers that don't speak of it.
+        /// Whether the domain controller says that it has received the changes of the others; nil for other servers.
         var isSynchronized: Bool?
     }
 
-    /// The search references of this connection's searches, each once.
+    /// The search references that the server has sent over this connection, each once.
     private(set) var references: Set<String> = []
-    /// More references than a directory has; without a limit, a server could fill the memory.
+    /// The most references that are kept, so that no server can fill the memory.
     private static let mostReferences = 10_000
 
     init(
@@ -33,11 +33,12 @@ final class DirectorySession {
         self.connection = connection
         self.configuration = configuration
         root = try Self.readRoot(connection, check)
-        // MS-ADTS section 3.1.1.3.2.25: it has not yet heard from another one since it was started or restored.
+        // MS-ADTS section 3.1.1.3.2.25: it hasn't heard from another domain controller yet since it was started or
+        // restored.
         guard root.isSynchronized != false else {
             throw LDAPError(
-                .search, LDAP_UNAVAILABLE,
-                "the domain controller says that it isn't synchronized with the others (isSynchronized: FALSE), so its list may be old; "
+                .search, code: LDAP_UNAVAILABLE,
+                "the domain controller isn't synchronized with the others (isSynchronized: FALSE), so its list may be old; "
                     + "see repadmin /showrepl, or samba-tool drs showrepl, there")
         }
         if !configuration.bases.isEmpty {
@@ -45,13 +46,13 @@ final class DirectorySession {
         } else if let context = root.defaultNamingContext, configuration.dialect == .activeDirectory {
             bases = [context]
         } else {
-            // Another server may name them in another order.
+            // Sorted, as servers name them in different orders.
             bases = root.namingContexts.sorted()
         }
         guard !bases.isEmpty else {
             throw LDAPError(
-                .search, LDAP_NO_SUCH_OBJECT,
-                "the server doesn't say which bases it has, or not to this account: set bases")
+                .search, code: LDAP_NO_SUCH_OBJECT,
+                "the server doesn't show its naming contexts to this account; set bases")
         }
     }
 
@@ -66,7 +67,7 @@ final class DirectorySession {
             base: "", scope: postern_ldap_scope_base, filter: "(objectClass=*)", attributes: names)
         var root = RootDSE()
         while true {
-            let message = try connection.receive(id, patience: connection.options.timeout, .search, check)
+            let message = try connection.receive(id, patience: connection.options.timeout, check: check)
             switch message.kind {
             case .entry:
                 root.namingContexts = try message.texts("namingContexts").filter { !$0.isEmpty }
@@ -84,17 +85,17 @@ final class DirectorySession {
         }
     }
 
-    /// Asks something small, to learn whether the connection still stands.
+    /// Makes a small search; throws if the connection is broken.
     func ping(_ check: LDAPConnection.Check) throws(LDAPError) {
         let id = try connection.search(
             base: "", scope: postern_ldap_scope_base, filter: "(objectClass=*)", attributes: ["1.1"])
-        while try connection.receive(id, patience: patience, .search, check).kind != .result {}
+        while try connection.receive(id, patience: patience, check: check).kind != .result {}
     }
 
-    /// All entries of a search, in pages where the server has pages.
+    /// Calls the body with all entries of a search, in pages if the server has pages.
     ///
-    /// An error ends it, whatever has come before; so does a server that ends it early. References to other servers are passed
-    /// over, unless libldap follows them.
+    /// An error ends the search, whatever has come before it. References to other servers are passed over, unless
+    /// libldap follows them.
     ///
     /// - Parameter keepsReferences: whether references are kept in ``references``, as recipients may lie behind them.
     func forEachEntry(
@@ -102,7 +103,8 @@ final class DirectorySession {
         controls: [LDAPControl] = [], keepsReferences: Bool = false, check: LDAPConnection.Check,
         _ body: (LDAPMessage) throws(LDAPError) -> Void
     ) throws(LDAPError) {
-        // libldap joins the results of servers that it follows references to, and loses the control that tells of the next page.
+        // Where libldap follows references, it joins the servers' results and loses the control with the next page's
+        // cookie.
         let isPaged =
             root.supportedControls.contains(LDAPControl.OID.pagedResults) && !configuration.followsReferrals
         var extra = controls
@@ -118,7 +120,7 @@ final class DirectorySession {
             let id = try connection.search(
                 base: base, scope: scope, filter: filter, attributes: attributes, controls: page + extra)
             var isEmpty = true
-            let answer = try receive(id, base: base, keepsReferences: keepsReferences, check) {
+            let answer = try receive(id, base: base, keepsReferences: keepsReferences, check: check) {
                 message throws(LDAPError) in
                 isEmpty = false
                 try body(message)
@@ -129,66 +131,68 @@ final class DirectorySession {
             }
             guard isPaged else { return }
             guard let next = answer.nextPage else {
-                throw .malformed("a page without the control that tells whether another one follows")
+                throw .malformed("a page without a control that says whether another one follows")
             }
             cookie = next
         } while !cookie.isEmpty
     }
 
-    /// Pages without an entry come where an account may not see what lies there; without a limit, a server could give them for ever.
+    /// The most empty pages in a row. Empty pages are normal where the account may not see the entries, but no server
+    /// may send them forever.
     private static let mostEmptyPages = 100_000
 
-    /// Keeps the addresses of a search reference.
+    /// Keeps the URIs of a search reference.
     func note(reference message: LDAPMessage) throws(LDAPError) {
         let addresses = try message.references()
         if configuration.followsReferrals {
             if connection.hasFollowed(addresses) { return }
             throw LDAPError(
-                .search, LDAP_REFERRAL,
-                "the server refers to \(addresses.map { legible($0) }.joined(separator: " or ")), which can't be followed, so entries are "
-                    + "missing")
+                .search, code: LDAP_REFERRAL,
+                "the server refers to \(addresses.map { escapedText($0) }.joined(separator: " or ")), and Postern can't follow the reference, so "
+                    + "entries are missing")
         }
         for address in addresses where references.count < Self.mostReferences { references.insert(address) }
     }
 
-    /// Compares the references with those that the last list was read with.
+    /// Compares the references with those of the last list.
     ///
-    /// - Parameter isWhole: whether all of the list was read, rather than what has changed in it.
-    /// - Returns: those to compare the next ones with.
-    /// - Throws: for a reference that is new: entries may have moved behind it.
+    /// - Parameter isWhole: whether the whole list was read, rather than its changes.
+    /// - Returns: the references to store with the list.
+    /// - Throws: an error for a new reference: entries may have moved behind it.
     func checkReferences(
-        _ request: PullRequest, isWhole: Bool, _ remarks: inout [String]
+        _ request: ReadRequest, isWhole: Bool, _ remarks: inout [String]
     ) throws(LDAPError) -> [String] {
         let known = DirectoryCursor(request.previous?.cursor)?.references
         let accepts = request.acceptsReferences
         let new = references.subtracting(known ?? []).sorted()
         let next = (isWhole ? references : references.union(known ?? [])).sorted()
         guard !new.isEmpty else { return next }
-        let shown = new.prefix(5).map { legible($0) }.joined(separator: ", ") + (new.count > 5 ? ", …" : "")
+        let shown = new.prefix(5).map { escapedText($0) }.joined(separator: ", ") + (new.count > 5 ? ", …" : "")
         guard known == nil || accepts else {
             throw LDAPError(
-                .search, LDAP_REFERRAL,
-                "a search reference is new: \(shown); recipients may have moved there, where Postern doesn't read them. Add that server "
-                    + "or base as a source, or set follow_referrals = true; if none is missing, accept it: postern sync --accept-shrink"
+                .search, code: LDAP_REFERRAL,
+                "the server sent a new search reference: \(shown); recipients may have moved there, where Postern doesn't read them. Add "
+                    + "that server or base as a source, or set follow_referrals = true; if no recipient is missing, accept the reference: "
+                    + "postern sync --accept-shrink"
             )
         }
         remarks.append(
-            "the server refers to \(new.count == 1 ? "another place" : "\(new.count) other places") for a part of the directory, "
+            "the server refers to \(new.count == 1 ? "another server" : "\(new.count) other servers") for a part of the directory, "
                 + "which Postern doesn't read: \(shown)")
         return next
     }
 
-    /// Begins to read all of the list, on a connection that may have read a part of it before.
+    /// Forgets the references of earlier searches, before the whole list is read.
     func forgetReferences() { references = [] }
 
-    /// The entries of one search; returns the controls of its result.
+    /// Calls the body with the entries of one search; returns the controls of its result.
     func receive(
-        _ id: Int32, base: String, keepsReferences: Bool = false, _ check: LDAPConnection.Check,
+        _ id: Int32, base: String, keepsReferences: Bool = false, check: LDAPConnection.Check,
         _ body: (LDAPMessage) throws(LDAPError) -> Void
     ) throws(LDAPError) -> [LDAPControl] {
         do throws(LDAPError) {
             while true {
-                let message = try connection.receive(id, patience: patience, .search, check)
+                let message = try connection.receive(id, patience: patience, check: check)
                 switch message.kind {
                 case .entry: try body(message)
                 case .result: return try message.success(.search)
@@ -198,12 +202,13 @@ final class DirectorySession {
             }
         } catch {
             guard error.code > 0, error.cancellation == nil, !base.isEmpty else { throw error }
-            throw LDAPError(error.operation, error.code, "\(printable(base.utf8)): \(error.text)")
+            throw LDAPError(error.operation, code: error.code, "\(escapedASCII(base.utf8)): \(error.text)")
         }
     }
 
-    /// The values of an attribute from a number on, for as many messages as it takes (MS-ADTS section 3.1.1.3.1.3.3).
-    func rest(_ check: @escaping LDAPConnection.Check) -> DirectoryEntryReader.Rest {
+    /// A function that reads the remaining values of an attribute, in as many messages as needed (MS-ADTS section
+    /// 3.1.1.3.1.3.3).
+    func remainder(_ check: @escaping LDAPConnection.Check) -> DirectoryEntryReader.Remainder {
         { [self] (attribute, dn, first) throws(LDAPError) in
             var values: [[UInt8]] = []
             var next: Int? = first
@@ -212,7 +217,7 @@ final class DirectorySession {
                 let id = try connection.search(
                     base: dn, scope: postern_ldap_scope_base, filter: "(objectClass=*)",
                     attributes: ["\(attribute);range=\(from)-*"])
-                _ = try receive(id, base: dn, check) { message throws(LDAPError) in
+                _ = try receive(id, base: dn, check: check) { message throws(LDAPError) in
                     var isTooMuch = false
                     try message.forEachAttribute { name, found in
                         guard String(decoding: name, as: UTF8.self).lowercased().hasPrefix("\(attribute.lowercased());")
@@ -226,5 +231,22 @@ final class DirectorySession {
             }
             return values
         }
+    }
+
+    /// Reads all entries below all bases.
+    func readAll(
+        into entries: SourceEntries, report: inout SourceReport, check: @escaping LDAPConnection.Check
+    ) throws(LDAPError) {
+        entries.begin()
+        let reader = DirectoryEntryReader(configuration, into: entries, report: report)
+        let remainder = remainder(check)
+        forgetReferences()
+        for base in bases {
+            try forEachEntry(
+                base: base, filter: configuration.wholeFilter,
+                attributes: DirectoryEntryReader.attributes(configuration), keepsReferences: true, check: check
+            ) { message throws(LDAPError) in try reader.read(message, remainder: remainder) }
+        }
+        report = reader.report
     }
 }

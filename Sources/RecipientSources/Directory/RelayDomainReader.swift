@@ -1,13 +1,14 @@
 import CLDAP
 import MailAddress
+import RecipientIndex
 
 /// Reads relay domains from a directory.
 final class RelayDomainReader {
     private let session: DirectorySession
     private let source: DirectoryConfiguration.DomainSource
-    /// What the source named the last time.
+    /// The domains that the source named the last time.
     private let before: [RelayDomain]
-    /// Values that name no domain, and domains of which something can't be told.
+    /// Values that name no domain, and domains whose kind is unknown.
     private(set) var faults = EntryFaults()
 
     init(_ session: DirectorySession, _ source: DirectoryConfiguration.DomainSource, before: [RelayDomain]) {
@@ -16,8 +17,8 @@ final class RelayDomainReader {
         self.before = before
     }
 
-    /// The domains, each once, in the order of their names. Values that are none are passed over and noted, and so is `*`, which would
-    /// make the gateway relay for everyone.
+    /// The domains, each once, in the order of their names. Values that aren't domains are noted as faults. So is `*`,
+    /// which would make the gateway relay for everyone.
     func read(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> [RelayDomain] {
         var domains: [String: Bool] = [:]
         faults = EntryFaults()
@@ -28,7 +29,8 @@ final class RelayDomainReader {
         case .acceptedDomains:
             guard let base = session.root.configurationNamingContext else {
                 throw LDAPError(
-                    .search, LDAP_NO_SUCH_OBJECT, "accepted_domains: the server has no configuration naming context")
+                    .search, code: LDAP_NO_SUCH_OBJECT,
+                    "accepted_domains: the server has no configuration naming context")
             }
             let names = ["msExchAcceptedDomainName", "msExchAcceptedDomainFlags"]
             try session.forEachEntry(
@@ -42,11 +44,11 @@ final class RelayDomainReader {
                         if let flags { return flags & 3 != 0 }
                         let tookAll = before.contains { $0.name == domain && $0.takesAll }
                         note(
-                            domain,
-                            text.map { "msExchAcceptedDomainFlags is \"\(legible($0))\", which is no number" }
-                                ?? "Postern's account isn't shown msExchAcceptedDomainFlags", message,
-                            tookAll
-                                ? "the domain goes on accepting every recipient"
+                            domain, in: message,
+                            text.map { "msExchAcceptedDomainFlags is \"\(escapedText($0))\", which is not a number" }
+                                ?? "the server doesn't show msExchAcceptedDomainFlags to Postern's account",
+                            consequence: tookAll
+                                ? "every recipient of the domain is accepted, as before"
                                 : "only listed recipients of the domain are accepted")
                         return tookAll
                     }
@@ -60,41 +62,42 @@ final class RelayDomainReader {
                 }
             }
         }
-        // All of them travel in the index's list of sources.
+        // The index names all of them in its list of sources.
         guard domains.count <= 10_000 else {
             throw LDAPError(
-                .search, LDAP_SIZELIMIT_EXCEEDED,
-                "\(domains.count) relay domains are named, more than 10,000: is relay_domains_filter too wide?")
+                .search, code: LDAP_SIZELIMIT_EXCEEDED,
+                "the directory names \(domains.count) relay domains, more than the limit of 10,000; narrow relay_domains_filter"
+            )
         }
         return domains.map { RelayDomain(name: $0.key, takesAll: $0.value) }.sorted { $0.name < $1.name }
     }
 
-    /// The domain that a value names; `*.example.com` stands for the domain and all below it.
+    /// The domain that a value names; `*.example.com` stands for the domain and its subdomains.
     private func names(_ value: String, _ message: LDAPMessage) -> [String] {
         let text = String(value.unicodeScalars.drop(while: Self.isBlank)).trimmingEnd(Self.isBlank)
         let isWild = text.hasPrefix("*.")
         let accepted = "accepted: one domain a value, such as example.com or *.example.com"
         if text == "*" {
-            note(value, "it would make the gateway relay for everyone", message, accepted)
+            note(value, in: message, "it would make the gateway relay for everyone", consequence: accepted)
             return []
         }
         if text.contains("://") {
-            note(value, "it is a URL", message, accepted)
+            note(value, in: message, "it is a URL", consequence: accepted)
             return []
         }
         if text.contains(where: { ",; ".contains($0) }) {
-            note(value, "it is more than one word", message, accepted)
+            note(value, in: message, "it has more than one word", consequence: accepted)
             return []
         }
         do throws(AddressError) {
             let name = try DomainName(isWild ? String(text.dropFirst(2)) : text).aLabel
             guard !name.hasPrefix("[") else {
-                note(value, "it is an IP address", message, accepted)
+                note(value, in: message, "it is an IP address", consequence: accepted)
                 return []
             }
             return isWild ? [name, "." + name] : [name]
         } catch {
-            note(value, "it is not a domain: \(error)", message, accepted)
+            note(value, in: message, "it is not a domain: \(error)", consequence: accepted)
             return []
         }
     }
@@ -103,8 +106,10 @@ final class RelayDomainReader {
         scalar.properties.isWhitespace || scalar.value == 0xfeff || scalar.value == 0x200b
     }
 
-    private func note(_ value: String, _ reason: String, _ message: LDAPMessage, _ rest: String) {
-        faults.note(EntryFault(place: legible(message.dn), value: legible(value), reason: "\(reason); \(rest)"))
+    private func note(_ value: String, in message: LDAPMessage, _ reason: String, consequence: String) {
+        faults.note(
+            EntryFault(
+                place: escapedText(message.dn), value: escapedText(value), reason: "\(reason); \(consequence)"))
     }
 }
 

@@ -1,47 +1,48 @@
 import CLDAP
 import Foundation
 
-/// Follows changes by uSNChanged and tombstones, on one domain controller: its numbers mean nothing to the others.
+/// Follows changes by uSNChanged and tombstones on one domain controller, as each has numbers of its own.
 final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
     static let name = "uSNChanged"
     static let method = DirectoryCursor.Method.usn
 
     init(_ session: DirectorySession, _ cursor: DirectoryCursor?, stays: Bool) throws(LDAPError) {
-        try super.init(session, cursor, Self.method, stays: stays)
+        try super.init(session, cursor, method: Self.method, stays: stays)
     }
 
-    override func goOn(
-        _ request: PullRequest, _ intake: EntryIntake, _ index: Int, _ report: inout SourceReport
+    override func readNext(
+        _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
         report.method = Self.name
-        return try super.goOn(request, intake, index, &report)
+        return try super.readNext(request, into: entries, report: &report)
     }
 
-    override func start(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
+    override func findPosition(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
         let root = try DirectorySession.readRoot(session.connection, check)
         guard let identity = try identity(check), let number = root.highestCommittedUSN else {
             throw LDAPError(
-                .search, LDAP_NOT_SUPPORTED, "the server doesn't tell its invocationId and highestCommittedUSN")
+                .search, code: LDAP_NOT_SUPPORTED, "the server doesn't show its invocationId and highestCommittedUSN")
         }
         for context in contexts {
-            // Who can't see tombstones would never learn that an object has gone.
+            // Without tombstones, deletions would never be seen.
             guard try seesTombstones(context, check) else {
                 throw LDAPError(
-                    .search, LDAP_INSUFFICIENT_ACCESS, "the account may not read CN=Deleted Objects,\(context)")
+                    .search, code: LDAP_INSUFFICIENT_ACCESS, "the account may not read CN=Deleted Objects,\(context)")
             }
             setPosition(context, Data(number.utf8))
         }
         setServer(identity)
     }
 
-    override func collect(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> ChangedObjects {
+    override func findChanges(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> ChangedObjects {
         guard let identity = try identity(check), identity == position.server else {
             throw LDAPError(
-                .search, LDAPError.syncRefreshRequired, "the numbers of the last sync are another domain controller's")
+                .search, code: LDAPError.syncRefreshRequired,
+                "the last sync read another domain controller, which has numbers of its own")
         }
         let now = try DirectorySession.readRoot(session.connection, check).highestCommittedUSN
         guard let now, let highest = Int64(now) else {
-            throw LDAPError(.search, LDAP_NOT_SUPPORTED, "the server doesn't tell its highestCommittedUSN")
+            throw LDAPError(.search, code: LDAP_NOT_SUPPORTED, "the server doesn't show its highestCommittedUSN")
         }
         var changed = ChangedObjects()
         for context in contexts {
@@ -49,7 +50,8 @@ final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
                 last < Int64.max, last <= highest
             else {
                 throw LDAPError(
-                    .search, LDAPError.syncRefreshRequired, "the domain controller has gone back to an earlier state")
+                    .search, code: LDAPError.syncRefreshRequired,
+                    "the domain controller was restored to an earlier state")
             }
             let filter = "(uSNChanged>=\(last + 1))"
             try session.forEachEntry(base: context, filter: filter, attributes: ["objectGUID"], check: check) {
@@ -70,7 +72,7 @@ final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
         return changed
     }
 
-    /// What names this copy of the domain controller's database; another one after it was restored from a backup.
+    /// The identity of this copy of the domain controller's database, which changes when it is restored from a backup.
     private func identity(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> String? {
         guard let name = session.root.serviceName else { return nil }
         var identity: String?

@@ -1,5 +1,5 @@
-/// The few forms of the Basic Encoding Rules that the values of LDAP controls are made of (RFC 4511 section 5.1): definite
-/// lengths, tags of one octet.
+/// Writes the values of LDAP controls in the Basic Encoding Rules, as far as these need them (RFC 4511 section 5.1):
+/// definite lengths, tags of one byte.
 enum BER {
     static let boolean: UInt8 = 0x01
     static let integer: UInt8 = 0x02
@@ -34,7 +34,7 @@ enum BER {
 
     static func boolean(_ value: Bool) -> [UInt8] { element(boolean, [value ? 0xff : 0]) }
 
-    /// Two's complement in as few octets as hold the sign.
+    /// Two's complement in as few bytes as possible.
     private static func content(of value: Int32) -> [UInt8] {
         var bytes = withUnsafeBytes(of: value.bigEndian) { Array($0) }
         while bytes.count > 1, bytes[0] == 0 && bytes[1] < 0x80 || bytes[0] == 0xff && bytes[1] >= 0x80 {
@@ -44,7 +44,7 @@ enum BER {
     }
 }
 
-/// Reads elements from the first to the last; what doesn't fit is nil and never traps.
+/// Reads elements one after the other; malformed input gives nil and never traps.
 struct BERReader {
     private var rest: ArraySlice<UInt8>
 
@@ -62,12 +62,12 @@ struct BERReader {
         guard let first = reader.popFirst() else { return nil }
         var length = Int(first)
         if first >= 0x80 {
-            // More than four octets would be longer than any message.
+            // A longer length exceeds any message.
             guard (1...4).contains(first & 0x7f) else { return nil }
             length = 0
             for _ in 0..<(first & 0x7f) {
-                guard let octet = reader.popFirst() else { return nil }
-                length = length << 8 | Int(octet)
+                guard let byte = reader.popFirst() else { return nil }
+                length = length << 8 | Int(byte)
             }
         }
         guard length <= reader.count else { return nil }
@@ -79,24 +79,24 @@ struct BERReader {
     /// A reader of the content of the next element, if it has this tag.
     mutating func enter(_ tag: UInt8) -> BERReader? { read(tag).map { BERReader($0) } }
 
-    /// A number of at most four octets.
+    /// The number in the next element, if it has this tag and at most four bytes.
     mutating func number(_ tag: UInt8) -> Int32? {
         guard let content = read(tag), (1...4).contains(content.count), let first = content.first else { return nil }
         return content.dropFirst().reduce(Int32(Int8(bitPattern: first))) { $0 << 8 | Int32($1) }
     }
 
-    /// The next element if it is a boolean, else the default; RFC 4533 leaves defaults out.
+    /// The next element if it is a boolean; else the default, which RFC 4533 omits.
     mutating func boolean(default value: Bool) -> Bool? {
         guard tag == BER.boolean else { return value }
         guard let content = read(BER.boolean), content.count == 1 else { return nil }
         return content.first != 0
     }
 
-    /// The next element if it is an octet string; nil also where it is left out.
+    /// The next element if it is an octet string; nil if not, as it may be omitted.
     mutating func optionalOctets() -> [UInt8]? { read(BER.octetString).map(Array.init) }
 }
 
-/// Goes through elements where they lie, whatever their tags; what doesn't fit ends it.
+/// Reads elements where they lie, whatever their tags; ends at malformed input.
 struct BERWalker {
     private var rest: UnsafeBufferPointer<UInt8>
 
@@ -108,10 +108,10 @@ struct BERWalker {
         var length = Int(rest[1])
         var start = 2
         if length >= 0x80 {
-            let octets = length & 0x7f
-            guard (1...4).contains(octets), rest.count >= start + octets else { return nil }
-            length = rest[start..<start + octets].reduce(0) { $0 << 8 | Int($1) }
-            start += octets
+            let size = length & 0x7f
+            guard (1...4).contains(size), rest.count >= start + size else { return nil }
+            length = rest[start..<start + size].reduce(0) { $0 << 8 | Int($1) }
+            start += size
         }
         guard length <= rest.count - start else { return nil }
         defer { rest = rest.slice(start + length..<rest.count) }

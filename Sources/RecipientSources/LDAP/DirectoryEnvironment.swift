@@ -2,22 +2,23 @@ import CLDAP
 import Glibc
 import Synchronization
 
-/// What libldap and the Kerberos library take from the environment of the process.
+/// The environment variables that libldap and the Kerberos library read.
 ///
-/// Changing the environment while other threads read it may end the process, so that it is done once, before there are any.
+/// Changing the environment while other threads read it may crash the process, so they are set once, before other
+/// threads are started.
 public enum DirectoryEnvironment {
     private enum State {
         case untouched
-        /// With this keytab; nil for none.
+        /// Set for this keytab; nil for none.
         case prepared(keytab: String?)
     }
 
     private static let state = Mutex(State.untouched)
 
-    /// Prepares the process for reading these sources. To be called by the main thread before it starts others; afterwards, a
-    /// sync refuses a configuration that needs another keytab.
+    /// Sets the environment for reading these sources. Called by the main thread before it starts others; afterwards, a
+    /// sync refuses a configuration with another keytab.
     ///
-    /// - Throws: `SourceError` of kind `configuration` if sources need different keytabs.
+    /// - Throws: `SourceError` of kind `configuration` if sources have different keytabs.
     package static func prepare(for sources: [SourceConfiguration]) throws(SourceError) {
         prepareLibrary()
         if let fault = fault(in: sources) { throw SourceError(.configuration, fault) }
@@ -29,12 +30,12 @@ public enum DirectoryEnvironment {
         }
         guard isFirst else { return try check(sources) }
         guard let wanted else { return }
-        // Tickets are kept in memory, so that there is nothing to renew by hand.
+        // Tickets stay in memory, where the library renews them by itself.
         setenv("KRB5_CLIENT_KTNAME", "FILE:\(wanted)", 1)
         setenv("KRB5CCNAME", "MEMORY:postern", 1)
     }
 
-    /// Why these sources can't be read by one process, for a person; nil where they can.
+    /// Why one process can't read these sources, in a sentence; nil if it can.
     package static func fault(in sources: [SourceConfiguration]) -> String? {
         let logins = logins(sources)
         guard let first = logins.first, let other = logins.first(where: { $0.keytab != first.keytab }) else {
@@ -44,10 +45,10 @@ public enum DirectoryEnvironment {
             "source \"\(login.source)\" has \(login.keytab.map { "keytab = \"\($0)\"" } ?? "none")"
         }
         return "all sources with sasl = \"gssapi\" share one keytab, but \(text(first)) and \(text(other)); "
-            + "give them the same, or run postern sync for one of them elsewhere"
+            + "use the same keytab for all, or run postern sync for one of them on another machine"
     }
 
-    /// An error if the keytab in force isn't the one that the configuration needs.
+    /// Throws an error if the keytab in use isn't the configuration's.
     package static func check(_ sources: [SourceConfiguration]) throws(SourceError) {
         if let fault = fault(in: sources) { throw SourceError(.configuration, fault) }
         guard let login = logins(sources).first else { return }
@@ -70,12 +71,12 @@ public enum DirectoryEnvironment {
         }
     }
 
-    /// libldap's own files and variables are for people at a terminal: here only the configuration counts.
+    /// Keeps libldap from reading its own files and variables: only Postern's configuration counts.
     static func prepareLibrary() { _ = library }
 
     private static let library: Void = {
         setenv("LDAPNOINIT", "1", 1)
-        // It looks at that when it is first asked for anything; programs that are started later mustn't.
+        // libldap reads the variable on its first call; programs that are started later mustn't see it.
         var level: Int32 = 0
         ldap_get_option(nil, LDAP_OPT_DEBUG_LEVEL, &level)
         unsetenv("LDAPNOINIT")

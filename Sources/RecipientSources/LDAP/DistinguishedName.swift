@@ -1,11 +1,12 @@
 import CLDAP
 
-/// A distinguished name in a form that can be compared: attribute types and values folded, no blanks between its parts.
+/// A distinguished name (RFC 4514) that can be compared: attribute types and values in lower case, without blanks
+/// between the parts.
 struct DistinguishedName: Hashable {
     /// The parts from the root on: `dc=com`, `dc=example`, `ou=people`.
     private let parts: [String]
 
-    /// The name in text (RFC 4514); nil for what is none. ldap_str2dn(3).
+    /// The name that a text writes; nil for any other text. `ldap_str2dn(3)`.
     init?(_ text: String) {
         var parsed: LDAPDN?
         guard ldap_str2dn(text, &parsed, UInt32(LDAP_DN_FORMAT_LDAPV3)) == LDAP_SUCCESS else { return nil }
@@ -26,10 +27,10 @@ struct DistinguishedName: Hashable {
         self.parts = parts.reversed()
     }
 
-    /// Whether it is this name or below it.
+    /// Whether the name is the base or below it.
     func isWithin(_ base: DistinguishedName) -> Bool { parts.starts(with: base.parts) }
 
-    /// How far it lies below the root.
+    /// The number of its parts.
     var depth: Int { parts.count }
 
     private static func text(_ value: berval) -> String {

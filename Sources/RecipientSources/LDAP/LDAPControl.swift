@@ -19,21 +19,23 @@ struct LDAPControl: Equatable {
         static let domainScope = "1.2.840.113556.1.4.1339"
     }
 
-    /// Asks for a page of at most so many entries; an empty cookie for the first one.
+    /// Asks for a page with at most this many entries; the cookie of the first page is empty.
     static func paged(size: Int32, cookie: [UInt8]) -> LDAPControl {
         LDAPControl(oid: OID.pagedResults, value: BER.sequence(BER.integer(size), BER.octets(cookie)))
     }
 
-    /// Asks for the content since a cookie, or all of it, and then (`persists`) for every change as it comes.
+    /// Asks for the changes since a cookie, or for the whole content, and then (`persists`) for every change as it
+    /// comes.
     static func sync(cookie: [UInt8]?, persists: Bool) -> LDAPControl {
         let mode = BER.enumerated(persists ? 3 : 1)
         return LDAPControl(
             oid: OID.syncRequest, value: cookie.map { BER.sequence(mode, BER.octets($0)) } ?? BER.sequence(mode))
     }
 
-    /// Asks for what has changed since a cookie.
+    /// Asks for the changes since a cookie.
     ///
-    /// - Parameter objectSecurity: to see only what the account may read, for which it needs no right to replicate.
+    /// - Parameter objectSecurity: whether the server sends only what the account may read, for which it needs no right
+    ///   to replicate.
     static func dirSync(cookie: [UInt8], objectSecurity: Bool) -> LDAPControl {
         let flags = BER.integer(objectSecurity ? 1 : 0)
         return LDAPControl(
@@ -42,16 +44,16 @@ struct LDAPControl: Equatable {
 
     /// Asks for a message at every change.
     static let notification = LDAPControl(oid: OID.notification)
-    /// Shows tombstones too.
+    /// Asks for tombstones, too.
     static let showDeleted = LDAPControl(oid: OID.showDeleted)
-    /// Asks for no references to other servers. Not critical: others than Active Directory don't know it.
+    /// Asks for no references to other servers. Not critical, as only Active Directory knows it.
     static let domainScope = LDAPControl(oid: OID.domainScope, isCritical: false)
 }
 
 extension [LDAPControl] {
     func value(of oid: String) -> [UInt8]? { first { $0.oid == oid }?.value }
 
-    /// The cookie for the next page; empty after the last, nil where the server doesn't page.
+    /// The cookie for the next page; empty after the last page, nil if the server doesn't send pages.
     var nextPage: [UInt8]? {
         guard let value = value(of: LDAPControl.OID.pagedResults) else { return nil }
         var reader = BERReader(value)
@@ -59,7 +61,7 @@ extension [LDAPControl] {
         return content.optionalOctets()
     }
 
-    /// The response of DirSync: whether there is more at once, and the cookie to go on from.
+    /// The response to DirSync: whether more changes are waiting, and the cookie for the next request.
     var dirSync: (hasMore: Bool, cookie: [UInt8])? {
         guard let value = value(of: LDAPControl.OID.dirSync) else { return nil }
         var reader = BERReader(value)
@@ -70,9 +72,10 @@ extension [LDAPControl] {
     }
 
     /// The Sync State control of an entry.
-    var syncState: SyncState4533? { value(of: LDAPControl.OID.syncState).flatMap(SyncState4533.init) }
+    var syncState: ContentSyncState? { value(of: LDAPControl.OID.syncState).flatMap(ContentSyncState.init) }
 
-    /// The Sync Done control of a result: its cookie, and whether what went was told object by object, not by leaving it out.
+    /// The Sync Done control of a result: its cookie, and whether the server has named each deleted entry (it would
+    /// otherwise name the entries that still exist).
     var syncDone: (cookie: [UInt8]?, refreshDeletes: Bool)? {
         guard let value = value(of: LDAPControl.OID.syncDone) else { return nil }
         var reader = BERReader(value)
@@ -83,8 +86,8 @@ extension [LDAPControl] {
     }
 }
 
-/// What the Sync State control says of an entry (RFC 4533 section 2.3).
-struct SyncState4533: Equatable {
+/// The value of the Sync State control of an entry (RFC 4533 section 2.3).
+struct ContentSyncState: Equatable {
     enum State: Int32 {
         case present = 0
         case add = 1
@@ -107,14 +110,14 @@ struct SyncState4533: Equatable {
     }
 }
 
-/// A Sync Info message (RFC 4533 section 2.5).
-enum SyncInfo: Equatable {
+/// The value of a Sync Info message (RFC 4533 section 2.5).
+enum ContentSyncInfo: Equatable {
     case newCookie([UInt8])
-    /// A phase in which what went was told object by object has ended; `isDone`: the refresh too.
+    /// The phase in which the server names each deleted entry has ended; `isDone`: so has the refresh.
     case refreshDelete(cookie: [UInt8]?, isDone: Bool)
-    /// A phase has ended in which everything that is still there was told.
+    /// The phase in which the server names the entries that still exist has ended; `isDone`: so has the refresh.
     case refreshPresent(cookie: [UInt8]?, isDone: Bool)
-    /// Entries that went (`deletes`) or are still there as they were.
+    /// Entries that were deleted (`deletes`), or that still exist unchanged.
     case idSet(cookie: [UInt8]?, deletes: Bool, uuids: [[UInt8]])
 
     init?(_ value: [UInt8]) {

@@ -3,7 +3,7 @@ import Glibc
 
 /// Search filters as text (RFC 4515).
 enum LDAPFilter {
-    /// A value with every octet escaped that means something in a filter or isn't printable ASCII.
+    /// A value in which the bytes with a meaning in filters, and those that aren't printable ASCII, are escaped.
     static func escaped(_ value: some Sequence<UInt8>) -> String {
         var text = ""
         for byte in value {
@@ -16,7 +16,7 @@ enum LDAPFilter {
         return text
     }
 
-    /// `(attribute=value)` for a value of any octets.
+    /// `(attribute=value)` for any bytes.
     static func equals(_ attribute: String, _ value: [UInt8]) -> String {
         "(\(attribute)=\(value.map(hexadecimal).joined()))"
     }
@@ -31,8 +31,8 @@ enum LDAPFilter {
         filters.count == 1 ? filters[0] : "(\(sign)\(filters.joined()))"
     }
 
-    /// Whether libldap understands a filter; it wants brackets around, as others do. libldap has no call for that, so it is made to
-    /// send a search to nobody.
+    /// Whether libldap accepts a filter, which must be in parentheses. libldap has no function for this, so it sends a
+    /// search into a socket that nobody reads.
     static func isValid(_ filter: String) -> Bool {
         DirectoryEnvironment.prepareLibrary()
         guard filter.hasPrefix("("), filter.hasSuffix(")"), !filter.utf8.contains(0) else { return false }
@@ -52,7 +52,7 @@ enum LDAPFilter {
         return code == LDAP_SUCCESS
     }
 
-    /// The attributes that a filter looks at.
+    /// The attributes that a filter names.
     static func attributes(_ filter: String) -> [String] {
         var names: [String] = []
         var name: String?

@@ -1,6 +1,6 @@
 import CLDAP
 
-/// One message of a server: an entry, a reference, a result or an intermediate response.
+/// A message from a server: an entry, a search reference, a result or an intermediate response.
 final class LDAPMessage {
     enum Kind {
         case entry, reference, intermediate, result
@@ -9,7 +9,7 @@ final class LDAPMessage {
     private let connection: LDAPConnection
     private let message: OpaquePointer
 
-    /// Takes over the message.
+    /// Owns the message from now on.
     init(_ connection: LDAPConnection, _ message: OpaquePointer) {
         self.connection = connection
         self.message = message
@@ -17,7 +17,7 @@ final class LDAPMessage {
 
     deinit { ldap_msgfree(message) }
 
-    /// The request that it answers.
+    /// The message ID of the request that it answers.
     var id: Int32 { ldap_msgid(message) }
 
     var kind: Kind {
@@ -31,16 +31,16 @@ final class LDAPMessage {
 
     // MARK: An entry
 
-    /// The most values that an entry may have; each is kept for a moment.
+    /// The most values of an entry, so that no entry can fill the memory.
     static let mostValues = 100_000
-    /// Entries below this size are not counted through; they have fewer.
+    /// Entries smaller than this have fewer values, which needn't be counted.
     private static let uncounted = 2 * mostValues
 
     static var tooManyValues: LDAPError {
         LDAPError(
-            .search, LDAP_SIZELIMIT_EXCEEDED,
-            "the server sent an entry with more than \(mostValues) values, which is the limit: leave the entry out by "
-                + "exclude_filter, or the attribute out of attributes")
+            .search, code: LDAP_SIZELIMIT_EXCEEDED,
+            "the server sent an entry with more than \(mostValues) values, which is Postern's limit; exclude the entry by exclude_filter, or "
+                + "leave the attribute out of attributes")
     }
 
     /// The entry's name; empty for none.
@@ -50,7 +50,7 @@ final class LDAPMessage {
         return String(cString: text)
     }
 
-    /// Goes through the entry's attributes; what it gives is borrowed from the message.
+    /// Calls the body with each attribute of the entry; the bytes are borrowed from the message.
     func forEachAttribute(
         _ body: (_ name: UnsafeBufferPointer<UInt8>, _ values: LDAPValues) -> Void
     ) throws(LDAPError) {
@@ -77,7 +77,7 @@ final class LDAPMessage {
         }
     }
 
-    /// An error for an entry with too many values; nothing is made of them.
+    /// Throws an error for an entry with too many values, before anything is allocated for them.
     private func countValues() throws(LDAPError) {
         var ber: OpaquePointer?
         var content = berval()
@@ -104,7 +104,7 @@ final class LDAPMessage {
     /// The values of one attribute.
     func bytes(_ wanted: String) throws(LDAPError) -> [[UInt8]] {
         var found: [[UInt8]] = []
-        let lowercased = wanted.lowercased()
+        let lowercased = Array(wanted.lowercased().utf8)
         try forEachAttribute { name, values in
             if name.equalsIgnoringCase(lowercased) { found += values.map(Array.init) }
         }
@@ -114,12 +114,12 @@ final class LDAPMessage {
     var entryControls: [LDAPControl] {
         var controls: UnsafeMutablePointer<UnsafeMutablePointer<CLDAP.LDAPControl>?>?
         guard ldap_get_entry_controls(connection.handle, message, &controls) == LDAP_SUCCESS else { return [] }
-        return LDAPControl.take(controls)
+        return LDAPControl.consume(controls)
     }
 
     // MARK: A reference
 
-    /// The addresses of a search reference (RFC 4511 section 4.5.3): any of them leads to the same place.
+    /// The URIs of a search reference (RFC 4511 section 4.5.3), all for the same entries.
     func references() throws(LDAPError) -> [String] {
         var list: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
         guard ldap_parse_reference(connection.handle, message, &list, nil, 0) == LDAP_SUCCESS else {
@@ -138,14 +138,14 @@ final class LDAPMessage {
 
     // MARK: The end of a search
 
-    /// The controls of a result that is a success; throws what else it says.
+    /// The controls of a successful result; throws the error of any other result.
     func success(_ operation: LDAPError.Operation) throws(LDAPError) -> [LDAPControl] {
         var code: Int32 = 0
         var diagnostic: UnsafeMutablePointer<CChar>?
         var controls: UnsafeMutablePointer<UnsafeMutablePointer<CLDAP.LDAPControl>?>?
         let status = ldap_parse_result(connection.handle, message, &code, nil, &diagnostic, nil, &controls, 0)
         defer { ldap_memfree(diagnostic) }
-        let list = LDAPControl.take(controls)
+        let list = LDAPControl.consume(controls)
         guard status == LDAP_SUCCESS else { throw .malformed("a result") }
         guard code == LDAP_SUCCESS else {
             throw .result(operation, code, diagnostic: diagnostic.map { String(cString: $0) } ?? "")
@@ -155,8 +155,8 @@ final class LDAPMessage {
 
     // MARK: An intermediate response
 
-    /// The Sync Info of the message; nil for an intermediate response of another kind.
-    func syncInfo() throws(LDAPError) -> SyncInfo? {
+    /// The Sync Info (RFC 4533) of the message; nil for another intermediate response.
+    func syncInfo() throws(LDAPError) -> ContentSyncInfo? {
         var oid: UnsafeMutablePointer<CChar>?
         var value: UnsafeMutablePointer<berval>?
         guard ldap_parse_intermediate(connection.handle, message, &oid, &value, nil, 0) == LDAP_SUCCESS else {
@@ -167,7 +167,7 @@ final class LDAPMessage {
             ber_bvfree(value)
         }
         guard let oid, String(cString: oid) == LDAPControl.OID.syncInfo else { return nil }
-        guard let info = SyncInfo(value.map { Array($0.pointee.bytes) } ?? []) else {
+        guard let info = ContentSyncInfo(value.map { Array($0.pointee.bytes) } ?? []) else {
             throw .malformed("a Sync Info message")
         }
         return info
@@ -195,8 +195,8 @@ extension berval {
 }
 
 extension LDAPControl {
-    /// The controls of a list, which it frees.
-    static func take(_ list: UnsafeMutablePointer<UnsafeMutablePointer<CLDAP.LDAPControl>?>?) -> [LDAPControl] {
+    /// The controls of a list, which is freed.
+    static func consume(_ list: UnsafeMutablePointer<UnsafeMutablePointer<CLDAP.LDAPControl>?>?) -> [LDAPControl] {
         guard let list else { return [] }
         defer { ldap_controls_free(list) }
         var controls: [LDAPControl] = []
@@ -209,15 +209,5 @@ extension LDAPControl {
             next = next.advanced(by: 1)
         }
         return controls
-    }
-}
-
-extension UnsafeBufferPointer<UInt8> {
-    /// Whether the ASCII text is this one, whatever its case; the other must be in lower case.
-    func equalsIgnoringCase(_ lowercased: String) -> Bool {
-        count == lowercased.utf8.count
-            && zip(self, lowercased.utf8).allSatisfy { byte, other in
-                (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte) == other
-            }
     }
 }

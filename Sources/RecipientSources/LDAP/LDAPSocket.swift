@@ -1,9 +1,11 @@
 import CLDAP
+import Foundation
 import Glibc
+import Synchronization
 import System
 
-/// Opens the connection to a server by itself rather than through libldap, so that each way to fail has its own words, and waiting
-/// ends when the sync is given up.
+/// Connects to a server without libldap, so that each failure has a message of its own, and waiting ends when the sync
+/// is stopped.
 enum LDAPSocket {
     /// A connected socket; the caller closes it.
     static func connect(
@@ -62,7 +64,7 @@ enum LDAPSocket {
             let ready = poll(&entry, 1, 200)
             do throws(SourceError) { try check() } catch { throw .cancelled(error) }
             if ready > 0 { break }
-            guard ContinuousClock.now < deadline else { throw failure("no answer within \(timeout.text)") }
+            guard ContinuousClock.now < deadline else { throw failure("no answer within \(timeout.inSeconds)") }
         }
         var code: Int32 = 0
         var size = socklen_t(MemoryLayout<Int32>.size)
@@ -91,12 +93,12 @@ enum LDAPSocket {
                     }
                 }
                 if status == 0 { break }
-                // A server that takes no connections has its queue full, and there is nothing to poll for.
+                // The server's queue is full. A unix socket can't be polled for that.
                 guard errno == EAGAIN else {
                     throw failure("the socket \(path) can't be used: \(systemMessage())")
                 }
                 do throws(SourceError) { try check() } catch { throw .cancelled(error) }
-                guard ContinuousClock.now < deadline else { throw failure("no answer within \(timeout.text)") }
+                guard ContinuousClock.now < deadline else { throw failure("no answer within \(timeout.inSeconds)") }
                 usleep(50_000)
             }
             configure(descriptor)
@@ -107,41 +109,33 @@ enum LDAPSocket {
         }
     }
 
-    /// Makes reading and writing give up by itself: libldap reads the rest of a message that has begun without looking at its own
-    /// time-out, and a server may stop in the middle of one. A peer that has gone without a word is found out by keep-alives.
+    /// Sets timeouts for reading and writing: libldap doesn't apply its own timeout to the rest of a message that has
+    /// begun, and a server may stop in the middle. Keep-alives detect a peer that has vanished.
     private static func configure(_ descriptor: Int32) {
         _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) & ~O_NONBLOCK)
         var reading = timeval(tv_sec: 0, tv_usec: 250_000)
         var writing = timeval(tv_sec: 10, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &reading, socklen_t(MemoryLayout<timeval>.size))
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &writing, socklen_t(MemoryLayout<timeval>.size))
-        set(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1)
-        set(descriptor, Int32(IPPROTO_TCP), TCP_KEEPIDLE, 60)
-        set(descriptor, Int32(IPPROTO_TCP), TCP_KEEPINTVL, 15)
-        set(descriptor, Int32(IPPROTO_TCP), TCP_KEEPCNT, 4)
-        set(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+        set(SO_KEEPALIVE, level: SOL_SOCKET, of: descriptor, to: 1)
+        set(TCP_KEEPIDLE, level: Int32(IPPROTO_TCP), of: descriptor, to: 60)
+        set(TCP_KEEPINTVL, level: Int32(IPPROTO_TCP), of: descriptor, to: 15)
+        set(TCP_KEEPCNT, level: Int32(IPPROTO_TCP), of: descriptor, to: 4)
+        set(TCP_NODELAY, level: Int32(IPPROTO_TCP), of: descriptor, to: 1)
     }
 
-    private static func set(_ descriptor: Int32, _ level: Int32, _ option: Int32, _ value: Int32) {
+    private static func set(_ option: Int32, level: Int32, of descriptor: Int32, to value: Int32) {
         var value = value
         setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
     }
 
     static func failure(_ text: String) -> LDAPError {
-        LDAPError(.connect, LDAP_SERVER_DOWN, "can't be reached: \(text)")
+        LDAPError(.connect, code: LDAP_SERVER_DOWN, "can't be reached: \(text)")
     }
 }
 
-extension Duration {
-    /// In whole seconds, in words.
-    package var text: String {
-        let seconds = components.seconds
-        return seconds == 1 ? "1 second" : "\(seconds) seconds"
-    }
-}
-
-/// Runs work with SIGPIPE held back from this thread, and takes the one that came of it: libldap writes to sockets whose other end
-/// may have gone, and a program that writes its result to a pipe wants to keep the signal.
+/// Does work with SIGPIPE blocked on this thread, and discards the signals of that time: libldap writes to sockets that
+/// the server may have closed. The signal isn't ignored in general, as it ends a command whose reader has gone.
 func withoutBrokenPipeSignal<Value, Failure: Error>(_ work: () throws(Failure) -> Value) throws(Failure) -> Value {
     var signals = sigset_t()
     var before = sigset_t()
@@ -156,4 +150,116 @@ func withoutBrokenPipeSignal<Value, Failure: Error>(_ work: () throws(Failure) -
         }
     }
     return try work()
+}
+
+/// The sockets of open connections. Any thread can end all waiting for them: a read in the middle of a TLS handshake, a
+/// bind or a page then returns at once.
+final class OpenSockets: Sendable {
+    private let descriptors = Mutex<Set<Int32>>([])
+
+    /// Adds a socket. The caller must ask afterwards whether to go on, as ``shutDown()`` may have been called just
+    /// before.
+    func add(_ descriptor: Int32) { descriptors.withLock { _ = $0.insert(descriptor) } }
+
+    /// Removes a socket, which must be done before it is closed: the number may then stand for another file.
+    func remove(_ descriptor: Int32) { descriptors.withLock { _ = $0.remove(descriptor) } }
+
+    /// Shuts all sockets down for reading and writing, `shutdown(2)`; they stay open.
+    func shutDown() {
+        descriptors.withLock { descriptors in
+            for descriptor in descriptors { shutdown(descriptor, Int32(SHUT_RDWR)) }
+        }
+    }
+}
+
+/// Finds the addresses of hosts within a limited time. getaddrinfo(3) can't be interrupted, so it runs on a thread of
+/// its own, which is left behind if it takes too long. A host has at most one such thread.
+enum HostResolver {
+    /// An address as connect(2) takes it.
+    struct Address: Sendable, Equatable {
+        var family: Int32
+        var bytes: [UInt8]
+    }
+
+    /// The addresses of a host, or why there are none.
+    typealias Result = Swift.Result<[Address], Failure>
+    /// Looks up a host, however long that takes.
+    typealias LookUp = @Sendable (_ host: String, _ port: UInt16) -> Result
+
+    struct Failure: Error {
+        let reason: String
+    }
+
+    private final class Running: Sendable {
+        let result = Mutex<Result?>(nil)
+    }
+
+    private static let running = Mutex<[String: Running]>([:])
+
+    /// The addresses of a host.
+    ///
+    /// - Parameter check: called several times a second; throws to end the waiting.
+    static func addresses(
+        of host: String, port: UInt16, timeout: Duration, lookUp: @escaping LookUp = system,
+        check: () throws(SourceError) -> Void
+    ) throws(LDAPError) -> [Address] {
+        if case .success(let list) = ask(host, port, flags: AI_NUMERICHOST) { return list }
+        let query = start("\(host):\(port)") { lookUp(host, port) }
+        let deadline = ContinuousClock.now + timeout
+        while query.result.withLock({ $0 == nil }) {
+            usleep(20_000)
+            do throws(SourceError) { try check() } catch { throw .cancelled(error) }
+            guard ContinuousClock.now < deadline else {
+                throw failure(host, "no answer within \(timeout.inSeconds)")
+            }
+        }
+        switch query.result.withLock({ $0 }) {
+        case .success(let list): return list
+        case .failure(let error): throw failure(host, error.reason)
+        case nil: throw failure(host, "no answer")
+        }
+    }
+
+    /// Starts a lookup, or joins the one of the same name that is running.
+    private static func start(_ name: String, _ work: @escaping @Sendable () -> Result) -> Running {
+        running.withLock { running in
+            if let known = running[name] { return known }
+            let query = Running()
+            running[name] = query
+            NamedThread.start("resolver", stackSize: 512 << 10) {
+                let result = work()
+                query.result.withLock { $0 = result }
+                Self.running.withLock { $0[name] = nil }
+            }
+            return query
+        }
+    }
+
+    @Sendable private static func system(_ host: String, _ port: UInt16) -> Result { ask(host, port, flags: 0) }
+
+    private static func ask(_ host: String, _ port: UInt16, flags: Int32) -> Result {
+        var hints = addrinfo()
+        hints.ai_family = AF_UNSPEC
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        hints.ai_flags = flags
+        var list: UnsafeMutablePointer<addrinfo>?
+        let status = getaddrinfo(host, String(port), &hints, &list)
+        guard status == 0 else {
+            return .failure(
+                Failure(reason: status == EAI_SYSTEM ? systemMessage() : String(cString: gai_strerror(status))))
+        }
+        defer { freeaddrinfo(list) }
+        var found: [Address] = []
+        var next = list
+        while let entry = next?.pointee {
+            let bytes = UnsafeRawBufferPointer(start: entry.ai_addr, count: Int(entry.ai_addrlen))
+            found.append(Address(family: entry.ai_family, bytes: Array(bytes)))
+            next = entry.ai_next
+        }
+        return .success(found)
+    }
+
+    private static func failure(_ host: String, _ reason: String) -> LDAPError {
+        LDAPSocket.failure("the name \(host) can't be resolved: \(reason)")
+    }
 }

@@ -1,12 +1,12 @@
 import Foundation
 
-/// Where a directory server is found, as `uris` has it: `ldaps://dc1.example.com`, `ldap://dc1:3268`, `ldapi://%2Frun%2Fldapi`.
+/// The URI of a directory server, as in `uris`: `ldaps://dc1.example.com`, `ldap://dc1:3268`, `ldapi://%2Frun%2Fldapi`.
 public struct LDAPURI: Sendable, Hashable, Codable, CustomStringConvertible {
     /// How the server is reached.
     public enum Scheme: String, Sendable, Codable, CaseIterable {
-        /// In clear, unless StartTLS is asked for.
+        /// Unencrypted, unless StartTLS is used.
         case ldap
-        /// With TLS from the first octet.
+        /// With TLS from the first byte.
         case ldaps
         /// Through a unix socket.
         case ldapi
@@ -14,14 +14,14 @@ public struct LDAPURI: Sendable, Hashable, Codable, CustomStringConvertible {
 
     /// How the server is reached.
     public let scheme: Scheme
-    /// The name or address, an IPv6 one without brackets; the socket's path for ldapi.
+    /// The host's name or address, an IPv6 address without brackets; for ldapi, the socket's path.
     public let host: String
-    /// 389 or 636 where nothing else is said; 0 for ldapi.
+    /// The port, by default 389 for ldap and 636 for ldaps; 0 for ldapi.
     public let port: UInt16
-    /// As it was written.
+    /// The URI as it was written.
     public let description: String
 
-    /// The server of a URI; nil for what is none, or has more than a host and a port.
+    /// The server of a URI; nil for any other text, and for a URI with more than a host and a port.
     public init?(_ text: String) {
         guard let colon = text.range(of: "://"), let scheme = Scheme(rawValue: text[..<colon.lowerBound].lowercased())
         else { return nil }
@@ -64,7 +64,7 @@ public struct LDAPURI: Sendable, Hashable, Codable, CustomStringConvertible {
         }
     }
 
-    /// As libldap takes it.
+    /// The URI in libldap's form.
     var normalized: String {
         switch scheme {
         case .ldapi:
@@ -78,17 +78,17 @@ public struct LDAPURI: Sendable, Hashable, Codable, CustomStringConvertible {
         }
     }
 
-    /// The server is read from one string.
+    /// Reads a server from its URI.
     public init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
         let text = try container.decode(String.self)
         guard let uri = LDAPURI(text) else {
-            throw DecodingError.dataCorruptedError(in: container, debugDescription: "no LDAP URI")
+            throw DecodingError.dataCorruptedError(in: container, debugDescription: "not an LDAP URI")
         }
         self = uri
     }
 
-    /// The server is written as one string.
+    /// Writes a server as its URI.
     public func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
         try container.encode(description)

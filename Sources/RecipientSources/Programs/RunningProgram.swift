@@ -2,9 +2,9 @@ import Foundation
 import Glibc
 import System
 
-/// A program that runs, in a process group of its own which ends with the object; posix_spawn(3).
+/// A running program, in a process group of its own that is killed with the object; `posix_spawn(3)`.
 ///
-/// No shell is between; nothing is on its standard input, and only PATH and LANG are in its environment.
+/// It is started without a shell, with an empty standard input, and with nothing but PATH and LANG in its environment.
 final class RunningProgram {
     enum Ending {
         case exited(Int32)
@@ -36,8 +36,8 @@ final class RunningProgram {
         if !hasEnded { Self.reap(process) }
     }
 
-    /// Waits for a program that was killed; one that hangs in the kernel, such as in a file system that doesn't answer, ends when it
-    /// may, and is waited for aside.
+    /// Waits for a program that was killed. If it hangs in the kernel, such as in a file system that doesn't answer, a
+    /// thread waits for it.
     private static func reap(_ process: pid_t) {
         let deadline = ContinuousClock.now + .milliseconds(500)
         while ContinuousClock.now < deadline {
@@ -52,7 +52,9 @@ final class RunningProgram {
         }
     }
 
-    /// - Parameter command: the program by its whole path, and its arguments.
+    /// Starts a program.
+    ///
+    /// - Parameter command: the program's absolute path, and its arguments.
     static func start(_ command: [String]) -> Result<RunningProgram, StartError> {
         var output: [Int32] = [-1, -1]
         var messages: [Int32] = [-1, -1]
@@ -66,7 +68,7 @@ final class RunningProgram {
             close(output[1])
             close(messages[1])
         }
-        // Allocated rather than initialized: which C module the types belong to depends on the order of headers.
+        // Allocated, as the C module that these types belong to depends on the order of headers.
         let actions = UnsafeMutablePointer<posix_spawn_file_actions_t>.allocate(capacity: 1)
         let attributes = UnsafeMutablePointer<posix_spawnattr_t>.allocate(capacity: 1)
         posix_spawn_file_actions_init(actions)
@@ -80,9 +82,10 @@ final class RunningProgram {
         posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_adddup2(actions, output[1], 1)
         posix_spawn_file_actions_adddup2(actions, messages[1], 2)
-        // Not every library keeps its connections to itself: a program that hangs would hold a client of the filter up.
+        // Libraries may open descriptors without close-on-exec: a hanging program would keep the connections of the
+        // filter's clients open.
         for descriptor in 3..<descriptorsEnd { posix_spawn_file_actions_addclose(actions, descriptor) }
-        // What Postern blocks and ignores is its own affair.
+        // The program starts with the default signal handling, whatever Postern blocks and ignores.
         let signals = UnsafeMutablePointer<sigset_t>.allocate(capacity: 1)
         defer { signals.deallocate() }
         sigemptyset(signals)
@@ -109,7 +112,8 @@ final class RunningProgram {
         return .failure(StartError(code: code))
     }
 
-    /// Behind the last open file, with room for those that other threads open meanwhile; closing what isn't open is no error.
+    /// A number after the last open descriptor, with room for descriptors that other threads open meanwhile; the others
+    /// needn't be open.
     private static var descriptorsEnd: Int32 {
         let open = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
         return (open.compactMap { Int32($0) }.max() ?? 1_023) + 65
@@ -121,7 +125,8 @@ final class RunningProgram {
         return true
     }
 
-    /// Hands on what it has written, or writes within this time; false once it has closed both.
+    /// Calls the bodies with what the program has written, or writes within this time; false once it has closed both
+    /// outputs.
     func read(
         within time: Duration, output: (UnsafeRawBufferPointer) -> Void, messages: (UnsafeRawBufferPointer) -> Void
     ) -> Bool {
@@ -130,12 +135,12 @@ final class RunningProgram {
             pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
         }
         guard poll(&entries, 2, Int32(time / .milliseconds(1))) > 0 else { return true }
-        if entries[0].revents != 0 { take(&descriptors.output, output) }
-        if entries[1].revents != 0 { take(&descriptors.messages, messages) }
+        if entries[0].revents != 0 { receive(from: &descriptors.output, output) }
+        if entries[1].revents != 0 { receive(from: &descriptors.messages, messages) }
         return descriptors.output >= 0 || descriptors.messages >= 0
     }
 
-    private func take(_ descriptor: inout Int32, _ body: (UnsafeRawBufferPointer) -> Void) {
+    private func receive(from descriptor: inout Int32, _ body: (UnsafeRawBufferPointer) -> Void) {
         let count = Glibc.read(descriptor, buffer.baseAddress, buffer.count)
         if count > 0 {
             body(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
@@ -145,7 +150,7 @@ final class RunningProgram {
         }
     }
 
-    /// How it ended; nil while it goes on after this time.
+    /// How the program ended; nil if it still runs after this time.
     func ending(within time: Duration) -> Ending? {
         let deadline = ContinuousClock.now + time
         while true {
@@ -157,7 +162,7 @@ final class RunningProgram {
                 return signal == 0 ? .exited(status >> 8 & 0xff) : .killed(signal)
             }
             if result < 0, errno != EINTR {
-                // Somebody else has waited for it: how it ended can't be known, so it counts as a failure.
+                // Another part of the process has waited for it: its status is unknown, which counts as a failure.
                 hasEnded = true
                 return .exited(-1)
             }

@@ -1,22 +1,22 @@
 import Glibc
 import MailAddress
 
-/// What a table of domains is, and so which of its entries name one: the forms that `relay.domains_from` takes.
+/// The formats of tables in `relay.domains_from`; the format decides which entries name a domain.
 public enum DomainTableFormat: String, Sendable, CaseIterable {
-    /// Source text of a Postfix table (`example.com anything`), or a plain list; every left side is a domain.
+    /// The source text of a Postfix table (`example.com anything`), or a plain list: every left side is a domain.
     case domains
-    /// Postfix's transport(5): `example.com smtp:[10.0.0.5]`. A user's own line, `*` and lines that only refuse (`error:`) name no
-    /// domain.
+    /// Postfix's transport(5): `example.com smtp:[10.0.0.5]`. Lines of users, `*` and lines that reject mail (`error:`)
+    /// name no domain.
     case transport
-    /// Sendmail's access: `To:example.com RELAY` and `example.com RELAY`. Other tags, other right sides, users and networks name no
-    /// domain.
+    /// Sendmail's access: `To:example.com RELAY` and `example.com RELAY`. Other tags, other right sides, users and
+    /// networks name no domain.
     case access
-    /// Sendmail's mailertable: `example.com esmtp:[10.0.0.5]`; lines that only refuse (`error:`) name no domain.
+    /// Sendmail's mailertable: `example.com esmtp:[10.0.0.5]`; lines that reject mail (`error:`) name no domain.
     case mailertable
 
     fileprivate var accepted: String {
         switch self {
-        case .domains: "\"example.com\" or \".example.com\", and a value behind it or none"
+        case .domains: "\"example.com\" or \".example.com\", with or without a value"
         case .transport: "\"example.com smtp:[10.0.0.5]\" or \".example.com smtp:[10.0.0.5]\""
         case .access: "\"To:example.com RELAY\""
         case .mailertable: "\"example.com esmtp:[10.0.0.5]\" or \".example.com esmtp:[10.0.0.5]\""
@@ -27,26 +27,26 @@ public enum DomainTableFormat: String, Sendable, CaseIterable {
     fileprivate var hasContinuations: Bool { self == .domains || self == .transport }
 }
 
-/// The domains that a table lists on its left sides, as `relay.domains_from` takes them.
+/// The domains on the left sides of a table, for `relay.domains_from`.
 ///
-/// Blank lines and lines whose first character that isn't white space is `#` are passed over. In a Postfix table a line that begins
-/// with white space continues the one before, and so lists nothing.
+/// Blank lines and comments (`#`) are passed over. In a Postfix table, a line that begins with white space continues
+/// the line before, and so names no domain.
 ///
-/// - Parameter format: which left sides name a domain.
-/// - Returns: A-labels in the order of the table, each once; a name that begins with a dot stands for the subdomains alone.
-/// - Throws: `SourceError` of kind `unreachable` if the file can't be read, `malformed` with file and line of up to twenty
-///   entries that aren't domains.
+/// - Returns: A-labels in the order of the table, each once; a name that begins with a dot stands for the subdomains
+///   alone.
+/// - Throws: `SourceError` of kind `unreachable` if the file can't be read, `malformed` with file and line of up to
+///   twenty entries that aren't domains.
 public func parseDomainTable(path: String, format: DomainTableFormat = .domains) throws(SourceError) -> [String] {
     let accepted = format.accepted
     let file = try TableFile(path, source: "relay.domains_from")
     guard TableWatch.lease(file.descriptor) != .inProgress else {
         throw SourceError(
             .unreachable,
-            "\(path) is being written: somebody has it open for writing; it can be read once the writer closes it",
+            "\(path) is being written (a program has it open for writing); it can be read once the writer closes it",
             source: "relay.domains_from")
     }
     let reader = LineReader(file.descriptor, name: path)
-    if let fault = UTF16Check.fault(in: file.descriptor) {
+    if let fault = TextEncoding.utf16Fault(in: file.descriptor) {
         throw SourceError(.malformed, "\(path): \(fault)", source: "relay.domains_from")
     }
     var malformed = MalformedLines()
@@ -60,15 +60,16 @@ public func parseDomainTable(path: String, format: DomainTableFormat = .domains)
             if isFirst || !format.hasContinuations {
                 malformed.add(
                     line.number,
-                    "\"\(printable(line.bytes))\" begins with white space"
+                    "\"\(escapedASCII(line.bytes))\" begins with white space"
                         + (format.hasContinuations
-                            ? ", with no line before to continue" : ", which makemap refuses; accepted: \(accepted)")
+                            ? ", but there is no line before to continue"
+                            : ", which makemap rejects; accepted: \(accepted)")
                 )
             }
             continue
         }
-        if let fault = line.cut ? "an overlong line" : textFault(in: line.bytes) {
-            malformed.add(line.number, "\(fault) of \"\(printable(line.bytes))\"; accepted: \(accepted)")
+        if let fault = line.cut ? "an overlong line" : TextEncoding.utf8Fault(in: line.bytes) {
+            malformed.add(line.number, "\(fault) of \"\(escapedASCII(line.bytes))\"; accepted: \(accepted)")
             continue
         }
         let end = line.bytes.firstIndex { $0.isSpace } ?? line.bytes.count
@@ -79,14 +80,14 @@ public func parseDomainTable(path: String, format: DomainTableFormat = .domains)
         let isDotted = name.hasPrefix(".")
         if isDotted { name.removeFirst() }
         if word.first == UInt8(ascii: "[") || word.contains(UInt8(ascii: "@")) {
-            malformed.add(line.number, "\"\(printable(word))\" is not a domain; accepted: \(accepted)")
+            malformed.add(line.number, "\"\(escapedASCII(word))\" is not a domain; accepted: \(accepted)")
             continue
         }
         do throws(AddressError) {
             let domain = (isDotted ? "." : "") + (try DomainName(name)).aLabel
             if seen.insert(domain).inserted { domains.append(domain) }
         } catch {
-            malformed.add(line.number, "\"\(printable(word))\" is not a domain: \(error); accepted: \(accepted)")
+            malformed.add(line.number, "\"\(escapedASCII(word))\" is not a domain: \(error); accepted: \(accepted)")
         }
     }
     guard malformed.count == 0 else {
@@ -96,12 +97,12 @@ public func parseDomainTable(path: String, format: DomainTableFormat = .domains)
 }
 
 extension DomainTableFormat {
-    /// Whether a route leads nowhere: Postfix's error(8) and retry, Sendmail's error mailer.
-    private static func refuses(_ value: UnsafeBufferPointer<UInt8>) -> Bool {
+    /// Whether a route rejects mail: Postfix's error(8) and retry(8), Sendmail's error mailer.
+    private static func rejects(_ value: UnsafeBufferPointer<UInt8>) -> Bool {
         value.hasPrefixIgnoringCase("error:") || value.hasPrefixIgnoringCase("retry:")
     }
 
-    /// The part of a left side that must be a domain; nil for an entry that is about something else.
+    /// The part of a left side that must be a domain; nil for an entry that doesn't name one.
     fileprivate func domain(
         _ key: UnsafeBufferPointer<UInt8>, value: UnsafeBufferPointer<UInt8>
     ) -> UnsafeBufferPointer<UInt8>? {
@@ -109,7 +110,7 @@ extension DomainTableFormat {
         case .domains: return key
         case .transport, .mailertable:
             let isDefault = key.elementsEqual("*".utf8) || key.elementsEqual(".".utf8)
-            return isDefault || key.contains(UInt8(ascii: "@")) || Self.refuses(value) ? nil : key
+            return isDefault || key.contains(UInt8(ascii: "@")) || Self.rejects(value) ? nil : key
         case .access:
             guard value.equalsIgnoringCase("relay") else { return nil }
             var name = key

@@ -4,16 +4,16 @@ import System
 /// Reads the lines of an open file from front to back in bounded memory. It reads rather than maps: a file that is
 /// truncated under a mapping would end the process.
 final class LineReader {
-    /// A line without its line feed, good until the next one is read.
+    /// A line without its line feed, valid until the next one is read.
     struct Line {
         var bytes: UnsafeBufferPointer<UInt8>
-        /// Its number, from 1.
+        /// The line's number, from 1.
         var number: Int
-        /// Whether it went on past `longestLine`; `bytes` is its beginning.
+        /// Whether the line is longer than `longestLine`; `bytes` is its beginning.
         var cut: Bool
     }
 
-    /// More than any table needs; without a limit a file of zeros would fill the memory.
+    /// The longest line in bytes, so that a file of zeros doesn't fill the memory.
     static let longestLine = 1 << 20
 
     let descriptor: Int32
@@ -26,9 +26,9 @@ final class LineReader {
     private var ended = false
 
     /// - Parameters:
-    ///   - descriptor: open for reading; stays the caller's.
-    ///   - name: for messages.
-    ///   - check: called for each chunk; throws to give up.
+    ///   - descriptor: an open file, which the caller closes.
+    ///   - name: the file's name in messages.
+    ///   - check: called for each chunk; throws to end the reading.
     init(
         _ descriptor: Int32, name: String,
         check: @escaping () throws(SourceError) -> Void = { () throws(SourceError) in }
@@ -46,16 +46,15 @@ final class LineReader {
         var searched = start
         while true {
             if let feed = lineFeed(from: searched) {
-                let line = take(start..<feed, cut: false)
+                let found = line(start..<feed, cut: false)
                 start = feed + 1
-                return line
+                return found
             }
             searched = end
             if ended {
                 guard start < end else { return nil }
-                let line = take(start..<end, cut: false)
-                start = end
-                return line
+                defer { start = end }
+                return line(start..<end, cut: false)
             }
             if end - start >= Self.longestLine { return try cutLine() }
             let moved = start
@@ -64,10 +63,10 @@ final class LineReader {
         }
     }
 
-    private func take(_ range: Range<Int>, cut: Bool) -> Line {
+    private func line(_ range: Range<Int>, cut: Bool) -> Line {
         number += 1
         var range = range
-        // A byte order mark, as editors of other systems leave it; before another line, where two files were joined.
+        // Editors of other systems write a byte order mark; before a later line it shows that two files were joined.
         if range.count >= 3, buffer[range.lowerBound] == 0xef, buffer[range.lowerBound + 1] == 0xbb,
             buffer[range.lowerBound + 2] == 0xbf
         {
@@ -76,19 +75,19 @@ final class LineReader {
         return Line(bytes: UnsafeBufferPointer(rebasing: buffer[range]), number: number, cut: cut)
     }
 
-    /// Gives the beginning of an overlong line and passes over its end.
+    /// The beginning of an overlong line; passes over its end.
     private func cutLine() throws(SourceError) -> Line {
         let keep = 256
-        let line = take(start..<start + keep, cut: true)
+        let beginning = line(start..<start + keep, cut: true)
         start += keep
-        // The rest goes behind the kept bytes, which the caller has yet to see.
+        // The kept bytes stay in the buffer for the caller; the rest is read behind them.
         while true {
             if let feed = lineFeed(from: start) {
                 start = feed + 1
-                return line
+                return beginning
             }
             end = start
-            if ended { return line }
+            if ended { return beginning }
             try fill(sliding: false)
         }
     }
@@ -121,5 +120,40 @@ final class LineReader {
             end += got
             return
         }
+    }
+}
+
+/// A regular file that is open for reading, with its stamp from before the first read.
+final class TableFile {
+    let descriptor: Int32
+    let stamp: FileStamp
+    private let path: String
+
+    init(_ path: String, source: String) throws(SourceError) {
+        self.path = path
+        // Without O_NONBLOCK, opening a pipe would wait for its writer.
+        descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else {
+            throw SourceError(
+                .unreachable, "source \"\(source)\": \(path) can't be opened: \(systemMessage())", source: source)
+        }
+        var status = Glibc.stat()
+        guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+            let kind = status.st_mode & S_IFMT == S_IFDIR ? "a directory" : "not a regular file"
+            Glibc.close(descriptor)
+            throw SourceError(
+                .unreachable, "source \"\(source)\": \(path) is \(kind); accepted is a table in source text",
+                source: source)
+        }
+        stamp = FileStamp(status)
+    }
+
+    deinit {
+        Glibc.close(descriptor)
+    }
+
+    /// Whether the path still names this file and nobody has changed it since it was opened.
+    var isUnchanged: Bool {
+        FileStamp(descriptor: descriptor) == stamp && FileStamp(path: path) == stamp
     }
 }

@@ -1,14 +1,14 @@
-/// The source text of a Postfix table: postmap(1), "INPUT FILE FORMAT"; readllines in Postfix's readlline.c joins the lines.
+/// The source text of a Postfix table: "INPUT FILE FORMAT" in postmap(1). Lines are joined as in Postfix's readlline.c.
 extension TableParser {
-    /// A logical line being joined from physical ones.
+    /// A logical line, joined from physical lines.
     private struct LogicalLine {
-        /// A key ends long before; what follows in a value doesn't matter.
+        /// The most bytes that are kept: keys are much shorter, and the end of a long value doesn't matter.
         static let longest = 64 << 10
 
         var bytes: [UInt8] = []
         /// Its first line; 0 while there is none.
         var number = 0
-        /// Whether a part of it was malformed, and noted.
+        /// Whether a part of it was malformed, which has been noted.
         var isBad = false
 
         mutating func append(_ more: UnsafeBufferPointer<UInt8>) {
@@ -23,14 +23,14 @@ extension TableParser {
         logical.bytes.reserveCapacity(1_024)
         while let line = try reader.next() {
             let first = line.bytes.first { !$0.isSpace }
-            // Neither ends a logical line. Whatever its bytes, a comment says nothing.
+            // Blank lines and comments don't end a logical line; a comment needn't be text.
             if !line.cut, first == nil || first == UInt8(ascii: "#") { continue }
             if let byte = line.bytes.first, byte.isSpace {
                 if logical.number == 0 {
                     countEntry()
                     malformed.add(
                         line.number,
-                        "\"\(printable(line.bytes))\" begins with white space, which continues an entry, and there is none before"
+                        "\"\(escapedASCII(line.bytes))\" begins with white space, but there is no line before to continue"
                     )
                 } else if !isText(line) {
                     logical.isBad = true
@@ -58,23 +58,23 @@ extension TableParser {
 
     private mutating func postfixEntry(_ bytes: UnsafeBufferPointer<UInt8>, line: Int, into sink: Sink) {
         guard let end = wordEnd(bytes) else {
-            malformed.add(line, "a quote that doesn't end in \"\(printable(bytes))\"")
+            malformed.add(line, "a quote without a closing quote in \"\(escapedASCII(bytes))\"")
             return
         }
         let key = bytes.slice(0..<end)
         guard bytes[end...].contains(where: { !$0.isSpace }) else {
-            malformed.add(line, "\"\(printable(key))\" without a value; accepted: \(Self.accepted)")
+            malformed.add(line, "\"\(escapedASCII(key))\" has no value; accepted: \(Self.accepted)")
             return
         }
         if key.last == UInt8(ascii: ":") {
             malformed.add(
-                line, "\"\(printable(key))\" ends with a colon as in an alias file; accepted: \(Self.accepted)")
+                line, "\"\(escapedASCII(key))\" ends with a colon as in an alias file; accepted: \(Self.accepted)")
         } else if key.last == UInt8(ascii: "\"") {
-            // All of it is a local part, an @ within it as well.
+            // A quoted local part, which may have an @ in it.
             skipped.withoutDomain += 1
         } else if key.contains(UInt8(ascii: "@")) {
             if key.first == UInt8(ascii: "<") {
-                malformed.add(line, "\"\(printable(key))\" has angle brackets; accepted: \(Self.accepted)")
+                malformed.add(line, "\"\(escapedASCII(key))\" has angle brackets; accepted: \(Self.accepted)")
             } else {
                 list(
                     key, value: bytes.slice(end..<bytes.count).trimmed, line: line, accepted: Self.accepted, into: sink)
@@ -86,7 +86,7 @@ extension TableParser {
         }
     }
 
-    /// Where the first white space outside of quotes is, or the end; nil if a quote doesn't end.
+    /// The position of the first white space outside of quotes, or the end; nil if a quote doesn't end.
     func wordEnd(_ bytes: UnsafeBufferPointer<UInt8>) -> Int? {
         var quoted = false
         var index = 0

@@ -2,16 +2,17 @@ import Glibc
 import MailAddress
 import RecipientIndex
 
-/// The source text of Sendmail's access and virtusertable: makemap(8), and "virtusertable" and "access_db" in cf/README.
+/// The source text of Sendmail's access and virtusertable: makemap(8), and "virtusertable" and "access_db" in
+/// cf/README.
 extension TableParser {
     private static var accepted: StaticString { "\"user@domain value\", \"@domain value\", \"To:user@domain OK\"" }
 
-    /// What must be known of a whole table before an entry of it can be understood.
+    /// The facts about a whole table that the meaning of its entries depends on.
     struct SendmailTable {
-        /// Whether it is `access`, of which some entry has a tag.
+        /// Whether the table is `access`: an entry has a tag.
         var isAccess = false
-        /// The recipients that an entry with the tag `To:` refuses, which holds over an entry without a tag.
-        var refused: Set<String> = []
+        /// The recipients that an entry with the tag `To:` rejects, whatever an entry without a tag says.
+        var rejected: Set<String> = []
     }
 
     mutating func parseSendmail(_ reader: LineReader, into sink: Sink) throws(SourceError) {
@@ -23,7 +24,7 @@ extension TableParser {
             guard isText(line) else { continue }
             if let byte = line.bytes.first, byte.isSpace {
                 malformed.add(
-                    line.number, "\"\(printable(line.bytes))\" begins with white space, which makemap refuses")
+                    line.number, "\"\(escapedASCII(line.bytes))\" begins with white space, which makemap rejects")
                 continue
             }
             let end = line.bytes.firstIndex { $0.isSpace } ?? line.bytes.count
@@ -31,14 +32,14 @@ extension TableParser {
             let value = line.bytes.slice(end..<line.bytes.count).trimmed
             if value.isEmpty {
                 malformed.add(
-                    line.number, "\"\(printable(key))\" without a right side; accepted: \(Self.accepted)")
+                    line.number, "\"\(escapedASCII(key))\" has no right side; accepted: \(Self.accepted)")
             } else {
-                sendmailEntry(key, value, table, line: line.number, into: sink)
+                sendmailEntry(key, value, in: table, line: line.number, into: sink)
             }
         }
     }
 
-    /// Reads the table once from where the reader stands, and leaves the file there again.
+    /// Reads the table once from the file's position, which is restored.
     private static func survey(_ reader: LineReader) throws(SourceError) -> SendmailTable {
         let start = lseek(reader.descriptor, 0, SEEK_CUR)
         guard start >= 0 else { return SendmailTable() }
@@ -52,16 +53,16 @@ extension TableParser {
             guard tags.contains(where: { key.hasPrefixIgnoringCase($0) }) else { continue }
             table.isAccess = true
             let value = line.bytes.slice(end..<line.bytes.count).trimmed
-            guard key.hasPrefixIgnoringCase("to:"), meaning(of: value, inAccess: true) == .refused,
+            guard key.hasPrefixIgnoringCase("to:"), meaning(of: value, inAccess: true) == .rejected,
                 let address = try? RecipientAddress(path: key.slice(3..<key.count)), address.hasDomain
             else { continue }
-            table.refused.insert(address.key)
+            table.rejected.insert(address.key)
         }
         return table
     }
 
     private mutating func sendmailEntry(
-        _ key: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>, _ table: SendmailTable, line: Int,
+        _ key: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>, in table: SendmailTable, line: Int,
         into sink: Sink
     ) {
         var name = key
@@ -82,17 +83,17 @@ extension TableParser {
         let isWildcard =
             at >= 2 && name[at - 2] == UInt8(ascii: "+")
             && [UInt8(ascii: "*"), UInt8(ascii: "+")].contains(name[at - 1])
-        if Self.meaning(of: value, inAccess: table.isAccess) == .refused {
+        if Self.meaning(of: value, inAccess: table.isAccess) == .rejected {
             skipped.refusing += 1
-            // A domain that is refused as a whole is one that isn't listed.
+            // A rejected domain is one that isn't listed.
             guard at > 0, at < name.count - 1, !isWildcard else { return }
             list(name, .disabled, value: value, line: line, accepted: Self.accepted, into: sink)
         } else if at == name.count - 1 {
             skipped.withoutDomain += 1
         } else if isWildcard {
             listWildcard(name, at: at, line: line, into: sink)
-        } else if name.count == key.count, !table.refused.isEmpty, let address = try? RecipientAddress(path: name),
-            table.refused.contains(address.key)
+        } else if name.count == key.count, !table.rejected.isEmpty, let address = try? RecipientAddress(path: name),
+            table.rejected.contains(address.key)
         {
             skipped.refusing += 1
         } else {
@@ -100,7 +101,8 @@ extension TableParser {
         }
     }
 
-    /// `user+*@domain` and `user++@domain` take any detail: the user is listed, whose details the filter takes off.
+    /// `user+*@domain` and `user++@domain` accept any detail: the user is listed, as the filter looks up addresses
+    /// without their detail, too.
     private mutating func listWildcard(_ name: UnsafeBufferPointer<UInt8>, at: Int, line: Int, into sink: Sink) {
         guard at > 2 else {
             skipped.wildcards += 1
@@ -111,25 +113,25 @@ extension TableParser {
     }
 
     private enum Meaning {
-        case listed, refused
+        case listed, rejected
     }
 
-    /// What Sendmail makes of a right side.
+    /// The meaning of a right side for Sendmail.
     ///
-    /// In `access` all but a few words is the text of an error (ruleset `Rcpt_ok` of cf/m4/proto.m4). In `virtusertable` it is an
-    /// address, or an error with `error:` before it. A table without tags may be either: its old-style errors, `550 text`, are
-    /// taken for errors too.
+    /// In `access`, any text but a few words is an error (ruleset `Rcpt_ok` of cf/m4/proto.m4). In `virtusertable`, an
+    /// error has `error:` before it, and other texts are addresses. A table without tags may be either, so `550 text`,
+    /// an error of old `access` tables, is an error, too.
     private static func meaning(of value: UnsafeBufferPointer<UInt8>, inAccess: Bool) -> Meaning {
         if inAccess {
             let isAccepted =
                 ["ok", "relay", "discard"].contains { value.equalsIgnoringCase($0) }
                 || value.hasPrefixIgnoringCase("quarantine:")
-            return isAccepted ? .listed : .refused
+            return isAccepted ? .listed : .rejected
         }
         if value.equalsIgnoringCase("reject") || value.equalsIgnoringCase("skip")
             || value.hasPrefixIgnoringCase("error:")
         {
-            return .refused
+            return .rejected
         }
         // A reply code and text, perhaps in quotes.
         let text = value.first == UInt8(ascii: "\"") ? value.slice(1..<value.count) : value
@@ -137,6 +139,6 @@ extension TableParser {
             return .listed
         }
         let isCode = text[1...2].allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
-        return isCode ? .refused : .listed
+        return isCode ? .rejected : .listed
     }
 }

@@ -1,16 +1,26 @@
 import MailAddress
 import RecipientIndex
 
-/// Takes the recipients out of a table in source text.
+/// The syntax of a table in source text.
+public enum TableFormat: String, Sendable, Codable, CaseIterable {
+    /// The input of postmap(1): `user@domain value`, `@domain value`, continuation lines, quoted keys.
+    case postfix
+    /// The input of makemap(8) for access and virtusertable.
+    case sendmail
+    /// One address a line.
+    case list
+}
+
+/// Reads the recipients from a table in source text.
 struct TableParser {
-    /// What one entry of a table says of a recipient or of a whole domain. The bytes are borrowed for the call.
+    /// A recipient or a whole domain that an entry of a table lists. The bytes are borrowed for the call.
     struct Listing {
         /// `user@domain` or `@domain`, canonical.
         var key: UnsafeBufferPointer<UInt8>
         var domain: UnsafeBufferPointer<UInt8>
-        /// `catchAll` for a domain; `disabled` for a recipient that the table refuses.
+        /// `catchAll` for a domain; `disabled` for a recipient that the table rejects.
         var flags: RecipientFlags
-        /// The line that it begins in.
+        /// The first line of the entry.
         var line: Int
         /// The right side without the white space around it; empty in a plain list.
         var value: UnsafeBufferPointer<UInt8>
@@ -19,11 +29,11 @@ struct TableParser {
     typealias Sink = (Listing) -> Void
 
     let format: TableFormat
-    /// How many entries were met, of any kind.
+    /// How many entries were read, of any kind.
     private(set) var entries = 0
     var skipped = SkippedEntries()
     var malformed = MalformedLines()
-    /// Entries that list nobody though they seem meant to.
+    /// Entries that seem meant to list a recipient, and don't.
     private(set) var faults = EntryFaults()
     /// The catch-all key being built: `@` and the domain.
     private var catchAllKey: [UInt8] = []
@@ -32,9 +42,9 @@ struct TableParser {
         self.format = format
     }
 
-    /// Reads to the end of the file, also past malformed lines, so that all of them can be named at once.
+    /// Reads to the end of the file, past malformed lines, so that all of them can be reported at once.
     mutating func parse(_ reader: LineReader, into sink: Sink) throws(SourceError) {
-        if let fault = UTF16Check.fault(in: reader.descriptor) {
+        if let fault = TextEncoding.utf16Fault(in: reader.descriptor) {
             countEntry()
             malformed.add(1, fault)
             return
@@ -46,9 +56,8 @@ struct TableParser {
         }
     }
 
-    /// The domain that a right side of an `@alias` entry names as the one whose recipients the alias has: `@main.example` in a
-    /// Postfix table, `%1@main.example` in Sendmail's virtusertable. Nil for every other right side, which is that of a
-    /// catch-all.
+    /// The domain whose recipients an `@alias` entry with this right side has: `@main.example` in a Postfix table,
+    /// `%1@main.example` in Sendmail's virtusertable. Nil for any other right side, which makes the entry a catch-all.
     static func aliasTarget(_ value: UnsafeBufferPointer<UInt8>, _ format: TableFormat) -> String? {
         let forms: [StaticString] =
             switch format {
@@ -73,28 +82,28 @@ struct TableParser {
         entries += 1
     }
 
-    /// Whether a line is short enough and text; else it is noted.
+    /// Whether a line is text and not too long; if not, it is noted as malformed.
     mutating func isText(_ line: LineReader.Line) -> Bool {
         if line.cut {
             malformed.add(line.number, "a line longer than \(LineReader.longestLine) bytes")
             return false
         }
-        if let fault = textFault(in: line.bytes) {
-            malformed.add(line.number, "\(fault) of \"\(printable(line.bytes))\"; accepted is text in UTF-8")
+        if let fault = TextEncoding.utf8Fault(in: line.bytes) {
+            malformed.add(line.number, "\(fault) of \"\(escapedASCII(line.bytes))\"; accepted is text in UTF-8")
             return false
         }
         return true
     }
 
-    /// Lists `user@domain` or `@domain`; what nobody can reach is passed over and named.
+    /// Lists `user@domain` or `@domain`; notes an address that can't be reached as a fault.
     ///
-    /// - Parameter flags: those of a recipient; a domain is listed as one that takes all.
+    /// - Parameter flags: the flags of a recipient; a domain is listed as a catch-all.
     mutating func list(
         _ name: UnsafeBufferPointer<UInt8>, _ flags: RecipientFlags = [],
         value: UnsafeBufferPointer<UInt8> = .init(start: nil, count: 0), line: Int, accepted: StaticString,
         into sink: Sink
     ) {
-        switch EntryJudge.judge(name) {
+        switch EntryValue(name) {
         case .recipient(let address):
             address.withKey { key in
                 address.withDomain { domain in
@@ -103,20 +112,20 @@ struct TableParser {
             }
         case .catchAll(let domain): listCatchAll(domain, value: value, line: line, into: sink)
         case .withoutDomain: skipped.withoutDomain += 1
-        // It is refused, so that nobody is to reach it.
+        // The table rejects the address, which nobody can reach anyway.
         case .otherProtocol where flags.contains(.disabled): break
         case .unreachable where flags.contains(.disabled): break
         case .otherProtocol(let kind):
             passOver(name, line: line, "it is an address of the kind \(kind); accepted: SMTP addresses")
         case .unreachable(let reason): passOver(name, line: line, reason)
         case .malformed(let reason):
-            malformed.add(line, "\"\(printable(name))\" is not an address: \(reason); accepted: \(accepted)")
+            malformed.add(line, "\"\(escapedASCII(name))\" is not an address: \(reason); accepted: \(accepted)")
         }
     }
 
     private mutating func passOver(_ name: UnsafeBufferPointer<UInt8>, line: Int, _ reason: String) {
         skipped.unreachable += 1
-        faults.note(EntryFault(place: "line \(line)", value: legible(name), reason: reason))
+        faults.note(EntryFault(place: "line \(line)", value: escapedText(name), reason: reason))
     }
 
     private mutating func listCatchAll(
@@ -128,5 +137,52 @@ struct TableParser {
         catchAllKey.withUnsafeBufferPointer { key in
             sink(Listing(key: key, domain: key.slice(1..<key.count), flags: .catchAll, line: line, value: value))
         }
+    }
+}
+
+/// Plain lists: an address a line; `#` at the beginning of a line or after white space begins a comment.
+extension TableParser {
+    private static var accepted: StaticString { "one \"user@domain\", \"<user@domain>\" or \"@domain\" a line" }
+
+    private mutating func parseList(_ reader: LineReader, into sink: Sink) throws(SourceError) {
+        while let line = try reader.next() {
+            let text = line.bytes.trimmed
+            if !line.cut, text.isEmpty || text.first == UInt8(ascii: "#") { continue }
+            countEntry()
+            guard isText(line) else { continue }
+            let end = wordEnd(text) ?? text.count
+            let rest = text.slice(end..<text.count).trimmed
+            if !rest.isEmpty, rest.first != UInt8(ascii: "#") {
+                malformed.add(
+                    line.number, "\"\(escapedASCII(text))\" is more than one word; accepted: \(Self.accepted)")
+                continue
+            }
+            let word = text.slice(0..<end)
+            if word.contains(UInt8(ascii: "@")) {
+                list(word, line: line.number, accepted: Self.accepted, into: sink)
+            } else {
+                malformed.add(line.number, "\"\(escapedASCII(word))\" has no domain; accepted: \(Self.accepted)")
+            }
+        }
+    }
+}
+
+/// The malformed lines of a table: all are counted, the first twenty kept.
+struct MalformedLines {
+    static let kept = 20
+
+    private(set) var count = 0
+    private(set) var lines: [(number: Int, text: String)] = []
+
+    mutating func add(_ number: Int, _ text: @autoclosure () -> String) {
+        count += 1
+        if lines.count < Self.kept { lines.append((number, text())) }
+    }
+
+    /// A line for each: `/etc/postfix/virtual:17: what was found; accepted: …`.
+    func description(file: String) -> String {
+        var text = lines.map { "\(file):\($0.number): \($0.text)" }
+        if count > lines.count { text.append("\(file): \(count - lines.count) more malformed lines") }
+        return text.joined(separator: "\n")
     }
 }

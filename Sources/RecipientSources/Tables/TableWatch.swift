@@ -1,40 +1,43 @@
 import Foundation
 import Glibc
 import Synchronization
+import System
 
-/// Tells whether somebody is writing to a file.
+/// Finds out whether somebody is writing to a file.
 ///
-/// Two ways, as neither always works. The kernel grants a lease (fcntl(2), F_SETLEASE) only on a file that nobody has open for writing, to the
-/// file's owner and to root. And inotify(7) tells of each write and of the close behind the last one, from the time on that this watch
-/// exists. Neither knows of other machines that write to a file of a network file system.
+/// It uses two ways, as neither always works. The kernel grants a lease (`fcntl(2)`, `F_SETLEASE`) only on a file that
+/// nobody has open for writing, and only to the file's owner and to root. inotify(7) reports each write and the close
+/// after the last one, but only while this watch exists. Neither sees other machines that write to a file of a network
+/// file system.
 public final class TableWatch: Sendable {
-    /// What is known of those who write.
+    /// What is known about writers of the file.
     enum Writing: Equatable {
         /// Somebody has the file open for writing.
         case inProgress
-        /// Nobody has: the last writer has closed the file.
+        /// Nobody has it open for writing: the last writer has closed it.
         case closed
-        /// The file came to its name whole, by a rename.
+        /// The file was renamed to its name, and so is whole.
         case renamed
-        /// It can't be told.
+        /// Nothing is known.
         case unknown
     }
 
     private struct State {
         var descriptor: Int32 = -1
-        /// The names in each folder that is watched, by the number of the watch: that of the path, and those that links lead to.
+        /// The names of interest in each watched folder, by the number of the watch: the path's own, and those that
+        /// links lead to.
         var names: [Int32: Set<[UInt8]>] = [:]
-        /// Whether links lead to the file.
+        /// Whether the path leads to the file over links.
         var hasLinks = false
         var writing = Writing.unknown
-        /// Whether the file was closed or renamed since this was last asked.
+        /// Whether a writer has closed the file, or renamed it to its name, since ``hasCome()`` was last called.
         var hasCome = false
     }
 
     private let path: String
     private let state = Mutex(State())
 
-    /// A watch for a file, which needn't exist.
+    /// Watches a file, which needn't exist.
     public init(_ path: String) {
         self.path = path
         state.withLock { Self.begin(path, &$0) }
@@ -46,7 +49,7 @@ public final class TableWatch: Sendable {
         }
     }
 
-    /// Whether somebody is known to be writing to the file.
+    /// Whether somebody has the file open for writing, as far as that can be known.
     public var isBeingWritten: Bool {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { return false }
@@ -54,29 +57,29 @@ public final class TableWatch: Sendable {
         return writing(descriptor) == .inProgress
     }
 
-    /// What is known of those who write to the file, which is open as this descriptor.
+    /// What is known about writers of the file, which is open as this descriptor.
     func writing(_ descriptor: Int32) -> Writing {
         guard !Self.isRemote(descriptor) else { return .unknown }
-        let told = told
+        let reported = reported
         switch Self.lease(descriptor) {
         case .inProgress: return .inProgress
-        case .closed: return told == .renamed ? .renamed : .closed
-        default: return told
+        case .closed: return reported == .renamed ? .renamed : .closed
+        default: return reported
         }
     }
 
-    /// What inotify has reported of the writers.
-    var told: Writing {
+    /// What inotify has reported about writers.
+    var reported: Writing {
         state.withLock { state in
-            Self.takeIn(path, &state)
+            Self.readEvents(path, &state)
             return state.writing
         }
     }
 
-    /// Whether the file was closed by a writer, or renamed, since this was last asked.
+    /// Whether a writer has closed the file, or renamed it to its name, since the last call.
     func hasCome() -> Bool {
         state.withLock { state in
-            Self.takeIn(path, &state)
+            Self.readEvents(path, &state)
             defer { state.hasCome = false }
             return state.hasCome
         }
@@ -84,13 +87,13 @@ public final class TableWatch: Sendable {
 
     // MARK: Leases
 
-    // fcntl(2); these are of Linux alone.
+    // Of Linux's fcntl(2); Swift's module of the C library doesn't have them.
     private static let setSignal: Int32 = 10
     private static let setLease: Int32 = 1_024
 
     /// Asks the kernel for a lease, and gives it back at once.
     static func lease(_ descriptor: Int32) -> Writing {
-        // The signal for a writer who comes in this moment; the default one would end the process.
+        // The kernel sends this signal if a writer comes in this moment; the default signal would end the process.
         guard fcntl(descriptor, setSignal, SIGURG) == 0 else { return .unknown }
         if fcntl(descriptor, setLease, Int32(F_RDLCK)) == 0 {
             _ = fcntl(descriptor, setLease, Int32(F_UNLCK))
@@ -124,8 +127,8 @@ public final class TableWatch: Sendable {
         }
     }
 
-    /// Takes in what inotify has told since the last time.
-    private static func takeIn(_ path: String, _ state: inout State) {
+    /// Reads the events that inotify has reported since the last call.
+    private static func readEvents(_ path: String, _ state: inout State) {
         guard state.descriptor >= 0 else { return }
         let size = 16 << 10
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 8)
@@ -144,27 +147,28 @@ public final class TableWatch: Sendable {
                 if event.mask & UInt32(IN_Q_OVERFLOW) != 0 || event.mask & UInt32(IN_IGNORED) != 0 {
                     isAnew = true
                 } else if state.names[event.wd]?.contains(name) == true {
-                    take(event.mask, path, &state, &isAnew)
+                    apply(event.mask, to: &state, path: path, isAnew: &isAnew)
                 }
             }
         }
         if isAnew { begin(path, &state) }
     }
 
-    private static func take(_ mask: UInt32, _ path: String, _ state: inout State, _ isAnew: inout Bool) {
+    /// - Parameter isAnew: set if the folders to watch may have changed.
+    private static func apply(_ mask: UInt32, to state: inout State, path: String, isAnew: inout Bool) {
         if mask & UInt32(IN_MODIFY) != 0 {
             state.writing = .inProgress
         } else if mask & UInt32(IN_CLOSE_WRITE) != 0 {
-            // Who renames a file before closing it has written it whole.
+            // A file that is renamed before it is closed was written whole.
             if state.writing != .renamed { state.writing = .closed }
             state.hasCome = true
         } else if mask & UInt32(IN_MOVED_TO) != 0 {
             state.writing = .renamed
             state.hasCome = true
-            // It may be a link to another place, or no longer one.
+            // The path may now lead to another place, or may no longer be a link.
             if state.hasLinks || Self.isLink(path) { isAnew = true }
         } else {
-            // A new file, of which nothing is known yet; or none.
+            // A new file, about which nothing is known yet, or no file.
             state.writing = .unknown
             if mask & UInt32(IN_CREATE) != 0 {
                 state.hasCome = true
@@ -180,7 +184,7 @@ public final class TableWatch: Sendable {
 
     // MARK: File systems
 
-    /// Whether another machine, or a program, may change the file without the kernel's knowing it.
+    /// Whether another machine or a program may change the file without the kernel's knowledge.
     private static func isRemote(_ descriptor: Int32) -> Bool {
         var status = stat()
         guard fstat(descriptor, &status) == 0, let kind = kind(ofDevice: UInt64(status.st_dev)) else { return false }
@@ -188,7 +192,7 @@ public final class TableWatch: Sendable {
             .contains { kind == $0 || kind.hasPrefix($0 + "4") } || kind.hasPrefix("fuse")
     }
 
-    /// The kind of the file system of a device, from proc(5), mountinfo; nil where that can't be told.
+    /// The type of the file system of a device, from mountinfo in proc(5); nil if it isn't there.
     private static func kind(ofDevice device: UInt64) -> String? {
         let major = (device >> 8) & 0xfff | (device >> 32) & ~0xfff
         let minor = device & 0xff | (device >> 12) & ~0xff
@@ -201,5 +205,42 @@ public final class TableWatch: Sendable {
             return String(fields[dash + 1])
         }
         return nil
+    }
+}
+
+/// Decides whether a file has settled: one that is still being written is not whole.
+struct FileSettling {
+    /// How long a file must stay unchanged if it isn't known whether somebody writes to it; if it has become shorter,
+    /// as a writer may open it again to write the rest; and if both is the case.
+    private static let unknown = Duration.seconds(2)
+    private static let shorter = Duration.seconds(2)
+    private static let unknownAndShorter = Duration.seconds(10)
+
+    /// The last stamp, and since when it is the same.
+    private var seen: (stamp: FileStamp, since: ContinuousClock.Instant)?
+
+    /// Why the file isn't read yet, as a clause; nil once it may be read.
+    mutating func reason(
+        toWaitFor stamp: FileStamp, _ previous: FileStamp?, _ writing: TableWatch.Writing, now: Date = Date(),
+        instant: ContinuousClock.Instant = .now
+    ) -> String? {
+        if seen?.stamp != stamp { seen = (stamp, instant) }
+        if writing == .inProgress {
+            return "is being written (a program has it open for writing); it is read once the writer closes it"
+        }
+        let isShorter = previous.map { stamp.size < $0.size } ?? false
+        let needed: Duration
+        switch writing {
+        case .renamed: return nil
+        case .unknown: needed = isShorter ? Self.unknownAndShorter : Self.unknown
+        default: needed = isShorter ? Self.shorter : .zero
+        }
+        // By the file's own time, unless that lies in the future, or by the time that this object has seen it
+        // unchanged.
+        let age = Duration.seconds(now.timeIntervalSince1970 - Double(stamp.modified) / 1e9)
+        if age >= needed || instant - (seen?.since ?? instant) >= needed { return nil }
+        return isShorter
+            ? "has just become shorter; it is read once it hasn't changed for \(needed.inSeconds)"
+            : "has just changed; it is read once it hasn't changed for \(needed.inSeconds)"
     }
 }

@@ -47,7 +47,7 @@ final class LogWriter {
     private var spare: DetailBuffer
     private var counters = CounterTable(places: 256)
     /// Indexes that came into force and aren't in the database yet.
-    private var indexes: [IndexNote] = []
+    private var indexes: [RecordedIndex] = []
     /// Messages of unlisted senders that aren't in the database yet.
     private var senders = PendingSenders()
     /// Networks from which a recipient was accepted, with the day, that aren't in the database yet.

@@ -192,13 +192,18 @@ struct Pruner {
 }
 
 /// Where the log takes the time from, both in milliseconds.
-struct LogClocks: Sendable {
+package struct LogClocks: Sendable {
     /// Since 1970; may leap.
-    var wall: @Sendable () -> Int64
+    package var wall: @Sendable () -> Int64
     /// Since any fixed moment; never leaps, and goes on while the machine sleeps.
-    var steady: @Sendable () -> Int64
+    package var steady: @Sendable () -> Int64
 
-    static let system = LogClocks(wall: { Clocks.wall }, steady: { Clocks.steady })
+    package init(wall: @escaping @Sendable () -> Int64, steady: @escaping @Sendable () -> Int64) {
+        self.wall = wall
+        self.steady = steady
+    }
+
+    package static let system = LogClocks(wall: { Clocks.wall }, steady: { Clocks.sinceBoot })
 }
 
 /// The time of day that something may be deleted by: a wall clock that leaps must not make everything old.

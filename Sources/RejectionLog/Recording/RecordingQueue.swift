@@ -25,7 +25,7 @@ final class LogCore: Sendable {
     private struct Requests {
         var tickets: [Ticket] = []
         /// Indexes that came into force; the newest ones where the database is long out of reach.
-        var indexes: [IndexNote] = []
+        var indexes: [RecordedIndex] = []
         /// Asked to end.
         var stopping = false
         /// Has ended: nobody answers tickets any more.
@@ -142,7 +142,7 @@ final class LogCore: Sendable {
     }
 
     /// Keeps an index's note for the writer's next round.
-    func note(_ index: IndexNote) {
+    func note(_ index: RecordedIndex) {
         requests.withLock { requests in
             if requests.indexes.count >= 1_000 { requests.indexes.removeFirst() }
             requests.indexes.append(index)
@@ -151,7 +151,7 @@ final class LogCore: Sendable {
     }
 
     /// The indexes noted since the last call.
-    func takeIndexes() -> [IndexNote] {
+    func takeIndexes() -> [RecordedIndex] {
         requests.withLock { requests in
             defer { requests.indexes = [] }
             return requests.indexes

@@ -82,7 +82,7 @@ struct BatchCheck {
     /// - Returns: how many bytes it had.
     private static func removeByteOrderMark(_ input: inout [UInt8], _ filled: Int) throws -> Int {
         let start = input.prefix(min(filled, 3))
-        guard !UTF16Check.isUTF16(input.prefix(filled)) else {
+        guard !TextEncoding.isUTF16(input.prefix(filled)) else {
             throw Messages.fail(
                 "standard input: the text is UTF-16; accepted: UTF-8, as iconv -f UTF-16 -t UTF-8 makes it",
                 ExitStatus.unsoundData)

@@ -96,7 +96,7 @@ struct SyncCommand: ParsableCommand {
         try synchronizer.prepare()
         let faults = FaultLog(logger)
         let thread = SyncThread(
-            synchronizer, condition: { SyncReportText.log($0, logger) }, ran: { faults.take($0) }
+            synchronizer, onFileFailure: { SyncReportText.log($0, logger) }, onSync: { faults.write($0) }
         ) {
             SyncReportText.log($0, logger)
         }

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Why a file can't be used, in words.
+/// Why a file can't be used, in the words of the system.
 enum FileFault {
     /// Why the file can't be opened for reading; nil when it can.
     static func reason(_ path: String) -> String? {
@@ -16,7 +16,14 @@ enum FileFault {
         }
     }
 
-    /// Whether two paths name one file, by whatever way.
+    /// Why the file can't be run as a program; nil when it can.
+    static func reasonNotExecutable(_ path: String) -> String? {
+        guard access(path, X_OK) != 0 else { return nil }
+        let message = String(cString: strerror(errno))
+        return reason(path) ?? message
+    }
+
+    /// Whether two paths name the same file, also through links.
     static func isSame(_ first: String, _ second: String) -> Bool {
         if canonical(first) == canonical(second) { return true }
         var (a, b) = (stat(), stat())

@@ -4,8 +4,8 @@ import Milter
 import RecipientFilter
 import RecipientIndex
 
-/// `unlogged-filter SOCKET INDEX`: Postern's filter for example.com whose verdicts go nowhere: what is left of a RCPT's cost
-/// when the log is taken away.
+/// `unlogged-filter SOCKET INDEX`: Postern's filter for example.com without a log, to measure the cost of a RCPT
+/// without it.
 @main enum UnloggedFilter {
     private final class Nowhere: VerdictSink {
         func record(_ event: borrowing VerdictEvent) {}
