@@ -1,17 +1,17 @@
-/// Sets of ASCII bytes as two words of bits, so that the parser needs no table in memory.
+/// A set of ASCII bytes, in two words of bits instead of a table in memory.
 struct ASCIISet: Sendable, Equatable {
     private let low: UInt64
     private let high: UInt64
 
-    /// The bytes whose bits are set, byte 0 in the lowest bit of `low`, byte 64 in that of `high`.
+    /// The set of the bytes whose bits are set: bytes 0 to 63 in `low`, 64 to 127 in `high`, from the lowest bit on.
     ///
-    /// A constant made so needs no initialization at run time.
+    /// A constant made by this initializer needs no initialization at run time.
     init(low: UInt64, high: UInt64) {
         self.low = low
         self.high = high
     }
 
-    /// The bytes of `characters` below 0x80; others are left out.
+    /// The set of the ASCII characters of a text; other characters are left out.
     init(_ characters: String) {
         var low: UInt64 = 0
         var high: UInt64 = 0
@@ -32,7 +32,7 @@ struct ASCIISet: Sendable, Equatable {
 }
 
 extension UInt8 {
-    /// A capital letter as its small one.
+    /// The byte, an ASCII capital letter in lower case.
     @inline(__always)
     var lowercasedASCII: UInt8 { self &- 0x41 < 26 ? self | 0x20 : self }
 

@@ -1,14 +1,14 @@
 internal import CIDN2
 internal import Glibc
 
-/// A domain name in canonical form, as `RecipientAddress` has it after the `@`.
+/// A domain name in canonical form: the form of a ``RecipientAddress``'s domain.
 public struct DomainName: Sendable, Hashable {
-    /// The name as A-labels in lower case, without a trailing dot; an address literal stays in its brackets.
+    /// The A-labels in lower case, without a trailing dot; or an address literal with its brackets.
     public let aLabel: String
 
-    /// The canonical form of a name in ASCII (A-labels among it) or UTF-8 (U-labels), or of an address literal.
+    /// The canonical form of a name in ASCII (also A-labels) or UTF-8 (U-labels), or of an address literal.
     ///
-    /// UTF-8 is converted by UTS #46, nontransitional. At most 255 bytes as A-labels, of 63 each.
+    /// UTF-8 is converted by UTS #46, nontransitional. The A-labels may have 63 bytes each, 255 together.
     public init(_ text: String) throws(AddressError) {
         var text = text
         let result = text.withUTF8 { bytes in
@@ -28,12 +28,12 @@ extension DomainName: CustomStringConvertible {
     public var description: String { aLabel }
 }
 
-/// A domain in canonical form, in storage of its own.
+/// The canonical form of a domain, without heap memory.
 struct CanonicalDomain {
     private(set) var bytes: InlineArray<256, UInt8> = InlineArray(repeating: 0)
     private(set) var count = 0
 
-    /// The canonical form of a domain of ASCII or UTF-8, or of an address literal; one dot at its end is dropped.
+    /// The canonical form of a domain in ASCII or UTF-8, or of an address literal; one dot at the end is dropped.
     init(_ text: UnsafeBufferPointer<UInt8>) throws(AddressError) {
         var text = text
         if text.count > 1, text[text.count - 1] == .dot {
@@ -41,15 +41,15 @@ struct CanonicalDomain {
         }
         guard let first = text.first else { throw .emptyDomain }
         if first == UInt8(ascii: "[") {
-            try takeLiteral(text)
+            try appendLiteral(text)
         } else if text.allSatisfy({ $0 < 0x80 }) {
-            try takeName(text)
+            try appendName(text)
         } else {
-            try takeInternationalized(text)
+            try appendInternationalized(text)
         }
     }
 
-    private mutating func takeName(_ name: UnsafeBufferPointer<UInt8>) throws(AddressError) {
+    private mutating func appendName(_ name: UnsafeBufferPointer<UInt8>) throws(AddressError) {
         var syntax = DomainSyntax()
         for byte in name {
             guard count < DomainSyntax.maximumCount else { throw .domainTooLong }
@@ -60,10 +60,10 @@ struct CanonicalDomain {
         guard syntax.isComplete else { throw syntax.error ?? .emptyDomain }
     }
 
-    /// UTS #46, nontransitional, as browsers and Postfix have it (`idn2_lookup_u8`).
-    private mutating func takeInternationalized(_ name: UnsafeBufferPointer<UInt8>) throws(AddressError) {
+    /// Appends the A-labels by UTS #46, nontransitional, as browsers and Postfix do; `idn2_lookup_u8`.
+    private mutating func appendInternationalized(_ name: UnsafeBufferPointer<UInt8>) throws(AddressError) {
         guard name.count <= 4 * DomainSyntax.maximumCount else { throw .domainTooLong }
-        // libidn2 would misname these.
+        // libidn2 would report another error for these.
         for byte in name where byte < 0x80 && byte != .dot && byte != .hyphen {
             guard byte.isLetter || byte.isDigit || byte == UInt8(ascii: "_") else { throw .domainCharacter(byte) }
         }
@@ -81,11 +81,11 @@ struct CanonicalDomain {
             default: throw .internationalizedDomain(code)
             }
         }
-        try takeName(UnsafeBufferPointer(start: output, count: strlen(output)))
+        try appendName(UnsafeBufferPointer(start: output, count: strlen(output)))
     }
 
-    /// `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 section 4.1.3), the address in its shortest form.
-    private mutating func takeLiteral(_ literal: UnsafeBufferPointer<UInt8>) throws(AddressError) {
+    /// Appends `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 section 4.1.3), with the address in its shortest form.
+    private mutating func appendLiteral(_ literal: UnsafeBufferPointer<UInt8>) throws(AddressError) {
         guard literal.count > 2, literal[literal.count - 1] == UInt8(ascii: "]") else { throw .addressLiteral }
         let inner = literal[1..<literal.count - 1]
         let tag = StaticString("ipv6:")
@@ -93,7 +93,7 @@ struct CanonicalDomain {
             inner.count > tag.count && zip(inner, tag).allSatisfy { $0.lowercasedASCII == $1 }
         }
         let digits = isIPv6 ? inner.dropFirst(tag.utf8CodeUnitCount) : inner
-        // The longest text is one of INET6_ADDRSTRLEN, 46 with its NUL.
+        // INET6_ADDRSTRLEN: 46 bytes with the NUL.
         guard digits.count < 46, !digits.contains(0) else { throw .addressLiteral }
         var text: InlineArray<46, CChar> = InlineArray(repeating: 0)
         for (position, byte) in digits.enumerated() { text[position] = CChar(bitPattern: byte) }
@@ -121,21 +121,22 @@ struct CanonicalDomain {
     }
 }
 
-/// The syntax of an ASCII domain, byte by byte: letters, digits, hyphens within labels, underscores, single dots.
+/// Checks the syntax of an ASCII domain byte by byte: letters, digits, hyphens within labels, underscores, single dots.
 ///
-/// As Postfix has it at RCPT TO: underscores pass though RFC 5321 section 4.1.2 lacks them, digits alone don't.
+/// As Postfix does at RCPT TO, it accepts underscores, which RFC 5321 section 4.1.2 doesn't have, and rejects domains
+/// of digits only.
 struct DomainSyntax {
     static let maximumCount = 255
     static let maximumLabelCount = 63
 
-    /// The bytes of the label so far.
+    /// The number of bytes of the label so far.
     private(set) var labelCount = 0
     private var endsInHyphen = false
     private var hasNonDigit = false
-    /// Why a byte was not accepted, or the end is not one.
+    /// Why a byte, or the end of the domain, was not accepted.
     private(set) var error: AddressError?
 
-    /// Takes the next byte, a letter in lower case.
+    /// Whether the next byte is accepted; letters must be in lower case.
     @inline(__always)
     mutating func accepts(_ byte: UInt8) -> Bool {
         if byte.isLetter || byte == UInt8(ascii: "_") {
@@ -144,32 +145,32 @@ struct DomainSyntax {
         } else if byte.isDigit {
             endsInHyphen = false
         } else if byte == .dot {
-            guard labelCount > 0 else { return refuse(.emptyLabel) }
-            guard !endsInHyphen else { return refuse(.misplacedHyphen) }
+            guard labelCount > 0 else { return fail(.emptyLabel) }
+            guard !endsInHyphen else { return fail(.misplacedHyphen) }
             labelCount = 0
             return true
         } else if byte == .hyphen {
-            guard labelCount > 0 else { return refuse(.misplacedHyphen) }
+            guard labelCount > 0 else { return fail(.misplacedHyphen) }
             hasNonDigit = true
             endsInHyphen = true
         } else {
-            return refuse(.domainCharacter(byte))
+            return fail(.domainCharacter(byte))
         }
         labelCount &+= 1
-        return labelCount <= Self.maximumLabelCount ? true : refuse(.labelTooLong)
+        return labelCount <= Self.maximumLabelCount ? true : fail(.labelTooLong)
     }
 
-    /// Whether the bytes so far are a whole domain.
+    /// Whether the domain may end here.
     @inline(__always)
     var isComplete: Bool {
         mutating get {
-            if labelCount == 0 { return refuse(.emptyLabel) }
-            if endsInHyphen { return refuse(.misplacedHyphen) }
-            return hasNonDigit ? true : refuse(.numericDomain)
+            if labelCount == 0 { return fail(.emptyLabel) }
+            if endsInHyphen { return fail(.misplacedHyphen) }
+            return hasNonDigit ? true : fail(.numericDomain)
         }
     }
 
-    private mutating func refuse(_ error: AddressError) -> Bool {
+    private mutating func fail(_ error: AddressError) -> Bool {
         self.error = error
         return false
     }

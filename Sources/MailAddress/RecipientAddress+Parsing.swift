@@ -1,15 +1,16 @@
 internal import Foundation
 
 extension RecipientAddress {
-    /// atext and dots: what may stand in a local part without quotes (RFC 5321 section 4.1.2).
+    /// The characters that a local part may contain without quotes: atext and dots (RFC 5321 section 4.1.2).
     ///
-    /// Dots are free: some carriers have long given out addresses such as `.a..b@example.com`, and MTAs take them.
+    /// Dots may stand anywhere: some mobile carriers issue addresses such as `.a..b@example.com`, and MTAs accept them.
     static let plainLocal = ASCIISet(low: 0xA3FF_ECFA_0000_0000, high: 0x7FFF_FFFF_C7FF_FFFE)
 
-    /// Takes the path in one pass if it is plain: ASCII, no quotes, comments, blanks, routes or parameters, and valid.
+    /// Sets the address to a path in one pass if it is plain: valid ASCII without quotes, comments, blanks, route or
+    /// parameters.
     ///
-    /// - Returns: false if it isn't; the value then holds remains, and `takeAny(_:)` decides.
-    mutating func takePlain(_ path: UnsafeBufferPointer<UInt8>) -> Bool {
+    /// - Returns: false if the path isn't plain. The address is then undefined until ``setAny(_:)`` has set it.
+    mutating func setPlain(_ path: UnsafeBufferPointer<UInt8>) -> Bool {
         var next = 0
         var end = path.count
         guard end > 1 else { return false }
@@ -58,21 +59,21 @@ extension RecipientAddress {
 }
 
 extension RecipientAddress {
-    /// Takes any path; allocates only for UTF-8.
-    mutating func takeAny(_ path: UnsafeBufferPointer<UInt8>) throws(AddressError) {
+    /// Sets the address to any path; allocates for UTF-8 only.
+    mutating func setAny(_ path: UnsafeBufferPointer<UInt8>) throws(AddressError) {
         let unquoted = try UnquotedAddress(PathEnvelope.address(in: path))
         try unquoted.bytes.span.withUnsafeBufferPointer { (bytes) throws(AddressError) in
-            try take(
+            try set(
                 unquoted: UnsafeBufferPointer(rebasing: bytes[..<unquoted.count]),
                 mayLackLocalPart: unquoted.startsInQuotes)
         }
     }
 
-    private mutating func take(
+    private mutating func set(
         unquoted: UnsafeBufferPointer<UInt8>, mayLackLocalPart: Bool
     ) throws(AddressError) {
         var text = unquoted
-        // Postfix looks for a source route once more, without quotes now.
+        // Postfix looks for a source route again once the quotes are removed.
         if text.first == .at, let colon = text.firstIndex(of: .colon), colon < text.count - 1,
             text[1] != UInt8(ascii: "[") || text.lastIndex(of: .at) != 0
         {
@@ -81,7 +82,7 @@ extension RecipientAddress {
         guard !text.isEmpty else { throw .empty }
         let at = text.lastIndex(of: .at)
         guard at != 0 || mayLackLocalPart else { throw .emptyLocalPart }
-        try takeLocalPart(UnsafeBufferPointer(rebasing: text[..<(at ?? text.count)]))
+        try setLocalPart(UnsafeBufferPointer(rebasing: text[..<(at ?? text.count)]))
         guard let at else {
             keyCount = localCount
             return
@@ -98,19 +99,19 @@ extension RecipientAddress {
         keyCount = UInt16(truncatingIfNeeded: count)
     }
 
-    private mutating func takeLocalPart(_ text: UnsafeBufferPointer<UInt8>) throws(AddressError) {
+    private mutating func setLocalPart(_ text: UnsafeBufferPointer<UInt8>) throws(AddressError) {
         if text.allSatisfy({ $0 < 0x80 }) {
-            try takeFolded(text)
+            try setFolded(text)
         } else {
             guard let string = String(validating: text, as: UTF8.self) else { throw .invalidUTF8 }
             for scalar in string.unicodeScalars where (0x80..<0xA0).contains(scalar.value) {
                 throw .controlCharacter(UInt8(truncatingIfNeeded: scalar.value))
             }
-            try takeFolded(string.foldedInNFC.utf8)
+            try setFolded(string.foldedInNFC.utf8)
         }
     }
 
-    private mutating func takeFolded(_ localPart: some Collection<UInt8>) throws(AddressError) {
+    private mutating func setFolded(_ localPart: some Collection<UInt8>) throws(AddressError) {
         var count = 0
         for byte in localPart {
             guard count < Self.maximumCount else { throw .pathTooLong }
@@ -124,10 +125,10 @@ extension RecipientAddress {
 }
 
 extension String {
-    /// The string in NFC, with letters that differ only by case made equal.
+    /// The string in NFC and case-folded, so that letters that differ by case only are equal.
     ///
-    /// Nearly Unicode's full case folding (so ß equals ss), of which the standard library has only the mappings: to
-    /// capitals and back.
+    /// This is nearly Unicode's full case folding (ß equals ss). The standard library has case mappings only, so each
+    /// letter is mapped to upper case and back.
     var foldedInNFC: String {
         precomposedStringWithCanonicalMapping.caseFolded.precomposedStringWithCanonicalMapping
     }
@@ -135,7 +136,7 @@ extension String {
     private var caseFolded: String {
         var folded = UnicodeScalarView()
         for scalar in unicodeScalars {
-            // The dotless i has the capital of the dotted one, and case folding leaves it alone.
+            // The dotless i shares its capital with the dotted i, and case folding keeps it.
             if scalar == "\u{131}" {
                 folded.append(scalar)
                 continue

@@ -1,9 +1,9 @@
 extension RecipientAddress {
-    /// The address inside a BATV one, nil where it is none: `user@example.com` of `prvs=1234abcdef=user@example.com`.
+    /// The address without its BATV tag: `user@example.com` for `prvs=1234abcdef=user@example.com`; nil if it has none.
     ///
-    /// A sender that signs its bounces' way home (draft-levine-smtp-batv) puts a tag before the local part: a digit for the
-    /// key, three for the day, six hexadecimal ones of a hash. `btv1==tag==` is another product's way to write the same.
-    /// Whether the signature is right only who has the key can tell.
+    /// A sender that signs its reverse-path (Bounce Address Tag Validation, draft-levine-smtp-batv) puts a tag before
+    /// the local part: one digit for the key, three for the day, and six hexadecimal digits of a hash. Another product
+    /// writes `btv1==tag==`. The hash is not checked, as that needs the sender's key.
     public var withoutBounceTag: RecipientAddress? {
         guard let start = withLocalPart(Self.innerStart) else { return nil }
         var inner = self
@@ -18,11 +18,11 @@ extension RecipientAddress {
         return inner
     }
 
-    /// Where the local part inside begins.
+    /// The position at which the local part without a BATV tag begins; nil if there is no tag.
     private static func innerStart(_ localPart: UnsafeBufferPointer<UInt8>) -> Int? {
         let equals = UInt8(ascii: "=")
         if localPart.startsWith("prvs=") {
-            // 5 for prvs=, 10 for the tag, one for = and one at least for the rest.
+            // 5 bytes for "prvs=", 10 for the tag, 1 for "=", and at least 1 for the local part.
             guard localPart.count > 16, localPart[15] == equals else { return nil }
             guard localPart[5..<9].allSatisfy(\.isDigit), localPart[9..<15].allSatisfy(\.isHexadecimal) else {
                 return nil
@@ -38,16 +38,18 @@ extension RecipientAddress {
         return nil
     }
 
-    /// Whether the local part is of the Sender Rewriting Scheme, `SRS0=hash=TT=domain=user` or `SRS1=hash=domain==…`: a
-    /// sender's address as a forwarder has rewritten it, so that bounces come back to the forwarder.
+    /// Whether the local part has the form of the Sender Rewriting Scheme: `SRS0=hash=TT=domain=user` or
+    /// `SRS1=hash=domain==…`.
     ///
-    /// The first separator may be `=`, `+` or `-`, TT is a day in two digits of base 32. Whether the hash is right only who
-    /// has the forwarder's secret can tell.
+    /// A forwarder rewrites a sender's address that way, so that bounces return to the forwarder. The first separator
+    /// may be `=`, `+` or `-`; TT is the day in two digits of base 32. The hash is not checked, as that needs the
+    /// forwarder's secret.
     public var isForwardersOwn: Bool {
         withLocalPart { localPart in
             if localPart.startsWith("srs0") { return Self.isRewritten(localPart.dropFirst(4)) }
             guard localPart.startsWith("srs1") else { return false }
-            // Behind the second forwarder's hash and the first one's domain there is what the first one had behind SRS0.
+            // After the second forwarder's hash and the first forwarder's domain follows the text after the first one's
+            // "SRS0".
             let fields = localPart.dropFirst(5).split(
                 separator: UInt8(ascii: "="), maxSplits: 2, omittingEmptySubsequences: false)
             return fields.count == 3 && Self.isSeparator(localPart.dropFirst(4).first) && !fields[0].isEmpty
@@ -55,7 +57,7 @@ extension RecipientAddress {
         }
     }
 
-    /// Whether this is `=hash=TT=domain=user`, none of the four empty.
+    /// Whether the text is `=hash=TT=domain=user`, with none of the four fields empty.
     private static func isRewritten(_ text: Slice<UnsafeBufferPointer<UInt8>>) -> Bool {
         guard isSeparator(text.first) else { return false }
         let fields = text.dropFirst().split(
@@ -76,31 +78,35 @@ extension UnsafeBufferPointer<UInt8> {
 }
 
 extension UInt8 {
-    /// In a canonical local part, so in small letters.
+    /// Whether the byte is a hexadecimal digit in lower case, as in a canonical local part.
     fileprivate var isHexadecimal: Bool { isDigit || (0x61...0x66).contains(self) }
 }
 
 extension RecipientAddress {
-    /// The mailboxes that a sender's address may belong to, the likeliest first: what is left of it without the tags that programs put in
-    /// for one message or one recipient (BATV, SRS, VERP), then the other readings, among them the address as it is.
+    /// The mailboxes that a sender's address may belong to, the most likely first.
     ///
-    /// `prvs=1234abcdef=joe@example.com` gives `joe@example.com`, `SRS0=hash=TT=example.com=joe@forwarder.example` the same,
-    /// `list-bounces+ann=example.net@example.com` gives `list-bounces@example.com`, and `news-1027-77123@example.com` `news@example.com`.
+    /// First comes the address without the tags that programs add for one message or one recipient (BATV, SRS, VERP),
+    /// then other interpretations, and at last the address itself. `prvs=1234abcdef=joe@example.com` and
+    /// `SRS0=hash=TT=example.com=joe@forwarder.example` give `joe@example.com`,
+    /// `list-bounces+ann=example.net@example.com` gives `list-bounces@example.com`, and `news-1027-77123@example.com`
+    /// gives `news@example.com`.
     public var senderMailboxes: [RecipientAddress] {
         var readings = [self]
-        // A forwarder may have signed what another has rewritten; more than that is nobody's mail.
+        // A forwarder may have signed an address that another one has rewritten; real mail has no more layers.
         while readings.count < 4, let inner = readings[0].withoutBounceTag ?? readings[0].forwardedSender {
             readings.insert(inner, at: 0)
         }
         return readings[0].withoutRecipientTags + readings
     }
 
-    /// The sender that a forwarder has rewritten by the Sender Rewriting Scheme; nil where the address is no rewritten one.
+    /// The sender's address before a forwarder has rewritten it by the Sender Rewriting Scheme; nil if the address has
+    /// another form.
     private var forwardedSender: RecipientAddress? {
         guard isForwardersOwn else { return nil }
         var text = Substring(localPart)
         if text.hasPrefix("srs1") {
-            // Behind the second forwarder's hash and the first one's domain there is what the first one had behind SRS0.
+            // After the second forwarder's hash and the first forwarder's domain follows the text after the first one's
+            // "SRS0".
             let fields = text.dropFirst(5).split(separator: "=", maxSplits: 2, omittingEmptySubsequences: false)
             guard fields.count == 3 else { return nil }
             text = fields[2]
@@ -112,7 +118,8 @@ extension RecipientAddress {
         return Self.plain(fields[3], fields[2])
     }
 
-    /// The addresses without a part that names a recipient or numbers a message (VERP), the longest first.
+    /// The addresses that remain without the part that names a recipient or numbers a message (VERP), the longest
+    /// first.
     private var withoutRecipientTags: [RecipientAddress] {
         let text = localPart
         let domain = Substring(self.domain)
@@ -128,7 +135,7 @@ extension RecipientAddress {
         return [Self.plain(text[..<mark], domain)].compactMap(\.self)
     }
 
-    /// An address of parts that need no quotes; nil where they are none.
+    /// The address of a local part and a domain; nil if they are not valid without quotes.
     private static func plain(_ localPart: Substring, _ domain: Substring) -> RecipientAddress? {
         guard !localPart.isEmpty, !domain.isEmpty else { return nil }
         return try? RecipientAddress(path: "\(localPart)@\(domain)")

@@ -3,9 +3,9 @@ import Glibc
 import Synchronization
 import System
 
-/// libmilter's engine: the description of a filter that it calls, and the proof that it does what the server counts on.
+/// libmilter's engine (`mi_engine`): the callbacks that it is given, and a check that it works as the server expects.
 enum MilterEngine {
-    /// A description for good, whose name libmilter's complaints to syslog bear.
+    /// The description of a filter for libmilter, never freed. libmilter writes the name into its messages to syslog.
     static func makeFilter(name: String) -> UnsafeMutablePointer<smfiDesc> {
         let filter = UnsafeMutablePointer<smfiDesc>.allocate(capacity: 1)
         filter.initialize(
@@ -18,18 +18,21 @@ enum MilterEngine {
         return filter
     }
 
-    /// What the MTA needn't do for this filter: no answer but to RCPT, no message; but tell of what it refused itself.
+    /// The protocol steps that the filter asks for: replies to RCPT only, no message content, and also the recipients
+    /// that the MTA has rejected itself.
     ///
-    /// The engine answers in the filter's place where an MTA wants an answer to connect, HELO or MAIL all the same.
+    /// If an MTA wants replies to connect, HELO or MAIL all the same, the engine gives them.
     static let wantedSteps = UInt(
         SMFIP_NR_CONN | SMFIP_NR_HELO | SMFIP_NR_MAIL | SMFIP_NODATA | SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY
             | SMFIP_NOUNKNOWN | SMFIP_RCPT_REJ)
 
     private static let checked = Mutex<Result<Void, MilterError>?>(nil)
 
-    /// Throws unless libmilter's engine calls the packet functions of the server, goes on after a pause and has the known layout.
+    /// Throws unless libmilter's engine uses the server's packet functions, continues after a pause, and has the
+    /// context layout of `CMilter/shim.h`.
     ///
-    /// A short conversation without a socket shows it: negotiation, a pause, macros and a connection.
+    /// Checked once, by a short conversation over a socket pair: negotiation, macros and a client's connection, with
+    /// pauses in between.
     static func check() throws(MilterError) {
         let result = checked.withLock { checked in
             let result = checked ?? Result { () throws(MilterError) in try runCheck() }
@@ -50,7 +53,7 @@ enum MilterEngine {
         let server = MilterServer(
             MilterConfiguration(name: "check", socket: .nowhere)
         ) { connection, context in
-            // The macro shows that its list is where it is looked for, the pointer that the rest is.
+            // The macro proves the place of the macro lists, the private pointer that of the other fields.
             let isMacroRight = context.macro("j").map { Array($0) == Array("host".utf8) } ?? false
             let marker = UnsafeMutableRawPointer(context.handle)
             smfi_setpriv(context.handle, marker)
@@ -79,7 +82,8 @@ enum MilterEngine {
         guard isRight, isSound.load(ordering: .relaxed) else {
             throw MilterError(
                 .libmilter,
-                "libmilter: this version of the library can't be used; accepted: 8.14 to 8.18 with the worker pool, as Debian has it"
+                "libmilter: Postern doesn't work with this version of the library; "
+                    + "install libmilter 8.14 to 8.18 as Debian packages it"
             )
         }
     }
@@ -89,12 +93,12 @@ enum MilterEngine {
     }
 }
 
-// What libmilter's engine calls, from any thread of the pool. Functions of file scope: a closure would be isolated to the main actor in some
-// places and kill the process on another thread.
+// The functions that libmilter's engine calls, on any thread of the pool. They are functions of file scope: a closure
+// could be isolated to the main actor, and would end the process on another thread.
 
 typealias CStringList = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
 
-/// `xxfi_negotiate`: names the macros that are wanted to an MTA that can be told, and says which events are wanted and answered.
+/// `xxfi_negotiate`: requests macros, if the MTA supports that, and the protocol steps.
 func negotiateCallback(
     _ context: OpaquePointer?, _ actions: UInt, _ steps: UInt, _: UInt, _: UInt,
     _ wantedActions: UnsafeMutablePointer<UInt>?, _ wantedSteps: UnsafeMutablePointer<UInt>?,
@@ -112,12 +116,12 @@ func negotiateCallback(
     return SMFIS_CONTINUE
 }
 
-/// `xxfi_connect`: makes the session.
+/// `xxfi_connect`: creates the session.
 func connectCallback(
     _ context: OpaquePointer?, _ hostname: UnsafeMutablePointer<CChar>?, _ address: UnsafeMutablePointer<sockaddr>?
 ) -> sfsistat {
     guard let context, let channel = Channel.of(context) else { return SMFIS_TEMPFAIL }
-    // No MTA says this twice in a connection, but what comes over the socket may.
+    // No MTA sends this twice in a connection, but any other program could.
     endSession(channel)
     let connection = MilterConnection(hostname: hostname.map { String(cString: $0) } ?? "", address)
     channel.pointee.server._withUnsafeGuaranteedRef { server in
@@ -130,20 +134,21 @@ func connectCallback(
     return SMFIS_NOREPLY
 }
 
-/// `xxfi_helo`
+/// `xxfi_helo`: HELO or EHLO.
 func heloCallback(_ context: OpaquePointer?, _ name: UnsafeMutablePointer<CChar>?) -> sfsistat {
     guard let name else { return SMFIS_NOREPLY }
     withSession(context) { $0.helo($1, name: UnsafeBufferPointer(cString: name)) }
     return SMFIS_NOREPLY
 }
 
-/// `xxfi_envfrom`
+/// `xxfi_envfrom`: MAIL.
 func mailCallback(_ context: OpaquePointer?, _ arguments: CStringList?) -> sfsistat {
     withSession(context) { $0.mail($1, arguments: MilterArguments(arguments)) }
     return SMFIS_NOREPLY
 }
 
-/// `xxfi_envrcpt`: the one that the MTA waits for; without a session, as garbage may have it, a tempfail.
+/// `xxfi_envrcpt`: RCPT, the only callback that the MTA waits for. A tempfail if there is no session, as garbage on the
+/// socket may cause.
 func recipientCallback(_ context: OpaquePointer?, _ arguments: CStringList?) -> sfsistat {
     let response = withSession(context) { session, context in
         session.recipient(context, arguments: MilterArguments(arguments))
@@ -151,27 +156,27 @@ func recipientCallback(_ context: OpaquePointer?, _ arguments: CStringList?) -> 
     return (response ?? .tempfail).status
 }
 
-/// `xxfi_abort`; it comes too when the engine has only run out of packets.
+/// `xxfi_abort`: the message ends unaccepted. The engine also calls it when it has run out of packets.
 func abortCallback(_ context: OpaquePointer?) -> sfsistat {
     guard !isPause(context) else { return SMFIS_CONTINUE }
     withSession(context) { $0.abort($1) }
     return SMFIS_CONTINUE
 }
 
-/// `xxfi_close`: comes for every connection, one without a session too, and before a new client on the same connection; and, as `xxfi_abort`,
-/// when the engine has only run out of packets.
+/// `xxfi_close`: the connection ends, or the MTA begins with another client on the same connection. There may be no
+/// session. The engine also calls it when it has run out of packets.
 func closeCallback(_ context: OpaquePointer?) -> sfsistat {
     guard !isPause(context), let channel = Channel.of(context) else { return SMFIS_CONTINUE }
     endSession(channel)
     return SMFIS_CONTINUE
 }
 
-/// Whether the engine ends its work only to go on when the next packet has come.
+/// Whether the engine returns only because the next packet hasn't arrived yet.
 private func isPause(_ context: OpaquePointer?) -> Bool {
     Channel.of(context)?.pointee.stream?.pointee.isWaiting ?? false
 }
 
-/// Tells the session of a connection, if there is one, that it is over.
+/// Ends the session of a connection, if there is one.
 func endSession(_ channel: UnsafeMutablePointer<Channel>) {
     guard let box = channel.pointee.session else { return }
     channel.pointee.session = nil
@@ -180,7 +185,7 @@ func endSession(_ channel: UnsafeMutablePointer<Channel>) {
     channel.pointee.server._withUnsafeGuaranteedRef { $0.count(session: -1) }
 }
 
-/// Calls the session of a connection; nil when there is none.
+/// Calls the body with the session of a connection; nil if there is none.
 private func withSession<Result>(
     _ context: OpaquePointer?, _ body: (any MilterSession, borrowing MilterContext) -> Result
 ) -> Result? {
@@ -189,7 +194,7 @@ private func withSession<Result>(
 }
 
 extension MilterResponse {
-    /// libmilter's value for it.
+    /// libmilter's value of the response.
     var status: sfsistat {
         switch self {
         case .continue: SMFIS_CONTINUE
@@ -202,8 +207,14 @@ extension MilterResponse {
 }
 
 extension MilterServer {
-    /// Lets a connection that is made by the server itself say these packets one by one, the engine pausing in between, and returns whether it
-    /// stayed open and the negotiation was answered.
+    /// Has the engine read packets from a socket pair, one at a time with a pause after each; for
+    /// ``MilterEngine/check()``.
+    ///
+    /// - Parameters:
+    ///   - own: the end that the engine reads.
+    ///   - peer: the end that the packets are written to.
+    ///   - packets: a negotiation, then other packets.
+    /// - Returns: whether the connection stayed open and the engine answered the negotiation.
     func converse(_ own: Int32, _ peer: Int32, _ packets: [[UInt8]]) throws(MilterError) -> Bool {
         let stream = UnsafeMutablePointer<PacketStream>.allocate(capacity: 1)
         defer { stream.deallocate() }

@@ -1,19 +1,19 @@
 import Glibc
 import System
 
-/// A snapshot file opened for reading; closes it in the end.
+/// A snapshot file open for reading.
 ///
-/// It is read with pread(2), never through a mapping: cutting it off meanwhile causes an error here, not a SIGBUS.
+/// It is read with `pread(2)`, not mapped: if the file is truncated meanwhile, reading fails instead of raising SIGBUS.
 struct IndexFile: ~Copyable {
     let descriptor: Int32
-    /// What the file was when it was opened.
+    /// The stamp of the file from when it was opened.
     let state: FileStamp
     /// The size in bytes when it was opened.
     var size: Int { Int(state.size) }
 
     /// Opens a regular file; open(2), fstat(2).
     init(path: String) throws(IndexFault) {
-        // Not to wait for the other end of a FIFO.
+        // O_NONBLOCK: not to wait for the other end of a FIFO.
         descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
             let code = errno
@@ -29,14 +29,14 @@ struct IndexFile: ~Copyable {
         }
         guard attributes.st_mode & S_IFMT == S_IFREG else {
             close(descriptor)
-            throw IndexFault(.notAnIndex, "is no regular file")
+            throw IndexFault(.notAnIndex, "is not a regular file")
         }
         state = FileStamp(attributes)
     }
 
     deinit { close(descriptor) }
 
-    /// Fills the buffer with the bytes from `offset` on.
+    /// Fills the buffer with the file's bytes from `offset` on.
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(IndexFault) {
         var done = 0
         while done < buffer.count {
@@ -44,7 +44,7 @@ struct IndexFile: ~Copyable {
             if count > 0 {
                 done += count
             } else if count == 0 {
-                throw IndexFault(.changing, "became shorter while it was read: someone is writing it in place")
+                throw IndexFault(.changing, "became shorter while it was read: another program writes it in place")
             } else if errno != EINTR {
                 let code = errno
                 throw IndexFault(.unreadable(code), "can't be read: \(systemMessage(code))")
@@ -59,49 +59,50 @@ struct IndexFile: ~Copyable {
         try withUnsafeMutableBytes(of: &start) { bytes throws(IndexFault) in
             try read(into: UnsafeMutableRawBufferPointer(rebasing: bytes[..<length]), at: 0)
         }
-        // Nothing but zeros is what a power cut leaves on some file systems.
+        // On some file systems, a power cut leaves a file of zero bytes.
         return start == 0 || length == 8 && UInt64(littleEndian: start) == IndexFormat.magic
     }
 
-    /// Throws when the file isn't the one that was opened any more.
+    /// Throws if the file has changed since it was opened.
     func checkUnchanged() throws(IndexFault) {
         var attributes = stat()
         guard fstat(descriptor, &attributes) == 0, FileStamp(attributes).hasSameContent(as: state) else {
-            throw IndexFault(.changing, "was changed while it was read: someone is writing it in place")
+            throw IndexFault(.changing, "was changed while it was read: another program writes it in place")
         }
     }
 }
 
-/// Why a snapshot can't be used or wasn't published: a sentence that names the file.
+/// Why a snapshot can't be used or wasn't published.
 public struct IndexError: Error, Sendable, Equatable, CustomStringConvertible {
-    /// What kind of failure it is.
+    /// The class of a failure.
     public enum Kind: Sendable, Equatable {
-        /// No file has this name.
+        /// The file doesn't exist.
         case missing
-        /// The system refused to open or read it, or had no memory for it; its errno.
+        /// The file can't be opened or read, or there is no memory for it; the error number.
         case unreadable(Int32)
-        /// It is something else than a snapshot.
+        /// The file is not a snapshot.
         case notAnIndex
-        /// It is a snapshot of a version or with a feature that this program doesn't know.
+        /// The snapshot has a version or a feature that this program doesn't know.
         case unsupported
-        /// It is cut off, has been added to or changed, or contradicts itself.
+        /// The file was truncated, extended or changed, or contradicts itself.
         case damaged
-        /// It was changed while it was read: someone writes it in place.
+        /// The file was changed while it was read: another program writes it in place.
         case changing
-        /// Its generation is older than that of the snapshot in use.
+        /// The snapshot's generation is older than that of the snapshot in use.
         case older
-        /// The system refused to write, sync or rename it; its errno. The published file is the old one.
+        /// The file can't be written, synced or renamed; the error number. The published file is the old one.
         case notPublished(Int32)
     }
 
-    /// What kind of failure it is.
+    /// The class of the failure.
     public let kind: Kind
     /// The file.
     public let path: String
-    /// What is wrong, without the file's name.
+    /// A clause that says what is wrong, without the file's name.
     public let reason: String
 
-    /// "/var/lib/postern/recipients.index: the header's checksum is wrong: the file is damaged".
+    /// The path and the reason: "/var/lib/postern/recipients.index: the header's checksum is wrong: the file is
+    /// damaged".
     public var description: String { "\(path): \(reason)" }
 
     init(_ fault: IndexFault, path: String) {
@@ -111,7 +112,7 @@ public struct IndexError: Error, Sendable, Equatable, CustomStringConvertible {
     }
 }
 
-/// An ``IndexError`` where the file's name isn't known yet.
+/// An ``IndexError`` before the file's name is added.
 struct IndexFault: Error, Equatable {
     let kind: IndexError.Kind
     let reason: String

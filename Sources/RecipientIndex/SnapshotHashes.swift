@@ -1,10 +1,11 @@
-/// SipHash-2-4 with 64 bits of output (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012).
+/// The keyed hash of the fingerprints in a snapshot: SipHash-2-4 with 64 bits of output (Aumasson and Bernstein,
+/// "SipHash: a fast short-input PRF", 2012).
 struct SipHash: Sendable, Equatable {
     /// The key as two little-endian words.
     let k0: UInt64
     let k1: UInt64
 
-    /// The keyed hash of these bytes.
+    /// The keyed hash of the bytes.
     @inline(__always)
     func hash(_ bytes: UnsafeBufferPointer<UInt8>) -> UInt64 {
         hash(UnsafeRawPointer(bytes.baseAddress), bytes.count)
@@ -27,13 +28,13 @@ struct SipHash: Sendable, Equatable {
         return state.finish()
     }
 
-    /// The up to seven bytes after the last whole word, as the low end of a word.
+    /// The up to seven bytes after the last whole word, as the low bytes of a word.
     @inline(__always)
     private static func tail(_ start: UnsafeRawPointer, _ count: Int) -> UInt64 {
         let left = count & 7
         if left == 0 { return 0 }
         if count > 8 {
-            // The last eight bytes in one load: what precedes the tail is shifted out.
+            // Load the last eight bytes at once, and shift out those before the tail.
             let word = start.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self)
             return UInt64(littleEndian: word) &>> UInt64(truncatingIfNeeded: 64 &- 8 &* left)
         }
@@ -94,12 +95,12 @@ struct SipHash: Sendable, Equatable {
 }
 
 extension UInt64 {
-    /// Rotated to the left by 1 to 63 bits.
+    /// The number rotated to the left by 1 to 63 bits.
     @inline(__always)
     func rotated(by bits: UInt64) -> UInt64 { (self &<< bits) | (self &>> (64 &- bits)) }
 }
 
-/// XXH64 (Collet, the xxHash specification, "XXH64 Algorithm Description"): the checksum of the snapshot file.
+/// The checksum of a snapshot: XXH64 (Collet, the xxHash specification, "XXH64 Algorithm Description").
 enum XXHash64 {
     private static let prime1: UInt64 = 0x9e37_79b1_85eb_ca87
     private static let prime2: UInt64 = 0xc2b2_ae3d_27d4_eb4f
@@ -107,7 +108,7 @@ enum XXHash64 {
     private static let prime4: UInt64 = 0x85eb_ca77_c2b2_ae63
     private static let prime5: UInt64 = 0x27d4_eb2f_1656_67c5
 
-    /// The hash of these bytes.
+    /// The hash of the bytes.
     static func hash(_ bytes: UnsafeRawBufferPointer, seed: UInt64 = 0) -> UInt64 {
         let length = UInt64(truncatingIfNeeded: bytes.count)
         guard let start = bytes.baseAddress else { return avalanche(seed &+ prime5 &+ length) }
@@ -138,7 +139,7 @@ enum XXHash64 {
         return avalanche(finish(result, start, offset, bytes.count))
     }
 
-    /// Takes in the last bytes, fewer than 32.
+    /// The hash with the last bytes, fewer than 32, added.
     private static func finish(_ value: UInt64, _ start: UnsafeRawPointer, _ from: Int, _ count: Int) -> UInt64 {
         var result = value
         var offset = from

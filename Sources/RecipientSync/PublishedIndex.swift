@@ -24,8 +24,8 @@ extension IndexSource {
         var name: String
         var type: String
         var recipients: Int
-        var relayDomains: [IndexSource.RelayDomain] = []
-        var aliasDomains: [IndexSource.AliasDomain] = []
+        var relayDomains: [RelayDomain] = []
+        var aliasDomains: [AliasDomain] = []
     }
 
     var summary: Summary {
@@ -96,7 +96,7 @@ extension SyncPass {
                 WHERE address >= '@' AND address < 'A' AND flags & \(RecipientFlags.aliasDomain.rawValue)
                 ORDER BY address, object
                 """)
-        var aliases: [Int64: [IndexSource.AliasDomain]] = [:]
+        var aliases: [Int64: [AliasDomain]] = [:]
         for row in rows {
             let target: Data = try row.value("object")
             aliases[try row.value("source"), default: []].append(
@@ -105,7 +105,7 @@ extension SyncPass {
         let sources = try SyncState.sources(database).map { source in
             IndexSource(
                 name: source.name, type: source.type, recipients: source.recipients, asOf: source.lastSynced,
-                relayDomains: (source.domains ?? []).map { .init(name: $0.name, takesAll: $0.takesAll) },
+                relayDomains: source.domains ?? [],
                 aliasDomains: aliases[source.id] ?? [])
         }
         // A filter that finds a table cut short goes on relaying for the domains in the index, until a sync approves that they are gone.

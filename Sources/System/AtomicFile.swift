@@ -1,11 +1,13 @@
 import Foundation
 public import Glibc
 
-/// A new file that replaces another one at once and for good: whatever happens, the name stands for the whole old file or the whole new one.
+/// A new file that replaces another one at once and for good: whatever happens, the name stands for the whole old file
+/// or the whole new one.
 ///
-/// The content is written to a temporary file in the same folder, `.<name>.<six letters or digits>`, which ``commit()`` renames. Without a
-/// commit, the temporary file is removed. It is locked with `flock(2)` while it is written, and the kernel unlocks it when the process dies:
-/// so the next writer can tell a killed writer's leftover, which it removes, from the file of a writer at work.
+/// The content is written to a temporary file in the same folder, `.<name>.<six letters or digits>`, which ``commit()``
+/// renames. Without a commit, the temporary file is removed. It is locked with `flock(2)` while it is written, and the
+/// kernel unlocks it when the process dies: so the next writer can tell a killed writer's leftover, which it removes,
+/// from the file of a writer at work.
 public final class AtomicFile {
     /// Why a file wasn't replaced.
     public struct Failure: Error, Sendable, CustomStringConvertible {
@@ -51,7 +53,8 @@ public final class AtomicFile {
         }
         let flags = O_DIRECTORY | O_CLOEXEC
         let opened = open(place, O_RDONLY | flags)
-        // O_PATH opens a folder that can be written but not listed. It can't be synced: `commit` reports that the file may be lost.
+        // O_PATH opens a folder that can be written but not listed. It can't be synced: `commit` reports that the file
+        // may be lost.
         directory = opened >= 0 ? opened : open(place, 0o10000000 | flags)
         guard directory >= 0 else { throw Failure("no file can be made in \(place)") }
         Self.removeLeftovers(in: directory, at: place, of: name)
@@ -71,7 +74,8 @@ public final class AtomicFile {
         close(directory)
     }
 
-    /// Makes the content durable, gives the file its name and makes that durable: `fsync(2)`, `rename(2)`, `fsync(2)` of the folder.
+    /// Makes the content durable, gives the file its name and makes that durable: `fsync(2)`, `rename(2)`, `fsync(2)`
+    /// of the folder.
     public func commit() throws(Failure) {
         guard fsync(descriptor) == 0 else { throw Failure("syncing it failed") }
         guard renameat(directory, temporary, directory, name) == 0 else {
@@ -107,7 +111,8 @@ public final class AtomicFile {
             let descriptor = openat(directory, temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
             if descriptor < 0 && errno == EEXIST { continue }
             guard descriptor >= 0 else { throw Failure("no file can be made in \(folder)") }
-            // Another writer may have removed the file as a leftover before it was locked. Where there are no locks, nobody removes any.
+            // Another writer may have removed the file as a leftover before it was locked. Where there are no locks,
+            // nobody removes any.
             var status = stat()
             let isLocked = flock(descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK
             let isOurs = isLocked && fstat(descriptor, &status) == 0 && status.st_nlink > 0

@@ -2,8 +2,8 @@ public import Glibc
 
 /// Byte strings in the order in which they were added, found by their bytes without allocating.
 ///
-/// The hash has no secret: the strings must come from the administrator's own configuration and tables, not from clients, who could choose
-/// strings that collide. An open-addressing table under FNV-1a.
+/// The hash has no secret: the strings must come from the administrator's own configuration and tables, not from
+/// clients, who could choose strings that collide. An open-addressing table under FNV-1a.
 public struct ByteTable: Sendable {
     @usableFromInline var bytes: [UInt8] = []
     /// Where each string lies in `bytes`.

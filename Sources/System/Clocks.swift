@@ -8,15 +8,18 @@ public enum Clocks {
     @inlinable
     public static var wall: Int64 { milliseconds(CLOCK_REALTIME) }
 
-    /// Milliseconds since the machine was started, suspended time included. Nobody can set this clock; `CLOCK_BOOTTIME`.
+    /// Milliseconds since the machine was started, suspended time included. Nobody can set this clock;
+    /// `CLOCK_BOOTTIME`.
     @inlinable
     public static var sinceBoot: Int64 { milliseconds(CLOCK_BOOTTIME) }
 
-    /// Milliseconds since the machine was started, suspended time excluded. Nobody can set this clock; `CLOCK_MONOTONIC`.
+    /// Milliseconds since the machine was started, suspended time excluded. Nobody can set this clock;
+    /// `CLOCK_MONOTONIC`.
     @inlinable
     public static var monotonic: Int64 { milliseconds(CLOCK_MONOTONIC) }
 
-    /// ``monotonic`` as of the last tick of the kernel, some milliseconds ago; a few nanoseconds a call. `CLOCK_MONOTONIC_COARSE`.
+    /// ``monotonic`` as of the last tick of the kernel, some milliseconds ago; a few nanoseconds a call.
+    /// `CLOCK_MONOTONIC_COARSE`.
     @inlinable
     public static var monotonicCoarse: Int64 { milliseconds(CLOCK_MONOTONIC_COARSE) }
 
@@ -28,7 +31,8 @@ public enum Clocks {
         return UInt64(truncatingIfNeeded: time.tv_sec) &* 1_000_000_000 &+ UInt64(truncatingIfNeeded: time.tv_nsec)
     }
 
-    /// The kernel's identifier of this start of the machine; empty where the system doesn't tell. `/proc/sys/kernel/random/boot_id`.
+    /// The kernel's identifier of this start of the machine; empty where the system doesn't tell.
+    /// `/proc/sys/kernel/random/boot_id`.
     public static let bootID: String = {
         let descriptor = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return "" }

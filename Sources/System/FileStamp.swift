@@ -23,7 +23,8 @@ public struct FileStamp: Codable, Hashable, Sendable {
         changed = Self.nanoseconds(status.st_ctim)
     }
 
-    /// The stamp of the file at a path; nil if there is none or it can't be examined. Symbolic links are followed; `stat(2)`.
+    /// The stamp of the file at a path; nil if there is none or it can't be examined. Symbolic links are followed;
+    /// `stat(2)`.
     public init?(path: String) {
         var status = stat()
         guard stat(path, &status) == 0 else { return nil }
@@ -40,12 +41,14 @@ public struct FileStamp: Codable, Hashable, Sendable {
     /// Whether both stamps are of the same file, whatever was written to it in between.
     public func isSameFile(as other: FileStamp) -> Bool { device == other.device && inode == other.inode }
 
-    /// Whether nobody has written to the file between the two stamps. The change time is left out: renaming and linking change it, too.
+    /// Whether nobody has written to the file between the two stamps. The change time is left out: renaming and linking
+    /// change it, too.
     public func hasSameContent(as other: FileStamp) -> Bool {
         isSameFile(as: other) && size == other.size && modified == other.modified
     }
 
-    /// Whether a change after this time would surely show in the stamp: the clocks of file systems tick in milliseconds, some in seconds.
+    /// Whether a change after this time would surely show in the stamp: the clocks of file systems tick in
+    /// milliseconds, some in seconds.
     public func isSettled(at time: Date) -> Bool {
         Double(max(modified, changed)) / 1e9 < time.timeIntervalSince1970 - 2
     }

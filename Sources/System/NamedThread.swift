@@ -8,7 +8,8 @@ public final class NamedThread: Sendable {
 
     /// The name, such as `log`.
     public let name: String
-    /// Why the system couldn't start the thread (an `errno` value, mostly `EAGAIN`: too many threads); nil if it runs or has ended.
+    /// Why the system couldn't start the thread (an `errno` value, mostly `EAGAIN`: too many threads); nil if it runs
+    /// or has ended.
     public let failure: Int32?
     private let ended: SteadySemaphore
 
@@ -29,7 +30,8 @@ public final class NamedThread: Sendable {
         return thread
     }
 
-    /// Starts a thread as ``start(_:stackSize:_:)`` does, without a message if the system can't: the caller looks at ``failure``.
+    /// Starts a thread as ``start(_:stackSize:_:)`` does, without a message if the system can't: the caller looks at
+    /// ``failure``.
     public init(_ name: String, stackSize: Int? = nil, _ body: @escaping @Sendable () -> Void) {
         precondition(name.utf8.count <= Self.longestName, "the thread's name \"\(name)\" is too long")
         self.name = name

@@ -12,7 +12,7 @@ import Testing
         path.withUnsafeBufferPointer { path in
             do throws(AddressError) {
                 var address = RecipientAddress()
-                try address.takeAny(path)
+                try address.setAny(path)
                 return ParsedPath(address)
             } catch {
                 return .refused(error.rule)

@@ -1,8 +1,8 @@
 import Foundation
 import Milter
 import RecipientFilter
-import System
 import RecipientSources
+import System
 import TestSupport
 import Testing
 
