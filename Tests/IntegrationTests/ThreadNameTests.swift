@@ -20,8 +20,8 @@ extension FilterAlone {
             let isComplete = eventually(within: 30) {
                 (try? threads(of: filter.postern.pid).isSuperset(of: expected)) ?? false
             }
-            let threads = try threads(of: filter.postern.pid).sorted()
-            #expect(isComplete, "\(threads)")
+            let names = try threads(of: filter.postern.pid).sorted()
+            #expect(isComplete, "\(names)")
         }
     }
 }

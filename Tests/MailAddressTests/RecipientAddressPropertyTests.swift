@@ -63,7 +63,7 @@ import Testing
     }
 
     @Test(arguments: [5, 6] as [UInt64])
-    func changedCasesDontTrap(seed: UInt64) throws {
+    func `changed cases of the table don't trap`(seed: UInt64) throws {
         let cases = try Case.load("paths.cases").map(\.input)
         var generator = SeededGenerator(seed: seed)
         for _ in 0..<50_000 {
@@ -81,14 +81,14 @@ import Testing
         }
     }
 
-    @Test func bothPathsAgreeOnTheTable() throws {
+    @Test func `the fast and the general parser agree on the table`() throws {
         for expected in try Case.load("paths.cases") {
             #expect(Self.outcomeOfAny(expected.input) == ParsedPath(expected.input), "\(expected.testDescription)")
         }
     }
 
     @Test(arguments: [7, 8] as [UInt64])
-    func canonicalFormsStay(seed: UInt64) throws {
+    func `the canonical form of a key is the key`(seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         var accepted = 0
         for _ in 0..<20_000 {
@@ -103,7 +103,7 @@ import Testing
     }
 
     @Test(arguments: [9, 10] as [UInt64])
-    func caseDoesNotMatter(seed: UInt64) throws {
+    func `case makes no difference`(seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         var accepted = 0
         for _ in 0..<20_000 {
@@ -123,7 +123,7 @@ import Testing
     }
 
     @Test(arguments: [11] as [UInt64])
-    func quotesDoNotMatter(seed: UInt64) throws {
+    func `quotes make no difference`(seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         let atext = Array("abcXYZ019.!#$%&'*+-/=?^_`{|}~")
         for _ in 0..<20_000 {
@@ -141,7 +141,7 @@ import Testing
     }
 
     /// Folding twice changes nothing, for every character that a local part may hold.
-    @Test func foldingIsIdempotent() {
+    @Test func `folding twice changes nothing`() {
         for value in (0xA0 as UInt32)...0x2FFFF {
             guard let scalar = UnicodeScalar(value) else { continue }
             let folded = String(Character(scalar)).foldedInNFC

@@ -30,7 +30,7 @@ struct AcknowledgementTests {
 
     /// Without prompt acknowledgements each of the 40 recipients has at least one that is delayed.
     @Test(arguments: ["8.17.1.9", "Postfix 3.7.11"])
-    func anMTAThatWritesInPiecesDoesNotWait(_ version: String) throws {
+    func `an MTA that writes packets in pieces waits for no acknowledgement`(_ version: String) throws {
         let delayed = try delayedAcknowledgements(version: version, recipients: 40)
         #expect(delayed < 10)
     }

@@ -88,7 +88,7 @@ import Testing
         return refused.load(ordering: .relaxed)
     }
 
-    @Test func neitherEndsNorGrowsTheFilter() throws {
+    @Test func `garbage neither ends the filter nor makes it grow`() throws {
         let path = folder.file("s")
         let filter = try FilterProcess.serving(path)
         let seed = SeededGenerator.announced("garbage").seed
@@ -120,7 +120,7 @@ import Testing
         throw TestFailure("sessions stay open: \(try watcher.statistics())")
     }
 
-    @Test func nothingIsLeftOfHalfDoneConnections() throws {
+    @Test func `no session is left of aborted connections`() throws {
         let path = folder.file("s")
         let filter = try FilterProcess.serving(path)
         let seed = SeededGenerator.announced("silence").seed

@@ -5,7 +5,7 @@ import Testing
 @testable import RecipientIndex
 
 @Suite struct IndexFileTests {
-    @Test func `notices that it is written in place or cut off while it is read`() throws {
+    @Test func `notices a file that is written in place or truncated while it is read`() throws {
         let folder = try TemporaryFolder()
         let path = folder.file()
         let sound = try SnapshotBytes.hundred()
@@ -52,7 +52,7 @@ import Testing
     private let keys = (0..<100).map { "user\($0)@example.com" } + ["@example.org", "nobody@example.com"]
 
     /// A changed snapshot is refused; one whose checksums were made right again is refused or searched, and never read beyond.
-    @Test func anyBytesAreRefusedOrSearched() throws {
+    @Test func `any bytes are rejected, or give a snapshot that can be searched`() throws {
         let folder = try TemporaryFolder()
         let sample = try SnapshotBytes.hundred().bytes
         var opened = 0
