@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-// An assertion of the parser that fails becomes a fault instead of the end of the process. The one of parse_key() is left out: the
-// parser reports the same fault, with its place, right after it. It fails at a header such as [[[name]]].
+// An assertion of the parser that fails becomes a fault instead of the end of the process. The one of parse_key() is
+// left out: the parser reports the same fault, with its place, right after it. It fails at a header such as [[[name]]].
 #undef NDEBUG
 static inline void ctoml_assert(bool holds, std::string_view condition) {
     if (!holds && condition != "is_bare_key_character(*cp) || is_string_delimiter(*cp)")
@@ -24,7 +24,8 @@ static inline void ctoml_assert(bool holds, std::string_view condition) {
 #include <toml++/toml.h>
 #endif
 
-/// Tables in tables deeper than this are a fault. Dotted keys and headers can nest them without end, and recursion can't follow.
+/// Tables in tables deeper than this are a fault. Dotted keys and headers can nest them without end, and recursion
+/// can't follow.
 static constexpr size_t depth_limit = 100;
 
 struct ctoml_document {

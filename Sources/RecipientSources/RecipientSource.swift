@@ -37,31 +37,31 @@ package protocol RecipientSource: Sendable {
     /// Whether the whole source should be read again though changes are followed, in case a change was missed.
     func isReconciliationDue(_ previous: PreviousReading, now: Date) -> Bool
 
-    /// A socket that becomes readable when the source reports changes that ``hasNews()`` hasn't seen; nil if the source
-    /// doesn't report any.
-    var newsDescriptor: Int32? { get }
+    /// A socket that becomes readable when the source reports changes that ``hasReportedChanges()`` hasn't seen; nil if
+    /// the source doesn't report any.
+    var changeDescriptor: Int32? { get }
 
     /// Receives the reports of changes that have come, without waiting; whether the source should be read now.
-    func hasNews() -> Bool
+    func hasReportedChanges() -> Bool
 
     /// Closes connections that were kept for the next reading.
-    func hangUp()
+    func closeConnections()
 
     /// Ends the waiting of a reading, without waiting for its end: it fails at its next check at the latest.
     func interrupt()
 
-    /// Until when the source isn't read again whatever the schedule says; nil for no such time.
-    var restsUntil: ContinuousClock.Instant? { get }
+    /// The time before which the source isn't read again, whatever the schedule says; nil if there is none.
+    var earliestRetry: ContinuousClock.Instant? { get }
 }
 
 extension RecipientSource {
     package func relayDomains(_ request: ReadRequest) throws(SourceError) -> [RelayDomain]? { nil }
     package func isReconciliationDue(_ previous: PreviousReading, now: Date) -> Bool { false }
-    package var newsDescriptor: Int32? { nil }
-    package func hasNews() -> Bool { false }
-    package func hangUp() {}
+    package var changeDescriptor: Int32? { nil }
+    package func hasReportedChanges() -> Bool { false }
+    package func closeConnections() {}
     package func interrupt() {}
-    package var restsUntil: ContinuousClock.Instant? { nil }
+    package var earliestRetry: ContinuousClock.Instant? { nil }
 }
 
 /// How a source is to be read.
@@ -69,25 +69,26 @@ package struct ReadRequest {
     /// The last reading, if the source was configured then as it is now.
     package var previous: PreviousReading?
     /// Whether more readings follow in this process, for which a connection may be kept that reports changes.
-    package var isStaying: Bool
-    /// Whether to read the whole source even where the changes would do.
+    package var keepsConnections: Bool
+    /// Whether to read the whole source even if its changes would be enough.
     package var readsAll: Bool
     /// Whether the source is read because it has reported a change, rather than because its time has come.
-    package var isNews: Bool
+    package var hasReportedChange: Bool
     /// Whether a person accepts search references that the last list was read without.
-    package var acceptsReferences: Bool
+    package var acceptsNewReferences: Bool
     /// Asks whether to go on; throws to end the reading.
     package var check: () throws(SourceError) -> Void
 
     package init(
-        previous: PreviousReading? = nil, isStaying: Bool = false, readsAll: Bool = false, isNews: Bool = false,
-        acceptsReferences: Bool = false, check: @escaping () throws(SourceError) -> Void
+        previous: PreviousReading? = nil, keepsConnections: Bool = false, readsAll: Bool = false,
+        hasReportedChange: Bool = false,
+        acceptsNewReferences: Bool = false, check: @escaping () throws(SourceError) -> Void
     ) {
         self.previous = previous
-        self.isStaying = isStaying
+        self.keepsConnections = keepsConnections
         self.readsAll = readsAll
-        self.isNews = isNews
-        self.acceptsReferences = acceptsReferences
+        self.hasReportedChange = hasReportedChange
+        self.acceptsNewReferences = acceptsNewReferences
         self.check = check
     }
 }

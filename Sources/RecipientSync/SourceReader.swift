@@ -15,10 +15,10 @@ final class SourceReader: Sendable {
         /// The fingerprint of the configuration and domains for which it is read.
         var fingerprint: String
         /// Whether a sync thread goes on afterwards.
-        var isStaying: Bool
+        var keepsConnections: Bool
         var readsAll: Bool
-        var isNews: Bool
-        var acceptsReferences: Bool
+        var hasReportedChange: Bool
+        var acceptsNewReferences: Bool
         var domains: DomainFilter
         /// Where entries are written that don't fit into memory.
         var folder: String
@@ -81,7 +81,7 @@ final class SourceReader: Sendable {
 
     let source: any RecipientSource
     private let current = Mutex<Reading?>(nil)
-    private let isHungUp = Atomic(false)
+    private let isClosed = Atomic(false)
     /// Readable once a reading has ended that nobody waited for.
     private let ending = WakeUp()
 
@@ -109,7 +109,7 @@ final class SourceReader: Sendable {
         current.withLock { $0 = reading }
         NamedThread.start("source", stackSize: 1 << 20) { [self] in
             reading.end(with: read(reading, check))
-            if isHungUp.load(ordering: .sequentiallyConsistent) { source.hangUp() }
+            if isClosed.load(ordering: .sequentiallyConsistent) { source.closeConnections() }
             ending.signal()
         }
         return reading
@@ -122,8 +122,8 @@ final class SourceReader: Sendable {
             folder: order.folder, domains: order.domains, capacity: order.capacity, progress: reading.progress)
         var report = SourceReport()
         let request = ReadRequest(
-            previous: order.previous?.previous, isStaying: order.isStaying, readsAll: order.readsAll,
-            isNews: order.isNews, acceptsReferences: order.acceptsReferences
+            previous: order.previous?.previous, keepsConnections: order.keepsConnections, readsAll: order.readsAll,
+            hasReportedChange: order.hasReportedChange, acceptsNewReferences: order.acceptsNewReferences
         ) { () throws(SourceError) in
             try askingSync { () throws(SyncError) in
                 try reading.check(name)
@@ -174,29 +174,29 @@ final class SourceReader: Sendable {
     // MARK: News
 
     /// A descriptor that becomes readable when the source has news, or when a reading has ended that nobody waited for.
-    var newsDescriptor: Int32? { reading == nil ? source.newsDescriptor : ending.descriptor }
+    var changeDescriptor: Int32? { reading == nil ? source.changeDescriptor : ending.descriptor }
 
     /// Whether the source has changed, or a reading has ended that nobody waited for.
-    func hasNews() -> Bool {
-        guard let reading else { return source.hasNews() }
+    func hasReportedChanges() -> Bool {
+        guard let reading else { return source.hasReportedChanges() }
         // Emptied first: a reading that ends now makes it readable again.
         ending.clear()
         return reading.isDone
     }
 
     /// Until when the source isn't tried again, whatever the schedule says; nil if it may be tried at any time.
-    var restsUntil: ContinuousClock.Instant? { source.restsUntil }
+    var earliestRetry: ContinuousClock.Instant? { source.earliestRetry }
 
     // MARK: The end
 
     /// Closes the source's connections, at once or when the reading under way has ended.
-    func hangUp() {
-        isHungUp.store(true, ordering: .sequentiallyConsistent)
+    func closeConnections() {
+        isClosed.store(true, ordering: .sequentiallyConsistent)
         if isBusy {
             reading?.giveUp()
             source.interrupt()
         } else {
-            source.hangUp()
+            source.closeConnections()
         }
     }
 

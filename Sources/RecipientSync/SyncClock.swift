@@ -1,22 +1,22 @@
 import System
 
-/// The time by which a sync measures how long ago a recipient has gone: clocks that leap neither end the time of grace nor the guard's
-/// memory.
+/// The sync's own time, by which it measures how long ago a recipient went: a clock that leaps ends neither a grace nor the window of the
+/// guard.
 ///
-/// It goes on with the machine's steady clock, which counts suspended time too. Over a restart of the machine, only the clock on the wall
-/// tells how much time has passed: it is believed for an hour at most.
+/// It advances with the machine's steady clock, which counts suspended time too. Over a restart of the machine, only the wall clock tells
+/// how much time has passed; the sync's time advances by an hour at most then.
 struct SyncClock: Sendable {
     /// What the clocks of the machine show, in milliseconds.
     struct Reading: Equatable {
         /// Since 1970.
         var wall: Int64
-        /// Since the machine was started: CLOCK_BOOTTIME.
+        /// Since the machine was started (CLOCK_BOOTTIME).
         var steady: Int64
-        /// Tells one start of the machine from others; empty where the system doesn't say.
+        /// The id of this start of the machine; empty if the system has none.
         var boot: String
     }
 
-    /// How much of the time between two starts of the machine is believed.
+    /// The most that the sync's time advances over a restart of the machine.
     static let mostBetweenBoots: Int64 = 3_600_000
 
     /// What the clocks show now.
@@ -26,7 +26,7 @@ struct SyncClock: Sendable {
         Reading(wall: Clocks.wall, steady: Clocks.sinceBoot, boot: Clocks.bootID)
     }
 
-    /// The sync's time now, from what it was when the clocks were last read. It never goes back.
+    /// The sync's time now, from the time when the clocks were last read. It never goes back.
     static func time(_ reading: Reading, after last: (time: Int64, reading: Reading)) -> Int64 {
         let passed: Int64
         if reading.boot == last.reading.boot, !reading.boot.isEmpty, reading.steady >= last.reading.steady {

@@ -1,6 +1,6 @@
 import RecipientSources
 
-/// Why a sync did not publish. What was published before stays in force whatever the kind.
+/// Why a sync published nothing. The index that was published before stays in force.
 public struct SyncError: Error, Sendable, CustomStringConvertible {
     /// The class of a failure, which decides the exit status.
     public enum Kind: String, Sendable, Codable {
@@ -8,13 +8,13 @@ public struct SyncError: Error, Sendable, CustomStringConvertible {
         case guardRefused
         /// A source could not be read; trying again may help.
         case unreachable
-        /// A source holds what can't be understood; its owner has to mend it.
+        /// A source holds lines or values that can't be understood; its owner has to correct them.
         case malformed
-        /// The state or the snapshot could not be opened or written.
+        /// The state, its lock, the index or a temporary file could not be opened or written.
         case state
         /// Another sync works on the same state.
         case locked
-        /// The configuration asks for what can't be done.
+        /// The configuration asks for something impossible.
         case configuration
         /// The sync was told to stop.
         case cancelled
@@ -24,23 +24,22 @@ public struct SyncError: Error, Sendable, CustomStringConvertible {
     public let kind: Kind
     /// One or more sentences for a postmaster, one a line.
     public let description: String
-    /// The source at fault, where it is one.
+    /// The name of the source at fault; nil if no single source is.
     public let source: String?
-    /// What a refused sync found, for `guardRefused`.
+    /// The report of the refused list, for `guardRefused`.
     public let report: SyncReport?
-    /// How reading each source went, as far as that was begun.
+    /// The sources, as far as the sync got to them.
     public let sources: [SourceState]
-    /// What a person can do, where that isn't said in the description.
+    /// What a person can do, if the description doesn't say so.
     public let advice: String?
-    /// Whether the state is damaged: a new one can take its place.
+    /// Whether the state is damaged, so that a new one may replace it.
     let isDamage: Bool
-    /// Whether the state's entries aren't those of its decision: all sources must be read anew.
+    /// Whether the state's entries aren't those of its list, so that all sources must be read in full.
     let isUnsound: Bool
 
     init(
         _ kind: Kind, _ description: String, source: String? = nil, report: SyncReport? = nil,
-        sources: [SourceState] = [], advice: String? = nil, isDamage: Bool = false,
-        isUnsound: Bool = false
+        sources: [SourceState] = [], advice: String? = nil, isDamage: Bool = false, isUnsound: Bool = false
     ) {
         self.advice = advice
         self.isDamage = isDamage
@@ -52,7 +51,7 @@ public struct SyncError: Error, Sendable, CustomStringConvertible {
         self.report = report
     }
 
-    /// The failure of a source as that of the sync.
+    /// The failure of a sync because of a source.
     init(_ error: SourceError) {
         let kind: Kind =
             switch error.kind {
@@ -65,7 +64,7 @@ public struct SyncError: Error, Sendable, CustomStringConvertible {
         self.init(kind, error.description, source: error.source, advice: error.advice)
     }
 
-    /// The status to exit with, after sysexits where one fits: 1 refused by a guard, 65 malformed input, 74 state or snapshot,
+    /// The exit status of a command, from sysexits where one fits: 1 refused by a guard, 65 malformed input, 74 state or index,
     /// 75 unreachable, locked or stopped, 78 configuration.
     public var exitStatus: Int32 {
         switch kind {
@@ -79,7 +78,7 @@ public struct SyncError: Error, Sendable, CustomStringConvertible {
 }
 
 extension SourceError {
-    /// What ends the reading of a source: the sync's reason to stop.
+    /// The error that ends the reading of a source because the sync ends.
     init(_ error: SyncError) {
         self.init(
             error.kind == .cancelled ? .cancelled : .unreachable, error.description, source: error.source,
@@ -87,13 +86,13 @@ extension SourceError {
     }
 }
 
-/// Does work with what a source gave; its failure is the sync's.
+/// Does work that throws a `SourceError`, and throws it as a `SyncError`.
 @inline(__always)
 func translatingErrors<Value>(_ work: () throws(SourceError) -> Value) throws(SyncError) -> Value {
     do throws(SourceError) { return try work() } catch { throw SyncError(error) }
 }
 
-/// Asks whether to go on, on behalf of a source; the sync's reason to stop is the source's.
+/// Calls a sync's check on behalf of a source, and throws its error as a `SourceError`.
 @inline(__always)
 func askingSync<Value>(_ work: () throws(SyncError) -> Value) throws(SourceError) -> Value {
     do throws(SyncError) { return try work() } catch { throw SourceError(error) }

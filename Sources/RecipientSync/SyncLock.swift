@@ -2,17 +2,18 @@ import Glibc
 import RecipientSources
 import System
 
-/// Keeps two syncs on one state apart, whichever processes they are in, with flock(2) on a file beside the state; a process
-/// that dies gives it up.
+/// The lock that keeps other syncs from a state, in whatever process: flock(2) on a file beside the state. The kernel releases it when
+/// the process dies.
 final class SyncLock {
     private let descriptor: Int32
 
-    /// The lock's file.
     static func path(state: String) -> String { state + ".lock" }
 
+    /// Waits for the lock.
+    ///
     /// - Parameters:
     ///   - state: the path of the state.
-    ///   - patience: how long another sync may go on before this gives up.
+    ///   - patience: how long to wait for another sync to end.
     ///   - check: called while waiting; throws to give up.
     init(
         state: String, patience: Duration, check: () throws(SyncError) -> Void = { () throws(SyncError) in }
@@ -25,7 +26,7 @@ final class SyncLock {
                 .state, "the sync's lock can't be used: \(error)", advice: SyncState.advice(error.code, path: path))
         }
         do throws(SyncError) {
-            try Self.lock(descriptor, path, state, patience, check)
+            try Self.lock(descriptor, path: path, state: state, patience: patience, check: check)
         } catch {
             Glibc.close(descriptor)
             throw error
@@ -36,8 +37,7 @@ final class SyncLock {
     }
 
     private static func lock(
-        _ descriptor: Int32, _ path: String, _ state: String, _ patience: Duration,
-        _ check: () throws(SyncError) -> Void
+        _ descriptor: Int32, path: String, state: String, patience: Duration, check: () throws(SyncError) -> Void
     ) throws(SyncError) {
         let deadline = ContinuousClock.now + patience
         while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
@@ -47,23 +47,23 @@ final class SyncLock {
                 throw SyncError(.state, "\(path) can't be locked: \(systemMessage(code))")
             }
             guard ContinuousClock.now < deadline else {
-                throw SyncError(.locked, occupied(state, by: holder(descriptor)))
+                throw SyncError(.locked, message(state: state, holder: holder(descriptor)))
             }
             try check()
             usleep(20_000)
         }
     }
 
-    private static func occupied(_ state: String, by process: Int?) -> String {
+    private static func message(state: String, holder process: Int?) -> String {
         if process == Int(getpid()) {
             return
                 "an earlier sync of process \(getpid()), which is this one, hasn't ended and still works on \(state); "
-                + "the next try is when it has"
+                + "this sync tries again when that one has ended"
         }
         return "another sync\(process.map { " (process \($0))" } ?? "") works on \(state); try again when it has ended"
     }
 
-    /// Gives the lock up; the object is of no use afterwards.
+    /// Releases the lock; the object must not be used afterwards.
     func release() {
         Glibc.close(descriptor)
     }

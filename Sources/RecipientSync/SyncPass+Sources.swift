@@ -25,8 +25,8 @@ extension SyncPass {
             let source = sources[place].configuration
             let order = SourceReader.Order(
                 previous: previous.validRecord(of: source), fingerprint: previous.fingerprint(of: source),
-                isStaying: options.isThread, readsAll: options.readsAll, isNews: options.due != nil,
-                acceptsReferences: options.acceptsShrink, domains: filters[place],
+                keepsConnections: options.isThread, readsAll: options.readsAll, hasReportedChange: options.due != nil,
+                acceptsNewReferences: options.acceptsShrink, domains: filters[place],
                 folder: folder(of: configuration.statePath), capacity: max(1 << 20, (8 << 20) / due.count),
                 deadline: configuration.deadline)
             readings[place] = try reading(of: sources[place], order, check)

@@ -75,7 +75,7 @@ public final class SyncThread: Sendable {
             phase = .running(
                 NamedThread.start("sync", stackSize: 1 << 20) { [self] in
                     run()
-                    synchronizer.sources.forEach { $0.hangUp() }
+                    synchronizer.sources.forEach { $0.closeConnections() }
                     shown.withLock { $0 = SyncOutlook(sources: $0.sources) }
                 })
         }
@@ -157,7 +157,7 @@ public final class SyncThread: Sendable {
                 }
             } else {
                 for place in sources.indices where sources[place].failure != nil {
-                    outlook.sources[place].nextTry = date(max(next, synchronizer.sources[place].restsUntil ?? next))
+                    outlook.sources[place].nextTry = date(max(next, synchronizer.sources[place].earliestRetry ?? next))
                 }
             }
             shown = outlook
@@ -173,17 +173,25 @@ public final class SyncThread: Sendable {
         let sources = synchronizer.sources
         let places = schedule.listensForNews(at: .now) ? Array(sources.indices) : []
         // News that were received together with the end of a reading don't show on the socket any more.
-        let known = places.filter { sources[$0].hasNews() }
+        let known = places.filter { sources[$0].hasReportedChanges() }
         guard known.isEmpty else { return known.forEach { schedule.addNews(of: $0) } }
-        let listening = places.compactMap { place in sources[place].newsDescriptor.map { (place, $0) } }
+        let listening = places.compactMap { place in sources[place].changeDescriptor.map { (place, $0) } }
         var entries = [pollfd(fd: wake.descriptor, events: Int16(POLLIN), revents: 0)]
         entries += listening.map { pollfd(fd: $0.1, events: Int16(POLLIN), revents: 0) }
         let pause = places.isEmpty ? schedule.pauseBeforeNews : Self.poll
         guard Glibc.poll(&entries, nfds_t(entries.count), pause) > 0 else { return }
         for (number, listener) in listening.enumerated() where entries[number + 1].revents != 0 {
-            if sources[listener.0].hasNews() { schedule.addNews(of: listener.0) }
+            if sources[listener.0].hasReportedChanges() { schedule.addNews(of: listener.0) }
         }
     }
+}
+
+/// Gives the system back what the allocator keeps after a sync, some tens of megabytes; malloc_trim(3), which Swift's module of
+/// the C library doesn't have.
+private func returnFreeMemory() {
+    typealias Trim = @convention(c) (Int) -> Int32
+    guard let symbol = dlsym(nil, "malloc_trim") else { return }
+    _ = unsafeBitCast(symbol, to: Trim.self)(0)
 }
 
 /// Wakes a thread that waits in poll(2), through a pipe.

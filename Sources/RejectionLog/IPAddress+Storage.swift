@@ -1,7 +1,8 @@
 import Foundation
 package import System
 
-// How the database holds a client's address: in 4 bytes (IPv4), in 16 (IPv6), or not at all, for a client without an address.
+// How the database holds a client's address: in 4 bytes (IPv4), in 16 (IPv6), or not at all, for a client without an
+// address.
 extension IPAddress {
     /// The text of a client's address in reports and log entries; empty for a client without an address.
     package var clientText: String { isUnspecified ? "" : description }
@@ -9,7 +10,8 @@ extension IPAddress {
     /// The text of a client's network in reports, such as `192.0.2.0/24`; empty for a client without an address.
     package var clientNetworkText: String { isUnspecified ? "" : "\(self)/\(isIPv4 ? 24 : 64)" }
 
-    /// The first address of the network under which reports count a client: the /24 of an IPv4 address, the /64 of an IPv6 address.
+    /// The first address of the network under which reports count a client: the /24 of an IPv4 address, the /64 of an
+    /// IPv6 address.
     package var clientNetwork: IPAddress { masked(ipv4Prefix: 24, ipv6Prefix: 64) }
 
     /// Calls `body` with the bytes that the database holds.

@@ -22,8 +22,8 @@ public struct DomainSlot: Sendable, Hashable {
     /// The place of a number that ``number`` gave, in the same open log.
     public init(number: UInt32) { index = number }
 
-    /// Every domain that is not registered. What is refused for such a domain is counted exactly in the sum; by name only
-    /// as far as detail rows tell the name.
+    /// Every domain that is not registered. What is refused for such a domain is counted exactly in the sum; by name
+    /// only as far as detail rows tell the name.
     public static let foreign = DomainSlot(index: 0)
 }
 
@@ -39,8 +39,8 @@ public struct ReasonSlot: Sendable, Hashable {
 
 /// What one RCPT became. The buffers are borrowed for the call of ``RejectionLog/record(_:)`` only.
 ///
-/// Every text may be hostile: any bytes, any length. Over-long ones are cut at a character (see ``DetailBuffer``'s limits
-/// in the source: recipient and sender 512 octets, names 255, session and MTA 64, reply 512).
+/// Every text may be hostile: any bytes, any length. Over-long ones are cut at a character (see ``DetailBuffer``'s
+/// limits in the source: recipient and sender 512 octets, names 255, session and MTA 64, reply 512).
 public struct LogEvent {
     /// Bytes of the caller, valid for the call.
     public typealias Bytes = UnsafeBufferPointer<UInt8>

@@ -4,48 +4,48 @@ import Glibc
 import Synchronization
 public import System
 
-/// The log of rejected recipients, and the counters of all recipients: many threads record, and a thread of its own writes to a
-/// SQLite database.
+/// The log of rejected recipients, and the counters of all recipients: many threads record, and a thread of its own
+/// writes to a SQLite database.
 ///
-/// Counters (by minute, reason, domain, outcome and observe mode) are exact, whatever happens to detail rows. Detail rows are
-/// thinned out when they come faster than the disk can write them, or faster than 1,000 a second for a long time (250,000 at
-/// once are kept). The thinned rows are counted by minute. While the database can't be opened or written, counts stay in
-/// memory, and the writer tries again. A damaged database is moved aside, and a new one is started. A process that is killed
-/// loses its records since the last write, at most a second.
+/// Counters (by minute, reason, domain, outcome and observe mode) are exact, whatever happens to detail rows. Detail
+/// rows are thinned out when they come faster than the disk can write them, or faster than 1,000 a second for a long
+/// time (250,000 at once are kept). The thinned rows are counted by minute. While the database can't be opened or
+/// written, counts stay in memory, and the writer tries again. A damaged database is moved aside, and a new one is
+/// started. A process that is killed loses its records since the last write, at most a second.
 public final class RejectionLog: Sendable {
     /// Where and how the log is kept.
     public struct Options: Sendable {
-        /// The path of the database, which is created with mode 0600 if it is missing. The mode of an existing file is kept: with
-        /// 0640, its group can read it. Beside it are `-wal`, `-shm` and `-lock`.
+        /// The path of the database, which is created with mode 0600 if it is missing. The mode of an existing file is
+        /// kept: with 0640, its group can read it. Beside it are `-wal`, `-shm` and `-lock`.
         public var path: String
         /// Seconds for which counters, tallies and detail rows are kept, in whole days (UTC). Nil keeps all.
         public var retention: TimeInterval?
         /// Seconds for which detail rows are kept, at most the retention. Nil keeps them as long as the retention.
         public var detailRetention: TimeInterval?
-        /// The greatest size of the database in bytes: above it the oldest detail rows are removed, then the oldest tallies.
-        /// Counters stay. Nil: no limit.
+        /// The greatest size of the database in bytes: above it the oldest detail rows are removed, then the oldest
+        /// tallies. Counters stay. Nil: no limit.
         public var maximumSize: Int?
         /// Bytes for detail records that wait for the writer, which uses as much again. At least 64 KiB.
         public var queueCapacity: Int
-        /// Gets a line for the operator's log when writing fails (once for each reason), when it works again, and when a damaged
-        /// database was moved aside. Called on the writer's thread; a line about recipients that are lost at the end comes on the
-        /// thread of ``RejectionLog/close(within:)``.
+        /// Gets a line for the operator's log when writing fails (once for each reason), when it works again, and when
+        /// a damaged database was moved aside. Called on the writer's thread; a line about recipients that are lost at
+        /// the end comes on the thread of ``RejectionLog/close(within:)``.
         public var report: @Sendable (String) -> Void
         /// Gets the failure of each attempt, and nil when the log works again. Called on the writer's thread.
         public var condition: @Sendable (PartFailure?) -> Void = { _ in }
-        /// Gets the detail rows from the writer, whether or not it can write them. Called on the writer's thread, so it should
-        /// return quickly.
+        /// Gets the detail rows from the writer, whether or not it can write them. Called on the writer's thread, so it
+        /// should return quickly.
         public var stored: (@Sendable (StoredRows) -> Void)?
         /// Gets the unlisted senders of the database each time it has been opened. Called on the writer's thread.
         public var unlistedSenders: (@Sendable ([UnlistedSender]) -> Void)?
-        /// Gets the day, in days since 1970 (UTC), a few times a second while the clock is trusted. Called on the writer's
-        /// thread.
+        /// Gets the day, in days since 1970 (UTC), a few times a second while the clock is trusted. Called on the
+        /// writer's thread.
         public var day: @Sendable (Int64) -> Void = { _ in }
 
         /// The clocks, for retention and the ends of days.
         var clocks = LogClocks.system
-        /// How many detail rows are kept a second on average, and how many at once. A gateway that gets more for a long time is
-        /// flooded: more rows would say nothing new, slow the answers down and fill the disk.
+        /// How many detail rows are kept a second on average, and how many at once. A gateway that gets more for a long
+        /// time is flooded: more rows would say nothing new, slow the answers down and fill the disk.
         var detailRate = 1_000
         var detailBurst = 250_000
         /// Milliseconds between writes.
@@ -81,8 +81,8 @@ public final class RejectionLog: Sendable {
 
     /// Starts the writer, which opens or creates the database and migrates an older version.
     ///
-    /// If that fails, the writer tries again as long as the log lives, and ``failure`` has the reason. A damaged database is moved
-    /// aside; a database of another program or of a newer Postern is not changed.
+    /// If that fails, the writer tries again as long as the log lives, and ``failure`` has the reason. A damaged
+    /// database is moved aside; a database of another program or of a newer Postern is not changed.
     public init(_ options: Options) {
         self.options = options
         let capacity = max(options.queueCapacity, 64 << 10) / LogCore.stripeCount
@@ -98,20 +98,20 @@ public final class RejectionLog: Sendable {
         if !core.isAbandoned { close() }
     }
 
-    /// The place of a relay domain (an A-label) in the counters: the same for the same name while the log is open. It must not be
-    /// called with names that clients send.
+    /// The place of a relay domain (an A-label) in the counters: the same for the same name while the log is open. It
+    /// must not be called with names that clients send.
     public func slot(forDomain name: String) -> DomainSlot {
         DomainSlot(index: UInt32(core.domains.number(of: name)))
     }
 
-    /// The place of a reason in the counters: the same for the same name while the log is open. Names are those of the verdict
-    /// table ("unknown", "relay", …), and ``mtaReason``.
+    /// The place of a reason in the counters: the same for the same name while the log is open. Names are those of the
+    /// verdict table ("unknown", "relay", …), and ``mtaReason``.
     public func slot(forReason name: String) -> ReasonSlot {
         ReasonSlot(index: UInt8(core.reasons.number(of: name)))
     }
 
-    /// Counts the recipient and, unless it was accepted, queues its detail row. Called on any thread; it never waits for the writer
-    /// or the disk, and usually allocates nothing.
+    /// Counts the recipient and, unless it was accepted, queues its detail row. Called on any thread; it never waits
+    /// for the writer or the disk, and usually allocates nothing.
     public func record(_ event: borrowing LogEvent) {
         // Only spreads the threads: any answer is right.
         let thread = UInt(bitPattern: Int(pthread_self()))
@@ -136,7 +136,8 @@ public final class RejectionLog: Sendable {
         core.request(.tally)
     }
 
-    /// Records that an index came into force; reports conclude from it when a recipient was listed. The same index is recorded once.
+    /// Records that an index came into force; reports conclude from it when a recipient was listed. The same index is
+    /// recorded once.
     ///
     /// - Parameters:
     ///   - generation: the number that the publisher gave it.
@@ -150,8 +151,8 @@ public final class RejectionLog: Sendable {
                 recipients: Int64(clamping: recipients), created: Timestamp.milliseconds(since1970: created)))
     }
 
-    /// Records that a sender that the index doesn't list has sent a message through the gateway. Called on any thread; it never waits
-    /// for the writer or the disk.
+    /// Records that a sender that the index doesn't list has sent a message through the gateway. Called on any thread;
+    /// it never waits for the writer or the disk.
     ///
     /// - Parameters:
     ///   - address: its canonical address.
@@ -173,8 +174,9 @@ public final class RejectionLog: Sendable {
 
     /// Writes all that is queued and ends the writer. Later records are lost.
     ///
-    /// - Parameter limit: how long to wait; nil: until everything is written. A process that is about to end must not wait for a
-    ///   hanging disk: after the limit the writer is abandoned, and the number of lost recipients is reported.
+    /// - Parameter limit: how long to wait; nil: until everything is written. A process that is about to end must not
+    ///   wait for a hanging disk: after the limit the writer is abandoned, and the number of lost recipients is
+    ///   reported.
     /// - Returns: true if the writer has ended.
     @discardableResult
     public func close(within limit: Duration? = nil) -> Bool {

@@ -1,10 +1,11 @@
-/// Finds listed recipients close to one that isn't, by asking for its variations: the index holds no address in clear.
+/// Finds listed recipients close to an unlisted one, by asking the index for variations: the index holds no address in
+/// clear.
 ///
-/// First everything one slip away (a letter left out, added, changed or swapped with its neighbour, a separator), then the
-/// order and the short forms of names, other domains, and for longer local parts two slips of the kind that fingers make.
-/// Short local parts are left alone where nearly everything is close to something.
+/// The variations are: everything one slip away (a letter or separator left out, added, changed or swapped with its
+/// neighbour), the order and short forms of names, other relay domains, and for longer local parts two typing errors.
+/// Short local parts have fewer variations, because nearly every short local part is close to another.
 struct NearMissSearch {
-    /// A listed recipient and what leads to it.
+    /// A listed recipient, and its difference from the rejected one.
     struct Hit: Equatable {
         var resembles: String
         var difference: String
@@ -12,27 +13,27 @@ struct NearMissSearch {
 
     private let isListed: (UnsafeBufferPointer<UInt8>) -> Bool
     private let relayDomains: [[UInt8]]
-    /// How many questions are left.
+    /// How many more times the index may be asked.
     private(set) var budget: Int
-    /// True once a question couldn't be asked.
+    /// True once the budget was used up.
     private(set) var isExhausted = false
 
     /// - Parameters:
-    ///   - budget: how many questions there may be.
-    ///   - relayDomains: A-labels, in lower case.
+    ///   - budget: how often the index may be asked.
+    ///   - relayDomains: the relay domains, as A-labels in lower case.
     init(budget: Int, relayDomains: [String], isListed: @escaping (UnsafeBufferPointer<UInt8>) -> Bool) {
         self.budget = budget
         self.relayDomains = relayDomains.prefix(2_000).map { Array($0.utf8) }
         self.isListed = isListed
     }
 
-    /// The address itself is listed, in whatever spelling.
+    /// True if the address itself is listed.
     mutating func lists(_ address: String) -> Bool {
         var address = address
         return address.withUTF8 { ask($0) }
     }
 
-    /// What a recipient of a relay domain may have meant, one slip away or by its name's order.
+    /// The listed recipient one slip away from a recipient of a relay domain, or with its name in another order.
     mutating func oneSlip(_ address: String) -> Hit? {
         guard let parts = Parts(address) else { return nil }
         let (local, domain) = (parts.local, parts.domain)
@@ -69,7 +70,7 @@ struct NearMissSearch {
         return names(local, domain) ?? domains(local, domain)
     }
 
-    /// What a recipient of a relay domain may have meant, two slips of fingers away.
+    /// The listed recipient two typing errors away from a recipient of a relay domain.
     mutating func twoSlips(_ address: String) -> Hit? {
         guard let parts = Parts(address), parts.local.count >= 7, parts.local.count <= 24 else { return nil }
         let first = Self.fingerSlips(parts.local)
@@ -83,7 +84,7 @@ struct NearMissSearch {
         return nil
     }
 
-    /// What a recipient of a foreign domain may have meant: a relay domain one slip away that lists the local part.
+    /// The listed recipient with the same local part in a relay domain one slip away from a foreign domain.
     mutating func domainSlip(_ address: String) -> Hit? {
         guard let parts = Parts(address) else { return nil }
         for domain in relayDomains where Self.isOneSlip(parts.domain, domain) {
@@ -105,7 +106,7 @@ struct NearMissSearch {
         for separator in Self.separators.map({ [$0] }) + [[]] {
             if let hit = found(last + separator + first, domain, "name order") { return hit }
         }
-        // Of a name that was given in full; a short one doesn't say what it is short for.
+        // Only for a first name in full: an initial could stand for many names.
         guard first.count > 1, last.count > 2 else { return nil }
         for separator in Self.separators.map({ [$0] }) + [[]] {
             if let hit = found(first.prefix(1) + separator + last, domain, "first name in full") { return hit }
@@ -142,7 +143,7 @@ struct NearMissSearch {
 
     private static let letters = Array("abcdefghijklmnopqrstuvwxyz0123456789.-_".utf8)
     private static let separators = Array(".-_".utf8)
-    /// QWERTY, QWERTZ and AZERTY where they agree well enough.
+    /// The rows of a keyboard: QWERTY, QWERTZ and AZERTY have nearly the same neighbours.
     private static let rows = ["1234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm"].map { Array($0.utf8) }
     private static let keys: [[UInt8]] = {
         var keys = [[UInt8]](repeating: [], count: 128)
@@ -170,7 +171,7 @@ struct NearMissSearch {
 
     private static func neighbours(_ letter: UInt8) -> [UInt8] { letter < 128 ? keys[Int(letter)] : [] }
 
-    /// What fingers do: swap neighbours, drop or double a letter, hit the next key.
+    /// The local parts one typing error away: neighbours swapped, a letter left out or doubled, the next key hit.
     private static func fingerSlips(_ local: [UInt8]) -> [[UInt8]] {
         var results: [[UInt8]] = []
         for place in local.indices {
@@ -208,7 +209,7 @@ struct NearMissSearch {
         return letters.contains { (0x30...0x39).contains($0) } ? "digit" : "letter"
     }
 
-    /// True if one letter was added, left out, changed, or two neighbours swapped.
+    /// True if the two differ by one letter added, left out or changed, or by two neighbours swapped.
     static func isOneSlip(_ left: [UInt8], _ right: [UInt8]) -> Bool {
         guard left != right, abs(left.count - right.count) <= 1, left.count >= 4 else { return false }
         var place = 0
@@ -223,7 +224,7 @@ struct NearMissSearch {
             ? left[(place + 1)...] == right[place...] : left[place...] == right[(place + 1)...]
     }
 
-    /// An address in lower case, cut at its `@`; nil for one that people don't write.
+    /// An address in lower case, cut at its `@`; nil for an address that nobody types.
     private struct Parts {
         var local: [UInt8]
         var domain: [UInt8]
@@ -236,7 +237,7 @@ struct NearMissSearch {
             guard let at = bytes.lastIndex(of: 0x40), at + 1 < bytes.count else { return nil }
             local = Array(bytes[..<at])
             domain = Array(bytes[(at + 1)...])
-            // A detail is the recipient's own business.
+            // The detail after "+" isn't part of the recipient's name.
             if let plus = local.firstIndex(of: 0x2b), plus >= 3 { local.removeSubrange(plus...) }
             guard (3...40).contains(local.count), domain.count <= 255,
                 local.allSatisfy({

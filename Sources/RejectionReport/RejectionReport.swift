@@ -1,13 +1,15 @@
 public import Foundation
 public import RejectionLog
 
-/// Which recipients were rejected in a period, by whom and why: figures and sections, from which every format is rendered.
+/// Which recipients were rejected in a period, by whom and why: figures and sections, from which every format is
+/// rendered.
 ///
-/// Each recipient is in exactly one of the totals `refused`, `tempfailed`, `observed` and `accepted`; `mtaRefused` says how many
-/// of the first two the MTA refused itself, before it asked Postern: their reason is `mta`. `byReason` counts recipients that
-/// were rejected, deferred or observed. Totals, `byReason`, the trend and the domains come from the exact counters. The other
-/// sections come from log entries and from daily tallies: their counts may be too low, and hold whole days (UTC) where no
-/// entries are left. `totals.thinned` says how many entries are missing after a flood, `coverage` what else is missing.
+/// Each recipient is in exactly one of the totals `refused`, `tempfailed`, `observed` and `accepted`; `mtaRefused` says
+/// how many of the first two the MTA refused itself, before it asked Postern: their reason is `mta`. `byReason` counts
+/// recipients that were rejected, deferred or observed. Totals, `byReason`, the trend and the domains come from the
+/// exact counters. The other sections come from log entries and from daily tallies: their counts may be too low, and
+/// hold whole days (UTC) where no entries are left. `totals.thinned` says how many entries are missing after a flood,
+/// `coverage` what else is missing.
 public struct RejectionReport: Sendable, Equatable {
     /// From `since` up to, not including, `until`.
     public struct Period: Sendable, Equatable {
@@ -49,11 +51,11 @@ public struct RejectionReport: Sendable, Equatable {
 
     /// What the sections lack that don't come from the exact counters.
     public struct Coverage: Sendable, Equatable {
-        /// The time from which all log entries are there; nil where none was pruned. For earlier times lists have whole days
-        /// (UTC), and a report on one client has nothing.
+        /// The time from which all log entries are there; nil where none was pruned. For earlier times lists have whole
+        /// days (UTC), and a report on one client has nothing.
         public var detailsSince: Date?
-        /// True where the period begins or ends within a day whose entries were pruned: lists have that day whole if most of it
-        /// is in the period, else nothing of it.
+        /// True where the period begins or ends within a day whose entries were pruned: lists have that day whole if
+        /// most of it is in the period, else nothing of it.
         public var wholeDays = false
         /// Rejections of recipients that were not among the most frequent of their day: they are in no list.
         public var folded = 0

@@ -113,10 +113,11 @@ public struct ReportContext: Sendable {
         public init() {}
     }
 
-    /// True for the bytes of an address that the index lists, and that a stranger may write to. An address that only a catch-all
-    /// domain accepts is not listed. Nil where there is no index: then a report has no near misses.
+    /// True for the bytes of an address that the index lists, and that a stranger may write to. An address that only a
+    /// catch-all domain accepts is not listed. Nil where there is no index: then a report has no near misses.
     public var isListed: (@Sendable (UnsafeBufferPointer<UInt8>) -> Bool)?
-    /// True for the bytes of an address to which a stranger's mail is rejected as unknown; nil where the verdict isn't known.
+    /// True for the bytes of an address to which a stranger's mail is rejected as unknown; nil where the verdict isn't
+    /// known.
     public var isUnknown: (@Sendable (UnsafeBufferPointer<UInt8>) -> Bool)?
     /// The relay domains (A-labels).
     public var relayDomains: [String] = []

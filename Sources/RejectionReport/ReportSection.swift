@@ -1,6 +1,7 @@
 public import Foundation
 
-/// One section of a report: rows under a title. Every format renders any section by the kinds and places of its columns.
+/// One section of a report: rows under a title. Every format renders any section by the kinds and places of its
+/// columns.
 public struct ReportSection: Sendable, Equatable {
     /// How text and HTML lay the section out.
     public enum Style: Sendable, Equatable {

@@ -15,8 +15,8 @@ public enum TimeExpression {
         }
     }
 
-    /// The moment of a text. `today`, `yesterday` and a date alone mean the midnight at their beginning; an age (`s`, `m`, `h`,
-    /// `d` of 24 hours, `w`) counts back from `now`; a time without a zone is in `timeZone`.
+    /// The moment of a text. `today`, `yesterday` and a date alone mean the midnight at their beginning; an age (`s`,
+    /// `m`, `h`, `d` of 24 hours, `w`) counts back from `now`; a time without a zone is in `timeZone`.
     public static func parse(
         _ text: String, now: Date = Date(), timeZone: TimeZone = .current
     ) throws(ParseError) -> Date {

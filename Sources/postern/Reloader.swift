@@ -83,7 +83,7 @@ final class Reloader: Sendable {
         if hasNewAliases {
             logger.notice("index: it names \(Words.count(aliases.count, "alias domain"))")
             let named = state.withLock { ($0.configuration, $0.sources) }
-            for circle in named.0.naming(named.1).aliasCircles {
+            for circle in named.0.addingDomains(of: named.1).aliasCircles {
                 logger.warning(
                     "index: the alias domains \(circle) lead back to themselves: they are ignored; name a domain that is no alias"
                 )
@@ -91,7 +91,7 @@ final class Reloader: Sendable {
         }
         guard hasNewDomains else { return }
         let count = state.withLock {
-            $0.configuration.naming($0.sources).domains.count - $0.configuration.domains.count
+            $0.configuration.addingDomains(of: $0.sources).domains.count - $0.configuration.domains.count
         }
         if count > 0 {
             logger.notice("index: it names \(Words.count(count, "relay domain")) beside those of the configuration")
@@ -102,7 +102,7 @@ final class Reloader: Sendable {
     private func publishPolicy() {
         while true {
             let (configuration, sources) = state.withLock { ($0.configuration, $0.sources) }
-            let compiled = Self.policy(configuration.naming(sources), log)
+            let compiled = Self.policy(configuration.addingDomains(of: sources), log)
             // Published under the lock: an older policy must not come after a newer one.
             let isPublished = state.withLock { state in
                 guard state.configuration.stamps == configuration.stamps, state.sources == sources else { return false }
@@ -195,7 +195,7 @@ final class Reloader: Sendable {
     /// rejected.
     private func checkRelayTables(_ read: Configuration) throws {
         let (before, sources) = state.withLock { ($0.configuration.relayTables, $0.sources) }
-        let kept = Set(read.naming(sources).domains.map(\.name))
+        let kept = Set(read.addingDomains(of: sources).domains.map(\.name))
         for path in read.relayTables.keys.sorted() {
             let lost = (before[path] ?? []).filter { !kept.contains($0) }
             guard !lost.isEmpty else { continue }
@@ -245,7 +245,7 @@ final class Reloader: Sendable {
             for part in [ServiceHealth.Part.state, .sync] { health.forget(part) }
         }
 
-        let relayed = configuration.naming(state.withLock { $0.sources }).domains.count
+        let relayed = configuration.addingDomains(of: state.withLock { $0.sources }).domains.count
         let kept = relayed - configuration.domains.count
         var message =
             "\(Words.count(relayed, "relay domain"))\(kept > 0 ? " (\(kept) of them named by the index)" : ""), "

@@ -13,7 +13,7 @@ extension ReportContext {
         self.init()
         self.now = now
         let index = try? IndexSnapshot(path: read.index.path)
-        let configuration = read.naming(index?.info.sources ?? [])
+        let configuration = read.addingDomains(of: index?.info.sources ?? [])
         relayDomains = configuration.domains.map(\.name).filter { !$0.hasPrefix(".") }
         if let index {
             let policy = configuration.compiledPolicy { _ in 0 }

@@ -4,7 +4,8 @@ import Foundation
 enum Sendmail {
     static let defaultPath = "/usr/sbin/sendmail"
 
-    /// Sends the message to the recipients of its header. A failure ends the command with a message and sendmail's exit status.
+    /// Sends the message to the recipients of its header. A failure ends the command with a message and sendmail's exit
+    /// status.
     ///
     /// - Parameter sender: the envelope sender; nil leaves the choice to sendmail.
     static func send(_ message: String, path: String, sender: String?) throws {

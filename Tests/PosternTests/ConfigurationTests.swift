@@ -104,7 +104,7 @@ import Testing
                 .init(name: "three.example", target: "foreign.example"),
                 .init(name: "foreign.example", target: "example.com"),
             ])
-        let named = configuration.naming([source])
+        let named = configuration.addingDomains(of: [source])
         #expect(named.domains.map(\.rules.aliasOf) == [nil, "two.example", "example.com", nil, nil])
         #expect(named.domains.map(\.aliasSource) == [nil, "virtual", nil, nil, nil])
         #expect(named.aliasChain(of: "one.example") == ["one.example", "two.example", "example.com"])

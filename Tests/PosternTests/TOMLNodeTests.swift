@@ -37,7 +37,8 @@ import Testing
     /// A byte order mark, CRLF, and every kind of value.
     @Test func values() throws {
         let text =
-            "\u{FEFF}[a]\r\nt = \"x\\u0000\"\r\nn = [0x1F, 1.5,\r\n  true, 1979-05-27T07:32:00Z]\r\n[[b]]\r\nc = { d.e = 1 }\r\n"
+            "\u{FEFF}[a]\r\nt = \"x\\u0000\"\r\nn = [0x1F, 1.5,\r\n  true, 1979-05-27T07:32:00Z]\r\n[[b]]\r\nc = { "
+            + "d.e = 1 }\r\n"
         let node = try TOMLNode(parsing: Array(text.utf8))
         #expect(
             "\(node.value)".contains(#"a = { n = [31, 1.5, true, 1979-05-27T07:32:00Z], t = "x\u{0}" }"#),

@@ -6,7 +6,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// Alias domains of tables, from the line to the published snapshot, and aliases whose target nobody lists.
+/// Alias domains of tables, from the line to the published snapshot, and aliases whose target no source lists.
 @Suite struct AliasDomainTests {
     private static let relay: Set<String> = ["main.example", "one.example", "two.example", "three.example"]
 
@@ -14,7 +14,7 @@ import Testing
         try folder.snapshot().info.sources.flatMap(\.aliasDomains).map { "\($0.name) \($0.target)" }
     }
 
-    @Test func aPostfixTableNamesAliases() throws {
+    @Test func aPostfixTableDefinesAliasDomains() throws {
         let folder = try TemporaryFolder()
         try folder.write(
             "one.table",
@@ -40,7 +40,7 @@ import Testing
         #expect(snapshot.info.catchAllDomains == 3)
     }
 
-    @Test func aVirtusertableNamesAliases() throws {
+    @Test func aVirtusertableDefinesAliasDomains() throws {
         let folder = try TemporaryFolder()
         try folder.write(
             "one.table",
@@ -51,7 +51,7 @@ import Testing
     }
 
     /// The flags of the key stay the same, and yet the snapshot is another one.
-    @Test func anotherTargetIsPublished() throws {
+    @Test func aChangedTargetOfAnAliasIsPublished() throws {
         let folder = try TemporaryFolder()
         let synchronizer = try Synchronizer(folder.configuration(format: .postfix, relay: Self.relay))
         try folder.write("one.table", "anna@main.example x\n@one.example @main.example\n")
@@ -62,7 +62,7 @@ import Testing
         #expect(refused.kind == .guardRefused)
         #expect(
             refused.description.contains(
-                "relay domain one.example would have the recipients of two.example, where it had those of main.example")
+                "relay domain one.example would have the recipients of two.example instead of those of main.example")
         )
         #expect(try aliases(folder) == ["one.example main.example"])
         _ = try synchronizer.run(acceptShrink: true)
@@ -77,7 +77,7 @@ import Testing
         #expect(try aliases(folder) == ["one.example main.example"])
     }
 
-    @Test func circlesAreNamedAndIgnored() throws {
+    @Test func circularAliasesAreReportedAndIgnored() throws {
         let folder = try TemporaryFolder()
         try folder.write(
             "one.table",
@@ -89,7 +89,7 @@ import Testing
         #expect(try folder.snapshot().lookup("@one.example") == nil)
     }
 
-    @Test func targetsThatNobodyListsAreNamed() throws {
+    @Test func theReportNamesTargetsThatNoSourceLists() throws {
         let folder = try TemporaryFolder()
         try folder.write(
             "one.table",
@@ -118,7 +118,7 @@ import Testing
     }
 
     /// What the configuration accepts without a list isn't missing there.
-    @Test func targetsThatNeedNoListing() throws {
+    @Test func targetsOfCatchAllDomainsNeedntBeListed() throws {
         let folder = try TemporaryFolder()
         try folder.write(
             "one.table",
@@ -146,7 +146,7 @@ import Testing
         #expect(report.sources[0].report.unlistedTargets?.first == ["info@one.example (line 1): nobody@main.example"])
     }
 
-    @Test func theFirstTwentyAreKept() throws {
+    @Test func theReportKeepsTheFirstTwentyUnlistedTargets() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", (0..<50).map { "u\($0)@one.example n\($0)@main.example\n" }.joined())
         let report = try Synchronizer(folder.configuration(format: .postfix, relay: Self.relay)).run(dryRun: true)
@@ -155,7 +155,7 @@ import Testing
     }
 
     /// A refused recipient is refused though its domain takes all, and listed where another source lists it.
-    @Test func refusedBesideACatchAll() throws {
+    @Test func rejectedRecipientsBesideACatchAllDomain() throws {
         let folder = try TemporaryFolder()
         try folder.write(
             "one.table", "joe@one.example error:nouser 550 gone\nkim@one.example error:nouser\n@one.example x\n")

@@ -7,7 +7,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// Pulls that tell only what has changed come to the same list, counts and snapshot as pulls that tell everything.
+/// Reading only changes gives the same list, counts and snapshot as reading everything.
 @Suite struct ChangesTests {
     private let folder: TemporaryFolder
     private let sources: [ScriptedSource]
@@ -73,7 +73,7 @@ import Testing
         Array(first.utf8).lexicographicallyPrecedes(Array(second.utf8))
     }
 
-    @Test func anyChangesComeToTheSameAsReadingEverything() throws {
+    @Test func readingChangesGivesTheSameListAsReadingEverything() throws {
         var random = SeededGenerator.announced("changes of two sources")
         var before: [String: RecipientFlags] = [:]
         let synchronizer = try synchronizer()
@@ -103,7 +103,7 @@ import Testing
             addresses: Set(addresses), flags: RecipientFlags(rawValue: UInt8.random(in: 0...3, using: &random)))
     }
 
-    @Test func theShortWayJudgesAgainstTheWholeList() throws {
+    @Test func aComparisonOfFewAddressesIsJudgedByTheWholeList() throws {
         for number in 0..<10 {
             sources[0].set(UInt8(number), .init(addresses: Set((0..<10).map { "a\(number)-\($0)@example.com" })))
         }
@@ -129,7 +129,7 @@ import Testing
                 == ["all", "source two", "domain example.org"].filter { $0 != "all" })
     }
 
-    @Test func aCanaryIsLookedForAtEveryChange() throws {
+    @Test func theCanariesAreLookedForAtEveryChange() throws {
         sources[0].set(1, .init(addresses: ["ceo@example.com"]))
         sources[0].set(2, .init(addresses: Set((0..<50).map { "a\($0)@example.com" })))
         sources[1].set(1, .init(addresses: ["b@example.com"]))
@@ -142,7 +142,7 @@ import Testing
         #expect(syncError { try synchronizer.run() }?.report?.refusal?.violations.map(\.rule) == [.canaries])
     }
 
-    @Test func aChangeCostsNoWalkOverTheListAndIsTheSameSnapshotEdited() throws {
+    @Test func aSmallChangeEditsTheSnapshotWithoutReadingTheWholeList() throws {
         sources[0].set(1, .init(addresses: Set((0..<200).map { "a\($0)@example.com" })))
         sources[1].set(1, .init(addresses: ["b@example.com"]))
         let synchronizer = try synchronizer()
@@ -158,7 +158,7 @@ import Testing
         #expect(try folder.snapshot().salt != salt)
     }
 
-    @Test func aStateOfTheFirstFormIsTakenOver() throws {
+    @Test func aStateOfVersion1IsMigrated() throws {
         sources[0].set(1, .init(addresses: ["a@example.com", "b@example.org"]))
         sources[1].set(1, .init(addresses: ["c@example.com"]))
         let synchronizer = try synchronizer()
@@ -187,7 +187,7 @@ import Testing
             report, ["d@example.com": [], "a@example.com": [], "b@example.org": [], "c@example.com": []], model())
     }
 
-    @Test func relayDomainsOfASourceDecideWhatAllMayList() throws {
+    @Test func relayDomainsThatOneSourceNamesApplyToAllSources() throws {
         sources[0].set(1, .init(addresses: ["a@example.com", "a@new.example"]))
         sources[1].set(1, .init(addresses: ["b@new.example"]))
         sources[0].names([])
@@ -206,7 +206,7 @@ import Testing
         #expect(try folder.snapshot().info.sources[0].relayDomains == [])
     }
 
-    @Test func aRelayDomainWithoutRecipientsIsGuardedToo() throws {
+    @Test func theGuardsJudgeTheLossOfARelayDomainWithoutRecipients() throws {
         sources[0].set(1, .init(addresses: ["a@example.com"]))
         sources[1].set(1, .init(addresses: ["b@example.com"]))
         sources[0].names([.init(name: "relay.example", takesAll: true)])
@@ -276,7 +276,7 @@ import Testing
         #expect(SyncStatus(state: folder("state.sqlite"))?.refusal == nil)
     }
 
-    @Test func onlyWhatIsDueIsRead() throws {
+    @Test func onlySourcesThatAreDueAreRead() throws {
         sources[0].set(1, .init(addresses: ["a@example.com"]))
         sources[1].set(1, .init(addresses: ["b@example.com"]))
         let synchronizer = try synchronizer()

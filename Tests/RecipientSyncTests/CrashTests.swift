@@ -7,7 +7,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// A run that ends at any step leaves a sound index and a state from which the next run goes on, and no way past the guards.
+/// A sync that is killed at any step leaves a sound index and a state from which the next sync goes on; the guards hold.
 @Suite struct CrashTests {
     /// What lies on disk when a run reaches a step, as a kill at that moment would leave it.
     private func image(
@@ -29,7 +29,9 @@ import Testing
         try Synchronizer(folder.configuration())
     }
 
-    @Test(arguments: Synchronizer.Step.allCases) func theNextRunGoesOn(_ step: Synchronizer.Step) throws {
+    @Test(arguments: Synchronizer.Step.allCases) func theNextSyncRecoversFromACrashAtAnyStep(_ step: Synchronizer.Step)
+        throws
+    {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(100))
         _ = try Synchronizer(folder.configuration()).run()
@@ -50,7 +52,9 @@ import Testing
     }
 
     /// The first run of all, killed anywhere.
-    @Test(arguments: Synchronizer.Step.allCases) func theFirstRunCanBeMadeAgain(_ step: Synchronizer.Step) throws {
+    @Test(arguments: Synchronizer.Step.allCases) func theFirstSyncCanBeRepeatedAfterACrashAtAnyStep(
+        _ step: Synchronizer.Step
+    ) throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(10))
         let crashed = try image(of: folder, at: step, folder.configuration())
@@ -62,7 +66,9 @@ import Testing
 
     /// A list that passed the guards but was not published is published before the next is compared with it, so what is
     /// judged is the step from the list in force.
-    @Test(arguments: Synchronizer.Step.allCases) func theGuardsJudgeWhatIsPublished(_ step: Synchronizer.Step) throws {
+    @Test(arguments: Synchronizer.Step.allCases) func afterACrashTheGuardsCompareWithThePublishedList(
+        _ step: Synchronizer.Step
+    ) throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(100))
         _ = try Synchronizer(folder.configuration()).run()
@@ -76,7 +82,7 @@ import Testing
         #expect(try crashed.snapshot().info.recipients == (wasDecided ? 200 : 100))
     }
 
-    @Test func aRunThatFailsAtAnyStepLeavesTheOldList() throws {
+    @Test func aSyncThatFailsAtAnyStepLeavesTheOldList() throws {
         for step in [Synchronizer.Step.opened, .read, .judged] {
             let folder = try TemporaryFolder()
             try folder.write("one.table", users(100))
@@ -92,7 +98,7 @@ import Testing
         }
     }
 
-    @Test(arguments: ["removed", "flipped", "cut"]) func anUnsoundSnapshotIsMadeAnew(_ harm: String) throws {
+    @Test(arguments: ["removed", "flipped", "cut"]) func aDamagedSnapshotIsMadeAnew(_ harm: String) throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(100))
         let synchronizer = try Synchronizer(folder.configuration())
@@ -114,7 +120,7 @@ import Testing
         #expect(try folder.snapshot().lookup("u50@example.com") != nil)
     }
 
-    @Test func anOlderSnapshotPutBackIsNotTakenForThisStates() throws {
+    @Test func anOlderSnapshotThatWasPutBackIsComparedAsUnknown() throws {
         let folder = try TemporaryFolder()
         let synchronizer = try Synchronizer(folder.configuration())
         for count in [100, 95, 90] {

@@ -8,7 +8,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// A state that can't be read is moved aside and made anew, and the guards hold all the same; what isn't ours stays as it is.
+/// A damaged state is moved aside and made anew, and the guards hold; other programs' files stay as they are.
 @Suite struct DamagedStateTests {
     /// A way to damage a file, and what is left of it.
     enum Damage: String, CaseIterable {
@@ -42,7 +42,7 @@ import Testing
         try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.contains(".damaged-") }.sorted()
     }
 
-    @Test(arguments: Damage.allCases) func itIsMovedAsideAndMadeAnew(_ damage: Damage) throws {
+    @Test(arguments: Damage.allCases) func aDamagedStateIsMovedAsideAndMadeAnew(_ damage: Damage) throws {
         let folder = try folder(damage)
         let before = try Data(contentsOf: URL(fileURLWithPath: folder("state.sqlite")))
         try folder.write("one.table", users(2_001))
@@ -64,7 +64,7 @@ import Testing
         #expect(try damaged(folder).filter { !$0.hasSuffix("-wal") && !$0.hasSuffix("-shm") } == names)
     }
 
-    @Test(arguments: [Damage.garbage, .pages]) func theGuardsHoldAllTheSame(_ damage: Damage) throws {
+    @Test(arguments: [Damage.garbage, .pages]) func theGuardsHoldAfterAStateWasDamaged(_ damage: Damage) throws {
         let folder = try folder(damage)
         let index = try Data(contentsOf: URL(fileURLWithPath: folder("recipients.index")))
         func refused(_ rule: Refusal.Rule, _ configuration: SyncConfiguration) throws {
@@ -88,7 +88,7 @@ import Testing
         #expect(try Synchronizer(folder.configuration()).run().recipients == 2_000)
     }
 
-    @Test func aDryRunTouchesNothing() throws {
+    @Test func aDryRunLeavesADamagedStateInPlace() throws {
         let folder = try folder(.pages)
         let before = try Data(contentsOf: URL(fileURLWithPath: folder("state.sqlite")))
         let report = try Synchronizer(folder.configuration()).run(dryRun: true)
@@ -98,14 +98,14 @@ import Testing
         #expect(try damaged(folder) == [])
     }
 
-    @Test func anEmptyFileIsAStateToBeMade() throws {
+    @Test func anEmptyFileBecomesAState() throws {
         let folder = try folder(.pages)
         try folder.write("state.sqlite", Data())
         #expect(try Synchronizer(folder.configuration()).run().recipients == 2_000)
         #expect(try damaged(folder) == [])
     }
 
-    @Test func whatNoSyncHasMadeIsLeftAlone() throws {
+    @Test func aFileThatNoSyncMadeIsLeftAlone() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         let text = Data(String(repeating: "root:x:0:0\n", count: 100).utf8)
@@ -121,7 +121,7 @@ import Testing
         #expect(try damaged(folder) == [])
     }
 
-    @Test func aTextInThePlaceOfAStateIsLeftAlone() throws {
+    @Test func aTextFileAtThePathOfTheStateIsLeftAlone() throws {
         let folder = try folder(.pages)
         for text in [users(100), "Füße\n", "# \u{1f4ee} list\r\n\tanna@example.com"] {
             try folder.write("state.sqlite", text)
@@ -150,7 +150,7 @@ import Testing
         #expect(try damaged(folder) == [])
     }
 
-    @Test func itIsMovedWithItsLogAndNeverOverAnother() throws {
+    @Test func aDamagedStateIsMovedWithItsLogAndReplacesNoOtherFile() throws {
         let folder = try TemporaryFolder()
         let time = Date(timeIntervalSince1970: 1_764_500_000)
         for number in 0..<6 {
@@ -166,7 +166,7 @@ import Testing
         }
     }
 
-    @Test func anIndexThatCannotBeReadIsNoReasonToTakeAnyList() throws {
+    @Test func anUnreadableIndexDoesntLetAnyListPass() throws {
         let folder = try folder(.garbage)
         // As where its file system doesn't answer: it is there, but not to be read.
         unlink(folder("recipients.index"))

@@ -55,7 +55,7 @@ import Testing
         #expect(syncError { try synchronizer.run() }?.kind == .guardRefused)
     }
 
-    @Test func aListThatComesBackEndsTheRefusal() throws {
+    @Test func aListWithoutLossesEndsTheRefusal() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(10))
         let synchronizer = try Synchronizer(folder.configuration())
@@ -67,7 +67,7 @@ import Testing
         #expect(SyncStatus(state: folder("state.sqlite"))?.refusal == nil)
     }
 
-    @Test func aShortListMayLoseOneAWindow() throws {
+    @Test func aShortListMayLoseOneRecipientPerWindow() throws {
         let folder = try TemporaryFolder()
         let clock = TestClock()
         let synchronizer = try Synchronizer(folder.configuration(), clock: clock.clock) { _ throws(SyncError) in }
@@ -98,7 +98,7 @@ import Testing
         #expect(try synchronizer.run(acceptShrink: true).recipients == 0)
     }
 
-    @Test func aDomainThatLosesAllIsRefused() throws {
+    @Test func aListInWhichADomainLosesAllIsRefused() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(1_000) + "only@example.org\n")
         let synchronizer = try Synchronizer(folder.configuration())
@@ -111,7 +111,7 @@ import Testing
         #expect(error.description.contains("only@example.org"))
     }
 
-    @Test func aDomainIsGuardedByItself() throws {
+    @Test func eachDomainIsJudgedByItself() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(1_000) + users(10, at: "example.org"))
         let synchronizer = try Synchronizer(folder.configuration())
@@ -121,7 +121,7 @@ import Testing
         #expect(error.report?.refusal?.violations.map(\.scope) == ["domain example.org"])
     }
 
-    @Test func aSourceIsGuardedByItself() throws {
+    @Test func eachSourceIsJudgedByItself() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(1_000))
         try folder.write("two.table", users(10, from: 5_000))
@@ -140,7 +140,7 @@ import Testing
         #expect(emptied.report?.refusal?.removed == 0)
     }
 
-    @Test func takingASourceOutOfTheConfigurationCountsAsShrink() throws {
+    @Test func removingASourceFromTheConfigurationCountsAsLoss() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(20))
         try folder.write("two.table", users(20, from: 100))
@@ -155,7 +155,7 @@ import Testing
         #expect(try synchronizer.run().notes.isEmpty)
     }
 
-    @Test func minimumHoldsEvenIfTheShrinkIsAccepted() throws {
+    @Test func acceptShrinkDoesntOverruleMinimum() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(20))
         var configuration = folder.configuration()
@@ -173,7 +173,7 @@ import Testing
         #expect(try synchronizer.run(acceptShrink: true).recipients == 10)
     }
 
-    @Test func canariesMustBeListedByThemselves() throws {
+    @Test func aCatchAllDomainDoesntCoverACanary() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", "@example.com\n" + users(20))
         var configuration = folder.configuration()
@@ -182,7 +182,7 @@ import Testing
         for accept in [false, true] {
             let error = try #require(syncError { try synchronizer.run(acceptShrink: accept) })
             #expect(error.report?.refusal?.violations.map(\.text) == ["the canary ceo@example.com is not listed"])
-            #expect(error.description.contains("no index was published"))
+            #expect(error.description.contains("no index has been published yet"))
         }
         try folder.write("one.table", "@example.com\nceo@example.com\n" + users(20))
         #expect(try synchronizer.run().outcome == .published)
@@ -191,7 +191,7 @@ import Testing
         #expect(syncError { try Synchronizer(configuration).run() }?.kind == .guardRefused)
     }
 
-    @Test func aLostStateIsNoWayAroundTheGuards() throws {
+    @Test func aLostStateDoesntBypassTheGuards() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(100))
         let synchronizer = try Synchronizer(folder.configuration())

@@ -21,7 +21,7 @@ import Testing
     private static let first =
         ProcessInfo.processInfo.environment["POSTERN_TEST_SEED"].flatMap { UInt64($0) } ?? 817_271_479
 
-    @Test(arguments: 0..<parts) func everyStepOfEveryHistoryIsRight(part: UInt64) throws {
+    @Test(arguments: 0..<parts) func randomHistoriesOfSyncsMatchTheModel(part: UInt64) throws {
         let number = ProcessInfo.processInfo.environment["POSTERN_TEST_HISTORIES"].flatMap { UInt64($0) } ?? 2_000
         var totals: [String: Int] = [:]
         let seeds =

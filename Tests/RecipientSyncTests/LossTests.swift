@@ -8,7 +8,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// Clocks that go as a test says.
+/// Clocks that a test sets.
 final class TestClock: Sendable {
     private let reading = Mutex(SyncClock.Reading(wall: 1_800_000_000_000, steady: 1_000_000, boot: "first"))
 
@@ -38,7 +38,7 @@ final class TestClock: Sendable {
         SyncClock.Reading(wall: wall, steady: steady, boot: boot)
     }
 
-    @Test func theSteadyClockCounts() {
+    @Test func theSyncsTimeFollowsTheSteadyClock() {
         let last = (time: Int64(100), reading: reading(5_000, 50, "a"))
         #expect(SyncClock.time(reading(9_000_000, 80, "a"), after: last) == 130, "the clock was set ahead")
         #expect(SyncClock.time(reading(-9_000, 80, "a"), after: last) == 130, "and back")
@@ -50,14 +50,14 @@ final class TestClock: Sendable {
         #expect(SyncClock.time(reading(5_000, 20, "a"), after: last) == 100, "a steady clock that isn't")
     }
 
-    @Test func theMachinesClocksGoOn() {
+    @Test func theMachinesClocksAdvance() {
         let first = SyncClock.machine.read()
         let second = SyncClock.machine.read()
         #expect(first.wall > 1_600_000_000_000 && second.steady >= first.steady && first.boot == second.boot)
     }
 }
 
-/// What goes entry by entry, and what becomes of recipients that have gone.
+/// Losses within the window of the guard, and the grace of recipients that have gone.
 @Suite struct LossTests {
     private let folder: TemporaryFolder
     private let clock = TestClock()
@@ -89,7 +89,7 @@ final class TestClock: Sendable {
 
     // MARK: The window
 
-    @Test func aDirectoryThatIsEmptiedEntryByEntryKeepsNineTenths() throws {
+    @Test func aDirectoryEmptiedEntryByEntryKeepsNinetyPercent() throws {
         add(0..<200)
         let synchronizer = try synchronizer()
         _ = try synchronizer.run()
@@ -112,7 +112,7 @@ final class TestClock: Sendable {
         #expect(refusal.removed == 1 && refusal.waiting == 180)
     }
 
-    @Test func whatWasLostIsForgottenAfterTheWindow() throws {
+    @Test func lossesDontCountAfterTheWindow() throws {
         add(0..<100)
         let synchronizer = try synchronizer()
         _ = try synchronizer.run()
@@ -124,7 +124,7 @@ final class TestClock: Sendable {
         #expect(try synchronizer.run().recipients == 76)
     }
 
-    @Test func recipientsThatComeBackDontCount() throws {
+    @Test func recipientsThatComeBackDontCountAsLost() throws {
         add(0..<100)
         let synchronizer = try synchronizer(grace: 0)
         _ = try synchronizer.run()
@@ -136,7 +136,7 @@ final class TestClock: Sendable {
         }
     }
 
-    @Test func restrictionsCountOverTime() throws {
+    @Test func restrictionsCountWithinTheWindow() throws {
         add(0..<100)
         let synchronizer = try synchronizer()
         _ = try synchronizer.run()
@@ -152,7 +152,7 @@ final class TestClock: Sendable {
         #expect(try synchronizer.run().changed.count == 6, "five are free again, so one more may be restricted")
     }
 
-    @Test(arguments: [86_399.0, 30 * 86_400.0, -30 * 86_400.0]) func aClockThatLeapsForgetsNothing(leap: Double) throws
+    @Test(arguments: [86_399.0, 30 * 86_400.0, -30 * 86_400.0]) func aClockThatLeapsForgetsNoLosses(leap: Double) throws
     {
         add(0..<100)
         let synchronizer = try synchronizer()
@@ -171,7 +171,7 @@ final class TestClock: Sendable {
 
     // MARK: Accepting
 
-    @Test func whatIsAcceptedIsWhatWasShown() throws {
+    @Test func onlyLossesThatWereShownAreAccepted() throws {
         add(0..<100)
         let synchronizer = try synchronizer()
         _ = try synchronizer.run()
@@ -181,11 +181,11 @@ final class TestClock: Sendable {
         for number in 20..<60 { directory.set(UInt8(number), nil) }
         // The thread meets more of it meanwhile, and goes on showing the same.
         let again = try #require(syncError { try synchronizer.run(thread: true) })
-        #expect(again.description.contains("20 would go"))
+        #expect(again.description.contains("20 would be removed"))
         let error = try #require(syncError { try synchronizer.run(acceptShrink: true) })
         #expect(error.kind == .guardRefused)
-        #expect(error.description.hasPrefix("the list that was shown is accepted and published; more has gone since"))
-        #expect(error.description.contains("40 would go"))
+        #expect(error.description.hasPrefix("the list that was shown is accepted and published; later losses"))
+        #expect(error.description.contains("40 would be removed"))
         #expect(try folder.snapshot().info.recipients == 80)
         #expect(try flags(5) == .leaving)
         #expect(try flags(25) == [])
@@ -197,7 +197,7 @@ final class TestClock: Sendable {
         #expect(try synchronizer.run().recipients == 36)
     }
 
-    @Test func whatCameLaterIsTakenIfItIsFew() throws {
+    @Test func laterLossesWithinTheAllowancePass() throws {
         add(0..<100)
         let synchronizer = try synchronizer()
         _ = try synchronizer.run()
@@ -224,7 +224,7 @@ final class TestClock: Sendable {
         #expect(try flags(30) == [] && flags(3) == .leaving)
     }
 
-    @Test func aRefusalThatIsOverIsNotThereToBeAccepted() throws {
+    @Test func aRefusalThatHasEndedCantBeAccepted() throws {
         add(0..<100)
         let synchronizer = try synchronizer()
         _ = try synchronizer.run()
@@ -237,7 +237,7 @@ final class TestClock: Sendable {
 
     // MARK: Grace
 
-    @Test func aRecipientThatGoesIsLeavingForAWhile() throws {
+    @Test func aRecipientThatGoesIsDeferredBeforeItIsRejected() throws {
         add(0..<100)
         let synchronizer = try synchronizer()
         let salt = try {
@@ -258,7 +258,7 @@ final class TestClock: Sendable {
         #expect(try synchronizer.run().outcome == .unchanged)
     }
 
-    @Test func aRecipientThatComesBackWasNeverAway() throws {
+    @Test func aRecipientThatComesBackWithinTheGraceIsntRejected() throws {
         add(0..<100)
         let synchronizer = try synchronizer()
         _ = try synchronizer.run()
@@ -274,7 +274,7 @@ final class TestClock: Sendable {
         #expect(try flags(7) == [])
     }
 
-    @Test func itsFlagsStay() throws {
+    @Test func aLeavingRecipientKeepsItsFlags() throws {
         directory.set(1, .init(addresses: ["u1@example.com"], flags: .internalOnly))
         directory.set(2, .init(addresses: ["@example.org"], flags: .catchAll))
         add(3..<30)
@@ -289,7 +289,7 @@ final class TestClock: Sendable {
         #expect(try folder.snapshot().info.catchAllDomains == 1, "so that filters look for it")
     }
 
-    @Test func aSnapshotMadeAnewHasThoseThatAreLeaving() throws {
+    @Test func aSnapshotMadeFromTheStateHasTheLeavingRecipients() throws {
         add(0..<100)
         let synchronizer = try synchronizer()
         _ = try synchronizer.run()
@@ -308,7 +308,7 @@ final class TestClock: Sendable {
         #expect(try flags(7) == nil)
     }
 
-    @Test func withoutGraceItIsRejectedAtOnce() throws {
+    @Test func withoutGraceARecipientThatGoesIsRejectedAtOnce() throws {
         add(0..<100)
         _ = try synchronizer().run()
         directory.set(7, nil)
@@ -319,7 +319,7 @@ final class TestClock: Sendable {
         #expect(try flags(7) == nil && flags(8) == nil)
     }
 
-    @Test func aRefusalDoesntKeepThoseThatAreLeaving() throws {
+    @Test func aRefusalDoesntProlongTheGrace() throws {
         add(0..<100)
         let synchronizer = try synchronizer()
         _ = try synchronizer.run()
@@ -332,7 +332,7 @@ final class TestClock: Sendable {
         #expect(try flags(7) == nil && flags(30) == [])
     }
 
-    @Test func aDryRunShowsAndChangesNothing() throws {
+    @Test func aDryRunShowsLossesAndWritesNothing() throws {
         add(0..<100)
         let synchronizer = try synchronizer()
         _ = try synchronizer.run()
@@ -355,7 +355,7 @@ final class TestClock: Sendable {
         }
     }
 
-    @Test(arguments: [true, false]) func aStateThatHasLostRowsIsMadeAnew(indexIsThere: Bool) throws {
+    @Test(arguments: [true, false]) func aStateThatHasLostRowsIsRepaired(indexIsThere: Bool) throws {
         add(0..<100)
         let synchronizer = try synchronizer()
         _ = try synchronizer.run()
@@ -370,7 +370,7 @@ final class TestClock: Sendable {
         #expect(try synchronizer.run().outcome == .unchanged)
     }
 
-    @Test func aStateThatHasLostRowsIsNoWayAroundTheGuards() throws {
+    @Test func lostRowsDontBypassTheGuards() throws {
         add(0..<100)
         let synchronizer = try synchronizer()
         _ = try synchronizer.run()
@@ -379,12 +379,12 @@ final class TestClock: Sendable {
         for number in 0..<50 { directory.set(UInt8(number), nil) }
         let error = try #require(syncError { try synchronizer.run() })
         #expect(error.kind == .guardRefused)
-        #expect(error.description.contains("the list would have 50 where it had 100 recipients"))
+        #expect(error.description.contains("the list would have 50 recipients instead of 100"))
     }
 
     // MARK: Relay domains of tables
 
-    @Test func aTableOfRelayDomainsThatIsCutIsRefused() throws {
+    @Test func aTruncatedTableOfRelayDomainsIsRefused() throws {
         let path = "/etc/postfix/relay_domains"
         func synchronizer(_ names: [String]) throws -> Synchronizer {
             try self.synchronizer {
@@ -397,7 +397,7 @@ final class TestClock: Sendable {
         _ = try synchronizer(["one.example", "two.example"]).run()
         let error = try #require(syncError { try synchronizer(["one.example"]).run() })
         #expect(error.kind == .guardRefused)
-        #expect(error.description.contains("relay domain two.example, which \(path) listed, would be one no more"))
+        #expect(error.description.contains("relay domain two.example, which \(path) listed, would no longer"))
         let info = try folder.snapshot().info
         #expect(
             info.sources.last?.relayDomains.map(\.name) == ["one.example", "two.example"],
@@ -414,7 +414,7 @@ final class TestClock: Sendable {
         #expect(try folder.snapshot().info.sources.count == 1)
     }
 
-    @Test func aCutTableOfRelayDomainsCanBeAccepted() throws {
+    @Test func aTruncatedTableOfRelayDomainsCanBeAccepted() throws {
         func synchronizer(_ names: [String]) throws -> Synchronizer {
             try self.synchronizer {
                 $0.relayTables = ["t": names]
@@ -432,7 +432,7 @@ final class TestClock: Sendable {
 
     // MARK: A first list
 
-    @Test func aFirstListOfWhichMuchIsFaultyMustBeAccepted() throws {
+    @Test func aFirstListWithManyFaultyEntriesMustBeAccepted() throws {
         let guards = Guards(maxShrink: 0.1, minimum: 0, canaries: [])
         var source = SourceState(name: "ad", type: "file")
         source.report.read = 100
@@ -453,7 +453,7 @@ extension Synchronizer {
     }
 }
 
-/// Ways around the guard that a configuration or a damaged state might open.
+/// Neither a configuration nor a damaged state bypasses the guards.
 @Suite struct GuardDetourTests {
     private let folder: TemporaryFolder
     private let clock = TestClock()
@@ -469,7 +469,7 @@ extension Synchronizer {
         return try Synchronizer(configuration, clock: clock.clock) { _ throws(SyncError) in }
     }
 
-    @Test func whatIsHeldOfASourceThatIsGoneStaysItsOwn() throws {
+    @Test func heldLossesOfARemovedSourceStayWithIt() throws {
         try folder.write("one.table", users(100))
         try folder.write("two.table", users(20, from: 500))
         _ = try synchronizer(["one", "two"]).run()
@@ -485,7 +485,7 @@ extension Synchronizer {
         #expect(try synchronizer(["one"]).run().outcome == .unchanged)
     }
 
-    @Test func entriesOfNoSourceAreNotKept() throws {
+    @Test func entriesOfUnknownSourcesAreDeleted() throws {
         try folder.write("one.table", users(100))
         try folder.write("two.table", users(20, from: 500))
         _ = try synchronizer(["one", "two"]).run()
@@ -503,7 +503,7 @@ extension Synchronizer {
         #expect(try folder.snapshot().lookup("u519@example.com") == .leaving)
     }
 
-    @Test func toComeBackRestrictedIsALoss() throws {
+    @Test func comingBackRestrictedCountsAsLoss() throws {
         let directory = ScriptedSource(
             SourceConfiguration(name: "ad", kind: .file(format: .list, path: folder("none"))))
         for number in 0..<100 { directory.set(UInt8(number), .init(addresses: ["u\(number)@example.com"])) }
@@ -527,7 +527,7 @@ extension Synchronizer {
         #expect((0..<100).filter { snapshot.lookup("u\($0)@example.com") == [] }.count >= 85)
     }
 
-    @Test func aTableThatIsNoLongerNamedTakesItsDomainsAlong() throws {
+    @Test func aTableRemovedFromTheConfigurationTakesItsDomainsAlong() throws {
         func synchronizer(_ tables: [String: [String]]) throws -> Synchronizer {
             try self.synchronizer(["one"]) {
                 $0.relayTables = tables
@@ -551,7 +551,7 @@ extension Synchronizer {
         }.run()
     }
 
-    @Test func theTablesOfAStateThatIsLostAreThoseOfTheIndex() throws {
+    @Test func aNewStateTakesItsTablesFromTheIndex() throws {
         func synchronizer(_ names: [String]) throws -> Synchronizer {
             try self.synchronizer(["one"]) {
                 $0.relayTables = ["t": names]
@@ -565,7 +565,7 @@ extension Synchronizer {
         #expect(error.description.contains("relay domain two.example"))
     }
 
-    @Test func aDryRunBesideAnotherSyncTellsNoLies() throws {
+    @Test func aDryRunFailsIfAnotherSyncPublishesMeanwhile() throws {
         try folder.write("one.table", users(50))
         _ = try synchronizer(["one"]).run()
         let other = try synchronizer(["one"])

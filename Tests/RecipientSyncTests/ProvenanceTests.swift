@@ -7,7 +7,7 @@ import Testing
 @testable import RecipientSync
 
 @Suite struct ProvenanceTests {
-    @Test func namesEverySourceAndItsLine() throws {
+    @Test func findsEverySourceAndItsLine() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", "# comment\na@example.com\nb@example.com\n@example.org\n")
         try folder.write("two.table", "B@Example.com\n")
@@ -25,7 +25,7 @@ import Testing
         #expect(Provenance.all(of: "b@example.com", state: state)[0].origin?.contains("changed since") == true)
     }
 
-    @Test func isSilentWithoutAState() throws {
+    @Test func findsNothingWithoutAState() throws {
         let folder = try TemporaryFolder()
         #expect(Provenance.all(of: "a@example.com", state: folder("none")).isEmpty)
         try folder.write("state", "no database")
@@ -34,7 +34,7 @@ import Testing
         #expect(Provenance.all(of: "a@example.com", state: folder("empty")).isEmpty)
     }
 
-    @Test func worksWhileASyncHasTheState() throws {
+    @Test func worksWhileASyncWrites() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", "a@example.com\n")
         _ = try Synchronizer(folder.configuration()).run()

@@ -8,7 +8,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// Sources are read side by side: a slow one holds up nobody, and has a deadline.
+/// Sources are read side by side: a slow source delays no other, and has a deadline.
 @Suite struct SideBySideTests {
     private let folder: TemporaryFolder
 
@@ -55,7 +55,7 @@ import Testing
         return configuration
     }
 
-    @Test func aSlowSourceIsReadOnWhileTheOthersArePublished() throws {
+    @Test func aSlowSourceDoesntDelayTheOthers() throws {
         var configuration = configuration(2)
         configuration.interval = .seconds(1)
         let slow = SlowSource(configuration.sources[0])
@@ -81,7 +81,7 @@ import Testing
         #expect(thread.outlook.running == [])
     }
 
-    @Test func aSourceBeyondItsDeadlineKeepsItsLastList() throws {
+    @Test func aSourceThatExceedsTheDeadlineKeepsItsLastList() throws {
         var configuration = configuration(2)
         let slow = SlowSource(configuration.sources[0])
         let quick = ScriptedSource(configuration.sources[1])
@@ -100,7 +100,7 @@ import Testing
         #expect(try folder.snapshot().lookup("two@example.com") != nil)
     }
 
-    @Test func aFirstListBeyondItsDeadlineIsAnError() throws {
+    @Test func aFirstListThatExceedsTheDeadlineIsAnError() throws {
         var configuration = configuration(1)
         configuration.deadline = .milliseconds(100)
         let slow = SlowSource(configuration.sources[0])

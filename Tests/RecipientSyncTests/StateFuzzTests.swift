@@ -7,7 +7,7 @@ import Testing
 
 @Suite struct StateFuzzTests {
     /// Whatever is damaged in the sync's state, a sync is made or refused, and what reads beside it gets an answer.
-    @Test func anyBytesAreAStateOrRefused() throws {
+    @Test func randomDamageOfAStateIsFoundOrRepaired() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(200))
         let configuration = folder.configuration()

@@ -8,7 +8,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// A sync thread ends whatever its sources do. The limits here are for a thread that hangs: a source's own are far longer.
+/// A sync thread stops in time, whatever its sources do. Its limits are far shorter than those of the sources.
 @Suite struct SyncEndTests {
     private let folder: TemporaryFolder
 
@@ -52,7 +52,7 @@ import Testing
         }
     }
 
-    @Test func aThreadThatWasLeftBehindPublishesNothing() throws {
+    @Test func aThreadThatDidntStopInTimePublishesNothing() throws {
         let configuration = folder.configuration()
         let source = HangingSource(configuration.sources[0], hangsEarly: true)
         let told = Mutex(0)
@@ -93,7 +93,7 @@ import Testing
         #expect(new.stop(within: .seconds(60)))
     }
 
-    @Test func aSourceThatHangsHoldsUpNeitherTheEndNorTheNextSync() throws {
+    @Test func aHangingSourceDelaysNeitherTheStopNorTheNextSync() throws {
         let configuration = folder.configuration()
         let source = HangingSource(configuration.sources[0], hangsEarly: false)
         let published = Mutex<[String]>([])

@@ -10,7 +10,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// A sync thread whose files can't be used goes on, says why once, and works again when that is mended.
+/// A sync thread whose files can't be used goes on, reports the reason once, and works again when it has gone.
 @Suite struct SyncFilesTests {
     private let folder: TemporaryFolder
 
@@ -124,7 +124,7 @@ import Testing
         }
     }
 
-    @Test func aLink() throws {
+    @Test func aSymbolicLink() throws {
         try #require(symlink(folder("elsewhere"), folder("state.sqlite")) == 0)
         try mends(configuration(), saying: "symbolic link", advice: "remove the link") {
             unlink(folder("state.sqlite"))
@@ -169,7 +169,7 @@ import Testing
         ) { unlink(ballast) }
     }
 
-    @Test func aStateThatIsDamagedWhileTheThreadRuns() throws {
+    @Test func aStateDamagedWhileTheThreadRuns() throws {
         try folder.write("one.table", users(2_000))
         let watched = try Watched(configuration())
         defer { watched.thread?.stop() }
@@ -186,7 +186,7 @@ import Testing
         #expect(try folder.snapshot().lookup("u2000@example.com") != nil)
     }
 
-    @Test func sourcesThatFailAreToldApartFromFiles() throws {
+    @Test func failuresOfSourcesAreNotReportedAsFailuresOfFiles() throws {
         unlink(folder("one.table"))
         let watched = try Watched(configuration())
         defer { watched.thread?.stop() }

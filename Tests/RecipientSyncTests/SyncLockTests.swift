@@ -6,7 +6,7 @@ import Testing
 @testable import RecipientSync
 
 @Suite struct SyncLockTests {
-    @Test func keepsTwoSyncsApartAndNamesTheOther() throws {
+    @Test func aSecondSyncIsToldWhichProcessHoldsTheLock() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         let lock = try SyncLock(state: folder("state.sqlite"), patience: .zero)
@@ -22,7 +22,7 @@ import Testing
         #expect(try synchronizer.run().recipients == 3)
     }
 
-    @Test func aRunHoldsTheLockAndGivesItUp() throws {
+    @Test func aSyncHoldsTheLockUntilItsEnd() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         let synchronizer = try Synchronizer(folder.configuration()) { _ throws(SyncError) in

@@ -40,7 +40,7 @@ import Testing
         }
     }
 
-    @Test func aSnapshotOfAFarGenerationIsFollowedByTheNext() throws {
+    @Test func theGenerationContinuesFromTheSnapshotsOwn() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         var builder = IndexBuilder()
@@ -59,7 +59,7 @@ import Testing
         #expect(error.description.contains("another program's database"))
     }
 
-    @Test func aFileThatIsNoDatabaseIsRefused() throws {
+    @Test func aFileThatIsntADatabaseIsRefused() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         try folder.write("state.sqlite", String(repeating: "not a database ", count: 100))
@@ -68,7 +68,7 @@ import Testing
         #expect(error.description.contains(folder("state.sqlite")))
     }
 
-    @Test func aMissingFolderIsSaidBeforeAnyWork() throws {
+    @Test func aMissingFolderIsReportedBeforeSourcesAreRead() throws {
         let folder = try TemporaryFolder()
         var configuration = folder.configuration()
         configuration.statePath = folder("none/state.sqlite")
@@ -95,7 +95,7 @@ import Testing
         #expect(status.st_mode & 0o777 == 0o600)
     }
 
-    @Test func entriesByObjectLiveSideBySide() throws {
+    @Test func severalObjectsMayListTheSameAddress() throws {
         let folder = try TemporaryFolder()
         let state = try SyncState(path: folder("state.sqlite"))
         let found = try state.transaction(.immediate) { database in
@@ -117,7 +117,7 @@ import Testing
         #expect(found == [[0], [1, 3], [1, 2, 1]])
     }
 
-    @Test func statusTellsWhatIsInForce() throws {
+    @Test func theStatusDescribesTheListInForce() throws {
         let folder = try TemporaryFolder()
         #expect(SyncStatus(state: folder("state.sqlite")) == nil)
         try folder.write("one.table", users(3) + "@example.org\n")

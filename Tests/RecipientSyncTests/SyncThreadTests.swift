@@ -36,7 +36,7 @@ import Testing
         return true
     }
 
-    @Test func publishesAtItsStartAndAfterAChange() throws {
+    @Test func aThreadPublishesAtItsStartAndAfterAChange() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         let events = Events()
@@ -54,7 +54,7 @@ import Testing
         #expect(events.all == ["synced 3", "synced 4"])
     }
 
-    @Test func tellsOfAFailureOnceAndOfItsEnd() throws {
+    @Test func aThreadReportsAFailureOnceAndItsEnd() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         let events = Events()
@@ -75,7 +75,7 @@ import Testing
         #expect(try folder.snapshot().info.recipients == 3)
     }
 
-    @Test func stopsWithoutHavingStarted() throws {
+    @Test func aThreadThatWasStoppedDoesntStart() throws {
         let folder = try TemporaryFolder()
         let thread = SyncThread(try Synchronizer(folder.configuration()), onFileFailure: { _ in }) { _ in }
         thread.stop()
@@ -85,7 +85,7 @@ import Testing
     }
 }
 
-/// The expectation macro calls no mutating methods.
+/// A class, since `#expect` can't call mutating methods.
 private final class Schedule {
     private var schedule: SyncSchedule
 
@@ -146,7 +146,7 @@ private final class FailureHistory {
         #expect(schedule.isDue([stamp(1)], now: at(665)))
     }
 
-    @Test func aChangedFileMustHoldStillForALook() {
+    @Test func aChangedFileIsReadOnceItStopsChanging() {
         let schedule = Schedule(interval: .seconds(300))
         _ = schedule.isDue([stamp(1)], now: at(0))
         schedule.begin([stamp(1)], now: at(0))
@@ -167,7 +167,7 @@ private final class FailureHistory {
         #expect(!schedule.isDue([stamp(6)], now: at(20)))
     }
 
-    @Test func newsAndChangedFilesAreReadByThemselves() {
+    @Test func onlySourcesWithChangesAreReadBetweenFullSyncs() {
         let schedule = Schedule(interval: .seconds(300))
         #expect(schedule.due([stamp(1), nil, nil], now: at(0)) == .all)
         schedule.begin([stamp(1), nil, nil], now: at(0))
@@ -211,7 +211,7 @@ private final class FailureHistory {
         #expect(schedule.due([stamp(2), nil], now: at(1.5)) == .init(places: [0]))
     }
 
-    @Test func recipientsThatAreLeavingAreRejectedInTime() {
+    @Test func leavingRecipientsAreRejectedInTime() {
         let schedule = Schedule(interval: .seconds(300))
         _ = schedule.due([stamp(1)], now: at(0))
         schedule.begin([stamp(1)], now: at(0))
@@ -248,7 +248,7 @@ private final class FailureHistory {
         #expect(schedule.isDue([], now: at(time + 1)))
     }
 
-    @Test func eachFailureIsToldOnce() {
+    @Test func eachFailureIsReportedOnce() {
         let history = FailureHistory()
         let names = { (events: [SyncEvent]) in
             events.map { event in

@@ -10,7 +10,7 @@ import Testing
 @testable import RecipientSync
 
 @Suite struct SynchronizerTests {
-    @Test func publishesWhatAFileLists() throws {
+    @Test func theRecipientsOfAFileArePublished() throws {
         let folder = try TemporaryFolder()
         try folder.write(
             "one.table",
@@ -52,7 +52,7 @@ import Testing
         #expect(mode(folder("state.sqlite.lock")) == 0o600)
     }
 
-    @Test func followsChangesAndKeepsWhatAnotherSourceLists() throws {
+    @Test func aRecipientStaysWhileAnySourceListsIt() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(20) + "both@example.com\n")
         try folder.write("two.table", users(20, from: 100) + "both@example.com\n")
@@ -72,7 +72,7 @@ import Testing
         #expect(snapshot.info.sources.map(\.recipients) == [20, 21])
     }
 
-    @Test func anUnchangedListLeavesTheSnapshotAlone() throws {
+    @Test func anUnchangedListDoesntTouchTheSnapshot() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(5))
         let synchronizer = try Synchronizer(folder.configuration())
@@ -106,7 +106,7 @@ import Testing
         #expect(after.recipients == 5)
     }
 
-    @Test func aDateFromAClockThatRanAheadIsMended() throws {
+    @Test func aDateInTheFutureIsCorrected() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(5))
         let synchronizer = try Synchronizer(folder.configuration())
@@ -170,7 +170,7 @@ import Testing
         #expect(try folder.snapshot().lookup("u4@example.com") != nil)
     }
 
-    @Test func malformedLinesOfAllSourcesAreNamedAndTheOldIndexStays() throws {
+    @Test func malformedLinesOfAllSourcesAreReportedAndTheOldIndexStays() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         try folder.write("two.table", users(3, from: 10))
@@ -193,7 +193,7 @@ import Testing
         #expect(SyncStatus(state: folder("state.sqlite"))?.failures == [:])
     }
 
-    @Test(arguments: ["missing", "directory", "pipe"]) func aSourceThatCannotBeReadIsNamed(_ what: String) throws {
+    @Test(arguments: ["missing", "directory", "pipe"]) func aSourceThatCantBeReadIsReported(_ what: String) throws {
         let folder = try TemporaryFolder()
         if what == "directory" { mkdir(folder("one.table"), 0o755) }
         if what == "pipe" { mkfifo(folder("one.table"), 0o600) }
@@ -205,7 +205,7 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: folder("recipients.index")))
     }
 
-    @Test func anUnreachableSourceKeepsItsLastListWhileOthersGoOn() throws {
+    @Test func anUnreachableSourceKeepsItsLastListAndTheOthersArePublished() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         try folder.write("two.table", users(3, from: 10))
@@ -232,7 +232,7 @@ import Testing
         #expect(syncError { try synchronizer.run() }?.kind == .unreachable)
     }
 
-    @Test func aNewSourceMustBeReadOnce() throws {
+    @Test func aSourceWithoutAListMustBeReadable() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         _ = try Synchronizer(folder.configuration(["one"])).run()
@@ -241,7 +241,7 @@ import Testing
         #expect(error.source == "two")
     }
 
-    @Test func aChangedConfigurationIsFollowedAndSaid() throws {
+    @Test func aChangedConfigurationOfASourceIsReported() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3) + users(2, at: "example.org"))
         _ = try Synchronizer(folder.configuration()).run()
@@ -261,7 +261,7 @@ import Testing
         #expect(try folder.snapshot().info.sources.map(\.name) == ["two"])
     }
 
-    @Test func aSourceFeedsOnlyItsDomains() throws {
+    @Test func aSourceListsRecipientsOfItsOwnDomainsOnly() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", "a@example.com\na@example.org\na@sub.example.com\n")
         var configuration = folder.configuration()
@@ -273,7 +273,7 @@ import Testing
         #expect(report.added.addresses == ["a@example.com", "a@sub.example.com"])
     }
 
-    @Test func aRunStopsWhenItIsToldTo() throws {
+    @Test func aSyncEndsWhenItsCheckThrows() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(5))
         let synchronizer = try Synchronizer(folder.configuration())
@@ -295,7 +295,7 @@ import Testing
         }
     }
 
-    @Test func manySourcesGrownAndShrunkAtRandomAreMergedRight() throws {
+    @Test func randomChangesOfManySourcesAreMergedCorrectly() throws {
         var generator = SeededGenerator.announced("manySourcesGrownAndShrunkAtRandomAreMergedRight")
         let seed = generator.seed
         let folder = try TemporaryFolder()

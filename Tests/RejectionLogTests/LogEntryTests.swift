@@ -43,7 +43,7 @@ import Testing
         #expect(try reader.newestEntries(2).map(\.session) == ["A4", "A5"])
     }
 
-    @Test func entriesComePageByPageInTheOrderOfTime() throws {
+    @Test func entriesAreReadPageByPageInTheOrderOfTime() throws {
         let folder = try TemporaryFolder()
         let log = RejectionLog(.init(path: folder.database))
         var random = SeededGenerator.announced("entries")

@@ -20,7 +20,7 @@ import Testing
         try DatabaseQueue(path: folder.database).read { try Int.fetchOne($0, sql: sql) ?? 0 }
     }
 
-    @Test func aDayThatIsOverKeepsItsMostFrequentValuesAndTheSums() throws {
+    @Test func aClosedDayKeepsItsMostFrequentValuesAndItsSums() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database)
         options.clocks = clock.clocks
@@ -52,7 +52,7 @@ import Testing
         log.close()
     }
 
-    @Test func aSenderToManyDomainsIsOne() throws {
+    @Test func aSenderToManyDomainsIsOneSender() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database)
         options.clocks = clock.clocks
@@ -71,7 +71,7 @@ import Testing
         log.close()
     }
 
-    @Test func anOldDatabaseIsCaughtUpWith() throws {
+    @Test func theRowsOfAnOlderDatabaseAreTallied() throws {
         // What a Postern of schema 1 left: rows and counters, no tallies.
         let log = RejectionLog(.init(path: folder.database))
         for index in 0..<5_000 {
@@ -100,7 +100,7 @@ import Testing
         again.close()
     }
 
-    @Test func whatWasTalliedIsTalliedOnceAfterACrash() throws {
+    @Test func noRowIsTalliedTwiceAfterACrash() throws {
         let log = RejectionLog(.init(path: folder.database))
         for _ in 0..<3_000 { Sample().record(in: log) }
         #expect(log.tally())
@@ -143,7 +143,7 @@ import Testing
         log.close()
     }
 
-    @Test func detailRowsGoBeforeTheCounts() throws {
+    @Test func detailRowsAreRemovedBeforeCounts() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database, retention: 90 * 86_400)
         options.clocks = clock.clocks
@@ -168,7 +168,7 @@ import Testing
         log.close()
     }
 
-    @Test func openDaysStaySmallInAFloodOfNames() throws {
+    @Test func openDaysStaySmallInAFloodOfRecipients() throws {
         let log = RejectionLog(.init(path: folder.database, queueCapacity: 64 << 20))
         for index in 0..<230_000 {
             var sample = Sample(time: Sample.base)
@@ -185,14 +185,14 @@ import Testing
         log.close()
     }
 
-    @Test func sendersAreThoseOfTheTable() throws {
+    @Test func foldedSendersEqualTheTableOfCases() throws {
         for line in try cases("senders.cases") {
             #expect(SenderAddress.folded(line[0]) == line[1], "\(line)")
             #expect(Array(line[0].utf8).withUnsafeBytes(SenderAddress.mayBePerson) == (line[2] == "yes"), "\(line)")
         }
     }
 
-    @Test func repliesAreThoseOfTheTable() throws {
+    @Test func repliesWithoutAddressesEqualTheTableOfCases() throws {
         for line in try cases("replies.cases") { #expect(ReplyText.withoutAddresses(line[0]) == line[1], "\(line)") }
     }
 

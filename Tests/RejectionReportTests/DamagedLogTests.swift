@@ -173,13 +173,13 @@ import Testing
 
     // MARK: Damage
 
-    @Test func aSoundLogGivesResultsOnly() throws {
+    @Test func anUndamagedLogGivesAResultForEveryQuery() throws {
         var random = SeededGenerator(seed: 1)
         let path = try put(Data(contentsOf: URL(fileURLWithPath: makeLog())))
         #expect(use(path, &random) == ReportQuery.Key.allCases.count + 7)
     }
 
-    @Test func strangeValuesGiveAResultOrAnError() throws {
+    @Test func impossibleValuesGiveAResultOrAnError() throws {
         let base = try Data(contentsOf: URL(fileURLWithPath: makeLog()))
         try Effort.forEachSeed { seed in
             var random = SeededGenerator(seed: seed)

@@ -43,7 +43,7 @@ import Testing
         report.findings.first { $0.code == .harvest }?.action ?? "none"
     }
 
-    @Test func onlyNetworksFromWhichNothingWasAcceptedMayBeBlocked() throws {
+    @Test func theAdviceIsToBlockOnlyNetworksWithoutAcceptedRecipients() throws {
         let log = RejectionLog(.init(path: folder.database))
         guess(from: 0xC000_0200, log)
         guess(from: 0xC633_6400, log)
@@ -66,7 +66,7 @@ import Testing
         #expect(advice(try report()).contains("Don't block these networks"))
     }
 
-    @Test func aLogOfBeforeKnowsNothing() throws {
+    @Test func inALogOfAnOlderVersionAcceptedRecipientsAreUnknown() throws {
         let log = RejectionLog(.init(path: folder.database))
         guess(from: 0xC000_0200, log)
         log.close()

@@ -36,7 +36,7 @@ import Testing
     }
 
     /// Whatever is damaged in a rejection log, reading it gives an error or a report.
-    @Test func anyBytesAreReadOrRefused() throws {
+    @Test func aLogOfAnyBytesGivesAReportOrAnError() throws {
         let folder = try TemporaryFolder()
         let sample = try sample(folder)
         let path = folder.database

@@ -17,7 +17,7 @@ import Testing
         return try allEntries(folder.database)
     }
 
-    @Test func theLineIsTheDocumentedOne() throws {
+    @Test func textAndJSONLinesHaveTheDocumentedForm() throws {
         var bare = Sample(time: Sample.base + 61_005, outcome: .tempfailed, observed: true, reason: "no-index")
         bare.sender = []
         bare.client = .unspecified
@@ -43,7 +43,7 @@ import Testing
                 + #""sender":"sender@example.net","session":"4AbC12","time":"2026-11-23T00:00:00.000Z"}"#)
     }
 
-    @Test func theMailLogLineIsTheDocumentedOne() throws {
+    @Test func mailLogLinesHaveTheDocumentedForm() throws {
         var bare = Sample(outcome: .tempfailed, observed: true, reason: "no-index")
         bare.sender = []
         bare.client = .unspecified
@@ -62,7 +62,7 @@ import Testing
             ])
     }
 
-    @Test func noValueForgesAFieldOfTheMailLogLine() throws {
+    @Test func noValueCanForgeAFieldOfAMailLogLine() throws {
         let hostile = [
             #""x>; from=<spoof@a> to=<b> reason=listed"@example.com"#, #"a\x3e@example.com"#, "x>", ">", "<",
             "; from=<a>",
@@ -110,7 +110,7 @@ import Testing
         }
     }
 
-    @Test func theSpoofOfAQuotedLocalPartIsShownHarmless() throws {
+    @Test func aQuotedLocalPartCannotForgeAField() throws {
         var sample = Sample()
         sample.recipient = Array(#""x>; from=<spoof@a> to=<b> reason=listed"@example.com"#.utf8)
         sample.reply = Array("550 5.1.1 <".utf8) + sample.recipient + Array(">: User unknown".utf8)
@@ -122,7 +122,7 @@ import Testing
         )
     }
 
-    @Test func redactionHidesEveryLocalPart() throws {
+    @Test func redactionHidesEveryLocalPartOfAnEntry() throws {
         var sample = Sample()
         sample.recipient = Array("\"john q. doe\"@example.com".utf8)
         sample.sender = Array("a@b@example.net".utf8)
@@ -133,7 +133,7 @@ import Testing
         #expect(entry.reply == "550 5.1.1 <*@example.com>: unknown, ask *@example.com (or *@x)")
     }
 
-    @Test func hostileValuesAreShownHarmless() throws {
+    @Test func hostileValuesAreEscapedInLines() throws {
         for line in try cases("hostile.cases") {
             var bytes: [UInt8] = []
             var rest = line[0][...]
@@ -170,7 +170,7 @@ import Testing
         }
     }
 
-    @Test func anythingIsLoggedAndShownWithoutATrap() throws {
+    @Test func anyBytesCanBeLoggedAndShown() throws {
         var random = SeededGenerator.announced("LogEntry")
         func bytes() -> [UInt8] {
             (0..<Int.random(in: 0...700, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }

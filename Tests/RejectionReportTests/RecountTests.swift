@@ -98,7 +98,7 @@ import Testing
         #expect(table.bars.reduce(others, +) == recount.byReason.values.reduce(0, +), comment)
     }
 
-    @Test func talliesAndRowsEqualARecount() throws {
+    @Test func reportsEqualARecountOfTheEvents() throws {
         try Effort.forEachSeed { seed in
             var random = SeededGenerator(seed: seed)
             let events = events(3_000, days: 5, &random)

@@ -54,7 +54,7 @@ import Testing
                     reason: reason), top: top, redact: redact), context)
     }
 
-    @Test func theFiguresAreThoseOfTheTable() throws {
+    @Test func theFiguresEqualTheTableOfCases() throws {
         let report = try report()
         let totals = RecipientTotals(refused: 19, accepted: 706, tempfailed: 2, observed: 5, mtaRefused: 7)
         #expect(report.figures.totals == totals)
@@ -73,7 +73,7 @@ import Testing
                 == .init([.count(12), .text("192.0.2.1"), .text("mail.bulk.example")]))
     }
 
-    @Test func periodsAndCutsHoldTheirOwnOnly() throws {
+    @Test func aReportHoldsItsPeriodDomainAndReasonOnly() throws {
         #expect(try report(from: 0, to: 1).figures.byReason == ["unknown": 3])
         #expect(try report(from: 1, to: 62).figures.byReason == ["unknown": 2, "relay": 4])
         #expect(try report(from: 1_440, to: 1_502).figures.byReason == ["syntax": 1, "no-index": 2])
@@ -109,7 +109,7 @@ import Testing
         for name in ["bob", "alice", "carol", "dave", "spam@", "carl"] { #expect(!json.contains(name)) }
     }
 
-    @Test func theTextIsTheReference() throws {
+    @Test func theTextEqualsTheReferenceFile() throws {
         let text = try report().text(width: 80, timeZone: .gmt)
         let reference = try testFile("report.txt")
         #expect(text == reference)
@@ -124,7 +124,7 @@ import Testing
         }
     }
 
-    @Test func theJSONHoldsTheDocumentedKeys() throws {
+    @Test func theJSONHasTheDocumentedKeys() throws {
         let report = try report()
         let object = try #require(
             try JSONSerialization.jsonObject(with: Data(try report.json().utf8)) as? [String: Any])
@@ -152,7 +152,7 @@ import Testing
         #expect(object["observed"] as? [String: Int] == ["unknown": 5])
     }
 
-    @Test func aQuietPeriodSaysSo() throws {
+    @Test func aQuietPeriodIsReportedAsOne() throws {
         let quiet = try report(from: 1_503, to: 1_504).text(timeZone: .gmt)
         #expect(
             quiet.hasPrefix(
@@ -166,7 +166,7 @@ import Testing
         #expect(try report(from: 100, to: 200).text(timeZone: .gmt).contains("No recipient was asked for"))
     }
 
-    @Test func thinnedRowsAreSaid() throws {
+    @Test func thinnedEntriesAreReported() throws {
         var report = try report()
         report.figures.totals.thinned = 12_345
         #expect(report.text(timeZone: .gmt).contains("12,345 log entries found no room in a flood"))

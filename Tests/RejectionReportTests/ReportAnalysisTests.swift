@@ -55,7 +55,7 @@ import Testing
         return sample
     }
 
-    @Test func nearMissesAreThoseOfTheTable() throws {
+    @Test func nearMissesEqualTheTableOfCases() throws {
         let lines = try cases("nearmisses.cases")
         for line in lines {
             var search = NearMissSearch(
@@ -71,7 +71,7 @@ import Testing
         }
     }
 
-    @Test func nearMissesAreCountedAndTheirSendersToo() throws {
+    @Test func nearMissesHaveCountsOfAttemptsAndSenders() throws {
         var samples = (0..<5).map { sample("jonh.smith@example.com", from: "a\($0)@partner.example", minute: $0) }
         samples += (0..<2).map { sample("jdoee@example.com", minute: $0) }
         samples += [sample("john.smith@exmaple.com", reason: "relay")]
@@ -96,7 +96,7 @@ import Testing
         for name in ["jonh", "john", "jdoe", "joe", "a1@"] { #expect(!json.contains(name)) }
     }
 
-    @Test func theSearchIsBoundedAndSaysSo() throws {
+    @Test func aSearchThatWasCutShortIsReported() throws {
         try record((0..<50).map { sample("somebody.else\($0)@example.com", client: 0xC633_6401 + UInt32($0) * 256) })
         var context = context()
         context.lookups = 5_000
@@ -107,7 +107,7 @@ import Testing
         #expect(try report(ReportContext()).counts("near_misses").isEmpty)
     }
 
-    @Test func harvestersAreToldAndTheirGuessesAreNoNearMisses() throws {
+    @Test func guessingNetworksAreReportedAndTheirGuessesAreNoNearMisses() throws {
         var samples = (0..<30).map {
             sample("guess\($0)@example.com", minute: $0, client: 0xC000_0200 + UInt32($0 % 3))
         }
@@ -129,7 +129,7 @@ import Testing
         #expect(report.codes.contains("harvest"))
     }
 
-    @Test func recipientsThatAreListedNowSayHowLateTheListWas() throws {
+    @Test func recipientsThatAreListedNowShowHowLateTheIndexWas() throws {
         let log = RejectionLog(.init(path: folder.database))
         sample("new.hire@example.com", minute: 10).record(in: log)
         sample("new.hire@example.com", minute: 70).record(in: log)
@@ -156,7 +156,7 @@ import Testing
         #expect(report.counts("sync.changes", "recipients").last == 104)
     }
 
-    @Test func peopleWhoWriteToSomebodyWhoLeft() throws {
+    @Test func sendersWhoKeepWritingToAnUnknownRecipientAreReported() throws {
         var samples: [Sample] = []
         for day in 0..<4 {
             samples += [sample("left@example.com", from: "friend@partner.example", day: Int64(day))]
@@ -179,7 +179,7 @@ import Testing
         #expect(try self.report(foldVERP: true).texts("top.senders", "sender").contains("bounces+*@lists.example"))
     }
 
-    @Test func thePeriodBeforeIsToldWhereTheLogReachesBack() throws {
+    @Test func thePeriodBeforeIsReportedIfTheLogReachesBack() throws {
         try record(
             (0..<4).map { sample("a@example.com", day: 0, minute: Int64($0)) }
                 + (0..<6).map { sample("b@example.com", day: 1, minute: Int64($0)) })
@@ -204,7 +204,7 @@ import Testing
         #expect(trend.steps.first?.verdicts.refused == 1)
     }
 
-    @Test func everySectionSaysNothingWhereNothingWas() throws {
+    @Test func aReportOnAnEmptyLogHasEmptySections() throws {
         try record([])
         let report = try report()
         #expect(report.findings.isEmpty)

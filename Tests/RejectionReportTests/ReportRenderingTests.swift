@@ -30,7 +30,7 @@ import Testing
         return Set(digits.split { !$0.isASCII || !$0.isNumber }.compactMap { Int($0) })
     }
 
-    @Test func everyFormatHoldsTheSameFigures() throws {
+    @Test func everyFormatHasTheSameFigures() throws {
         for report in [RejectionReport.sample, .hourly] {
             let figures = try Self.figures(report)
             #expect(figures.count > 80)
@@ -61,7 +61,7 @@ import Testing
         }
     }
 
-    @Test func estimatesAreSaidToBeSome() throws {
+    @Test func estimatesAreMarkedInEveryFormat() throws {
         var report = RejectionReport.sample
         /// The columns `estimated` and `accepting` of the harvest.
         func flags(_ report: RejectionReport) throws -> [String] {
@@ -86,7 +86,7 @@ import Testing
         #expect(try report.html(host: "mx", timeZone: .gmt).contains(">about 12<"))
     }
 
-    @Test func theFirstScreenSaysWhatToDo() {
+    @Test func theFirstScreenHasAllFindingsAndTheirActions() {
         let report = RejectionReport.sample
         let screen = report.text(timeZone: .gmt).split(separator: "\n", omittingEmptySubsequences: false).prefix(24)
             .map { $0.trimmingCharacters(in: .whitespaces) }.joined(separator: " ")
@@ -110,7 +110,7 @@ import Testing
         }
     }
 
-    @Test func coloursAndUnicodeAreByChoice() {
+    @Test func coloursAndUnicodeAreOptional() {
         let report = RejectionReport.sample
         let plain = report.text(timeZone: .gmt)
         #expect(!plain.contains("\u{1B}"))
@@ -141,7 +141,7 @@ import Testing
         }
     }
 
-    @Test func figuresBeyondAllBoundsAreShown() throws {
+    @Test func figuresOutOfBoundsAreRendered() throws {
         var report = RejectionReport.tabled
         for (most, least) in [(Int.max, 0), (Int.max, Int.max), (0, 0), (-1, Int.min)] {
             report.figures.totals = .init(
@@ -170,7 +170,7 @@ import Testing
         }
     }
 
-    @Test func changesAreInWords() {
+    @Test func changesAreWrittenInWords() {
         let cases: [(Int, Int, String)] = [
             (0, 0, "same"), (5, 5, "same"), (5, 0, "new"), (0, 5, "-100%"), (134, 100, "+34%"), (88, 100, "-12%"),
             (10_001, 10_000, "+<1%"), (9_999, 10_000, "-<1%"), (400, 10, "40x"), (1 << 50, 1, ">9,999x"),
@@ -178,7 +178,7 @@ import Testing
         for (now, before, words) in cases { #expect(ReportWords.change(now, from: before) == words) }
     }
 
-    @Test func theCSVIsThatOfRFC4180() throws {
+    @Test func theCSVFollowsRFC4180() throws {
         let csv = RejectionReport.sample.csv()
         #expect(csv.hasPrefix("section,key,related,count,previous,share,"))
         #expect(csv.hasSuffix("\r\n"))
@@ -197,7 +197,7 @@ import Testing
             ])
     }
 
-    @Test func thePageNeedsNothingElse() throws {
+    @Test func thePageNeedsNoOtherResource() throws {
         let html = try RejectionReport.tabled.html(host: "mx1.example.com", timeZone: .gmt)
         #expect(html.hasPrefix("<!DOCTYPE html>"))
         #expect(html.contains("Content-Security-Policy\" content=\"default-src 'none';"))
@@ -229,7 +229,7 @@ import Testing
         }
     }
 
-    @Test func nothingHostileGetsThrough() throws {
+    @Test func hostileValuesAreHarmlessInEveryFormat() throws {
         let harmless = RejectionReport.filled(with: "plain@example.com")
         let tags = Self.tags(try harmless.html(host: "mx1", timeZone: .gmt))
         for value in try Self.hostileValues() {
@@ -270,7 +270,7 @@ import Testing
         }
     }
 
-    @Test func nothingHostileGetsIntoAMail() throws {
+    @Test func hostileValuesAreHarmlessInAMail() throws {
         let names = try Self.headers(Self.mail(.filled(with: "plain@example.com"))).map(\.name)
         #expect(Set(names).count == names.count)
         for value in try Self.hostileValues() {
@@ -327,7 +327,7 @@ import Testing
         for line in message.split(separator: "\n") { #expect(line.utf8.count <= 78, "\(line)") }
     }
 
-    @Test func localPartsAreHiddenEverywhere() throws {
+    @Test func redactionHidesLocalPartsInEverySection() throws {
         var report = RejectionReport.sample
         report.advice[0].text =
             "jon.smith@example.com, <b.keller@example.com> and \"john quincy\"@example.com were rejected."
@@ -469,8 +469,8 @@ import Testing
 }
 
 extension RejectionReport {
-    /// The sample with the value wherever a client, a directory or an administrator may put one: in the first row of each
-    /// section, and in the second.
+    /// The sample with the value wherever a client, a directory or an administrator may put one: in the first row of
+    /// each section, and in the second.
     static func filled(with value: String) -> RejectionReport {
         var report = sample.with(
             .table(.recipient, rows: [(.text(value), 9_120), (.text("example.org"), 3_565)], of: 15_089))

@@ -11,7 +11,7 @@ import Testing
         #expect(abs(date.timeIntervalSince1970 - 1_796_047_107.696) < 0.0005)
     }
 
-    @Test func theTable() throws {
+    @Test func timesEqualTheTableOfCases() throws {
         let zones = ["berlin": try #require(TimeZone(identifier: "Europe/Berlin")), "utc": .gmt]
         let now = try Date("2026-11-24T10:30:00Z", strategy: .iso8601)
         for line in try cases("time.cases") {

@@ -44,7 +44,7 @@ import Testing
         return try RejectionReader(path: folder.database).report(query, context)
     }
 
-    @Test func aQuietPeriodHasNoRefusalsAndNoProblems() throws {
+    @Test func aQuietPeriodHasNoRejectionsAndNoProblems() throws {
         let log = log()
         Sample(outcome: .accepted, reason: "listed").record(in: log)
         record("joe@example.com", log)
@@ -54,7 +54,7 @@ import Testing
         #expect(try report(from: 0, to: 1) { _, context in context.isUnknown = { _ in false } }.isQuiet)
     }
 
-    @Test func theReportSaysSoFirst() throws {
+    @Test func unlistedSendersAreTheFirstFinding() throws {
         let log = log()
         record("joe@example.com", log, times: 2)
         record("ann@example.com", log, day: 3)

@@ -39,7 +39,8 @@ typedef struct {
     int64_t integer;
     double number;
     bool boolean;
-    /// The place of the key, of a header's name, or of an element of an array; both count from 1, columns in characters.
+    /// The place of the key, of a header's name, or of an element of an array; both count from 1, columns in
+    /// characters.
     uint32_t line, column;
     /// How many nodes a table or an array holds. They and all that they hold follow it in the document's nodes.
     size_t children;

@@ -12,18 +12,18 @@ class ActiveDirectoryFollower {
     let contexts: [String]
     /// The searches that the server answers at every change; empty if it isn't asked to report changes.
     private var notifications: [Int32] = []
-    private let stays: Bool
-    private var hasNews = false
+    private let wantsReports: Bool
+    private var hasReportedChange = false
 
     /// How many changed objects are read one by one; beyond, reading everything is cheaper.
     private static let mostObjects = 20_000
     private static let objectsAtOnce = 50
 
     init(
-        _ session: DirectorySession, _ cursor: DirectoryCursor?, method: DirectoryCursor.Method, stays: Bool
+        _ session: DirectorySession, _ cursor: DirectoryCursor?, method: DirectoryCursor.Method, wantsReports: Bool
     ) throws(LDAPError) {
         self.session = session
-        self.stays = stays
+        self.wantsReports = wantsReports
         let bases = try session.bases.map { base throws(LDAPError) in
             guard let name = DistinguishedName(base) else {
                 throw LDAPError(.search, code: LDAP_INVALID_DN_SYNTAX, "the base \(base) is not a distinguished name")
@@ -78,7 +78,7 @@ class ActiveDirectoryFollower {
     func readFirst(
         _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
-        if stays { requestNotifications() }
+        if wantsReports { requestReports() }
         if isComplete { return try readAll(request, into: entries, report: &report) }
         return try readChanges(request, into: entries, report: &report)
     }
@@ -86,7 +86,7 @@ class ActiveDirectoryFollower {
     func readNext(
         _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
-        hasNews = false
+        hasReportedChange = false
         return try readChanges(request, into: entries, report: &report)
     }
 
@@ -104,7 +104,9 @@ class ActiveDirectoryFollower {
     private func readChanges(
         _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
-        guard reportsDeletions || request.isNews else { return try readAll(request, into: entries, report: &report) }
+        guard reportsDeletions || request.hasReportedChange else {
+            return try readAll(request, into: entries, report: &report)
+        }
         let changed = try findChanges(request.check)
         guard !changed.all.isEmpty else {
             // The older position in the state is as good, and each new one would cost a write.
@@ -217,7 +219,7 @@ class ActiveDirectoryFollower {
 
     /// Asks the server to report every change (MS-ADTS section 3.1.1.3.4.1.9), deletions included by the second
     /// control. A server that doesn't know the control is polled.
-    private func requestNotifications() {
+    private func requestReports() {
         guard session.root.supportedControls.contains(LDAPControl.OID.notification) else { return }
         for context in contexts {
             let id = try? session.connection.search(
@@ -227,15 +229,15 @@ class ActiveDirectoryFollower {
         }
     }
 
-    func receiveNews() throws(LDAPError) -> Bool {
+    func receiveReports() throws(LDAPError) -> Bool {
         while let message = try session.connection.poll(-1) {
             guard notifications.contains(message.id) else { continue }
             if message.kind == .result {
                 notifications.removeAll { $0 == message.id }
             } else {
-                hasNews = true
+                hasReportedChange = true
             }
         }
-        return hasNews
+        return hasReportedChange
     }
 }

@@ -24,14 +24,14 @@ final class ContentSyncFollower: DirectoryFollower {
     private var persists: Bool
     private var searches: [Search]
     /// The messages that have come since the last reading.
-    private var news: [LDAPMessage] = []
+    private var reports: [LDAPMessage] = []
 
     /// The most messages that are kept; for more, a new refresh is as fast.
-    private static let mostNews = 20_000
+    private static let mostReports = 20_000
 
-    init(_ session: DirectorySession, _ cursor: DirectoryCursor?, stays: Bool) throws(LDAPError) {
+    init(_ session: DirectorySession, _ cursor: DirectoryCursor?, wantsReports: Bool) throws(LDAPError) {
         self.session = session
-        persists = stays
+        persists = wantsReports
         guard session.bases.count <= 200 else {
             throw LDAPError(.search, code: LDAP_NOT_SUPPORTED, "it follows at most 200 bases, and there are more")
         }
@@ -201,34 +201,34 @@ final class ContentSyncFollower: DirectoryFollower {
 
     var canReadNext: Bool { persists && searches.allSatisfy { $0.id >= 0 } }
 
-    func receiveNews() throws(LDAPError) -> Bool {
+    func receiveReports() throws(LDAPError) -> Bool {
         while let message = try session.connection.poll(-1) {
             // Answers to earlier requests are passed over.
             guard searches.contains(where: { $0.id == message.id }) else { continue }
-            news.append(message)
-            guard news.count <= Self.mostNews else {
-                news.removeAll()
+            reports.append(message)
+            guard reports.count <= Self.mostReports else {
+                reports.removeAll()
                 throw LDAPError(
-                    .search, code: LDAP_LOCAL_ERROR, "the server sent more than \(Self.mostNews) changes at once")
+                    .search, code: LDAP_LOCAL_ERROR, "the server sent more than \(Self.mostReports) changes at once")
             }
         }
-        return !news.isEmpty
+        return !reports.isEmpty
     }
 
     func readNext(
         _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
-        if try !receiveNews() {
+        if try !receiveReports() {
             // Silence may mean that nothing changes, or that the server has gone.
             try session.ping(request.check)
-            _ = try receiveNews()
+            _ = try receiveReports()
         }
         report.method = Self.name
-        guard !news.isEmpty else { return .unchanged }
+        guard !reports.isEmpty else { return .unchanged }
         let batch = Batch(session, into: entries, report: report, isComplete: false, check: request.check)
         var present: Set<ObjectID> = []
-        let last = try lastNews()
-        for (place, message) in news.enumerated() {
+        let last = try lastReports()
+        for (place, message) in reports.enumerated() {
             guard let number = searches.firstIndex(where: { $0.id == message.id }) else { continue }
             switch message.kind {
             case .entry:
@@ -244,7 +244,7 @@ final class ContentSyncFollower: DirectoryFollower {
                 throw LDAPError(.search, code: LDAP_SERVER_DOWN, "the server has ended the search that reports changes")
             }
         }
-        news.removeAll()
+        reports.removeAll()
         report = batch.reader.report
         position.references = try session.checkReferences(request, isWhole: false, &report.remarks)
         position.serial &+= 1
@@ -254,9 +254,9 @@ final class ContentSyncFollower: DirectoryFollower {
 
     /// The place of the last message of each object: an object that has changed twice must not keep its state in
     /// between.
-    private func lastNews() throws(LDAPError) -> [[UInt8]: Int] {
+    private func lastReports() throws(LDAPError) -> [[UInt8]: Int] {
         var last: [[UInt8]: Int] = [:]
-        for (place, message) in news.enumerated() {
+        for (place, message) in reports.enumerated() {
             guard let search = searches.first(where: { $0.id == message.id }) else { continue }
             if message.kind == .entry {
                 last[[search.prefix] + (try Self.state(of: message).uuid)] = place

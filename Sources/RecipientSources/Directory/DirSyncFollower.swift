@@ -11,8 +11,8 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
     private static let withObjectSecurity = "object security"
     private static let withoutTombstones = "no tombstones"
 
-    init(_ session: DirectorySession, _ cursor: DirectoryCursor?, stays: Bool) throws(LDAPError) {
-        try super.init(session, cursor, method: Self.method, stays: stays)
+    init(_ session: DirectorySession, _ cursor: DirectoryCursor?, wantsReports: Bool) throws(LDAPError) {
+        try super.init(session, cursor, method: Self.method, wantsReports: wantsReports)
     }
 
     private var objectSecurity: Bool { position.server?.hasPrefix(Self.withObjectSecurity) == true }

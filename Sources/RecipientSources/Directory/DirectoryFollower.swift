@@ -14,8 +14,8 @@ protocol DirectoryFollower: AnyObject {
 
     /// - Parameters:
     ///   - cursor: where the last reading ended; nil to read everything.
-    ///   - stays: whether the server is asked to report changes by itself.
-    init(_ session: DirectorySession, _ cursor: DirectoryCursor?, stays: Bool) throws(LDAPError)
+    ///   - wantsReports: whether the server is asked to report changes by itself.
+    init(_ session: DirectorySession, _ cursor: DirectoryCursor?, wantsReports: Bool) throws(LDAPError)
 
     /// Reads the changes since the cursor, or everything.
     func readFirst(
@@ -34,7 +34,7 @@ protocol DirectoryFollower: AnyObject {
 
     /// Receives the reports of changes that the server has sent by itself, without waiting; whether the source should
     /// be read now.
-    func receiveNews() throws(LDAPError) -> Bool
+    func receiveReports() throws(LDAPError) -> Bool
 }
 
 extension DirectoryFollower {

@@ -163,7 +163,7 @@ final class DirectorySession {
         _ request: ReadRequest, isWhole: Bool, _ remarks: inout [String]
     ) throws(LDAPError) -> [String] {
         let known = DirectoryCursor(request.previous?.cursor)?.references
-        let accepts = request.acceptsReferences
+        let accepts = request.acceptsNewReferences
         let new = references.subtracting(known ?? []).sorted()
         let next = (isWhole ? references : references.union(known ?? [])).sorted()
         guard !new.isEmpty else { return next }

@@ -50,7 +50,7 @@ extension DirectorySource {
                 failed.append((server, error))
             }
         }
-        throw failureOfAll(failed, request.isStaying)
+        throw failureOfAll(failed, request.keepsConnections)
     }
 
     private var options: LDAPOptions {
@@ -82,7 +82,8 @@ extension DirectorySource {
     }
 
     /// The failures of all servers in one error. A refused password is kept.
-    private func failureOfAll(_ failed: [(server: LDAPURI, error: LDAPError)], _ isStaying: Bool) -> SourceError {
+    private func failureOfAll(_ failed: [(server: LDAPURI, error: LDAPError)], _ keepsConnections: Bool) -> SourceError
+    {
         // In the order of the configuration, so that the same failures have the same words.
         let inOrder = directory.servers.compactMap { server in failed.first { $0.server == server } }
         let reasons = inOrder.map { "\($0.server): \($0.error.operation.rawValue): \($0.error.text)" }
@@ -91,7 +92,7 @@ extension DirectorySource {
         guard case .simple(_, let path) = directory.login,
             failed.contains(where: { $0.error.operation == .bind && $0.error.code == LDAP_INVALID_CREDENTIALS })
         else { return error }
-        if isStaying {
+        if keepsConnections {
             let pause =
                 "to keep the account from being locked, the next try is in 10 minutes, or when \(path) has changed"
             error = failure((reasons + [pause]).joined(separator: separator))

@@ -65,7 +65,7 @@ final class DirectorySource: RecipientSource {
                 spare = nil
                 report.domainFaults = domainFaults
             }
-            if let kept, request.isStaying, !request.readsAll, let previous = request.previous,
+            if let kept, request.keepsConnections, !request.readsAll, let previous = request.previous,
                 previous.cursor == kept.cursor
             {
                 do throws(LDAPError) {
@@ -102,15 +102,15 @@ final class DirectorySource: RecipientSource {
         return abs(now.timeIntervalSince(cursor.reconciled)) >= Double(directory.reconcileInterval)
     }
 
-    var newsDescriptor: Int32? {
+    var changeDescriptor: Int32? {
         turn.withLock { _ in follower.map { $0.session.connection.descriptor }.flatMap { $0 >= 0 ? $0 : nil } }
     }
 
-    func hasNews() -> Bool {
+    func hasReportedChanges() -> Bool {
         turn.withLock { _ in
             guard let follower else { return false }
             return withoutBrokenPipeSignal {
-                do throws(LDAPError) { return try follower.receiveNews() } catch {
+                do throws(LDAPError) { return try follower.receiveReports() } catch {
                     // Reports may be lost with the connection: the next reading goes on from the stored cursor over
                     // another one.
                     self.follower = nil
@@ -120,7 +120,7 @@ final class DirectorySource: RecipientSource {
         }
     }
 
-    func hangUp() {
+    func closeConnections() {
         turn.withLock { _ in
             withoutBrokenPipeSignal {
                 follower = nil
@@ -131,7 +131,7 @@ final class DirectorySource: RecipientSource {
 
     func interrupt() { sockets.shutDown() }
 
-    var restsUntil: ContinuousClock.Instant? { rest.withLock { $0 } }
+    var earliestRetry: ContinuousClock.Instant? { rest.withLock { $0 } }
 
     private func inTurn<Value>(_ work: () throws(SourceError) -> Value) throws(SourceError) -> Value {
         var result: Result<Value, SourceError>?
@@ -170,10 +170,10 @@ final class DirectorySource: RecipientSource {
             cursor == nil ? [(kind, nil)] : [(kind, cursor), (kind, nil)]
         }) {
             do throws(LDAPError) {
-                let follower = try kind.init(session, start, stays: request.isStaying && directory.push)
+                let follower = try kind.init(session, start, wantsReports: request.keepsConnections && directory.push)
                 let reading = try follower.readFirst(request, into: entries, report: &report)
                 try checkStorage(entries)
-                if request.isStaying, follower.canReadNext { self.follower = follower }
+                if request.keepsConnections, follower.canReadNext { self.follower = follower }
                 report.method = kind.name
                 if let previous, previous.method != kind.method {
                     report.remarks.append("Postern now follows changes by \(kind.name)")

@@ -6,8 +6,8 @@ final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
     static let name = "uSNChanged"
     static let method = DirectoryCursor.Method.usn
 
-    init(_ session: DirectorySession, _ cursor: DirectoryCursor?, stays: Bool) throws(LDAPError) {
-        try super.init(session, cursor, method: Self.method, stays: stays)
+    init(_ session: DirectorySession, _ cursor: DirectoryCursor?, wantsReports: Bool) throws(LDAPError) {
+        try super.init(session, cursor, method: Self.method, wantsReports: wantsReports)
     }
 
     override func readNext(

@@ -45,7 +45,7 @@ final class FileSource: RecipientSource {
             if let previous, previous.isSettled, previous.stamp == file.stamp,
                 // A table with unlisted targets is read again: whether they are listed by now shows only in a
                 // comparison with the whole list.
-                request.isStaying || request.previous?.report?.unlistedTargets == nil
+                request.keepsConnections || request.previous?.report?.unlistedTargets == nil
             {
                 return SourceResult(reading: .unchanged, asOf: time, cursor: request.previous?.cursor)
             }
@@ -76,7 +76,7 @@ final class FileSource: RecipientSource {
     }
 
     /// Whether the last reading gave up waiting for a writer, who has finished since.
-    func hasNews() -> Bool {
+    func hasReportedChanges() -> Bool {
         guard isAwaited.load(ordering: .sequentiallyConsistent), let watch = watch.withLock({ $0 }), watch.hasCome()
         else {
             return false

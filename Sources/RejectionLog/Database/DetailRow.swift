@@ -1,7 +1,8 @@
 import GRDB
 import GRDBSQLite
 
-/// Calls SQLite directly where thousands of rows are written at once: values are bound to GRDB's prepared statement in place.
+/// Calls SQLite directly where thousands of rows are written at once: values are bound to GRDB's prepared statement in
+/// place.
 extension Statement {
     /// `SQLITE_TRANSIENT`: SQLite copies the bound value.
     static var copies: sqlite3_destructor_type { unsafeBitCast(-1, to: sqlite3_destructor_type.self) }

@@ -100,8 +100,8 @@ enum ReadOnlyDatabase {
         try db.execute(sql: "PRAGMA trusted_schema = OFF")
     }
 
-    /// The location to open while no writer is at work: without a write-ahead log the file is complete, and SQLite needs none of
-    /// the side files that a reader may not create. The path itself if there is a write-ahead log.
+    /// The location to open while no writer is at work: without a write-ahead log the file is complete, and SQLite
+    /// needs none of the side files that a reader may not create. The path itself if there is a write-ahead log.
     static func restingLocation(_ path: String) -> String {
         var status = stat()
         let pending = stat(path + "-wal", &status) == 0 && status.st_size > 0

@@ -2,10 +2,11 @@ import Foundation
 import Glibc
 import System
 
-/// The database as a file: its path, and the lock file `…-lock`, which keeps a second writer out while this value lives.
+/// The database as a file: its path, and the lock file `…-lock`, which keeps a second writer out while this value
+/// lives.
 ///
-/// The folder may be a symbolic link. The database and the files beside it must not be links, because the folder may belong to
-/// another user than the one that runs the filter.
+/// The folder may be a symbolic link. The database and the files beside it must not be links, because the folder may
+/// belong to another user than the one that runs the filter.
 final class LogFile: Sendable {
     /// The path of the database, its folder without symbolic links.
     let path: String
@@ -51,8 +52,8 @@ final class LogFile: Sendable {
 
     /// Creates the database if it is missing, empty and with mode 0600.
     ///
-    /// The file gets its name only after its descriptor is closed: once SQLite has a file open, closing another descriptor of it
-    /// would drop the locks of the whole process (`fcntl(2)`, advisory record locking).
+    /// The file gets its name only after its descriptor is closed: once SQLite has a file open, closing another
+    /// descriptor of it would drop the locks of the whole process (`fcntl(2)`, advisory record locking).
     func create() throws(LogError) {
         var status = stat()
         if lstat(path, &status) == 0 {
@@ -82,8 +83,8 @@ final class LogFile: Sendable {
         for number in 2...1_000 where Self.sidecars.contains(where: { Self.exists(target + $0) }) {
             target = "\(path)\(Self.damagedMark)\(stamp)-\(number)"
         }
-        // The database first: without its write-ahead log it would look undamaged, though its last commits are missing. SQLite
-        // removes an old write-ahead log beside a new database.
+        // The database first: without its write-ahead log it would look undamaged, though its last commits are missing.
+        // SQLite removes an old write-ahead log beside a new database.
         for suffix in Self.sidecars where Self.exists(path + suffix) {
             guard !Self.exists(target + suffix) else { throw Self.refused(path, "moving it aside", EEXIST) }
             guard rename(path + suffix, target + suffix) == 0 else {

@@ -11,8 +11,8 @@ enum StoredCount {
     /// More recipients than ten years of a hundred thousand a second.
     static let limit: Int64 = 1 << 45
 
-    /// The count, or an error for a count out of bounds. A count may be below zero where a foreign domain's count was moved to
-    /// another row.
+    /// The count, or an error for a count out of bounds. A count may be below zero where a foreign domain's count was
+    /// moved to another row.
     static func checked(_ count: Int64) throws -> Int64 {
         guard count.magnitude <= UInt64(limit) else { throw DamagedValue(words: "it counts \(count) recipients") }
         return count
@@ -48,8 +48,8 @@ extension Database {
     }
 }
 
-/// Text as the database holds it: the client's bytes if they are UTF-8 without NUL, else with NUL and all bytes from 0x80 on
-/// written as `\xNN`.
+/// Text as the database holds it: the client's bytes if they are UTF-8 without NUL, else with NUL and all bytes from
+/// 0x80 on written as `\xNN`.
 enum StoredText {
     static func string(_ bytes: UnsafeRawBufferPointer) -> String {
         if !isPlain(bytes) { return escaped(bytes) }

@@ -12,8 +12,8 @@ public struct LogSelection: Sendable, Equatable {
     public var domain: String?
     /// Only this reason.
     public var reason: String?
-    /// Only this client, or the clients of this network. Only detail rows name the client, so the selection reaches back as far
-    /// as they do, and holds no accepted recipients.
+    /// Only this client, or the clients of this network. Only detail rows name the client, so the selection reaches
+    /// back as far as they do, and holds no accepted recipients.
     public var client: IPNetwork?
 
     /// Every recipient of the period, unless a domain, reason or client is given.
@@ -350,13 +350,14 @@ package struct LogPeriod {
 
     // MARK: Other tables
 
-    /// True where a recipient from the network was accepted since the beginning of the period; nil where the log doesn't
-    /// reach back that far.
+    /// True where a recipient from the network was accepted since the beginning of the period; nil where the log
+    /// doesn't reach back that far.
     package func hasAccepted(from network: IPAddress) throws -> Bool? {
         try AcceptedNetworkStore.accepted(db, network, since: selection.minutes.from / 1440)
     }
 
-    /// The senders that have sent since the beginning of the period without being listed, those first that have sent last.
+    /// The senders that have sent since the beginning of the period without being listed, those first that have sent
+    /// last.
     ///
     /// Only the last day of each is known, so senders that went on after the end of the period are among them.
     package func unlistedSenders() throws -> [UnlistedSender] {

@@ -1,15 +1,15 @@
 package import Foundation
 import GRDB
 
-/// The refusals of a period by recipient, sender, client and so on: from the tallies of its whole days, and from detail rows
-/// for the rest.
+/// The refusals of a period by recipient, sender, client and so on: from the tallies of its whole days, and from detail
+/// rows for the rest.
 package struct PeriodTallies {
     /// What is missing in the tallies of a period.
     package struct Gaps {
         /// The time from which all detail rows are there; nil where none was pruned.
         package var detailsSince: Date?
-        /// True where the period begins or ends within a day whose detail rows were pruned: the tallies hold that day whole if
-        /// most of it is in the period, else nothing of it.
+        /// True where the period begins or ends within a day whose detail rows were pruned: the tallies hold that day
+        /// whole if most of it is in the period, else nothing of it.
         package var wholeDays = false
         /// Refusals of recipients that were not among the most frequent of their day: no tally has them.
         package var folded = 0
@@ -160,7 +160,8 @@ package struct PeriodTallies {
 extension LogPeriod {
     /// The period's refusals by recipient, sender, client and so on.
     ///
-    /// - Parameter subtractionThreshold: the number of refusals above which counting a part of a day by subtraction is faster.
+    /// - Parameter subtractionThreshold: the number of refusals above which counting a part of a day by subtraction is
+    ///   faster.
     package func tallies(subtractionThreshold: Int) throws -> PeriodTallies {
         let (from, to) = selection.minutes
         return try PeriodTallies(

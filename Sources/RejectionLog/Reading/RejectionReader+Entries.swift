@@ -31,8 +31,8 @@ extension RejectionReader {
         }
     }
 
-    /// The present entries in the order of time; entries that are written while reading aren't among them. To go on with those,
-    /// call ``lastEntryID()`` before and ``entries(after:limit:_:)`` afterwards.
+    /// The present entries in the order of time; entries that are written while reading aren't among them. To go on
+    /// with those, call ``lastEntryID()`` before and ``entries(after:limit:_:)`` afterwards.
     public func entries(_ query: EntryQuery = EntryQuery()) throws(LogError) -> EntrySequence {
         EntrySequence(reader: self, query: query, last: try lastEntryID())
     }
@@ -42,8 +42,8 @@ extension RejectionReader {
         try read { try Int64.fetchOne($0, sql: "SELECT max(id) FROM detail") ?? 0 }
     }
 
-    /// The entries after an id, in the order of writing, at most `limit` of them: for following the log with repeated calls. The
-    /// query should have the same filters each time, without times.
+    /// The entries after an id, in the order of writing, at most `limit` of them: for following the log with repeated
+    /// calls. The query should have the same filters each time, without times.
     public func entries(
         after id: Int64, limit: Int = 1000, _ query: EntryQuery = EntryQuery()
     ) throws(LogError) -> [LogEntry] {

@@ -49,8 +49,8 @@ extension RejectionReader {
         }
     }
 
-    /// The verdicts of each of the last minutes, oldest first, without the recipients that the MTA refused itself. The last
-    /// minute is that of `now`, which isn't over.
+    /// The verdicts of each of the last minutes, oldest first, without the recipients that the MTA refused itself. The
+    /// last minute is that of `now`, which isn't over.
     public func verdictsByMinute(_ minutes: Int, now: Date = Date()) throws(LogError) -> [Verdicts] {
         let (_, end) = Self.minutes(now, now)
         let start = end &- Int64(minutes)

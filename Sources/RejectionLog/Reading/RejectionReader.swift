@@ -6,8 +6,8 @@ import System
 
 /// Reads a rejection log, also while a filter writes to it, without delaying the filter.
 ///
-/// Reading needs read permission on the database and the files `-wal` and `-shm` beside it. If another database takes the place
-/// of the opened one, the reader opens that.
+/// Reading needs read permission on the database and the files `-wal` and `-shm` beside it. If another database takes
+/// the place of the opened one, the reader opens that.
 public final class RejectionReader: Sendable {
     private struct Connection: Sendable {
         let queue: DatabaseQueue
@@ -20,8 +20,8 @@ public final class RejectionReader: Sendable {
 
     /// Opens an existing database.
     ///
-    /// It throws an error if the database is missing, not readable, damaged, not a rejection log, or of a newer Postern. The
-    /// database is never changed.
+    /// It throws an error if the database is missing, not readable, damaged, not a rejection log, or of a newer
+    /// Postern. The database is never changed.
     public init(path given: String) throws(LogError) {
         path = LogFile.canonical(given)
         connection = Mutex(try Self.connect(path))

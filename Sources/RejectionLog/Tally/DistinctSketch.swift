@@ -1,5 +1,6 @@
-/// The number of different values, in little memory: a sketch holds the smallest of their 32-bit hashes. The number is exact up
-/// to a limit, and an estimate (within about 1/√limit) above it. Sketches of days can be merged into that of a period.
+/// The number of different values, in little memory: a sketch holds the smallest of their 32-bit hashes. The number is
+/// exact up to a limit, and an estimate (within about 1/√limit) above it. Sketches of days can be merged into that of a
+/// period.
 package struct DistinctSketch: Equatable, Sendable {
     /// In ascending order.
     package private(set) var hashes: [UInt32] = []

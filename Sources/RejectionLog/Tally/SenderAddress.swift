@@ -34,9 +34,9 @@ package enum SenderAddress {
         "-bounces", "-bounce", "-request", "-owner", "-noreply", "-return", "-errors",
     ].map { Array($0.utf8) }
 
-    /// The sender with `*` in place of a tag that changes from message to message: `bounces+user=example.org@lists.example`
-    /// becomes `bounces+*@lists.example`, `prvs=1234abcdef=joe@a.example` `joe@a.example`, `SRS0=…=b.example=joe@c.example`
-    /// `SRS0=*@c.example`. Other senders stay unchanged.
+    /// The sender with `*` in place of a tag that changes from message to message:
+    /// `bounces+user=example.org@lists.example` becomes `bounces+*@lists.example`, `prvs=1234abcdef=joe@a.example`
+    /// `joe@a.example`, `SRS0=…=b.example=joe@c.example` `SRS0=*@c.example`. Other senders stay unchanged.
     package static func folded(_ address: String) -> String {
         guard let at = address.lastIndex(of: "@") else { return address }
         let (local, domain) = (address[..<at], address[at...])

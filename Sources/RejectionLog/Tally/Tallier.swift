@@ -2,17 +2,17 @@ import Foundation
 import GRDB
 import GRDBSQLite
 
-/// Adds detail rows to the tallies of their days, so that a report need not read a year of rows, and closes the days that are
-/// over. It works on the writer's thread, a few rows at a time, in the order of their ids.
+/// Adds detail rows to the tallies of their days, so that a report need not read a year of rows, and closes the days
+/// that are over. It works on the writer's thread, a few rows at a time, in the order of their ids.
 ///
-/// The mark `tallied` in the table `state` is the id of the last row in the tallies. It changes in the transaction that adds the
-/// rows: each row is in the tallies or after the mark, never both, even after a crash. Reports read rows after the mark
-/// directly. A database of an older Postern starts at the mark 0, and its rows are tallied in the background.
+/// The mark `tallied` in the table `state` is the id of the last row in the tallies. It changes in the transaction that
+/// adds the rows: each row is in the tallies or after the mark, never both, even after a crash. Reports read rows after
+/// the mark directly. A database of an older Postern starts at the mark 0, and its rows are tallied in the background.
 struct Tallier {
     /// Rows in one step: about 30 ms of work.
     static let chunk = 2_000
-    /// While more rows than this arrive in a round of the writer, tallying waits, so that answers are not slowed down; but no more
-    /// rows than the limit wait.
+    /// While more rows than this arrive in a round of the writer, tallying waits, so that answers are not slowed down;
+    /// but no more rows than the limit wait.
     static let busy = 250
     static let backlogLimit: Int64 = 2_000_000
 
@@ -38,7 +38,8 @@ struct Tallier {
         closed = try Self.closedDays(db)
     }
 
-    /// The id of the last row in the tallies. If the mark is missing, all present rows are left out, so that none is counted twice.
+    /// The id of the last row in the tallies. If the mark is missing, all present rows are left out, so that none is
+    /// counted twice.
     static func mark(_ db: Database) throws -> Int64 {
         if let noted = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'tallied'") { return noted }
         return try Int64.fetchOne(db, sql: "SELECT max(id) FROM detail") ?? 0
@@ -55,7 +56,8 @@ struct Tallier {
         return days
     }
 
-    /// True if a step is due: `last` is the id of the newest row, `arriving` the number of rows in this round of the writer.
+    /// True if a step is due: `last` is the id of the newest row, `arriving` the number of rows in this round of the
+    /// writer.
     mutating func isDue(_ steady: Int64, last newest: Int64, arriving: Int) -> Bool {
         let waiting = newest &- tallied
         if arriving > Self.busy { return waiting > Self.backlogLimit }
@@ -68,7 +70,8 @@ struct Tallier {
 
     /// Does one step of work; false if there was none.
     ///
-    /// - Parameter now: the trusted time, which decides whether a day is over; nil if no time is trusted: then no day is closed.
+    /// - Parameter now: the trusted time, which decides whether a day is over; nil if no time is trusted: then no day
+    ///   is closed.
     mutating func step(_ db: Database, now: Int64?, steady: Int64) throws -> Bool {
         last = steady
         if try addRows(db) { return true }
@@ -181,7 +184,8 @@ struct Tallier {
 
     // MARK: Days
 
-    /// Closes one day of one kind, or removes some rows of closed days from `open_tally`; false if there was nothing to do.
+    /// Closes one day of one kind, or removes some rows of closed days from `open_tally`; false if there was nothing to
+    /// do.
     private mutating func closeDay(_ db: Database, now: Int64) throws -> Bool {
         let today = max(0, now &- Self.grace) / Self.day
         for kind in TallyKind.allCases {
@@ -269,9 +273,9 @@ struct Tallier {
         }
     }
 
-    /// Closes a day of pairs. A pair matters if it returns on another day. Pairs of the last 14 days are kept first; of all others
-    /// the same part of all hashes is kept every day, so that a pair that returns is kept again. After 14 days, pairs of a single
-    /// day are removed.
+    /// Closes a day of pairs. A pair matters if it returns on another day. Pairs of the last 14 days are kept first; of
+    /// all others the same part of all hashes is kept every day, so that a pair that returns is kept again. After 14
+    /// days, pairs of a single day are removed.
     private func closePairs(_ db: Database, _ day: Int64) throws {
         let kind = TallyKind.pair
         var known: Set<UInt64> = []

@@ -87,8 +87,8 @@ extension TallyKind {
 
 /// Replies without their addresses, so that equal replies to different recipients are counted together.
 enum ReplyText {
-    /// The text with `…` in place of everything in angle or square brackets, of words with an `@` and of IP addresses; at most 200
-    /// characters.
+    /// The text with `…` in place of everything in angle or square brackets, of words with an `@` and of IP addresses;
+    /// at most 200 characters.
     static func withoutAddresses(_ text: String) -> String {
         var kept = ""
         var closing: Character?

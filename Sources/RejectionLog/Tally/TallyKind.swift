@@ -34,8 +34,8 @@ package enum TallyKind: Int64, CaseIterable, Sendable {
     static let domainLimit = 32
     static let variousDomains: Int64 = -1
 
-    /// Up to which number different peers are counted exactly. Peers are the senders of a recipient, the unknown recipients that a
-    /// network tried, the days of a pair.
+    /// Up to which number different peers are counted exactly. Peers are the senders of a recipient, the unknown
+    /// recipients that a network tried, the days of a pair.
     package var peerLimit: Int {
         switch self {
         case .recipient: 16

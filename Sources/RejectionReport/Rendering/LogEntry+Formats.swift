@@ -40,10 +40,10 @@ extension LogEntry: Encodable {
     ///
     ///     2026-11-24T10:00:00.123Z rejected unknown to=<r> from=<s> client=name[address] helo=<h> id=q reply="550 …"
     ///
-    /// The time is UTC. The second word is `rejected` or `deferred`, with `observed:` before it where observe mode accepted the
-    /// recipient. `auth=yes` and `mta=<…>` stand before the reply where they are known. Unsafe characters, spaces and the
-    /// enclosing characters (`<>`, `[]`, `"`) are written like `\x3c`, so that no value looks like another field; only the reply,
-    /// which is last, keeps its spaces.
+    /// The time is UTC. The second word is `rejected` or `deferred`, with `observed:` before it where observe mode
+    /// accepted the recipient. `auth=yes` and `mta=<…>` stand before the reply where they are known. Unsafe characters,
+    /// spaces and the enclosing characters (`<>`, `[]`, `"`) are written like `\x3c`, so that no value looks like
+    /// another field; only the reply, which is last, keeps its spaces.
     public func textLine() -> String {
         var line = TimeText.milliseconds(time)
         line += (observed ? " observed:" : " ") + (outcome == .tempfailed ? "deferred" : "rejected")
@@ -62,13 +62,14 @@ extension LogEntry: Encodable {
     ///
     ///     NOQUEUE: reject: RCPT from mail.example[192.0.2.1]: 550 5.1.1 <x@y>: …; from=<a@b> to=<x@y> helo=<h> reason=unknown
     ///
-    /// The first word is the queue id, or NOQUEUE before the MTA has assigned one. `reject_warning:` in place of `reject:` means
-    /// that observe mode accepted the recipient. `auth=yes` and `mta=<…>` stand at the end where they are known.
+    /// The first word is the queue id, or NOQUEUE before the MTA has assigned one. `reject_warning:` in place of
+    /// `reject:` means that observe mode accepted the recipient. `auth=yes` and `mta=<…>` stand at the end where they
+    /// are known.
     ///
-    /// No value looks like another field, or like the end of its own. Everywhere a backslash is written `\\`, and characters that
-    /// aren't plainly visible are written as in ``textLine()``. Between `<` and `>` a space, `<`, `>` and `;` are written like
-    /// `\x3b`; in a word also `[`, `]`, `=`, `"` and `:`; in the reply `<`, `>`, `;` and `=`, except around the recipient, which
-    /// the reply may hold between `<` and `>`. So the reply ends at the first `;`.
+    /// No value looks like another field, or like the end of its own. Everywhere a backslash is written `\\`, and
+    /// characters that aren't plainly visible are written as in ``textLine()``. Between `<` and `>` a space, `<`, `>`
+    /// and `;` are written like `\x3b`; in a word also `[`, `]`, `=`, `"` and `:`; in the reply `<`, `>`, `;` and `=`,
+    /// except around the recipient, which the reply may hold between `<` and `>`. So the reply ends at the first `;`.
     public func mailLogLine() -> String {
         func word(_ text: String) -> String { SafeText.escaped(text, delimiters: " []<>=\":;") }
         func inside(_ text: String) -> String { SafeText.escaped(text, delimiters: " <>;") }
@@ -104,7 +105,8 @@ extension LogEntry: Encodable {
         return entry
     }
 
-    /// The entry with all characters spelled out in its texts that aren't plainly visible, such as `\\x1b` and `\\u{202e}`.
+    /// The entry with all characters spelled out in its texts that aren't plainly visible, such as `\\x1b` and
+    /// `\\u{202e}`.
     public func visible() -> LogEntry {
         var entry = self
         let texts: [WritableKeyPath<LogEntry, String>] = [

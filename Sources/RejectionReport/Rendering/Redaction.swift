@@ -7,8 +7,8 @@ enum Redaction {
         return "*" + address[at...].filter { $0 != ">" }
     }
 
-    /// The text of a reply with the local part of every address in it hidden; `address` is an address that it may hold, perhaps
-    /// with a quoted local part.
+    /// The text of a reply with the local part of every address in it hidden; `address` is an address that it may hold,
+    /// perhaps with a quoted local part.
     static func redacted(text: String, holding address: String) -> String {
         let known = address.isEmpty ? text : text.replacing(address, with: redacted(address))
         guard known.contains("@") else { return known }
@@ -27,8 +27,8 @@ enum Redaction {
 extension RejectionReport {
     /// The report with every local part hidden: `*@example.com`.
     ///
-    /// Addresses are hidden whole. In names and sentences, every address of the report is hidden, and everything that looks like
-    /// one. Equal values of a ranking become one row.
+    /// Addresses are hidden whole. In names and sentences, every address of the report is hidden, and everything that
+    /// looks like one. Equal values of a ranking become one row.
     public var redacted: RejectionReport {
         var report = self
         report.filters.redacted = true
@@ -119,8 +119,8 @@ private struct Hiding {
 }
 
 extension Redaction {
-    /// The text with the local part of everything in it that looks like an address replaced by `*`: the characters before an `@`
-    /// back to a space or an enclosing sign, a quoted string as a whole.
+    /// The text with the local part of everything in it that looks like an address replaced by `*`: the characters
+    /// before an `@` back to a space or an enclosing sign, a quoted string as a whole.
     static func redactedWithin(_ text: String) -> String {
         var result: [Unicode.Scalar] = []
         for scalar in text.unicodeScalars {

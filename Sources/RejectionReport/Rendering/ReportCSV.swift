@@ -4,12 +4,13 @@ import RejectionLog
 extension RejectionReport {
     /// The report as CSV (RFC 4180: a heading, CRLF, quoted where necessary), in UTF-8, times in ISO 8601 (UTC).
     ///
-    /// Without a table (`--by`) it is one long table: `section` names the section of a line, `key` its subject, and the other
-    /// columns have the names of the JSON form; columns that a section doesn't have are empty. With a table it is that table
-    /// alone: the key, `count` and `share` (percent), with a last line `(others)` for everything that is in none of the rows.
+    /// Without a table (`--by`) it is one long table: `section` names the section of a line, `key` its subject, and the
+    /// other columns have the names of the JSON form; columns that a section doesn't have are empty. With a table it is
+    /// that table alone: the key, `count` and `share` (percent), with a last line `(others)` for everything that is in
+    /// none of the rows.
     ///
-    /// Values are escaped as in the text form; a value that a spreadsheet would run as a formula has an apostrophe in front
-    /// (OWASP, CSV injection).
+    /// Values are escaped as in the text form; a value that a spreadsheet would run as a formula has an apostrophe in
+    /// front (OWASP, CSV injection).
     public func csv() -> String {
         if let table { return Self.csv(table) }
         let records = records

@@ -5,8 +5,8 @@ extension RejectionReport {
     /// The version of the JSON form: fields may be added within one, none renamed or removed.
     static let schema = 1
 
-    /// The report as JSON: keys sorted, indented, times in ISO 8601 (UTC), ending with a line feed. Values are exact; characters
-    /// that aren't plainly visible are written like `\u202e`.
+    /// The report as JSON: keys sorted, indented, times in ISO 8601 (UTC), ending with a line feed. Values are exact;
+    /// characters that aren't plainly visible are written like `\u202e`.
     public func json() throws -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]

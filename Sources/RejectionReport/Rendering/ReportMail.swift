@@ -1,7 +1,7 @@
 public import Foundation
 
-/// A report as a complete mail: multipart/alternative with the text and the HTML form (RFC 5322, RFC 2045, RFC 2046), lines
-/// ending with a line feed, as sendmail(1) takes it.
+/// A report as a complete mail: multipart/alternative with the text and the HTML form (RFC 5322, RFC 2045, RFC 2046),
+/// lines ending with a line feed, as sendmail(1) expects.
 public struct ReportMail: Sendable {
     /// An address that a header can't hold as it is.
     public struct AddressError: Error, Sendable, Equatable, CustomStringConvertible {
@@ -127,9 +127,9 @@ public struct ReportMail: Sendable {
 
 /// Lines of a mail's header.
 enum MailHeader {
-    /// A field with any text, folded: as it is where it is printable ASCII, else in encoded words (RFC 2047).
+    /// A folded header field of any text: unchanged if the text is printable ASCII, else in encoded words (RFC 2047).
     static func line(_ name: String, _ text: String) -> String {
-        // A text that looks like an encoded word would be decoded.
+        // A mail program would decode a text that looks like an encoded word.
         let isPlain = text.utf8.allSatisfy { (0x20...0x7E).contains($0) } && !text.contains("=?")
         let words = isPlain ? text.split(separator: " ").map(String.init) : encodedWords(text)
         var lines = ["\(name):"]
@@ -177,7 +177,7 @@ enum QuotedPrintable {
             let isLast = place == bytes.count - 1
             let encoded: String
             switch byte {
-            // A dot at the beginning ends a mail to some programs, and From begins one.
+            // Some programs take a dot at the beginning of a line for the end of a mail, and From for the beginning.
             case UInt8(ascii: ".") where length == 0, UInt8(ascii: "F") where length == 0: encoded = escaped(byte)
             case UInt8(ascii: "="): encoded = escaped(byte)
             case 0x21...0x7E: encoded = String(Unicode.Scalar(byte))

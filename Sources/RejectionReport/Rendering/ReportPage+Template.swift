@@ -1,5 +1,6 @@
 extension ReportPage {
-    /// The page, for swift-mustache. Values stand in `bdi`, so that their direction of writing doesn't change the text around.
+    /// The page, for swift-mustache. Values stand in `bdi`, so that their direction of writing doesn't change the text
+    /// around.
     static let template = """
         {{% CONTENT_TYPE: \(HTMLText.name)}}
         <!DOCTYPE html>

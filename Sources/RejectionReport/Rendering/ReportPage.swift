@@ -6,8 +6,8 @@ extension RejectionReport {
     /// The heading of a report.
     static let title = "Rejected recipients"
 
-    /// The report as one HTML file that needs nothing else: no script, no outside resource; light or dark as the reader's system
-    /// is, readable on a phone and on paper.
+    /// The report as one HTML file that needs nothing else: no script, no outside resource; light or dark as the
+    /// reader's system is, readable on a phone and on paper.
     ///
     /// - Parameters:
     ///   - host: the gateway's name, for the heading.
@@ -182,8 +182,8 @@ struct ReportPage {
 
 /// Escapes text for HTML, also within the quotes of an attribute.
 ///
-/// swift-mustache escapes characters: a quote with a combining mark is another character, and stays as it is. This type escapes
-/// scalars.
+/// swift-mustache escapes characters: a quote with a combining mark is another character, and stays as it is. This type
+/// escapes scalars.
 struct HTMLText: MustacheContentType {
     /// The name in the templates' `CONTENT_TYPE`.
     static let name = "POSTERN-HTML"

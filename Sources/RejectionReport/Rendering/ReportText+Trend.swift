@@ -21,7 +21,7 @@ extension ReportText {
         }
     }
 
-    /// Columns of four lines; steps share a column where the terminal has fewer.
+    /// Columns of four lines; steps share a column where the terminal has fewer columns than steps.
     private func columns(_ steps: [ReportTrend.Step], _ most: Int) -> [String] {
         let room = layout.width - 13
         let group = (steps.count + room - 1) / room
@@ -59,7 +59,7 @@ extension ReportText {
         let isDay = report.trend.unit == .day || report.trend.unit == .week
         let cells = steps.filter { $0.refusals != 0 }.map { step in
             let label = TimeText.local(step.start, zone)
-            // The day is needed where the hours come twice.
+            // With more than one day, the hour needs its day.
             let short = isDay ? label.dropFirst(5).prefix(5) : label.suffix(steps.count > 24 ? 11 : 5)
             return short + layout.right(ReportWords.grouped(step.refusals), 8)
         }

@@ -18,8 +18,8 @@ extension RejectionReport {
         }
     }
 
-    /// The report for a terminal or a plain-text mail, ending with a line feed: no line wider than the style's width, times in
-    /// the given zone, every value escaped. Findings come first; empty sections are left out.
+    /// The report for a terminal or a plain-text mail, ending with a line feed: no line wider than the style's width,
+    /// times in the given zone, every value escaped. Findings come first; empty sections are left out.
     public func text(_ style: TextStyle = TextStyle(), timeZone: TimeZone = .current) -> String {
         let text = ReportText(report: self, layout: TextLayout(style: style), zone: timeZone)
         return text.sections.filter { !$0.isEmpty }.map { $0.joined(separator: "\n") + "\n" }.joined(separator: "\n")

@@ -1,5 +1,5 @@
-/// Hostile text made harmless: control characters, bidirectional and other invisible characters and everything else that isn't
-/// plainly visible become `\x1b` or `\u{202e}`, a backslash `\\`.
+/// Hostile text made harmless: control characters, bidirectional and other invisible characters and everything else
+/// that isn't plainly visible become `\x1b` or `\u{202e}`, a backslash `\\`.
 package enum SafeText {
     /// The text with all characters spelled out that a terminal could act on, or a reader could overlook.
     ///

@@ -1,6 +1,6 @@
 /// Lines of text within a width: wrapping, columns, bars and colours.
 struct TextLayout {
-    /// What a piece of text is to the reader.
+    /// The meaning of a text, which decides its colour.
     enum Tone {
         case plain, title, problem, notice, good, quiet, bar
 
@@ -22,7 +22,8 @@ struct TextLayout {
 
     var width: Int { style.width }
 
-    /// The text in the tone's colour, where there are colours; to be called when its width has been settled.
+    /// The text in the colour of the tone, where there are colours. Its width must be final: colour codes would count
+    /// as columns.
     func tone(_ text: String, _ tone: Tone) -> String {
         guard style.isColored, let code = tone.code, !text.isEmpty else { return text }
         return "\u{1B}[\(code)m\(text)\u{1B}[0m"
@@ -31,30 +32,30 @@ struct TextLayout {
     /// A section's title.
     func title(_ text: String) -> String { tone(fitted(plain(text), width), .title) }
 
-    /// A hostile value made fit for this terminal.
+    /// A hostile value, escaped for this terminal.
     func safe(_ text: String) -> String { plain(SafeText.escaped(text)) }
 
     /// Escaped text as this terminal can show it.
     func plain(_ text: String) -> String { style.isUnicode ? text : SafeText.ascii(text) }
 
-    /// `SafeText.fitted`, with an ASCII mark of what is missing where need be.
+    /// The text of ``SafeText/fitted(_:_:)``, with `~` in place of `…` where only ASCII can be shown.
     func fitted(_ text: String, _ columns: Int) -> String {
         let fitted = SafeText.fitted(text, columns)
         return style.isUnicode || fitted == text ? fitted : fitted.dropLast() + "~"
     }
 
-    /// `fitted`, and filled up with spaces.
+    /// The fitted text, filled up with spaces.
     func padded(_ text: String, _ columns: Int) -> String { SafeText.padded(fitted(text, columns), columns) }
 
-    /// ASCII text at the right of so many columns.
+    /// ASCII text, aligned to the right in a number of columns.
     func right(_ text: String, _ columns: Int) -> String {
         String(repeating: " ", count: max(0, columns - text.count)) + text
     }
 
-    /// A count at the right of eleven columns.
+    /// A count, aligned to the right in eleven columns.
     func number(_ value: Int) -> String { right(ReportWords.grouped(value), 11) }
 
-    /// A bar of at most so many columns; something is never nothing.
+    /// A bar of at most a number of columns; a value above 0 always has a visible bar.
     func bar(_ value: Int, of most: Int, _ columns: Int) -> String {
         guard value > 0, most > 0, columns > 0 else { return "" }
         let eighths = max(1, ReportWords.integer(Double(value) / Double(most) * Double(columns * 8)))
@@ -63,15 +64,15 @@ struct TextLayout {
         return tone(String(repeating: "█", count: eighths / 8) + parts[eighths % 8], .bar)
     }
 
-    /// One cell of a column that is filled by so many eighths; below 0 and over 8 too.
+    /// One cell of a column, filled by a number of eighths; numbers below 0 or over 8 count as the nearer of the two.
     func column(_ eighths: Int) -> String {
         let parts =
             style.isUnicode ? [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"] : Array(" ..::::##").map(String.init)
         return parts[min(max(eighths, 0), 8)]
     }
 
-    /// Escaped text in lines of at most the width, the first and the others with something in front. Words that are longer
-    /// than a line are cut, not shortened: they may be a command to copy.
+    /// Escaped text in lines of at most the width, with an indent for the first and one for the others. Words longer
+    /// than a line are broken, not shortened: they may be part of a command.
     func wrapped(_ text: String, first: String = "", rest: String = "", tone: Tone = .plain) -> [String] {
         var lines: [String] = []
         var line = first
@@ -98,7 +99,7 @@ struct TextLayout {
         return lines
     }
 
-    /// Without spaces at the end.
+    /// The line without spaces at its end.
     func trimmed(_ line: String) -> String {
         var line = Substring(line)
         while line.last == " " { line.removeLast() }

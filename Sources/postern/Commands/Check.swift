@@ -52,7 +52,7 @@ struct Check: ParsableCommand {
     func run() throws {
         let read = try option.load()
         let index = try snapshot(read)
-        let configuration = read.naming(index?.info.sources ?? [])
+        let configuration = read.addingDomains(of: index?.info.sources ?? [])
         let policy = configuration.compiledPolicy { _ in 0 }
         let standing = ClientStanding(
             isTrusted: policy.trusts(client.flatMap { try? IPAddress($0) })

@@ -14,8 +14,8 @@ struct ConfigCheck: ParsableCommand {
         commandName: "check", abstract: "Reports every fault of the configuration file at once.",
         discussion: """
             Each fault is one line on standard error: the file, the line, the key, the value, what is wrong with it and what is \
-            accepted. The command also opens the files that the configuration names, and changes nothing. The exit status is 0 \
-            for a sound configuration and 78 for a faulty one.
+            accepted. The command also opens the files that the configuration names, and changes nothing. Exit status 0 for a \
+            sound configuration, 78 for a faulty one.
             """)
 
     @OptionGroup var option: ConfigurationOption

@@ -50,8 +50,8 @@ extension LogOptions {
 }
 
 extension LogError {
-    /// The exit status (sysexits) of a command that reads the log: 65 damaged or of another version, 66 not found, 77 not
-    /// permitted, 74 any other failure.
+    /// The exit status (sysexits) of a command that reads the log: 65 damaged or of another version, 66 not found, 77
+    /// not permitted, 74 any other failure.
     var readingExitStatus: Int32 {
         switch code {
         case .newerVersion, .notALog, .corrupt: ExitStatus.unsoundData

@@ -5,7 +5,7 @@ import RecipientSources
 import RecipientSync
 
 extension Configuration {
-    /// What the sync thread needs.
+    /// The settings of the sync thread.
     var syncConfiguration: SyncConfiguration {
         var configuration = SyncConfiguration(
             statePath: sync.state, indexPath: index.path, interval: .seconds(sync.interval),
@@ -27,11 +27,11 @@ extension Configuration {
         return configuration
     }
 
-    /// Whether some domain says of its sub-domains something else than `relay.subdomains` says of all.
+    /// Whether a domain treats its sub-domains otherwise than `relay.subdomains` says.
     private var hasOwnSubdomains: Bool { domains.contains { coversSubdomains($0) != policy.subdomains } }
 
-    /// Names of domains, with one that begins with a dot for each whose sub-domains are relay domains too; where all are alike
-    /// in this, the names alone.
+    /// The names of domains. Where domains differ in `subdomains`, a name such as `.example.com` is added for each
+    /// domain whose sub-domains are relay domains too.
     private func withSubdomains(_ names: Set<String>) -> Set<String> {
         guard hasOwnSubdomains else { return names }
         return names.union(
@@ -49,7 +49,8 @@ extension Configuration {
     /// Whether a domain is a relay domain, by its name or as a sub-domain.
     func isRelayDomain(_ name: String) -> Bool { domains.contains { $0.name == name } || isBelowRelayDomain(name) }
 
-    /// Whether a domain is a relay domain as a sub-domain of one: by `relay.subdomains`, or by an entry with a leading dot.
+    /// Whether a domain is a relay domain as a sub-domain of one: by `relay.subdomains`, or by an entry with a leading
+    /// dot.
     func isBelowRelayDomain(_ name: String) -> Bool {
         domains.contains { relay in
             relay.name.hasPrefix(".")
@@ -57,8 +58,8 @@ extension Configuration {
         }
     }
 
-    /// The domains that a domain's recipients are judged as, one after the other, from the domain itself on; its end is the
-    /// domain that is no alias, or one that stands there twice.
+    /// The domain, its alias target, the target's own target and so on. The last is not an alias, or is in the chain
+    /// already.
     func aliasChain(of domain: String) -> [String] {
         var chain = [domain]
         while let last = chain.last, let next = domains.first(where: { $0.name == last })?.rules.aliasOf {
@@ -69,7 +70,7 @@ extension Configuration {
         return chain
     }
 
-    /// The aliases that lead back to themselves, each circle once, as `one.example → two.example → one.example`.
+    /// The aliases that lead back to themselves, each loop once, such as `one.example → two.example → one.example`.
     var aliasCircles: [String] {
         var seen: Set<String> = []
         return domains.compactMap { domain in
@@ -81,9 +82,9 @@ extension Configuration {
         }
     }
 
-    /// The configuration with what an index names: its alias domains, and its relay domains where these count.
-    func naming(_ sources: [IndexSource]) -> Configuration {
-        var named = naming(relayDomainsOf: sources)
+    /// The configuration with the alias domains that an index names, and with its relay domains where these count.
+    func addingDomains(of sources: [IndexSource]) -> Configuration {
+        var named = addingRelayDomains(of: sources)
         let aliases = Dictionary(
             sources.flatMap { source in source.aliasDomains.map { ($0.name, ($0.target, source.name)) } },
             uniquingKeysWith: { first, _ in first })
@@ -101,12 +102,12 @@ extension Configuration {
         return named
     }
 
-    /// The relay domains that an index names, where these count. Those that a table of this configuration has listed always do: they
-    /// are relay domains until a sync accepts that the table lists them no more.
-    private func naming(relayDomainsOf sources: [IndexSource]) -> Configuration {
+    /// Adds the relay domains that an index names, where these count. Those of a table of this configuration always
+    /// count: they are relay domains until a sync accepts that the table doesn't list them any more.
+    private func addingRelayDomains(of sources: [IndexSource]) -> Configuration {
         var known = Set(domains.map(\.name))
         var named = self
-        // Without sources of its own, nobody here could accept that a table lists less.
+        // Without sources, no sync of this configuration could accept that a table lists fewer domains.
         func counts(_ source: IndexSource) -> Bool {
             source.isRelayTable ? !sync.sources.isEmpty && relayTables[source.name] != nil : relaysIndexDomains
         }
@@ -123,13 +124,13 @@ extension Configuration {
         return named
     }
 
-    /// Whether recipients of any domain are deferred because they have sent through the gateway.
+    /// Whether any domain defers unknown recipients that have sent mail through the gateway.
     var defersUnlistedSenders: Bool {
         rules.defersUnlistedSenders || domains.contains(where: \.rules.defersUnlistedSenders)
             || rulesOfIndexDomains.values.contains(where: \.defersUnlistedSenders)
     }
 
-    /// The policy, each domain tagged by `tag`.
+    /// The policy, in which each domain has the tag that `tag` gives it.
     func compiledPolicy(tag: (String) -> UInt32) -> Policy {
         var settings = policy
         settings.domains = domains.map { domain in

@@ -43,7 +43,8 @@ struct Configuration: Sendable {
     var sync: Sync
     var log: Log
     var http: HTTP
-    /// Files of sources that can't be read now. `config check` reports them as faults; for the sync thread the source failed.
+    /// Files of sources that can't be read now. `config check` reports them as faults; for the sync thread the source
+    /// failed.
     var sourceFaults: [ConfigurationFault] = []
     /// Warnings, one line each: what is accepted and perhaps not intended.
     var notices: [String] = []
@@ -134,7 +135,8 @@ struct Configuration: Sendable {
 }
 
 extension Configuration {
-    /// The configuration with those settings of another that only a restart can change, and the keys of those that differ.
+    /// The configuration with those settings of another that only a restart can change, and the keys of those that
+    /// differ.
     func keepingRestartSettings(of other: Configuration) -> (Configuration, differing: [String]) {
         var kept = self
         var differing: [String] = []

@@ -10,7 +10,7 @@ struct ConfigurationLines: Sendable {
 
     /// The lines of a document, of which this is the text.
     init(_ document: TOMLNode, text: String) {
-        texts = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+        texts = text.split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" }
         add(document, at: "")
     }
 

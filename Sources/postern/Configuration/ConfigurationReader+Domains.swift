@@ -42,8 +42,8 @@ extension ConfigurationReader {
         }
     }
 
-    /// The relay domains that these tables listed when a sync last accepted them, from the index; none where this configuration has
-    /// no sources, and so no sync that guards the tables.
+    /// The relay domains that these tables listed when a sync last accepted them, from the index; none where this
+    /// configuration has no sources, and so no sync that guards the tables.
     private func acceptedDomains(of paths: Set<String>) -> [String] {
         guard !sources.isEmpty, !paths.isEmpty, let info = try? IndexInfo(path: configuration.index.path) else {
             return []
@@ -160,7 +160,8 @@ extension ConfigurationReader {
             guard !configuration.isRelayDomain(String(canary[canary.index(after: at)...])) else { continue }
             context.fault(
                 "sync.canaries",
-                "\"\(canary.escapedForMessage)\" is in no relay domain, so no source can list it; accepted: a recipient in "
+                "\"\(canary.escapedForMessage)\" is in no relay domain, so no source can list it; accepted: a "
+                    + "recipient in "
                     + "a relay domain")
         }
     }
@@ -179,7 +180,8 @@ extension ConfigurationReader {
             if chain.last == domain.name {
                 context.fault(
                     key,
-                    "leads back to the domain itself (\(chain.joined(separator: " → "))); accepted: a domain that is not an "
+                    "leads back to the domain itself (\(chain.joined(separator: " → "))); accepted: a domain that is "
+                        + "not an "
                         + "alias, or whose aliases end at one")
             } else if chain.count > Policy.longestAliasChain {
                 context.fault(

@@ -81,7 +81,8 @@ struct ConfigurationReader {
         let isIndexGiven = file.value(\.index).has(\.path)
         if sources.isEmpty, !isIndexGiven, !configuration.domains.allSatisfy(\.rules.catchAll) {
             configuration.notices.append(
-                "there is no [[source]] and no index.path, so Postern doesn't wait for a recipient index: while there is none "
+                "there is no [[source]] and no index.path, so Postern doesn't wait for a recipient index: while there "
+                    + "is none "
                     + "at \(configuration.index.path), it rejects recipients as unknown")
         }
         configuration.policy.maximumIndexAge =
@@ -117,7 +118,8 @@ struct ConfigurationReader {
         let kind = status.st_mode & S_IFMT == S_IFDIR ? "a folder" : "a file that is not a socket"
         table.fault(
             \.socket,
-            "\"\(path.escapedForMessage)\" is \(kind); accepted: the path of a socket, or one where nothing is, such as "
+            "\"\(path.escapedForMessage)\" is \(kind); accepted: the path of a socket, or one where nothing is, such "
+                + "as "
                 + "\"/run/postern/milter.sock\"")
     }
 
@@ -185,7 +187,8 @@ struct ConfigurationReader {
     private mutating func noticePublicListener(_ table: ConfigurationTable<HTTPKeys>) {
         guard let listen = configuration.http.listen, !listen.isLoopback else { return }
         configuration.notices.append(
-            "http.listen: \(listen) is not a loopback address: whoever can connect to it sees the addresses of rejected "
+            "http.listen: \(listen) is not a loopback address: whoever can connect to it sees the addresses of "
+                + "rejected "
                 + "mail\(configuration.log.redact ? " without their local parts" : "")")
     }
 }

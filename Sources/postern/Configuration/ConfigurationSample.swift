@@ -1,7 +1,7 @@
 import Foundation
 
-/// The configuration that `postern config sample` prints: every key with its explanation. Keys that must be set are set, the others
-/// are comments.
+/// The configuration that `postern config sample` prints: every key with its explanation. Keys that must be set are
+/// set, the others are comments.
 enum ConfigurationSample {
     /// A whole TOML file.
     static let text = header + FileKeys().all.map(section).joined(separator: "\n")

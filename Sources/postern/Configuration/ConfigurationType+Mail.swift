@@ -209,7 +209,8 @@ extension ConfigurationType<DirectoryConfiguration.Condition> {
     static let condition = string(
         accepted:
             "an attribute that is true or false (\"nsAccountLock\"), that has a value (\"employeeStatus=left\"), any "
-            + "value (\"employeeType=*\") or a bit (\"userAccountControl&2\"), or a date that has passed (\"accountExpires<now\")"
+            + "value (\"employeeType=*\") or a bit (\"userAccountControl&2\"), or a date that has passed "
+            + "(\"accountExpires<now\")"
     ) { text, _ in
         guard let condition = DirectoryConfiguration.Condition(text) else {
             throw ConfigurationProblem("is not a condition on an attribute")

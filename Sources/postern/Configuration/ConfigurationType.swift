@@ -65,7 +65,8 @@ struct ConfigurationProblem: Error {
 extension ConfigurationType {
     /// A string that `make` turns into a value.
     ///
-    /// - Parameter make: throws a ``ConfigurationProblem``, or an error that names the text and what is accepted by itself.
+    /// - Parameter make: throws a ``ConfigurationProblem``, or an error that names the text and what is accepted by
+    /// itself.
     static func string(accepted: String, _ make: @escaping @Sendable (String, ConfigurationContext) throws -> Value)
         -> Self
     {
@@ -274,7 +275,8 @@ extension ConfigurationType {
     static func anyOf<Element>(_ element: ConfigurationType<Element>, allowsNone: Bool = false) -> Self
     where Value == [Element] {
         let accepted =
-            "\(element.accepted); or a list of these, of which one that holds is enough\(allowsNone ? "; or \"\" for none" : "")"
+            "\(element.accepted); or a list of these, of which one that holds is "
+            + "enough\(allowsNone ? "; or \"\" for none" : "")"
         let list = list(of: element, example: [])
         return Self(accepted: accepted) { given in
             switch given.value {

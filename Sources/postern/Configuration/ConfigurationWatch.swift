@@ -14,8 +14,8 @@ struct ConfigurationStamp: Sendable, Equatable {
     }
 }
 
-/// Detects changes of the files of a configuration. Each state is due once, when no file has changed for a second and none is being
-/// written.
+/// Detects changes of the files of a configuration. Each state is due once, when no file has changed for a second and
+/// none is being written.
 struct ConfigurationWatch {
     /// How long the files must not have changed: a file that is being written may be sound and not complete.
     static let rest = Duration.seconds(1)

@@ -44,9 +44,10 @@ struct FileSourceKeys: ConfigurationKeys {
     let source = SourceKeys(name: "recipients", type: .file, isSetInSample: true)
     let format = ConfigurationKey(
         "format", .word(TableFormat.self), isRequired: true, example: "postfix", isSetInSample: true,
-        explanation:
-            "The format: the source text of a Postfix table (\"postfix\"), of Sendmail's access or virtusertable "
-            + "(\"sendmail\"), or one address on each line (\"list\").")
+        explanation: """
+            The format: the source text of a Postfix table ("postfix"), of Sendmail's access or virtusertable
+            ("sendmail"), or one address on each line ("list").
+            """)
     let path = ConfigurationKey(
         "path", .path, isRequired: true, example: "/etc/postfix/relay_recipients", isSetInSample: true,
         explanation: "The file. Postern reads it again when it has changed.")
@@ -61,12 +62,15 @@ struct CommandSourceKeys: ConfigurationKeys {
         "command", .list(of: .text(), example: ["/usr/local/bin/list-recipients", "--all"], allowsEmpty: false),
         isRequired: true,
         example: ["/usr/local/bin/list-recipients", "--all"],
-        explanation:
-            "The program, by its absolute path, and its arguments. It runs at every sync.interval, without a shell. Its "
-            + "list counts only if it ends with exit status 0.")
+        explanation: """
+            The program, by its absolute path, and its arguments. It runs at every sync.interval, without a shell.
+            Its list counts only if it ends with exit status 0.
+            """)
     let format = ConfigurationKey(
         "format", .word(TableFormat.self), default: "list",
-        explanation: "The format of its output: \"postfix\", \"sendmail\" or \"list\", as for a file.")
+        explanation: """
+            The format of its output: "postfix", "sendmail" or "list", as for a file.
+            """)
     let timeout = ConfigurationKey(
         "timeout", .duration(from: 1), default: "60s", explanation: "The time that the program may take.")
     let maximumSize = ConfigurationKey(
@@ -86,9 +90,10 @@ struct DirectorySourceKeys: ConfigurationKeys {
             of: .ldapURI, example: ["ldaps://dc1.example.com", "ldaps://dc2.example.com:636"], allowsEmpty: false),
         isRequired: true,
         example: ["ldaps://dc1.corp.example", "ldaps://dc2.corp.example"],
-        explanation:
-            "The servers, in the order in which Postern tries them: ldaps://, ldap:// or ldapi://, with a host and, "
-            + "where needed, a port.")
+        explanation: """
+            The servers, in the order in which Postern tries them: ldaps://, ldap:// or ldapi://, with a host and,
+            where needed, a port.
+            """)
     let bases = ConfigurationKey(
         "bases", .list(of: .distinguishedName(example: "ou=people,dc=example,dc=com"), example: ["dc=example,dc=com"]),
         default: [], defaultNote: "those that the server names as its own", example: ["dc=corp,dc=example"],
@@ -121,12 +126,15 @@ struct DirectorySourceKeys: ConfigurationKeys {
     let sasl = ConfigurationKey(
         "sasl", .word(SASLMechanism.self), defaultNote: "a bind with bind_dn",
         example: "gssapi",
-        explanation:
-            "Kerberos (\"gssapi\"), or the user of the process over ldapi:// (\"external\"), in place of bind_dn and "
-            + "password_file.")
+        explanation: """
+            Kerberos ("gssapi"), or the user of the process over ldapi:// ("external"), in place of bind_dn and
+            password_file.
+            """)
     let keytab = ConfigurationKey(
         "keytab", .path, defaultNote: "the tickets of the environment", example: "/etc/postern/krb5.keytab",
-        explanation: "The file with the Kerberos keys, for sasl = \"gssapi\". It is the same for all sources.")
+        explanation: """
+            The file with the Kerberos keys, for sasl = "gssapi". It is the same for all sources.
+            """)
 
     // The connection.
     let startTLS = ConfigurationKey(
@@ -151,9 +159,10 @@ struct DirectorySourceKeys: ConfigurationKeys {
     // What an entry says of its recipients.
     let includeDisabled = ConfigurationKey(
         "include_disabled", .disabledTreatment, default: true,
-        explanation:
-            "Whether the recipients of disabled accounts are listed (true), left out (false), or listed as disabled, so "
-            + "that policy.disabled decides (\"mark\").")
+        explanation: """
+            Whether the recipients of disabled accounts are listed (true), left out (false), or listed as disabled,
+            so that policy.disabled decides ("mark").
+            """)
     let disabledAttribute = ConfigurationKey(
         "disabled_attribute", .anyOf(.condition),
         defaultNote: "userAccountControl&2 in Active Directory; else no entry is disabled",
@@ -163,7 +172,9 @@ struct DirectorySourceKeys: ConfigurationKeys {
         "internal_only_attribute", .anyOf(.condition, allowsNone: true),
         defaultNote: "msExchRequireAuthToSendTo in Active Directory; else no recipient is internal",
         example: "msExchRequireAuthToSendTo",
-        explanation: "The condition that marks a recipient as one for trusted clients only, or several. \"\" for none.")
+        explanation: """
+            The condition that marks a recipient as one for trusted clients only, or several. "" for none.
+            """)
     let acceptedDomains = ConfigurationKey(
         "accepted_domains", .boolean, default: false,
         explanation: "Whether Exchange's accepted domains are relay domains too. For Active Directory only.")
@@ -200,9 +211,10 @@ struct DirectorySourceKeys: ConfigurationKeys {
             }
         incremental = ConfigurationKey(
             "incremental", type, default: "auto",
-            explanation:
-                "How Postern follows changes: DirSync (\"dirsync\") or uSNChanged (\"usn\") of Active Directory, content "
-                + "synchronization (RFC 4533) of other servers (\"sync\"), the best of these that the server offers (\"auto\"), or by reading "
-                + "everything at every sync.interval (\"off\").")
+            explanation: """
+                How Postern follows changes: DirSync ("dirsync") or uSNChanged ("usn") of Active Directory, content
+                synchronization (RFC 4533) of other servers ("sync"), the best of these that the server offers ("auto"),
+                or by reading everything at every sync.interval ("off").
+                """)
     }
 }

@@ -3,7 +3,8 @@ import CTOMLPlusPlus
 /// A table, an array or a value of a TOML document, with its place in the text.
 struct TOMLNode: Sendable {
     let value: TOMLValue
-    /// The line of the key, of the header, or of the element of an array; counted from 1, and 0 for a value that no text holds.
+    /// The line of the key, of the header, or of the element of an array; counted from 1, and 0 for a value that no
+    /// text holds.
     var line = 0
 }
 

@@ -106,7 +106,7 @@ extension Directories {
             try samba.start()
             try samba.delete("CN=bert,\(SambaInstance.people)")
             #expect(try gateway.comesToList(["anna@example.com"], not: ["bert@example.com"]), "\(gateway.messages)")
-            #expect(eventually(within: 20) { lines(gateway, "all well again").count == 1 }, "\(gateway.messages)")
+            #expect(eventually(within: 20) { lines(gateway, "recovered").count == 1 }, "\(gateway.messages)")
             // It is told of changes again too; by the state nothing has to be read in full.
             try samba.add(.contact, "carl", ["SMTP:carl@example.com"])
             #expect(try gateway.comesToList(["anna@example.com", "carl@example.com"]), "\(gateway.messages)")

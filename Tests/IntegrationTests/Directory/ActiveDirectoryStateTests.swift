@@ -101,7 +101,8 @@ extension Directories {
             }
             report = try gateway.publish()
             #expect(report.added.addresses.sorted() == ["bert@example.com", "carl@example.com", "dora@example.com"])
-            let found = "reading \"directory\" in full again found 2 differences that the changes hadn't told: "
+            let found =
+                "reading \"directory\" in full again found 2 differences that the directory's changes had left out: "
             #expect(report.notes.first == found + "+bert@example.com, +carl@example.com")
             #expect(report.notes.dropFirst().allSatisfy { $0.contains("lists 2 addresses where it should list 4") })
             #expect(try gateway.listed(all) == Set(all))
@@ -123,7 +124,7 @@ extension Directories {
             }
             #expect(
                 try gateway.publish().notes
-                    == ["reading \"directory\" in full again found nothing that the changes hadn't told"])
+                    == ["reading \"directory\" in full again found no difference"])
         }
 
         @Test(

@@ -208,7 +208,7 @@ extension Directories {
                 #expect(
                     try gateway.comesToList([new], not: [SlapdInstance.address(number)], within: 30),
                     "\(fault): \(news())")
-                #expect(eventually(within: 10) { news().contains("sync: all well again") }, "\(fault): \(news())")
+                #expect(eventually(within: 10) { news().contains("sync: recovered") }, "\(fault): \(news())")
             }
         }
     }

@@ -8,10 +8,10 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// A sync in a folder that somebody else owns: no link leads it astray, and what it makes is the folder's owner's.
-@Suite struct FilesOfOthersTests {
+/// The files of a sync in a folder of another user: symbolic links are not followed, and new files belong to the folder's owner.
+@Suite struct StateFileTests {
     @Test(arguments: ["state.sqlite", "state.sqlite.lock"], [true, false])
-    func aLinkIsNotFollowed(_ name: String, exists: Bool) throws {
+    func aSymbolicLinkIsNotFollowed(_ name: String, exists: Bool) throws {
         let folder = try TemporaryFolder()
         let other = try TemporaryFolder()
         try folder.write("one.table", users(3))
@@ -42,7 +42,7 @@ import Testing
         #expect(try synchronizer.run().recipients == 3)
     }
 
-    @Test func aLinkInThePlaceOfTheStatesLogIsNotFollowed() throws {
+    @Test func aSymbolicLinkInPlaceOfTheWriteAheadLogIsNotFollowed() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         let target = try folder.write("precious", "precious\n")
@@ -58,7 +58,7 @@ import Testing
         #expect(try Synchronizer(folder.configuration()).run().recipients == 3)
     }
 
-    @Test func aFolderMayBeReachedThroughALink() throws {
+    @Test func theFolderMayBeASymbolicLink() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         try #require(symlink(folder.path, folder("here")) == 0)
@@ -69,7 +69,7 @@ import Testing
         #expect(SyncStatus(state: folder("here/state.sqlite"))?.recipients == 3)
     }
 
-    @Test(.enabled(if: geteuid() == 0)) func whatRootMakesBelongsToTheFoldersOwner() throws {
+    @Test(.enabled(if: geteuid() == 0)) func filesThatRootMakesBelongToTheFoldersOwner() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(30_000))
         try #require(chown(folder.path, 12_345, 12_346) == 0)
@@ -87,7 +87,7 @@ import Testing
         try reader.close()
     }
 
-    @Test(.enabled(if: geteuid() == 0)) func theModeOfAFileOfSomebodyElsesStays() throws {
+    @Test(.enabled(if: geteuid() == 0)) func aFileOfAnotherUserKeepsItsMode() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         _ = try Synchronizer(folder.configuration()).run()
@@ -100,7 +100,7 @@ import Testing
     }
 
     /// What a process closes drops all its locks on a file: a sync beside a reader in the same process must open the state by SQLite only.
-    @Test func theLocksOfAConnectionInTheSameProcessStay() throws {
+    @Test func otherConnectionsOfTheProcessKeepTheirLocks() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         let synchronizer = try Synchronizer(folder.configuration())
