@@ -25,7 +25,11 @@ import Testing
     @Test func `a path may have up to 106 bytes`() throws {
         let path = "/" + String(repeating: "x", count: MilterSocket.maximumPathLength - 1)
         #expect(try MilterSocket(path).location == .unix(path: path))
-        #expect { try MilterSocket(path + "x") } throws: { "\($0)".contains("107 bytes; a unix socket's has at most 106") }
+        #expect {
+            try MilterSocket(path + "x")
+        } throws: {
+            "\($0)".contains("107 bytes; a unix socket's has at most 106")
+        }
     }
 
     @Test func `control characters in a socket are rejected`() {

@@ -232,7 +232,8 @@ import Testing
         #expect(try folder.names == ["recipients.index"])
     }
 
-    @Test(arguments: [0, 3, 8, 4096]) func `replaces a file of zeros, which a power cut may leave`(_ count: Int) throws {
+    @Test(arguments: [0, 3, 8, 4096]) func `replaces a file of zeros, which a power cut may leave`(_ count: Int) throws
+    {
         let folder = try TemporaryFolder()
         try Data(count: count).write(to: URL(fileURLWithPath: folder.file()))
         var builder = IndexBuilder()
