@@ -23,7 +23,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
         .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/swift-mustache", exact: "2.1.1"),
-        .package(url: "https://github.com/swhitty/FlyingFox", exact: "0.27.1"),
     ],
     targets: [
         .systemLibrary(name: "CSystem"),
@@ -31,6 +30,7 @@ let package = Package(
         .systemLibrary(name: "CIDN2", pkgConfig: "libidn2", providers: [.apt(["libidn2-dev"])]),
         .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev", "libsasl2-dev"])]),
         .systemLibrary(name: "CGnuTLS", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
+        .systemLibrary(name: "CMicroHTTPD", pkgConfig: "libmicrohttpd", providers: [.apt(["libmicrohttpd-dev"])]),
         // C++ over the headers of libtomlplusplus-dev: nothing to link.
         .target(name: "CTOMLPlusPlus"),
 
@@ -58,8 +58,11 @@ let package = Package(
             name: "RecipientFilter", dependencies: ["MailAddress", "Milter", "RecipientIndex", "System"],
             swiftSettings: settings),
         .target(
-            name: "Monitoring", dependencies: ["System", .product(name: "FlyingFox", package: "FlyingFox")],
-            swiftSettings: settings),
+            name: "Monitoring",
+            dependencies: [
+                "CMicroHTTPD", "Milter", "RecipientFilter", "RecipientIndex", "RecipientSources", "RecipientSync",
+                "RejectionLog", "RejectionReport", "System",
+            ], swiftSettings: settings),
         .executableTarget(
             name: "postern",
             dependencies: [

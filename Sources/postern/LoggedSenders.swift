@@ -1,6 +1,7 @@
 import Foundation
 import RecipientFilter
 import RejectionLog
+import System
 
 /// The unlisted senders of the log, for commands that judge as the filter does.
 struct LoggedSenders {

@@ -110,7 +110,7 @@ extension FilterAlone {
             #expect(try filter.answer("b@two.example") == "250")
             try filter.workspace.write("one.example x\n", to: "domains")
             #expect(
-                eventually(within: 20) { filter.postern.messages.contains("lists 2 relay domains less than before") },
+                eventually(within: 20) { filter.postern.messages.contains("lists 2 relay domains fewer than before") },
                 "\(filter.postern.messages)")
             #expect(try filter.answer("b@two.example") == "250")
             #expect(try filter.configuration.run(["reload"]).ending == .exited(0))

@@ -80,6 +80,7 @@ build_packages_missing() {
     library_missing ldap ldap.h && echo libldap-dev
     library_missing libsasl2 sasl/sasl.h && echo libsasl2-dev
     library_missing gnutls gnutls/gnutls.h && echo libgnutls28-dev
+    library_missing libmicrohttpd microhttpd.h && echo libmicrohttpd-dev
     library_missing tomlplusplus toml++/toml.h && echo libtomlplusplus-dev
     # A program with Swift's libraries linked in needs it.
     library_missing libcurl curl/curl.h && echo libcurl4-openssl-dev

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import System
 
 /// `postern config`: the configuration file.
 struct ConfigCommand: ParsableCommand {

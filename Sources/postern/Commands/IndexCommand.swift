@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import RecipientIndex
+import System
 
 /// `postern index`: examines the snapshot file.
 struct IndexCommand: ParsableCommand {

@@ -4,6 +4,7 @@ import Logging
 import Milter
 import RecipientSources
 import RecipientSync
+import System
 
 /// `postern sync`: reads the sources and publishes the recipient index.
 struct SyncCommand: ParsableCommand {

@@ -3,6 +3,7 @@ import MailAddress
 import RecipientFilter
 import RecipientIndex
 import RecipientSources
+import System
 
 /// The relay domains: `[relay]`, the tables that it names, and `[[domain]]`.
 extension ConfigurationReader {

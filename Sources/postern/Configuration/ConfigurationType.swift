@@ -1,4 +1,5 @@
 import Foundation
+import System
 
 /// What a key of the configuration may hold, and how it is read.
 struct ConfigurationType<Value>: Sendable {

@@ -1,17 +1,17 @@
 /// Metrics as text, in the dialect that the reader asks for.
-public struct Exposition {
-    /// What a reader understands.
-    public enum Dialect: Sendable {
+package struct MetricsText {
+    /// A text format of metrics.
+    package enum Dialect: Sendable {
         /// OpenMetrics 1.0: a counter's family is named without its `_total`.
         case openMetrics
-        /// The same for those who don't say what they read. Counters have no type, so that their help stands at the name of the
-        /// samples, where `promtool check metrics` looks for it; it is OpenMetrics all the same.
+        /// OpenMetrics for readers that don't say what they understand. Counters have no type: so their help stands at the name of the
+        /// samples, where `promtool check metrics` looks for it.
         case neutral
         /// The older text format of Prometheus.
         case plain
 
-        /// By the header `Accept`.
-        public init(accepting header: String?) {
+        /// The dialect that the header `Accept` asks for.
+        package init(accepting header: String?) {
             let accepted = header?.lowercased() ?? ""
             if accepted.contains("application/openmetrics-text") {
                 self = .openMetrics
@@ -20,8 +20,8 @@ public struct Exposition {
             }
         }
 
-        /// For the header `Content-Type`.
-        public var contentType: String {
+        /// The header `Content-Type`.
+        package var contentType: String {
             switch self {
             case .openMetrics, .neutral: "application/openmetrics-text; version=1.0.0; charset=utf-8"
             case .plain: "text/plain; version=0.0.4; charset=utf-8"
@@ -29,37 +29,37 @@ public struct Exposition {
         }
     }
 
-    /// The labels of a sample, in order; values may hold anything.
-    public typealias Labels = KeyValuePairs<String, String>
+    /// The labels of a sample, in order; values may hold any characters.
+    package typealias Labels = KeyValuePairs<String, String>
 
     /// No labels.
-    public static var none: Labels { [:] }
+    package static var none: Labels { [:] }
 
     private let dialect: Dialect
     private var lines: [String] = []
 
     /// No metrics yet.
-    public init(_ dialect: Dialect) { self.dialect = dialect }
+    package init(_ dialect: Dialect) { self.dialect = dialect }
 
     /// The whole text.
-    public var text: String { lines.joined(separator: "\n") + "\n# EOF\n" }
+    package var text: String { lines.joined(separator: "\n") + "\n# EOF\n" }
 
-    /// A value that goes up and down. Without samples the family is left out.
-    public mutating func gauge(_ name: String, _ help: String, _ samples: [(labels: Labels, value: Double)]) {
+    /// Adds a value that goes up and down, unless there is no sample.
+    package mutating func gauge(_ name: String, _ help: String, _ samples: [(labels: Labels, value: Double)]) {
         guard !samples.isEmpty else { return }
         begin(name, "gauge", help)
         for sample in samples { add(name, sample.labels, sample.value) }
     }
 
-    /// A value that goes up and down, without labels; nil is left out.
-    public mutating func gauge(_ name: String, _ help: String, _ value: Double?) {
+    /// Adds a value that goes up and down, without labels, unless it is nil.
+    package mutating func gauge(_ name: String, _ help: String, _ value: Double?) {
         gauge(name, help, value.map { [(Labels(), $0)] } ?? [])
     }
 
-    /// A count that only grows.
+    /// Adds a count that only grows, unless there is no sample.
     ///
     /// - Parameter name: without `_total`.
-    public mutating func counter(_ name: String, _ help: String, _ samples: [(labels: Labels, value: Double)]) {
+    package mutating func counter(_ name: String, _ help: String, _ samples: [(labels: Labels, value: Double)]) {
         guard !samples.isEmpty else { return }
         switch dialect {
         case .openMetrics: begin(name, "counter", help)
@@ -69,13 +69,13 @@ public struct Exposition {
         for sample in samples { add("\(name)_total", sample.labels, sample.value) }
     }
 
-    /// A count that only grows, without labels.
-    public mutating func counter(_ name: String, _ help: String, _ value: Int) {
+    /// Adds a count that only grows, without labels.
+    package mutating func counter(_ name: String, _ help: String, _ value: Int) {
         counter(name, help, [(Labels(), Double(value))])
     }
 
-    /// How often something happened and how long it took in all, by labels.
-    public mutating func summary(
+    /// Adds how often something happened and how long it took in all.
+    package mutating func summary(
         _ name: String, _ help: String, _ samples: [(labels: Labels, count: Int, sum: Double)]
     ) {
         guard !samples.isEmpty else { return }
@@ -86,12 +86,12 @@ public struct Exposition {
         }
     }
 
-    /// A distribution.
+    /// Adds a distribution.
     ///
     /// - Parameters:
     ///   - bounds: the upper ends of the buckets.
-    ///   - counts: how many there are in each, not in those below it; one more than bounds.
-    public mutating func histogram(_ name: String, _ help: String, bounds: [Double], counts: [Int], sum: Double) {
+    ///   - counts: the number in each bucket alone, and in one more past the last bound.
+    package mutating func histogram(_ name: String, _ help: String, bounds: [Double], counts: [Int], sum: Double) {
         begin(name, "histogram", help)
         var total = 0
         for (bound, count) in zip(bounds, counts) {
@@ -114,7 +114,7 @@ public struct Exposition {
         lines.append("\(name)\(set.isEmpty ? "" : "{\(set)}") \(Self.number(value))")
     }
 
-    /// A text on one line: with `\\`, `\n` and `\"`, and other controls, which no reader needs, as question marks.
+    /// A text on one line, with `\\`, `\n` and `\"`. Other control characters become question marks.
     static func escaped(_ text: String, quotes: Bool) -> String {
         text.unicodeScalars.reduce(into: "") { result, scalar in
             switch scalar {
