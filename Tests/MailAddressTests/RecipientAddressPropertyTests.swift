@@ -3,9 +3,9 @@ import Testing
 
 @testable import MailAddress
 
-/// What holds for any input. A failing input is shown with its seed; the seeds are fixed, so that it comes again.
+/// Properties that hold for any input. The seeds are fixed, so a failure, which shows its seed, can be repeated.
 @Suite struct RecipientAddressPropertyTests {
-    /// Bytes that steer the parser, more often than by chance.
+    /// The bytes with a meaning to the parser, to be used more often than others.
     private static let telling = Array("<>@.\"\\()[],;:%!| \t+-aAbZ019_xn--IPv6:\u{0}\u{7F}".utf8)
 
     private static func outcomeOfAny(_ path: [UInt8]) -> ParsedPath {
@@ -20,7 +20,7 @@ import Testing
         }
     }
 
-    /// Some path made of pieces that mean something.
+    /// A random path of pieces with a meaning to the parser.
     private static func path(_ generator: inout SeededGenerator) -> String {
         let locals = [
             "john", "John.Doe", "\"john doe\"", "\"a\\\"b\"", "a..b", ".x", "u%x", "h!u", "\"a@b\"", "jörg", "JÖRG",
@@ -76,7 +76,7 @@ import Testing
                 default: path.insert(Self.telling[Int(generator.next() % UInt64(Self.telling.count))], at: place)
                 }
             }
-            // The fast path and the general one are one grammar.
+            // The fast and the general parser have the same grammar.
             #expect(ParsedPath(path) == Self.outcomeOfAny(path), "seed \(seed), \(path)")
         }
     }

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Connections that are silent, slow, half-open or too many: they cost the others nothing.
+/// Silent, slow, half-open and too many connections, which must not delay others.
 @Suite(.serialized) struct ConnectionTests {
     let folder: TemporaryFolder
     let path: String

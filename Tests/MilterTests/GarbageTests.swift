@@ -3,7 +3,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// What no MTA sends, hundreds of connections of it: the filter goes on, keeps no session and doesn't grow.
+/// Hundreds of connections with garbage that no MTA sends: the filter goes on, keeps no session and doesn't grow.
 @Suite struct GarbageTests {
     let folder: TemporaryFolder
 
@@ -105,7 +105,7 @@ import Testing
         #expect(filter.status() == 0)
     }
 
-    /// Resident memory when all sessions are over.
+    /// The resident memory after all sessions have ended.
     private func settledMemory(_ filter: FilterProcess, _ path: String) throws -> Int {
         let watcher = try MTAConnection.started(path: path)
         for _ in 0..<2_000 {

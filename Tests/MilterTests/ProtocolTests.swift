@@ -4,7 +4,7 @@ import Testing
 
 @testable import Milter
 
-/// What goes over the socket, with a filter of its own for each test.
+/// The milter protocol over a socket; each test starts a filter.
 @Suite struct ProtocolTests {
     let folder: TemporaryFolder
     let path: String

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Milter
 
-/// Opening the socket. A filter that opens one is a process of its own; what fails before, fails in this process too.
+/// Creating and removing the socket.
 @Suite struct SocketTests {
     let folder: TemporaryFolder
 

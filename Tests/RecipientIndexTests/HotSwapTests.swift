@@ -198,7 +198,8 @@ import Testing
         #expect(dead.load(ordering: .relaxed) == 0 && register.count.load(ordering: .relaxed) == 1)
     }
 
-    /// Generation g lists the keys g, g + 1, … g + 49 in a file of its own; a reader that holds it must find just these.
+    /// Generation g lists the keys g, g + 1, … g + 49 in a file of its own; a reader that holds it must find just
+    /// these.
     @Test func `no lookup is wrong while hundreds of snapshots are published`() throws {
         let folder = try TemporaryFolder()
         let path = folder.file()

@@ -125,8 +125,8 @@ final class WatcherEvents: Sendable {
 
     @Test func `tries again after a fault of the system`() throws {
         try publish(1)
-        // As long as someone has a lease, nobody else can open the file; nothing of that shows in its status. The numbers
-        // are those of linux/fcntl.h, which Swift doesn't import.
+        // As long as someone has a lease, nobody else can open the file; nothing of that shows in its status. The
+        // numbers are those of linux/fcntl.h, which Swift doesn't import.
         let (setLease, setSignal) = (Int32(1024), Int32(10))
         let lease = open(path, O_RDWR)
         try #require(lease >= 0)
