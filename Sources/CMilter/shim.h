@@ -19,11 +19,11 @@
 #include <unistd.h>
 
 /*
- * libmilter's engine, which takes packets apart, keeps the state of a conversation and calls the filter. It stands in no header, but libmilter
- * exports it, from 8.14 to 8.18 at least. With it a connection needs neither libmilter's listener nor its threads: these spin when the
- * process has no descriptor left, tie up a thread for every half packet and lose a connection for which no thread can be started.
+ * libmilter's engine, which parses packets, keeps the state of a conversation and calls the filter. No header declares it, but libmilter
+ * exports it, at least from 8.14 to 8.18. With the engine alone, the server needs neither libmilter's listener nor its threads: these spin
+ * when the process has no descriptor left, occupy a thread for every half packet, and lose a connection if no thread can be started.
  *
- * The engine reads and writes by mi_rd_cmd() and mi_wr_cmd(), which are defined by the filter in place of libmilter's own.
+ * The engine reads and writes packets by mi_rd_cmd() and mi_wr_cmd(). The server defines these functions in place of libmilter's own.
  */
 extern int mi_engine(SMFICTX *context);
 extern void mi_clr_ctx(SMFICTX *context);
@@ -31,8 +31,8 @@ extern void mi_clr_ctx(SMFICTX *context);
 /*
  * The head of libmilter's struct smfi_str, private to libmilter/libmilter.h and unchanged from 8.14 to 8.18.
  *
- * It is needed to make a context, and to read macros: smfi_getsymval() walks them two strings at a time and runs past the end of the list when
- * the MTA sent an odd number of them. Garbage on the socket then makes it follow a stray pointer.
+ * The server needs it to create a context and to read macros: smfi_getsymval() reads names and values in pairs, and runs past the end of the
+ * list if the MTA has sent an odd number of strings. Garbage on the socket would make it follow a stray pointer.
  */
 struct cmilter_context {
     pthread_t id;
@@ -53,15 +53,15 @@ struct cmilter_context {
     void *private_data;
 };
 
-/* libmilter's structure has some 350 bytes; what lies beyond the part above stays zero until libmilter writes it. */
+/* libmilter's structure has some 350 bytes; those after the fields above are zero until libmilter writes them. */
 enum { cmilter_context_size = 1024 };
 
-/* What mi_rd_cmd() says in place of a command: both end mi_engine(). */
+/* Values that mi_rd_cmd() returns in place of a command; both end mi_engine(). */
 enum { cmilter_end_of_input = 5, cmilter_packet_too_large = 7 };
 
 /*
- * A context for mi_engine(), to be ended by cmilter_end(); NULL without memory. The engine hands its time-out to mi_rd_cmd() and mi_wr_cmd() and
- * does nothing else with it, so the time-out tells these whose packets they are to read and write.
+ * A context for mi_engine(), to be freed by cmilter_end(); NULL if there is no memory. The engine passes the context's timeout to mi_rd_cmd()
+ * and mi_wr_cmd() and doesn't use it otherwise: so the timeout holds the owner, which tells them whose packets to read and write.
  */
 static inline SMFICTX *cmilter_begin(void *owner, struct smfiDesc *filter) {
     struct cmilter_context *made = (struct cmilter_context *)calloc(1, cmilter_context_size);
@@ -69,7 +69,7 @@ static inline SMFICTX *cmilter_begin(void *owner, struct smfiDesc *filter) {
     made->socket = -1;
     made->timeout = (time_t)(intptr_t)owner;
     made->filter = filter;
-    /* As libmilter's listener has it for callbacks that are not there. */
+    /* As libmilter's listener sets it for missing callbacks. */
     made->steps = SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY | SMFIP_NODATA | SMFIP_NOUNKNOWN;
     return (SMFICTX *)made;
 }
@@ -85,19 +85,19 @@ static inline void *cmilter_owner(SMFICTX *context) {
     return (void *)(intptr_t)((const struct cmilter_context *)context)->timeout;
 }
 
-/* The descriptor that the engine polls before it reads a packet; a file that is always readable makes it read at once. */
+/* Sets the descriptor that the engine polls before it reads a packet; with a file that is always readable, it reads at once. */
 static inline void cmilter_set_socket(SMFICTX *context, int descriptor) {
     ((struct cmilter_context *)context)->socket = descriptor;
 }
 
-/* Whether the layout above fits, seen from xxfi_connect after smfi_setpriv(context, marker). */
+/* Whether libmilter has the layout above; called in xxfi_connect after smfi_setpriv(context, marker). */
 static inline int cmilter_knows(SMFICTX *context, const void *marker) {
     const struct cmilter_context *known = (const struct cmilter_context *)context;
     enum { in_connect = 2 };
     return known->private_data == marker && known->state == in_connect;
 }
 
-/* smfi_getsymval(), checking both strings of a macro; a name is matched as it is given, with its braces. */
+/* Like smfi_getsymval(), but checks that a macro has both strings; the name is compared with its braces. */
 static inline const char *cmilter_macro(SMFICTX *context, const char *name) {
     const struct cmilter_context *known = (const struct cmilter_context *)context;
     for (int stage = SMFIM_LAST; stage >= SMFIM_FIRST; --stage) {
@@ -110,11 +110,11 @@ static inline const char *cmilter_macro(SMFICTX *context, const char *name) {
     return NULL;
 }
 
-/* Declared in the system's headers for _GNU_SOURCE only, which would make other types of them than Swift has. */
+/* The system's headers declare these for _GNU_SOURCE only, which would give their types other forms than Swift knows. */
 extern int accept4(int descriptor, struct sockaddr *address, socklen_t *length, int flags);
 extern int memfd_create(const char *name, unsigned int flags);
 
-/* accept4(2), not blocking and closed at exec. */
+/* accept4(2); the descriptor is non-blocking and closed at exec. */
 static inline int cmilter_accept(int descriptor) {
     return accept4(descriptor, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
@@ -122,7 +122,7 @@ static inline int cmilter_accept(int descriptor) {
 /* A file that poll(2) always finds readable. */
 static inline int cmilter_ready_file(void) { return memfd_create("milter", 1 /* MFD_CLOEXEC */); }
 
-/* smfi_setreply() and smfi_setsymlist() change none of their strings, but don't say so. */
+/* smfi_setreply() and smfi_setsymlist() don't change their strings, though they aren't declared const. */
 static inline int cmilter_setreply(SMFICTX *context, const char *code, const char *enhanced, const char *text) {
     return smfi_setreply(context, (char *)(size_t)code, (char *)(size_t)enhanced, (char *)(size_t)text);
 }
@@ -132,7 +132,7 @@ static inline int cmilter_setsymlist(SMFICTX *context, int stage, const char *na
 }
 
 /*
- * Signals. The variables are some for each object file that uses them: call these from a single Swift file.
+ * Signals. Each object file that includes this header has variables of its own: call these functions from one Swift file only.
  */
 static int cmilter_signal_pipe = -1;
 /* 1 where signals are caught, -1 before. */
@@ -140,8 +140,8 @@ static int cmilter_armed = -1;
 /* When the first signal came, in seconds of the steady clock; -1 before. */
 static long cmilter_first_signal = -1;
 
-/* The first signal is written to the pipe. One that comes more than a second later ends the process at once, as does any before it is armed; some
-   programs send a signal twice in one breath. */
+/* Writes the first signal to the pipe. A signal more than a second later ends the process at once, as does any signal before the handler is
+   armed. Within the second, signals are ignored: some programs send a signal twice. */
 static void cmilter_signal_handler(int number) {
     int saved = errno;
     struct timespec now;
@@ -158,10 +158,10 @@ static void cmilter_signal_handler(int number) {
     errno = saved;
 }
 
-/* Has the first SIGTERM or SIGINT written to the pipe from now on. */
+/* Writes the first SIGTERM or SIGINT to the pipe from now on. */
 static inline void cmilter_arm_signals(void) { cmilter_armed = 1; }
 
-/* Handles SIGTERM and SIGINT as above, ignores SIGHUP and SIGPIPE, blocks SIGUSR1; a signalfd for SIGUSR1 or -1. */
+/* Handles SIGTERM and SIGINT as above, ignores SIGHUP and SIGPIPE, blocks SIGUSR1; returns a signalfd for SIGUSR1, or -1. */
 static inline int cmilter_catch_signals(int pipe_end) {
     struct sigaction action;
     sigset_t set;

@@ -4,7 +4,7 @@
 #include <pthread.h>
 
 /*
- * glibc declares this function for _GNU_SOURCE only, which would make other types of the system's headers than Swift has. Up to 15 bytes.
+ * The system's header declares this function for _GNU_SOURCE only, which would give types other forms than Swift knows. A name has up to 15 bytes.
  */
 extern int pthread_setname_np(pthread_t thread, const char *name);
 

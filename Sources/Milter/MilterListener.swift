@@ -103,9 +103,7 @@ final class MilterListener: Sendable {
     func stop() {
         isStopped.store(true, ordering: .releasing)
         file.withLock { file in
-            if let made = file, let now = SocketFile(path: made.path), now.device == made.device,
-                now.inode == made.inode
-            {
+            if let made = file, let now = SocketFile(path: made.path), now.stamp.isSameFile(as: made.stamp) {
                 unlink(made.path)
             }
             file = nil
@@ -114,19 +112,16 @@ final class MilterListener: Sendable {
     }
 }
 
-/// The identity of a unix socket in the file system: a socket that replaces it has another inode.
+/// A unix socket in the file system.
 struct SocketFile: Sendable {
     let path: String
-    let device: dev_t
-    let inode: ino_t
+    let stamp: FileStamp
 
     /// The socket at a path; nil if there is none.
     init?(path: String) {
-        var status = stat()
-        guard lstat(path, &status) == 0 else { return nil }
+        guard let stamp = FileStamp(path: path, followsLinks: false) else { return nil }
         self.path = path
-        device = status.st_dev
-        inode = status.st_ino
+        self.stamp = stamp
     }
 }
 

@@ -23,11 +23,12 @@ public struct FileStamp: Codable, Hashable, Sendable {
         changed = Self.nanoseconds(status.st_ctim)
     }
 
-    /// The stamp of the file at a path; nil if there is none or it can't be examined. Symbolic links are followed;
-    /// `stat(2)`.
-    public init?(path: String) {
+    /// The stamp of the file at a path; nil if there is none or it can't be examined. `stat(2)`, `lstat(2)`.
+    ///
+    /// - Parameter followsLinks: whether the stamp of a symbolic link is that of the file that it leads to.
+    public init?(path: String, followsLinks: Bool = true) {
         var status = stat()
-        guard stat(path, &status) == 0 else { return nil }
+        guard (followsLinks ? stat(path, &status) : lstat(path, &status)) == 0 else { return nil }
         self.init(status)
     }
 

@@ -8,16 +8,16 @@ struct Case: Sendable, CustomStringConvertible, CustomTestStringConvertible {
     let line: Int
     let input: [UInt8]
     let expected: [UInt8]
-    /// What follows the expected value after ` ; `.
+    /// The notes after the expected value, each after ` ; `.
     let notes: [String]
-    /// What follows `! ` instead of an expected value.
+    /// The name of the expected error, after `! `; nil if a value is expected.
     let failure: String?
     let description: String
     var testDescription: String { "line \(line): \(description)" }
 
-    /// The cases of a file beside this one. Lines that are empty or begin with `#` are none.
+    /// The cases of a file beside this one.
     ///
-    /// `{c3}` is the byte, `{a*64}` the character that many times; all else stands for itself, in UTF-8.
+    /// `{c3}` stands for that byte, `{a*64}` for a text repeated as often; any other text for itself, in UTF-8.
     static func load(_ name: String, file: String = #filePath) throws -> [Case] {
         var cases: [Case] = []
         for (number, line) in try caseLines(name, beside: file) {
@@ -55,7 +55,7 @@ struct Case: Sendable, CustomStringConvertible, CustomTestStringConvertible {
     }
 }
 
-/// What became of a text, in the words of the case files.
+/// The result of parsing a path, in the form of the case files.
 enum ParsedPath: Equatable, CustomStringConvertible {
     case key([UInt8], hasDomain: Bool, isRouted: Bool)
     case refused(String)

@@ -3,7 +3,7 @@ import Testing
 
 struct DelimiterSetTests {
     @Test(arguments: try Case.load("details.cases"))
-    func detail(_ expected: Case) throws {
+    func `splits details as the table says`(_ expected: Case) throws {
         let fields = String(decoding: expected.input, as: UTF8.self).split(separator: " ", maxSplits: 1)
         try #require(fields.count == 2)
         let address = try RecipientAddress(path: String(fields[1]))
@@ -16,7 +16,7 @@ struct DelimiterSetTests {
         }
     }
 
-    @Test func noDelimiterNoDetail() throws {
+    @Test func `without delimiters, no address has a detail`() throws {
         let address = try RecipientAddress(path: "john+x@example.com")
         #expect(DelimiterSet("").isEmpty)
         #expect(DelimiterSet("ö").isEmpty)

@@ -14,7 +14,7 @@ struct DomainNameTests {
         }
     }
 
-    @Test func nothingIsNoDomain() {
+    @Test func `an empty text is not a domain`() {
         #expect(throws: AddressError.emptyDomain) { try DomainName("") }
     }
 }

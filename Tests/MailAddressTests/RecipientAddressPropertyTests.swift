@@ -3,9 +3,9 @@ import Testing
 
 @testable import MailAddress
 
-/// What holds for any input. A failing input is shown with its seed; the seeds are fixed, so that it comes again.
+/// Properties that hold for any input. The seeds are fixed, so a failure, which shows its seed, can be repeated.
 @Suite struct RecipientAddressPropertyTests {
-    /// Bytes that steer the parser, more often than by chance.
+    /// The bytes with a meaning to the parser, to be used more often than others.
     private static let telling = Array("<>@.\"\\()[],;:%!| \t+-aAbZ019_xn--IPv6:\u{0}\u{7F}".utf8)
 
     private static func outcomeOfAny(_ path: [UInt8]) -> ParsedPath {
@@ -20,7 +20,7 @@ import Testing
         }
     }
 
-    /// Some path made of pieces that mean something.
+    /// A random path of pieces with a meaning to the parser.
     private static func path(_ generator: inout SeededGenerator) -> String {
         let locals = [
             "john", "John.Doe", "\"john doe\"", "\"a\\\"b\"", "a..b", ".x", "u%x", "h!u", "\"a@b\"", "jörg", "JÖRG",
@@ -63,7 +63,7 @@ import Testing
     }
 
     @Test(arguments: [5, 6] as [UInt64])
-    func changedCasesDontTrap(seed: UInt64) throws {
+    func `changed cases of the table don't trap`(seed: UInt64) throws {
         let cases = try Case.load("paths.cases").map(\.input)
         var generator = SeededGenerator(seed: seed)
         for _ in 0..<50_000 {
@@ -76,19 +76,19 @@ import Testing
                 default: path.insert(Self.telling[Int(generator.next() % UInt64(Self.telling.count))], at: place)
                 }
             }
-            // The fast path and the general one are one grammar.
+            // The fast and the general parser have the same grammar.
             #expect(ParsedPath(path) == Self.outcomeOfAny(path), "seed \(seed), \(path)")
         }
     }
 
-    @Test func bothPathsAgreeOnTheTable() throws {
+    @Test func `the fast and the general parser agree on the table`() throws {
         for expected in try Case.load("paths.cases") {
             #expect(Self.outcomeOfAny(expected.input) == ParsedPath(expected.input), "\(expected.testDescription)")
         }
     }
 
     @Test(arguments: [7, 8] as [UInt64])
-    func canonicalFormsStay(seed: UInt64) throws {
+    func `the canonical form of a key is the key`(seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         var accepted = 0
         for _ in 0..<20_000 {
@@ -103,7 +103,7 @@ import Testing
     }
 
     @Test(arguments: [9, 10] as [UInt64])
-    func caseDoesNotMatter(seed: UInt64) throws {
+    func `case makes no difference`(seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         var accepted = 0
         for _ in 0..<20_000 {
@@ -123,7 +123,7 @@ import Testing
     }
 
     @Test(arguments: [11] as [UInt64])
-    func quotesDoNotMatter(seed: UInt64) throws {
+    func `quotes make no difference`(seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         let atext = Array("abcXYZ019.!#$%&'*+-/=?^_`{|}~")
         for _ in 0..<20_000 {
@@ -141,7 +141,7 @@ import Testing
     }
 
     /// Folding twice changes nothing, for every character that a local part may hold.
-    @Test func foldingIsIdempotent() {
+    @Test func `folding twice changes nothing`() {
         for value in (0xA0 as UInt32)...0x2FFFF {
             guard let scalar = UnicodeScalar(value) else { continue }
             let folded = String(Character(scalar)).foldedInNFC

@@ -8,7 +8,7 @@ struct RecipientAddressTests {
         #expect(ParsedPath(expected.input) == ParsedPath(expecting: expected), "\(expected.testDescription)")
     }
 
-    @Test func tableIsWhole() throws {
+    @Test func `the table of paths is complete`() throws {
         let cases = try Case.load("paths.cases")
         #expect(cases.count >= 200)
         #expect(Set(cases.map(\.input)).count == cases.count, "a path stands there twice")
@@ -17,7 +17,7 @@ struct RecipientAddressTests {
     }
 
     @Test(arguments: try Case.load("paths.cases").filter { $0.failure == nil })
-    func partsMakeTheKey(_ accepted: Case) throws {
+    func `local part and domain make up the key`(_ accepted: Case) throws {
         let address = try accepted.input.withUnsafeBufferPointer { try RecipientAddress(path: $0) }
         #expect(address.key == String(decoding: accepted.expected, as: UTF8.self))
         #expect(address.key == (address.hasDomain ? "\(address.localPart)@\(address.domain)" : address.localPart))
@@ -29,7 +29,7 @@ struct RecipientAddressTests {
         #expect(try RecipientAddress(path: String(decoding: accepted.input, as: UTF8.self)) == address)
     }
 
-    @Test func equalityAndHash() throws {
+    @Test func `equal keys are equal and have equal hashes`() throws {
         let plain = try RecipientAddress(path: "<john.doe@example.com>")
         let quoted = try RecipientAddress(path: "<@a:\"John.Doe\"@Example.com.>")
         let other = try RecipientAddress(path: "<john.dof@example.com>")
@@ -39,7 +39,7 @@ struct RecipientAddressTests {
         #expect("\(quoted)" == "john.doe@example.com")
     }
 
-    @Test func bothFormsOfADomainMeet() throws {
+    @Test func `the U-label and the A-label of a domain give the same key`() throws {
         for (unicode, ascii) in [
             ("bücher.example", "xn--bcher-kva.example"), ("例子.测试", "xn--fsqu00a.xn--0zwm56d"),
             ("παράδειγμα.δοκιμή", "xn--hxajbheg2az3al.xn--jxalpdlp"),
@@ -50,12 +50,12 @@ struct RecipientAddressTests {
         }
     }
 
-    @Test func nothingOnTheHeapAndCheapToCopy() {
+    @Test func `an address owns no heap memory`() {
         #expect(_isPOD(RecipientAddress.self))
         #expect(MemoryLayout<RecipientAddress>.size <= 520)
     }
 
-    @Test func constantSetsHoldWhatTheySay() {
+    @Test func `the constant sets contain the documented characters`() {
         let letters = "abcdefghijklmnopqrstuvwxyz"
         #expect(
             RecipientAddress.plainLocal
@@ -64,7 +64,7 @@ struct RecipientAddressTests {
         #expect(UnquotedAddress.specials == ASCIISet(".@!%|:()<>[],;\" \t"))
     }
 
-    @Test func everyErrorNamesWhatIsAccepted() {
+    @Test func `every error names what is accepted`() {
         let errors: [AddressError] = [
             .empty, .unbalanced(0x22), .controlCharacter(7), .unexpectedCharacter(0x20), .adjacentWords,
             .textAfterPath, .invalidUTF8, .emptyLocalPart, .emptyDomain, .emptyLabel, .misplacedHyphen,

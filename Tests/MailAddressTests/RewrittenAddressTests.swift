@@ -5,7 +5,7 @@ import Testing
 
 struct RewrittenAddressTests {
     @Test(arguments: try Case.load("rewritten.cases"))
-    func form(_ expected: Case) throws {
+    func `recognizes BATV and SRS addresses as the table says`(_ expected: Case) throws {
         let address = try expected.input.withUnsafeBufferPointer { try RecipientAddress(path: $0) }
         let inner = address.withoutBounceTag
         switch String(decoding: expected.expected, as: UTF8.self) {
@@ -19,7 +19,7 @@ struct RewrittenAddressTests {
 
     /// What stands before and behind may be anything.
     @Test(arguments: [21, 22] as [UInt64])
-    func anyAddress(seed: UInt64) throws {
+    func `an address without its tag is valid, whatever surrounds the tag`(seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
         let pieces = [
             "prvs=", "1234abcdef", "=", "btv1==", "==", "srs0", "srs1", "+", "-", "hhh", "tt", "example.org", "u", "ä",

@@ -4,12 +4,12 @@ import Testing
 
 @testable import Milter
 
-/// Over TCP, with an MTA that writes a packet's head and its data one after the other, as Sendmail does.
+/// TCP connections of an MTA that writes the head and the data of a packet one after the other, as Sendmail does.
 ///
-/// The kernel counts the acknowledgements that it has delayed, for each network namespace: so the test has one of its own.
+/// The kernel counts delayed acknowledgements for each network namespace, so the test creates one.
 @Suite(.enabled(if: geteuid() == 0 && OwnNetwork.isAvailable, "a network namespace of one's own needs root"))
 struct AcknowledgementTests {
-    /// Asks for many recipients and gives the number of acknowledgements that were delayed meanwhile.
+    /// Sends many recipients; returns the number of delayed acknowledgements.
     private func delayedAcknowledgements(version: String, recipients: Int) throws -> Int {
         try OwnNetwork.run {
             let port: UInt16 = 8891
@@ -28,19 +28,19 @@ struct AcknowledgementTests {
         }
     }
 
-    /// Without prompt acknowledgements each of the 40 recipients has at least one that is delayed.
+    /// Without `TCP_QUICKACK`, each of the 40 recipients causes at least one delayed acknowledgement.
     @Test(arguments: ["8.17.1.9", "Postfix 3.7.11"])
-    func anMTAThatWritesInPiecesDoesNotWait(_ version: String) throws {
+    func `an MTA that writes packets in pieces waits for no acknowledgement`(_ version: String) throws {
         let delayed = try delayedAcknowledgements(version: version, recipients: 40)
         #expect(delayed < 10)
     }
 }
 
-/// A network namespace that a thread has for itself, with a loopback and nothing else.
+/// A network namespace of one thread, with a loopback interface only.
 private enum OwnNetwork {
     static let isAvailable = (try? run {}) != nil
 
-    /// Runs `body` on a thread of its own; processes that it starts share its namespace.
+    /// Runs the body on a new thread; processes that it starts share the namespace.
     static func run<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) throws -> Result {
         let outcome = Outcome<Result>()
         let thread = Thread {

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Connections that are silent, slow, half-open or too many: they cost the others nothing.
+/// Silent, slow, half-open and too many connections, which must not delay others.
 @Suite(.serialized) struct ConnectionTests {
     let folder: TemporaryFolder
     let path: String
@@ -19,7 +19,7 @@ import Testing
         }
     }
 
-    @Test func thousandsOfSilentAndHalfPackets() throws {
+    @Test func `thousands of silent or half-open connections cost no thread and delay no other`() throws {
         let filter = try FilterProcess.serving(path, ["packet=60000", "first=60000"])
         let path = path
         let silent = try (0..<2_000).map { _ in try MTAConnection(path: path) }
@@ -49,7 +49,7 @@ import Testing
         withExtendedLifetime((silent, half)) {}
     }
 
-    @Test func halfPacketsWithFewThreads() throws {
+    @Test func `half packets cost no thread, even if the user may have few`() throws {
         // The limit holds for the user, so the filter gets one of its own; without root there is none.
         guard geteuid() == 0 else { return }
         let executable = URL(fileURLWithPath: folder.file("filter"))
@@ -69,7 +69,7 @@ import Testing
         withExtendedLifetime((filter, half)) {}
     }
 
-    @Test func aPacketMustBeWholeInTimeHoweverManyPiecesCome() throws {
+    @Test func `a packet must arrive whole within the timeout, in however many pieces`() throws {
         let filter = try FilterProcess.serving(path, ["packet=800"])
         let dripping = try MTAConnection.started(path: path)
         let packet = MTAConnection.packet("R", Array(repeating: 0x61, count: 60_000))
@@ -85,7 +85,7 @@ import Testing
         withExtendedLifetime(filter) {}
     }
 
-    @Test func theFirstPacketIsWaitedForAndOnlyThatIsShort() throws {
+    @Test func `the timeout of the first packet is short, that of later ones long`() throws {
         let filter = try FilterProcess.serving(path, ["first=700", "packet=300"])
         let silent = try MTAConnection(path: path)
         let idle = try MTAConnection.started(path: path)
@@ -95,7 +95,7 @@ import Testing
         withExtendedLifetime(filter) {}
     }
 
-    @Test func connectionsOverTheLimitAreDeferred() throws {
+    @Test func `recipients of connections over the limit are deferred`() throws {
         let filter = try FilterProcess.serving(path, ["connections=3"])
         var within: [MTAConnection] = []
         for _ in 0..<3 {
@@ -130,7 +130,7 @@ import Testing
         #expect(filter.isRunning)
     }
 
-    @Test func withoutDescriptorsConnectionsAreClosedAndTheOthersServed() throws {
+    @Test func `without free descriptors, new connections are closed and open ones served`() throws {
         let filter = try FilterProcess.serving(path, launcher: ["/usr/bin/prlimit", "--nofile=40"])
         let first = try MTAConnection.started(path: path)
         #expect(try first.recipient("<accept@test>").command == "c")
@@ -156,7 +156,7 @@ import Testing
         #expect(filter.isRunning)
     }
 
-    @Test func callsThatWaitHoldNobodyUp() throws {
+    @Test func `a call that waits delays no other connection`() throws {
         let filter = try FilterProcess.serving(path)
         let path = path
         let held = try (0..<40).map { _ in try MTAConnection.started(path: path) }
@@ -172,7 +172,7 @@ import Testing
         }
     }
 
-    @Test func repliesThatNobodyReadsEndTheConnection() throws {
+    @Test func `a peer that reads no replies loses its connection`() throws {
         let filter = try FilterProcess.serving(path)
         let deaf = try MTAConnection.started(path: path)
         let packet = MTAConnection.packet("R", MTAConnection.strings(["<reject@test>"]))
@@ -183,7 +183,7 @@ import Testing
         withExtendedLifetime(filter) {}
     }
 
-    @Test func theSecondSignalEndsTheFilterAtOnce() throws {
+    @Test func `the second signal ends the filter at once`() throws {
         let filter = try FilterProcess.serving(path)
         let connection = try MTAConnection.started(path: path)
         connection.send("R", ["<stuck@test>"])

@@ -43,7 +43,7 @@ import Testing
     }
 
     @Test(arguments: 0..<8)
-    func everyVerdictGivenIsAnswered(_ round: Int) throws {
+    func `every response of a session reaches its MTA before the end`(_ round: Int) throws {
         let load = Load()
         let filter = filter
         let pid = filter.process.processIdentifier
@@ -60,7 +60,7 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: path))
     }
 
-    @Test func callInProgressIsWaitedFor() throws {
+    @Test func `the end waits for a call in progress`() throws {
         let connection = try MTAConnection.started(path: path)
         connection.send("R", ["<slow@test>"])
         let late = try MTAConnection.started(path: path)
@@ -76,7 +76,7 @@ import Testing
     }
 
     /// At the very start libmilter's thread may get the signal; the filter ends all the same.
-    @Test func endAtTheStart() throws {
+    @Test func `a signal right after the start ends the filter`() throws {
         for _ in 0..<30 {
             let path = folder.file("t")
             let filter = try FilterProcess.serving(path)
@@ -88,7 +88,7 @@ import Testing
     }
 
     @Test(arguments: [SIGTERM, SIGINT])
-    func idleFilterEnds(_ number: Int32) throws {
+    func `an idle filter ends on a signal`(_ number: Int32) throws {
         let connection = try MTAConnection.started(path: path)
         #expect(try connection.recipient("<accept@test>").command == "c")
         filter.signal(number)
@@ -98,7 +98,7 @@ import Testing
     }
 
     /// libmilter would stop at the first SIGHUP.
-    @Test func hangupsAndReloadsUnderLoad() throws {
+    @Test func `SIGHUP is ignored and SIGUSR1 reported under load`() throws {
         let load = Load()
         let pid = filter.process.processIdentifier
         let path = path

@@ -3,7 +3,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// A `MilterTestFilter` of its own, killed with the object.
+/// A running `MilterTestFilter`, killed when the object is freed.
 final class FilterProcess {
     let process = Process()
     private let output = Pipe()
@@ -26,7 +26,7 @@ final class FilterProcess {
         try process.run()
     }
 
-    /// A filter at a unix socket in the folder, ready to be connected to.
+    /// Starts a filter at a unix socket in the folder, and waits until it listens.
     static func serving(
         _ socket: String, _ options: [String] = [], launcher: [String] = [], executable: URL = FilterProcess.executable
     ) throws -> FilterProcess {

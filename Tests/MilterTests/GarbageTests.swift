@@ -3,7 +3,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// What no MTA sends, hundreds of connections of it: the filter goes on, keeps no session and doesn't grow.
+/// Hundreds of connections with garbage that no MTA sends: the filter goes on, keeps no session and doesn't grow.
 @Suite struct GarbageTests {
     let folder: TemporaryFolder
 
@@ -88,7 +88,7 @@ import Testing
         return refused.load(ordering: .relaxed)
     }
 
-    @Test func neitherEndsNorGrowsTheFilter() throws {
+    @Test func `garbage neither ends the filter nor makes it grow`() throws {
         let path = folder.file("s")
         let filter = try FilterProcess.serving(path)
         let seed = SeededGenerator.announced("garbage").seed
@@ -105,7 +105,7 @@ import Testing
         #expect(filter.status() == 0)
     }
 
-    /// Resident memory when all sessions are over.
+    /// The resident memory after all sessions have ended.
     private func settledMemory(_ filter: FilterProcess, _ path: String) throws -> Int {
         let watcher = try MTAConnection.started(path: path)
         for _ in 0..<2_000 {
@@ -120,7 +120,7 @@ import Testing
         throw TestFailure("sessions stay open: \(try watcher.statistics())")
     }
 
-    @Test func nothingIsLeftOfHalfDoneConnections() throws {
+    @Test func `no session is left of aborted connections`() throws {
         let path = folder.file("s")
         let filter = try FilterProcess.serving(path)
         let seed = SeededGenerator.announced("silence").seed

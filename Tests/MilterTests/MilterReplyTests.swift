@@ -17,7 +17,7 @@ import Testing
 
     private func copied(_ text: String) -> String { String(decoding: copied(Array(text.utf8)), as: UTF8.self) }
 
-    @Test func textIsMadeSafe() {
+    @Test func `control characters are replaced and percent signs doubled in a reply`() {
         #expect(copied("") == "")
         #expect(copied("<a@b>: User unknown") == "<a@b>: User unknown")
         #expect(copied("100% of %s") == "100%% of %%s")
@@ -25,7 +25,7 @@ import Testing
         #expect(copied("grüße@例え.jp") == "grüße@例え.jp")
     }
 
-    @Test func textIsCutBetweenCharacters() {
+    @Test func `a long reply is cut between two characters`() {
         let limit = MilterContext.maximumReplyLength
         #expect(copied(String(repeating: "a", count: limit + 1)) == String(repeating: "a", count: limit))
         #expect(copied(String(repeating: "a", count: limit)) == String(repeating: "a", count: limit))
@@ -37,7 +37,7 @@ import Testing
         #expect(copied(odd + "😀") == odd)
     }
 
-    @Test func anyBytesGiveAReplyThatLibmilterTakes() {
+    @Test func `libmilter accepts the reply made of any bytes`() {
         var generator = SeededGenerator.announced("replies")
         for _ in 0..<2_000 {
             let count = Int.random(in: 0...1_200, using: &generator)
@@ -59,7 +59,7 @@ import Testing
         #expect(MilterContext.isEnhancedCode(code, ofClass: UInt8(ascii: "5")) == isOne)
     }
 
-    @Test func codes() {
+    @Test func `checks reply codes and enhanced status codes`() {
         #expect(MilterContext.replyClass("550") == UInt8(ascii: "5"))
         #expect(MilterContext.replyClass("421") == UInt8(ascii: "4"))
         for code in ["250", "55", "5500", "5a0", "", "５５０"] { #expect(MilterContext.replyClass(code) == nil) }

@@ -4,7 +4,7 @@ import Testing
 @testable import Milter
 
 @Suite struct MilterSocketTests {
-    @Test func table() throws {
+    @Test func `reads the sockets of the table`() throws {
         let table = try caseFields("sockets.cases")
         #expect(table.count > 25)
         for fields in table {
@@ -22,13 +22,17 @@ import Testing
         }
     }
 
-    @Test func pathAsLongAsItMayBe() throws {
+    @Test func `a path may have up to 106 bytes`() throws {
         let path = "/" + String(repeating: "x", count: MilterSocket.maximumPathLength - 1)
         #expect(try MilterSocket(path).location == .unix(path: path))
-        #expect { try MilterSocket(path + "x") } throws: { "\($0)".contains("107 octets, more than the 106") }
+        #expect {
+            try MilterSocket(path + "x")
+        } throws: {
+            "\($0)".contains("107 bytes; a unix socket's has at most 106")
+        }
     }
 
-    @Test func controlCharactersAreRefused() {
+    @Test func `control characters in a socket are rejected`() {
         #expect { try MilterSocket("/run/a\nb") } throws: { "\($0)".contains("control character") }
         #expect { try MilterSocket("/run/a\0b") } throws: { "\($0)".contains("control character") }
     }

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Milter
 
-/// What goes over the socket, with a filter of its own for each test.
+/// The milter protocol over a socket; each test starts a filter.
 @Suite struct ProtocolTests {
     let folder: TemporaryFolder
     let path: String
@@ -16,7 +16,7 @@ import Testing
         filter = try FilterProcess.serving("unix:\(path)")
     }
 
-    @Test func negotiationWithAnMTAOfToday() throws {
+    @Test func `negotiates with a current MTA: replies to RCPT only, no message content`() throws {
         let connection = try MTAConnection(path: path)
         let (words, macros) = try connection.negotiate()
         #expect(words[0] == 6)
@@ -34,7 +34,7 @@ import Testing
         (UInt32(2), UInt32(0x3f), UInt32(0x7f)), (2, 0, 0), (2, 0x0f, 0x3f), (3, 0x3f, 0x1ff), (4, 0x3f, 0x3ff),
         (6, 0x1ff, 0), (6, 0, 0x1f_ffff), (99, 0xffff_ffff, 0xffff_ffff),
     ])
-    func negotiationWithAnotherMTA(_ version: UInt32, _ actions: UInt32, _ steps: UInt32) throws {
+    func `negotiates with other and older MTAs`(_ version: UInt32, _ actions: UInt32, _ steps: UInt32) throws {
         let connection = try MTAConnection(path: path)
         let (words, macros) = try connection.negotiate(version: version, actions: actions, steps: steps)
         #expect(words[0] == min(version, 6))
@@ -65,7 +65,7 @@ import Testing
         #expect(try connection.recipient("<plain-reject@test>").command == "r")
     }
 
-    @Test func answers() throws {
+    @Test func `sends each kind of response`() throws {
         let connection = try MTAConnection.started(path: path)
         func text(_ path: String) throws -> String {
             let answer = try connection.recipient(path)
@@ -86,7 +86,7 @@ import Testing
         #expect(try text("<accept@test>") == "c ")
     }
 
-    @Test func whatTheSessionIsTold() throws {
+    @Test func `the session receives the client, HELO, MAIL and macros`() throws {
         let connection = try MTAConnection(path: path)
         _ = try connection.negotiate()
         connection.sendMacros("M", ["{auth_authen}", "joe", "{auth_type}", "PLAIN"])
@@ -105,7 +105,7 @@ import Testing
         ("4", "::ffff:1.2.3.4", false), ("6", "::ffff:192.0.2.3", true), ("L", "/var/run/x", true), ("U", "", true),
         ("4", "999.1.1.1", false), ("6", "nonsense", false), ("?", "192.0.2.1", false),
     ])
-    func clientAddresses(_ family: String, _ address: String, _ isTaken: Bool) throws {
+    func `passes the client's address to the session`(_ family: String, _ address: String, _ isTaken: Bool) throws {
         let connection = try MTAConnection(path: path)
         _ = try connection.negotiate()
         let data = MTAConnection.connectData("h", Character(family), 25, address)
@@ -121,7 +121,7 @@ import Testing
         #expect(try connection.recipient("<state@test>").text == "550 5.0.0 h|\(expected[family] ?? "")|-|-|<s@t> -")
     }
 
-    @Test func macrosOfRecipientsThatTheMTARefused() throws {
+    @Test func `the session receives the macros of recipients that the MTA has rejected`() throws {
         let connection = try MTAConnection.started(path: path)
         connection.sendMacros("R", ["{rcpt_mailer}", "error", "{rcpt_host}", "5.7.1", "{rcpt_addr}", "denied"])
         #expect(try connection.recipient("<macros@test>").text == "550 5.0.0 -|error|5.7.1|-")
@@ -130,7 +130,7 @@ import Testing
     }
 
     /// libmilter's own search runs past the end of such a list.
-    @Test func oddMacros() throws {
+    @Test func `an odd number of macro strings does no harm`() throws {
         let connection = try MTAConnection.started(path: path)
         for count in 1..<60 {
             // Leaves freed memory with pointers that aren't any in the allocator's lists.
@@ -143,7 +143,7 @@ import Testing
         #expect(filter.isRunning)
     }
 
-    @Test func sessionsEndOnceInEachWay() throws {
+    @Test func `a session ends once, however its connection ends`() throws {
         let watcher = try MTAConnection.started(path: path)
         var expected = 1
         var aborts = 0
@@ -179,7 +179,7 @@ import Testing
         #expect(end["aborts"] == aborts)
     }
 
-    @Test func anotherClientOnTheSameConnection() throws {
+    @Test func `the next client on the same connection gets a session of its own`() throws {
         let watcher = try MTAConnection.started(path: path)
         let connection = try MTAConnection.started(path: path)
         #expect(try connection.recipient("<accept@test>").command == "c")
@@ -210,7 +210,7 @@ import Testing
         return try watcher.statistics()
     }
 
-    @Test func commandsOutOfOrder() throws {
+    @Test func `commands out of order are never accepted`() throws {
         // MAIL and RCPT without negotiation or connect: no session, so never an accept.
         let connection = try MTAConnection(path: path)
         connection.send("M", ["<s@t>"])

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Milter
 
-/// Opening the socket. A filter that opens one is a process of its own; what fails before, fails in this process too.
+/// Creating and removing the socket.
 @Suite struct SocketTests {
     let folder: TemporaryFolder
 
@@ -24,7 +24,7 @@ import Testing
         ) -> MilterResponse { .continue }
     }
 
-    @Test func filterAtThePathAlready() throws {
+    @Test func `reports a socket that another filter listens at`() throws {
         let path = folder.file("s")
         let filter = try FilterProcess.serving("unix:\(path)")
         let error = try #require(failure(opening: path))
@@ -38,7 +38,7 @@ import Testing
         #expect(filter.isRunning)
     }
 
-    @Test func staleSocketIsReplaced() throws {
+    @Test func `replaces a stale socket`() throws {
         let path = folder.file("s")
         let first = try FilterProcess.serving(path)
         first.signal(SIGKILL)
@@ -51,7 +51,7 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: path))
     }
 
-    @Test func socketOfASuccessorStays() throws {
+    @Test func `leaves the socket of a successor`() throws {
         let path = folder.file("s")
         let first = try FilterProcess.serving(path)
         try FileManager.default.removeItem(atPath: path)
@@ -62,7 +62,7 @@ import Testing
         #expect(second.isRunning)
     }
 
-    @Test func fileInTheWayStays() throws {
+    @Test func `leaves a file that is not a socket`() throws {
         let path = folder.file("s")
         try Data("precious".utf8).write(to: URL(fileURLWithPath: path))
         let error = try #require(failure(opening: path))
@@ -74,13 +74,13 @@ import Testing
         #expect(failure(opening: link)?.kind == .unusable)
     }
 
-    @Test func missingFolder() {
+    @Test func `reports a missing folder`() {
         let error = failure(opening: folder.file("none/s"))
         #expect(error?.kind == .unusable)
         #expect(error?.description.contains("folder of the path doesn't exist") == true)
     }
 
-    @Test func folderWithoutPermission() throws {
+    @Test func `reports a folder without permission`() throws {
         // Root may write everywhere, so the filter runs as another user where the tests run as root.
         let launcher = geteuid() == 0 ? ["/usr/bin/setpriv", "--reuid=65534", "--clear-groups"] : []
         let executable = URL(fileURLWithPath: folder.file("filter"))
@@ -93,7 +93,7 @@ import Testing
         #expect(filter.complaint() == "socket unix:\(closed)/s: no permission to create a socket in its folder\n")
     }
 
-    @Test func permissionsOfTheSocket() throws {
+    @Test func `sets the permissions of the socket`() throws {
         for mode in ["660", "600", "666"] {
             let path = folder.file("s\(mode)")
             let filter = try FilterProcess([path, mode])
@@ -103,7 +103,7 @@ import Testing
         }
     }
 
-    @Test func pathOfTheGreatestLength() throws {
+    @Test func `listens at the longest path`() throws {
         let name = String(repeating: "x", count: MilterSocket.maximumPathLength - folder.path.utf8.count - 1)
         let path = folder.file(name)
         let filter = try FilterProcess.serving(path)
@@ -128,7 +128,7 @@ import Testing
     }
 
     @Test(arguments: ["inet:PORT@127.0.0.1", "inet:PORT@[127.0.0.1]", "inet:PORT@localhost", "inet:PORT"])
-    func port(_ form: String) throws {
+    func `listens at a port`(_ form: String) throws {
         let port = try freePort()
         let socket = form.replacingOccurrences(of: "PORT", with: "\(port)")
         let filter = try FilterProcess.serving(socket)
@@ -143,7 +143,7 @@ import Testing
         #expect(filter.status() == 0)
     }
 
-    @Test func portOfIPv6() throws {
+    @Test func `listens at a port of IPv6`() throws {
         let port = try freePort()
         guard let filter = try? FilterProcess.serving("inet6:\(port)@[::1]") else {
             // A machine without IPv6 is told so.
@@ -158,7 +158,7 @@ import Testing
         #expect(filter.isRunning)
     }
 
-    @Test func addressesThatAreNotHere() {
+    @Test func `reports addresses that are not this machine's`() {
         let foreign = failure(opening: "inet:8891@192.0.2.1")
         #expect(foreign?.kind == .unusable)
         #expect(foreign?.description == "socket inet:8891@192.0.2.1: 192.0.2.1 is not an address of this machine")

@@ -18,7 +18,7 @@ import Testing
         deinit { onEnd?() }
     }
 
-    @Test func `a reader sees each new value when it asks again`() {
+    @Test func `a reader gets each new value at its next call`() {
         let swap = HotSwap<Box>(nil)
         let reader = swap.makeReader()
         #expect(reader.withCurrent { $0 == nil } && reader.withSome { _ in true } == nil && swap.current == nil)
@@ -33,7 +33,7 @@ import Testing
         #expect(swap.current == nil && second.withCurrent { $0 == nil })
     }
 
-    @Test func `idle readers keep no value, however many come by`() {
+    @Test func `idle readers keep no value alive`() {
         let ended = Mutex<[Int]>([])
         let box = { (number: Int) in Box(number, onEnd: { ended.withLock { $0.append(number) } }) }
         let swap = HotSwap(box(0))
@@ -48,7 +48,7 @@ import Testing
         #expect(ended.withLock { $0 } == Array(0...40))
     }
 
-    @Test func `the last value goes with the swap`() {
+    @Test func `the last value is freed with the swap`() {
         let ended = Mutex<[Int]>([])
         var swap: HotSwap<Box>? = HotSwap(Box(1, onEnd: { ended.withLock { $0.append(1) } }))
         var reader = swap?.makeReader()
@@ -58,7 +58,7 @@ import Testing
         #expect(reader == nil && ended.withLock { $0 } == [1])
     }
 
-    @Test func `who needs a value for longer takes a reference`() {
+    @Test func `a value with a reference outlives the next one`() {
         let ended = Mutex<[Int]>([])
         let swap = HotSwap(Box(1, onEnd: { ended.withLock { $0.append(1) } }))
         var held = swap.current
@@ -68,7 +68,7 @@ import Testing
         #expect(held == nil && ended.withLock { $0 } == [1])
     }
 
-    @Test func `a value lives until the last call with it is over, and others go on meanwhile`() {
+    @Test func `a value lives until its last reader's call ends, while other readers go on`() {
         let ended = Mutex<[Int]>([])
         let swap = HotSwap(Box(1, onEnd: { ended.withLock { $0.append(1) } }))
         let (inside, leave, published) = (
@@ -100,7 +100,7 @@ import Testing
         #expect(ended.withLock { $0 } == [1])
     }
 
-    @Test func `passes on what the body throws, and is over then`() {
+    @Test func `an error of the body is rethrown and ends the reader's call`() {
         let swap = HotSwap(Box(1))
         let reader = swap.makeReader()
         #expect(throws: CancellationError.self) { try reader.withCurrent { _ in throw CancellationError() } }
@@ -138,7 +138,7 @@ import Testing
     }
 
     /// Many more threads than processors, so that they are interrupted anywhere.
-    @Test func `no value is freed under a reader, and two are the most that live`() {
+    @Test func `no value is freed under a reader, and at most two are alive`() {
         let register = Register(20_001)
         let swap = HotSwap(register.box(0))
         let other = HotSwap(Box(0))
@@ -198,8 +198,9 @@ import Testing
         #expect(dead.load(ordering: .relaxed) == 0 && register.count.load(ordering: .relaxed) == 1)
     }
 
-    /// Generation g lists the keys g, g + 1, … g + 49 in a file of its own; a reader that holds it must find just these.
-    @Test func `no lookup is ever wrong while hundreds of snapshots go by`() throws {
+    /// Generation g lists the keys g, g + 1, … g + 49 in a file of its own; a reader that holds it must find just
+    /// these.
+    @Test func `no lookup is wrong while hundreds of snapshots are published`() throws {
         let folder = try TemporaryFolder()
         let path = folder.file()
         @Sendable func publish(_ generation: Int) throws -> IndexSnapshot {

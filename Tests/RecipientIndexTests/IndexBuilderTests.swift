@@ -27,7 +27,7 @@ import Testing
         #expect(snapshot.lookup("") == nil)
     }
 
-    @Test(arguments: [0, 1, 8, 500, 20_000]) func `an edited snapshot is the one that would have been made`(count: Int)
+    @Test(arguments: [0, 1, 8, 500, 20_000]) func `an edited snapshot equals one built from the edited list`(count: Int)
         throws
     {
         var random = SeededGenerator.announced("editing \(count)")
@@ -61,7 +61,7 @@ import Testing
     }
 
     /// The file read by nothing but the description in ``IndexFormat``.
-    @Test func `lays out small and large tables as the format says`() throws {
+    @Test func `lays out small and large tables as the format describes`() throws {
         var random = SeededGenerator.announced("layout")
         for count in Array(0..<80) + [5000, 20_000] {
             let salt = SipHash(k0: random.next(), k1: random.next())
@@ -94,7 +94,7 @@ import Testing
         }
     }
 
-    @Test func `goes from the last bucket on to the first`() throws {
+    @Test func `continues from the last bucket to the first`() throws {
         // Salts are tried until the last bucket overflows.
         let keys = (0..<27).map { "\($0)@example.com" }
         let file = try #require(
@@ -117,7 +117,7 @@ import Testing
         #expect(file.bytes.count < 12 * 20_000 + 4096)
     }
 
-    @Test func `merges what is added twice`() throws {
+    @Test func `merges the flags of a key that is added twice`() throws {
         let folder = try TemporaryFolder()
         var builder = IndexBuilder()
         for round in 0..<1000 {
@@ -134,7 +134,7 @@ import Testing
         #expect(snapshot.lookup("carl@example.com") == .disabled)
     }
 
-    @Test func `can go on after it has published`() throws {
+    @Test func `can add keys after publishing`() throws {
         let folder = try TemporaryFolder()
         var builder = IndexBuilder()
         builder.reserve(-1)
@@ -162,7 +162,7 @@ import Testing
         #expect(snapshot.lookup("anna@example.org") == nil)
     }
 
-    @Test func `writes no address in clear, and each file with a salt of its own`() throws {
+    @Test func `writes no address in clear, and gives each file its own salt`() throws {
         let folder = try TemporaryFolder()
         var files: [[UInt8]] = []
         for name in ["a", "b"] {
@@ -184,7 +184,7 @@ import Testing
         #expect(files[0][4096..<8192] != files[1][4096..<8192])
     }
 
-    @Test func `keeps what is said of the sources, to the millisecond`() throws {
+    @Test func `keeps the description of the sources, with times in milliseconds`() throws {
         let folder = try TemporaryFolder()
         var builder = IndexBuilder()
         let sources = [
@@ -204,7 +204,7 @@ import Testing
         #expect(read.fileSize == size)
     }
 
-    @Test func `takes any date and refuses endless sources`() throws {
+    @Test func `accepts any date and rejects a description of sources over 1 MiB`() throws {
         let folder = try TemporaryFolder()
         var builder = IndexBuilder()
         for date in [
@@ -221,7 +221,7 @@ import Testing
     }
 
     @Test(arguments: ["user@example.com\n", "a", "SQLite format 3\u{0}", "PSTRNID"])
-    func `leaves a file of another kind alone`(_ text: String) throws {
+    func `doesn't replace a file of another kind`(_ text: String) throws {
         let folder = try TemporaryFolder()
         try folder.write(text, as: "recipients.index")
         var builder = IndexBuilder()
@@ -232,7 +232,8 @@ import Testing
         #expect(try folder.names == ["recipients.index"])
     }
 
-    @Test(arguments: [0, 3, 8, 4096]) func `replaces zeros, as a power cut leaves them`(_ count: Int) throws {
+    @Test(arguments: [0, 3, 8, 4096]) func `replaces a file of zeros, which a power cut may leave`(_ count: Int) throws
+    {
         let folder = try TemporaryFolder()
         try Data(count: count).write(to: URL(fileURLWithPath: folder.file()))
         var builder = IndexBuilder()
@@ -241,7 +242,7 @@ import Testing
         #expect(try IndexSnapshot(path: folder.file()).lookup("user@example.com") != nil)
     }
 
-    @Test func `sorts fingerprints however they are spread`() {
+    @Test func `sorts fingerprints of any distribution`() {
         var random = SeededGenerator.announced("sort")
         for count in [0, 1, 2, 48, 49, 1000, 30_000] {
             for mask: UInt64 in [.max, 0xff, 0xff00_0000_0000_0000, 0x0000_0101_0000_0001, 0] {

@@ -5,7 +5,7 @@ import Testing
 @testable import RecipientIndex
 
 @Suite struct IndexFileTests {
-    @Test func `notices that it is written in place or cut off while it is read`() throws {
+    @Test func `notices a file that is written in place or truncated while it is read`() throws {
         let folder = try TemporaryFolder()
         let path = folder.file()
         let sound = try SnapshotBytes.hundred()
@@ -37,7 +37,7 @@ import Testing
             try handle.close()
         }
         #expect(rewritten == .changing)
-        // Its checksums are wrong then, which is no fault of the file.
+        // The checksums are wrong, but the fault to report is the change.
         let overwritten = try whileRead {
             let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
             try handle.seek(toOffset: 5000)
@@ -51,8 +51,9 @@ import Testing
 @Suite struct SnapshotFuzzTests {
     private let keys = (0..<100).map { "user\($0)@example.com" } + ["@example.org", "nobody@example.com"]
 
-    /// A changed snapshot is refused; one whose checksums were made right again is refused or searched, and never read beyond.
-    @Test func anyBytesAreRefusedOrSearched() throws {
+    /// A changed snapshot is rejected. If its checksums are made right again, it is rejected or can be searched within
+    /// its bounds.
+    @Test func `any bytes are rejected, or give a snapshot that can be searched`() throws {
         let folder = try TemporaryFolder()
         let sample = try SnapshotBytes.hundred().bytes
         var opened = 0

@@ -48,7 +48,7 @@ final class WatcherEvents: Sendable {
         #expect(events.all == ["loaded 1", "loaded 2"] && swap.current?.info.generation == 2)
     }
 
-    @Test func `an older generation is refused until a person asks for it`() throws {
+    @Test func `an older generation is rejected until an administrator asks for it`() throws {
         try publish(7)
         #expect(poller.look(atOnce: true))
         try publish(6)
@@ -85,7 +85,7 @@ final class WatcherEvents: Sendable {
         #expect(fresh.current?.info.generation == 5)
     }
 
-    @Test func `doesn't mind a file that is still being written, and says once when it stays half`() throws {
+    @Test func `ignores a file that is being written, and reports once one that stays incomplete`() throws {
         let whole = try SnapshotBytes((0..<2000).map { ("\($0)@example.com", []) }, generation: 3)
         for length in stride(from: 0, to: whole.bytes.count, by: 1024) {
             try SnapshotBytes(Array(whole.bytes[..<length])).write(to: path)
@@ -102,7 +102,7 @@ final class WatcherEvents: Sendable {
         #expect(events.all.count == 3 && events.all[2] == "loaded 3")
     }
 
-    @Test func `says at once what is wrong when it is asked to`() throws {
+    @Test func `reports a fault at once when asked to load now`() throws {
         #expect(!poller.look(atOnce: true) && events.all == [])
         try Data("no index, that's certain".utf8).write(to: URL(fileURLWithPath: path))
         #expect(!poller.look(atOnce: true) && events.all.count == 1)
@@ -110,7 +110,7 @@ final class WatcherEvents: Sendable {
         #expect(events.all.count == 1)
     }
 
-    @Test func `a file that is gone is worth a word only when it was there`() throws {
+    @Test func `reports a missing file only if it was there before`() throws {
         for _ in 0..<5 { poller.look(atOnce: false) }
         #expect(events.all == [])
         try publish(1)
@@ -123,10 +123,10 @@ final class WatcherEvents: Sendable {
         #expect(poller.look(atOnce: false) && events.all.last == "loaded 2")
     }
 
-    @Test func `tries again by itself when the fault was the system's`() throws {
+    @Test func `tries again after a fault of the system`() throws {
         try publish(1)
-        // As long as someone has a lease, nobody else can open the file; nothing of that shows in its status. The numbers
-        // are those of linux/fcntl.h, which Swift doesn't import.
+        // As long as someone has a lease, nobody else can open the file; nothing of that shows in its status. The
+        // numbers are those of linux/fcntl.h, which Swift doesn't import.
         let (setLease, setSignal) = (Int32(1024), Int32(10))
         let lease = open(path, O_RDWR)
         try #require(lease >= 0)
@@ -140,7 +140,7 @@ final class WatcherEvents: Sendable {
         #expect(events.all.count == 2 && events.all[1] == "loaded 1")
     }
 
-    @Test func `a damaged snapshot is not taken, neither as the first nor in place of another`() throws {
+    @Test func `a damaged snapshot is rejected, as the first one and as a replacement`() throws {
         let sound = try SnapshotBytes((0..<60_000).map { ("\($0)@example.com", []) }, generation: 2)
         try sound.damaged().write(to: path)
         #expect(!poller.look(atOnce: true) && swap.current == nil)
@@ -153,7 +153,7 @@ final class WatcherEvents: Sendable {
         #expect(swap.current?.info.generation == 1)
     }
 
-    @Test func `a file that is overwritten in place bit by bit is taken when it is whole`() throws {
+    @Test func `a file that is overwritten in place piece by piece is loaded once it is whole`() throws {
         let old = try SnapshotBytes((0..<60_000).map { ("\($0)@example.com", []) }, generation: 1)
         let new = try SnapshotBytes(
             (1..<60_001).map { ("\($0)@example.com", []) }, salt: SipHash(k0: 3, k1: 4), generation: 2)
@@ -177,7 +177,7 @@ final class WatcherEvents: Sendable {
             events.all.last == "loaded 2" && events.all.dropFirst().dropLast().allSatisfy { $0.hasPrefix("failed") })
     }
 
-    @Test func `whatever is written over the file while it is read, only whole snapshots are taken`() throws {
+    @Test func `only whole snapshots are loaded, whatever is written over the file while it is read`() throws {
         let files = try [1, 2].map { generation in
             try SnapshotBytes(
                 (0..<20_000).map { ("\($0)@\(generation).example.com", []) },

@@ -12,7 +12,7 @@ import Testing
         return builder
     }
 
-    @Test func `leaves one file that its group may read`() throws {
+    @Test func `leaves one file, readable by its group`() throws {
         let folder = try TemporaryFolder()
         var builder = builder()
         try builder.publish(to: folder.file(), sources: [])
@@ -22,7 +22,7 @@ import Testing
         #expect(mode == 0o640)
     }
 
-    @Test func `publishes into the current folder by a bare name`() throws {
+    @Test func `publishes a name without a folder into the current folder`() throws {
         let name = "postern-index-\(UUID().uuidString)"
         defer { unlink(name) }
         var builder = builder()
@@ -30,7 +30,7 @@ import Testing
         #expect(try IndexSnapshot(path: name).info.recipients == 10)
     }
 
-    @Test func `removes what a killed run has left, and nothing else`() throws {
+    @Test func `removes the temporary files of killed writers, and no others`() throws {
         let folder = try TemporaryFolder()
         let leftover = ".recipients.index.aB3xY9"
         let others = [
@@ -50,7 +50,7 @@ import Testing
         #expect(try Set(folder.names) == Set(kept))
     }
 
-    @Test func `leaves the temporary file of a publisher at work`() throws {
+    @Test func `leaves the temporary file of a writer at work`() throws {
         let folder = try TemporaryFolder()
         let atWork = try AtomicFile(replacing: folder.file())
         var builder = builder()
@@ -61,7 +61,7 @@ import Testing
         #expect(throws: IndexError.self) { try IndexSnapshot(path: folder.file()) }
     }
 
-    @Test func `removes its temporary file when it gives up`() throws {
+    @Test func `removes its temporary file if it isn't committed`() throws {
         let folder = try TemporaryFolder()
         do {
             let file = try AtomicFile(replacing: folder.file())
@@ -71,7 +71,7 @@ import Testing
         #expect(try folder.names == [])
     }
 
-    @Test func `says why it can't publish, and touches nothing`() throws {
+    @Test func `reports why it can't publish, and changes nothing`() throws {
         let folder = try TemporaryFolder()
         var builder = builder()
         func reason(_ path: String) -> String {
@@ -95,7 +95,7 @@ import Testing
     }
 
     @Test(.enabled(if: geteuid() != 0, "root may write anywhere"))
-    func `says when it isn't permitted`() throws {
+    func `reports missing permission`() throws {
         let folder = try TemporaryFolder()
         var builder = builder()
         try builder.publish(to: folder.file(), sources: [])
@@ -107,7 +107,7 @@ import Testing
         #expect(try SnapshotBytes(path: folder.file()).bytes == before)
     }
 
-    @Test func `says when the disk is full`() throws {
+    @Test func `reports a full disk`() throws {
         let full = open("/dev/full", O_WRONLY)
         try #require(full >= 0)
         defer { close(full) }
@@ -120,7 +120,7 @@ import Testing
         }
     }
 
-    @Test func `keeps the old file on a disk that fills up`() throws {
+    @Test func `keeps the old file if the disk fills up`() throws {
         let folder = try TemporaryFolder()
         // Only root may mount; /dev/full stands in for the rest.
         guard mount("tmpfs", folder.path, "tmpfs", 0, "size=256k") == 0 else { return }

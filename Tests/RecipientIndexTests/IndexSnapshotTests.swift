@@ -5,7 +5,7 @@ import Testing
 @testable import RecipientIndex
 
 @Suite struct IndexSnapshotTests {
-    @Test func `refuses a file with any bit of the header flipped`() throws {
+    @Test func `rejects a file with any bit of the header flipped`() throws {
         let folder = try TemporaryFolder()
         let sound = try SnapshotBytes.hundred()
         for offset in 0..<4096 {
@@ -20,7 +20,7 @@ import Testing
         }
     }
 
-    @Test func `refuses a file with a bit flipped anywhere`() throws {
+    @Test func `rejects a file with a bit flipped anywhere`() throws {
         var random = SeededGenerator.announced("flips")
         let folder = try TemporaryFolder()
         let sound = try SnapshotBytes((0..<20_000).map { ("\($0)@example.com", []) })
@@ -33,7 +33,7 @@ import Testing
         }
     }
 
-    @Test func `refuses a file that is cut off or added to`() throws {
+    @Test func `rejects a file that was truncated or extended`() throws {
         let folder = try TemporaryFolder()
         let sound = try SnapshotBytes.hundred()
         for length in 0..<sound.bytes.count {
@@ -47,7 +47,7 @@ import Testing
         #expect(try SnapshotBytes([]).opened(in: folder).error?.reason == "is empty")
     }
 
-    @Test func `refuses headers that can't be, though their checksums are right`() throws {
+    @Test func `rejects impossible headers with right checksums`() throws {
         let folder = try TemporaryFolder()
         let sound = try SnapshotBytes.hundred()
         for (line, fields) in try CaseFile("IndexHeader", fields: 4).lines {
@@ -75,7 +75,7 @@ import Testing
         }
     }
 
-    @Test func `takes header fields that it needn't know`() throws {
+    @Test func `accepts header fields that a reader needn't know`() throws {
         let folder = try TemporaryFolder()
         var file = try SnapshotBytes.hundred()
         file.set(24, UInt64.max)
@@ -84,7 +84,7 @@ import Testing
         #expect(try file.opened(in: folder).get().lookup("user7@example.com") == [])
     }
 
-    @Test func `refuses impossible buckets and sources, though their checksums are right`() throws {
+    @Test func `rejects impossible buckets and sources with right checksums`() throws {
         let folder = try TemporaryFolder()
         let sound = try SnapshotBytes.hundred()
         let buckets = stride(from: 4096, to: 4096 + 19 * 64, by: 64)
@@ -112,7 +112,7 @@ import Testing
         #expect(try file.opened(in: folder).error?.reason.contains("sources") == true)
     }
 
-    @Test func `refuses checksums that the header doesn't vouch for`() throws {
+    @Test func `rejects checksums that don't match the header's checksum of them`() throws {
         let folder = try TemporaryFolder()
         var file = try SnapshotBytes.hundred()
         file.set(136, file.number(136) ^ 1)
@@ -120,7 +120,7 @@ import Testing
         #expect(try file.opened(in: folder).error?.reason.contains("checksum of the list of checksums") == true)
     }
 
-    @Test func `looks at used slots only`() throws {
+    @Test func `searches used slots only`() throws {
         let folder = try TemporaryFolder()
         var file = try SnapshotBytes([("anna@example.com", [])])
         file.bytes[4096 + 63] = 0
@@ -130,7 +130,7 @@ import Testing
         #expect(try file.opened(in: folder).get().lookup("anna@example.com") == nil)
     }
 
-    @Test func `ends its search in a full table that leads nowhere`() throws {
+    @Test func `ends a search in a table of overflowed buckets`() throws {
         let folder = try TemporaryFolder()
         var file = try SnapshotBytes((0..<100).map { ("user\($0)@example.com", []) })
         for bucket in 0..<19 {
@@ -147,7 +147,7 @@ import Testing
         #expect(snapshot.lookup("nobody@example.com") == nil)
     }
 
-    @Test func `doesn't take what is no file`() throws {
+    @Test func `rejects paths that are not files`() throws {
         let folder = try TemporaryFolder()
         func kind(_ path: String) -> IndexError.Kind? {
             Result { () throws(IndexError) in try IndexSnapshot(path: path) }.error?.kind
@@ -162,7 +162,7 @@ import Testing
         #expect(kind(folder.file("text") + "/x") == .unreadable(ENOTDIR))
     }
 
-    @Test func `refuses an enormous file without reading it`() throws {
+    @Test func `rejects an enormous file without reading it`() throws {
         let folder = try TemporaryFolder()
         var file = try SnapshotBytes.hundred()
         try file.write(to: folder.file())
@@ -177,7 +177,7 @@ import Testing
         #expect(throws: IndexError.self) { try IndexSnapshot(path: folder.file()) }
     }
 
-    @Test func `answers from the file that it has opened, when another takes its name`() throws {
+    @Test func `reads the file that it has opened, though another one takes its name`() throws {
         let folder = try TemporaryFolder()
         var builder = IndexBuilder()
         builder.add("anna@example.com")
@@ -190,7 +190,7 @@ import Testing
         #expect(first.lookup("anna@example.com") != nil)
     }
 
-    @Test func `never traps on random bytes behind a sound beginning`() throws {
+    @Test func `never traps on random bytes after a sound beginning`() throws {
         var random = SeededGenerator.announced("garbage")
         let folder = try TemporaryFolder()
         let sound = try SnapshotBytes.hundred()
@@ -208,7 +208,7 @@ import Testing
         }
     }
 
-    @Test func `needs its file no more, whatever is done to it`() throws {
+    @Test func `doesn't need its file any more, whatever happens to it`() throws {
         let folder = try TemporaryFolder()
         let path = folder.file()
         // Some huge pages, and a rest.
@@ -231,7 +231,7 @@ import Testing
         #expect(!maps.contains(folder.path))
     }
 
-    @Test func `tells what it says of itself without keeping it, and is as strict`() throws {
+    @Test func `reading the description alone is as strict as loading`() throws {
         var random = SeededGenerator.announced("information")
         let folder = try TemporaryFolder()
         let sound = try SnapshotBytes((0..<60_000).map { ("\($0)@example.com", []) }, generation: 7)
@@ -246,7 +246,7 @@ import Testing
         }
     }
 
-    @Test func `finds its sources, and its table, wherever they are`() throws {
+    @Test func `finds sources and table at any place`() throws {
         let folder = try TemporaryFolder()
         let old = try SnapshotBytes.hundred()
         let (table, sources, checksums) = (4096, Int(old.number(104)), Int(old.number(112)))

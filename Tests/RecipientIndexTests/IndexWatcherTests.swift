@@ -33,7 +33,7 @@ import Testing
         try builder.publish(to: path, generation: generation, sources: [])
     }
 
-    @Test func `loads what is there at the start, in the calling thread`() throws {
+    @Test func `loads an existing file at the start, on the calling thread`() throws {
         let folder = try TemporaryFolder()
         try publish(1, to: folder.file())
         let watched = Watched(folder.file())
@@ -42,7 +42,7 @@ import Testing
         #expect(watched.events.all == ["loaded 1"])
     }
 
-    @Test func `doesn't mind a file that isn't there yet`() throws {
+    @Test func `waits for a file that doesn't exist yet`() throws {
         let folder = try TemporaryFolder()
         let watched = Watched(folder.file())
         #expect(!watched.watcher.loadNow())
@@ -54,7 +54,7 @@ import Testing
         #expect(eventually { watched.events.all == ["loaded 1"] })
     }
 
-    @Test func `notices a file that is renamed into place, and one that is written in place`() throws {
+    @Test func `notices a file that is renamed into place or written in place`() throws {
         let folder = try TemporaryFolder()
         try publish(1, to: folder.file())
         let watched = Watched(folder.file())
@@ -75,7 +75,7 @@ import Testing
         #expect(eventually { watched.generation == 7 })
     }
 
-    @Test func `keeps the snapshot in use when a new file is bad, and says so once`() throws {
+    @Test func `keeps the snapshot in use if a new file is unsound, and reports it once`() throws {
         let folder = try TemporaryFolder()
         try publish(1, to: folder.file())
         let watched = Watched(folder.file())
@@ -104,7 +104,7 @@ import Testing
         #expect(eventually { watched.events.all.count == 6 })
     }
 
-    @Test func `says at once what is wrong with the file at the start, once`() throws {
+    @Test func `reports an unsound file at the start at once, and once only`() throws {
         let folder = try TemporaryFolder()
         var file = try bytes(1)
         file.bytes[4100] ^= 1

@@ -2,7 +2,7 @@ import RecipientIndex
 import Testing
 
 @Suite struct RecipientFlagsTests {
-    @Test func `a key that is added twice is open to whom either opens it`() throws {
+    @Test func `a key of two sources is open to a client if either source allows it`() throws {
         for (line, fields) in try CaseFile("RecipientFlags", fields: 3).lines {
             let flags = fields.compactMap(UInt8.init).map(RecipientFlags.init(rawValue:))
             try #require(flags.count == 3)
@@ -11,7 +11,7 @@ import Testing
         }
     }
 
-    @Test func `the order of three doesn't matter`() {
+    @Test func `the order of merging doesn't matter`() {
         let all = (0..<16).map(RecipientFlags.init(rawValue:))
         for a in all {
             for b in all {

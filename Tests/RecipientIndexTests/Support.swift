@@ -4,11 +4,11 @@ import Testing
 
 @testable import RecipientIndex
 
-/// A table of cases: the lines of a `.cases` file beside the tests, without comments and blank lines.
+/// The lines of a `.cases` file beside the tests, split into fields.
 struct CaseFile {
     let lines: [(number: Int, fields: [String])]
 
-    /// - Parameter fields: how many fields a line has; the last one takes the rest of the line.
+    /// - Parameter fields: the number of fields in a line; the last field is the rest of the line.
     init(_ name: String, fields: Int, file: String = #filePath) throws {
         lines = try caseLines("\(name).cases", beside: file).map { number, line in
             (number, line.split(separator: " ", maxSplits: fields - 1).map(String.init))
@@ -17,7 +17,7 @@ struct CaseFile {
     }
 }
 
-/// The bytes of a snapshot file, to be tampered with.
+/// The bytes of a snapshot file, for tests that change them.
 struct SnapshotBytes {
     var bytes: [UInt8]
 
@@ -42,7 +42,7 @@ struct SnapshotBytes {
         try SnapshotBytes((0..<100).map { ("user\($0)@example.com", []) } + [("@example.org", .catchAll)])
     }
 
-    /// In place, as someone with an editor would.
+    /// Writes the bytes over a file in place.
     func write(to path: String) throws { try Data(bytes).write(to: URL(fileURLWithPath: path)) }
 
     func number(_ offset: Int) -> UInt64 { bytes.withUnsafeBytes { $0.load(UInt64.self, offset) } }
@@ -51,7 +51,7 @@ struct SnapshotBytes {
         bytes.withUnsafeMutableBytes { $0.store(value, offset) }
     }
 
-    /// Makes all checksums right again, where the header's places still make sense.
+    /// Makes all checksums right again, as far as the offsets in the header are possible.
     mutating func seal() {
         let header = 4096
         let checksums = Int(clamping: number(112))
@@ -72,14 +72,14 @@ struct SnapshotBytes {
         bytes.withUnsafeBytes { XXHash64.hash(UnsafeRawBufferPointer(rebasing: $0[range])) }
     }
 
-    /// The same with a bit of the third block of its table changed.
+    /// The bytes with a changed bit in the third block of the table.
     func damaged() -> SnapshotBytes {
         var other = self
         other.bytes[4096 + 2 * 65536 + 100] ^= 1
         return other
     }
 
-    /// What opening a file of these bytes comes to.
+    /// The result of loading a file of these bytes.
     func opened(in folder: TemporaryFolder) throws -> Result<IndexSnapshot, IndexError> {
         let path = folder.file()
         try write(to: path)
@@ -91,7 +91,7 @@ extension Result where Failure == IndexError {
     var error: IndexError? { if case .failure(let error) = self { error } else { nil } }
 }
 
-/// Waits until something is so; false when it isn't within a minute, which no sound run comes near.
+/// Waits until a condition holds; false if it doesn't within a minute.
 func eventually(_ condition: () -> Bool) -> Bool {
     for _ in 0..<6000 {
         if condition() { return true }
@@ -101,7 +101,7 @@ func eventually(_ condition: () -> Bool) -> Bool {
 }
 
 extension TemporaryFolder {
-    /// The snapshot that most tests have one of.
+    /// The path of the snapshot that most tests use.
     func file() -> String { file("recipients.index") }
 
     var names: [String] { get throws { try FileManager.default.contentsOfDirectory(atPath: path).sorted() } }

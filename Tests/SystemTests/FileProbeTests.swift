@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 @Suite struct FileProbeTests {
-    @Test func filesThatCanBeReadAreTold() throws {
+    @Test func `reports no failure for readable and missing files`() throws {
         let folder = try TemporaryFolder()
         let path = folder.file("sound")
         try Data(count: 1_000_000).write(to: URL(fileURLWithPath: path))
@@ -13,7 +13,7 @@ import Testing
     }
 
     /// The first page of a process's memory is no one's: reading it is an I/O error, as of a broken disk.
-    @Test func aFileThatTheDiskDoesNotGive() throws {
+    @Test func `reports an I/O error`() throws {
         let folder = try TemporaryFolder()
         let path = folder.file("sound")
         try Data("x".utf8).write(to: URL(fileURLWithPath: path))

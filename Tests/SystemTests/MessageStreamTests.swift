@@ -19,7 +19,7 @@ import Testing
         return String(decoding: bytes[..<max(0, count)], as: UTF8.self)
     }
 
-    @Test func aFullDiskLosesMessagesAndNothingElse() {
+    @Test func `a full disk drops messages, which are counted`() {
         let full = open("/dev/full", O_WRONLY)
         defer { close(full) }
         let stream = MessageStream(descriptor: full)
@@ -28,7 +28,7 @@ import Testing
         #expect(stream.failure?.reason == "messages: standard error can't be written: No space left on device")
     }
 
-    @Test func aReaderThatIsGone() {
+    @Test func `messages are dropped if the reader has gone`() {
         signal(SIGPIPE, SIG_IGN)
         let ends = makePipe()
         close(ends.reading)
@@ -41,14 +41,14 @@ import Testing
         close(ends.writing)
     }
 
-    @Test func aClosedDescriptor() {
+    @Test func `messages are dropped if the descriptor is closed`() {
         let stream = MessageStream(descriptor: 1_000_000)
         stream.write("message\n")
         #expect(stream.dropped == 1)
         #expect(stream.failure != nil)
     }
 
-    @Test func aReaderThatTakesNothingHoldsNobodyUp() {
+    @Test func `a reader that doesn't read delays no writer`() {
         let ends = makePipe()
         let stream = MessageStream(descriptor: ends.writing)
         stream.startThread { "\($0) dropped\n" }
@@ -76,7 +76,7 @@ import Testing
         close(ends.writing)
     }
 
-    @Test func messagesKeepTheirOrder() {
+    @Test func `messages keep their order`() {
         let ends = makePipe()
         let stream = MessageStream(descriptor: ends.writing)
         stream.write("0\n")

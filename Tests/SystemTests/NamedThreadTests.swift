@@ -24,7 +24,7 @@ import Testing
     }
 
     @Test func `says why a thread can't be started`() {
-        // No address space has so much room.
+        // No address space is so large.
         let thread = NamedThread("too large", stackSize: 1 << 46) { Issue.record("it runs") }
         #expect(thread.failure == EAGAIN)
         #expect(thread.waitForEnd())

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 @Suite struct PrivateFileTests {
-    @Test func aNewFileIsItsOwnersAlone() throws {
+    @Test func `a new file is accessible to its owner only`() throws {
         let folder = try TemporaryFolder()
         let path = folder.file("state")
         let descriptor = try PrivateFile.open(path, O_RDWR | O_CREAT)
@@ -14,7 +14,7 @@ import Testing
         #expect(status.st_mode & 0o777 == 0o600)
     }
 
-    @Test func aLinkIsNotFollowed() throws {
+    @Test func `a symbolic link is not followed`() throws {
         let folder = try TemporaryFolder()
         let target = folder.file("target")
         try Data("kept".utf8).write(to: URL(fileURLWithPath: target))
@@ -33,7 +33,7 @@ import Testing
         #expect(access(folder.file("nowhere"), F_OK) != 0)
     }
 
-    @Test func whatIsNoRegularFileIsRefusedWithoutWaiting() throws {
+    @Test func `a FIFO or a folder is rejected without waiting`() throws {
         let folder = try TemporaryFolder()
         let pipe = folder.file("pipe")
         #expect(mkfifo(pipe, 0o600) == 0)
@@ -43,7 +43,7 @@ import Testing
         #expect(missing?.code == ENOENT)
     }
 
-    @Test(.enabled(if: geteuid() == 0)) func whatRootMakesBelongsToTheFoldersOwner() throws {
+    @Test(.enabled(if: geteuid() == 0)) func `a file that root creates belongs to the folder's owner`() throws {
         let folder = try TemporaryFolder()
         #expect(chown(folder.path, 12345, 12346) == 0)
         let path = folder.file("state")

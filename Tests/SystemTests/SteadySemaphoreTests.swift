@@ -4,7 +4,7 @@ import System
 import Testing
 
 @Suite struct SteadySemaphoreTests {
-    @Test func countsSignals() {
+    @Test func `counts signals`() {
         let semaphore = SteadySemaphore()
         #expect(!semaphore.wait(within: .zero))
         semaphore.signal()
@@ -15,7 +15,7 @@ import Testing
         #expect(!semaphore.wait(within: .seconds(-1)))
     }
 
-    @Test func threadsHandOverAndNoneIsLost() {
+    @Test func `no signal is lost between threads`() {
         let semaphore = SteadySemaphore()
         let taken = Atomic<Int>(0)
         let done = SteadySemaphore()
@@ -33,7 +33,7 @@ import Testing
 
     /// The semaphores of Dispatch wait until a time of the wall clock.
     @Test
-    func noTimedWaitGoesByTheWallClock() throws {
+    func `no wait depends on the wall clock`() throws {
         let sources = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().appendingPathComponent("Sources")
         let files = try #require(FileManager.default.enumerator(at: sources, includingPropertiesForKeys: nil))

@@ -1,10 +1,10 @@
 import Foundation
 
-/// How much a test that could go on for ever is to do: little in a run of all tests, more by hand (`contrib/fuzz`).
+/// How long a test with random inputs runs: briefly in a run of all tests, longer in `contrib/fuzz`.
 package enum Effort {
     private static func number(_ name: String) -> Int? { ProcessInfo.processInfo.environment[name].flatMap { Int($0) } }
 
-    /// Calls the body for one seed, always the same; with `POSTERN_FUZZ_SECONDS`, for one after the other as long as that.
+    /// Calls the body with seed 1; if `POSTERN_FUZZ_SECONDS` is set, with one seed after another for as many seconds.
     package static func forEachSeed(_ body: (UInt64) throws -> Void) rethrows {
         guard let seconds = number("POSTERN_FUZZ_SECONDS") else { return try body(1) }
         let end = ContinuousClock.now + .seconds(seconds)
@@ -16,16 +16,16 @@ package enum Effort {
         }
     }
 
-    /// The number that an environment variable gives, or the one for a run of all tests.
+    /// The number in an environment variable; by default, the number for a run of all tests.
     package static func value(_ name: String, usually number: Int) -> Int { self.number(name) ?? number }
 }
 
-/// Inputs for a parser: samples, changed at random; the same for the same seed.
+/// Inputs for a parser: samples with random changes, which depend on the seed only.
 package struct Mutation {
     private var random: SeededGenerator
     private let samples: [[UInt8]]
     private let words: [[UInt8]]
-    /// Whether an input keeps the length of its sample, as pages of a database must.
+    /// Whether an input has the length of its sample, as pages of a database must.
     private let keepsLength: Bool
 
     package init(seed: UInt64, samples: [[UInt8]], words: [String] = [], keepsLength: Bool = false) {
@@ -53,7 +53,7 @@ package struct Mutation {
         case 0: bytes[place] ^= 1 << UInt8.random(in: 0...7, using: &random)
         case 1: bytes[place] = [0, 1, 0x0a, 0x20, 0x22, 0x7f, 0x80, 0xff].randomElement(using: &random) ?? 0
         case 2:
-            // A length or an offset that can't be.
+            // An impossible length or offset.
             let number = [0, 1, .max, .min, UInt64(Int64.max), 1 << 31, 1 << 32].randomElement(using: &random) ?? 0
             for offset in 0..<min([2, 4, 8].randomElement(using: &random) ?? 2, bytes.count - place) {
                 bytes[place + offset] = UInt8(truncatingIfNeeded: number >> (8 * UInt64(offset)))
@@ -75,8 +75,10 @@ package struct Mutation {
 }
 
 extension Effort {
-    /// Calls the body with changed samples: so many for each seed, see ``forEachSeed(_:)``. Where `POSTERN_FUZZ_INPUTS` names a
-    /// folder, the input at hand is in its file `name`, also when it has ended the process.
+    /// Calls the body with a number of changed samples for each seed; see ``forEachSeed(_:)``.
+    ///
+    /// If `POSTERN_FUZZ_INPUTS` names a folder, each input is written to its file `name` first, and so is known even if
+    /// it ends the process.
     package static func forEachInput(
         _ name: String, _ count: Int, samples: [[UInt8]], words: [String] = [], keepsLength: Bool = false,
         _ body: ([UInt8]) throws -> Void
@@ -94,9 +96,9 @@ extension Effort {
     }
 }
 
-/// Pseudo-random numbers (SplitMix64): the same for the same seed.
+/// Pseudo-random numbers that depend on the seed only (SplitMix64).
 public struct SeededGenerator: RandomNumberGenerator {
-    /// What the numbers follow from.
+    /// The seed of the numbers.
     public let seed: UInt64
     private var state: UInt64
 
@@ -106,8 +108,8 @@ public struct SeededGenerator: RandomNumberGenerator {
         state = seed
     }
 
-    /// The numbers of a seed that is new at each run, or that of `POSTERN_TEST_SEED`; printed, so that a failure can be
-    /// repeated.
+    /// A generator with the seed of `POSTERN_TEST_SEED`, or a new seed for each run; the seed is printed, so that a
+    /// failure can be repeated.
     public static func announced(_ name: String) -> SeededGenerator {
         let given = ProcessInfo.processInfo.environment["POSTERN_TEST_SEED"].flatMap { UInt64($0) }
         let seed = given ?? UInt64.random(in: 0..<1_000_000_000)

@@ -1,6 +1,6 @@
 import Foundation
 
-/// The MTA's side of the milter protocol: packets of a four-byte length, a command and its data.
+/// The MTA's side of a milter connection. A packet is a length of four bytes, a command and data.
 package final class MTAConnection {
     package struct Packet: Equatable {
         package let command: Character
@@ -11,10 +11,10 @@ package final class MTAConnection {
     }
 
     private let descriptor: Int32
-    /// Whether a packet is written as Sendmail writes it: its head, then its data, the kernel free to wait with the latter.
+    /// Whether a packet is written as Sendmail writes it: first its head, then its data, which the kernel may delay.
     private var writesLikeSendmail = false
 
-    /// Connects to a unix socket's path, or to a port of 127.0.0.1.
+    /// Connects to the path of a unix socket, or to a port of 127.0.0.1.
     package init(path: String) throws {
         descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_un()
@@ -57,10 +57,10 @@ package final class MTAConnection {
 
     deinit { close(descriptor) }
 
-    /// Closes what is sent, so that the other side sees the end at once.
+    /// Closes the connection; the filter sees its end at once.
     package func hangUp() { shutdown(descriptor, Int32(SHUT_RDWR)) }
 
-    /// Says that nothing more will be sent, and goes on receiving.
+    /// Ends sending, and goes on receiving; `shutdown(2)`.
     package func finishSending() { shutdown(descriptor, Int32(SHUT_WR)) }
 
     // MARK: packets
@@ -72,7 +72,7 @@ package final class MTAConnection {
 
     package static func strings(_ strings: [String]) -> [UInt8] { strings.flatMap { Array($0.utf8) + [0] } }
 
-    /// Writes all of it; false when the other side is gone.
+    /// Writes all bytes; false if the filter has closed the connection.
     @discardableResult
     package func write(_ bytes: [UInt8]) -> Bool {
         var sent = 0
@@ -92,7 +92,7 @@ package final class MTAConnection {
         write(Self.packet(command, Self.strings(strings)))
     }
 
-    /// The macros of the command that follows, names and values in turn.
+    /// Sends the macros of the next command: names and values in turn.
     package func sendMacros(_ command: Character, _ strings: [String]) {
         write(Self.packet("D", [command.asciiValue ?? 0] + Self.strings(strings)))
     }
@@ -108,7 +108,7 @@ package final class MTAConnection {
         return bytes
     }
 
-    /// The next packet; nil when the connection has ended.
+    /// The next packet; nil if the connection has ended.
     package func receive() -> Packet? {
         guard let head = read(5) else { return nil }
         let length = head[..<4].reduce(0) { $0 << 8 | Int($1) }
@@ -118,7 +118,7 @@ package final class MTAConnection {
 
     // MARK: the dialogue
 
-    /// What an MTA of today offers: version 6, all actions, all steps.
+    /// The offer of a current MTA: version 6, all actions, all steps.
     package static let modern: (version: UInt32, actions: UInt32, steps: UInt32) = (6, 0x1ff, 0x1f_ffff)
 
     package static func negotiation(version: UInt32, actions: UInt32, steps: UInt32) -> [UInt8] {
@@ -129,7 +129,7 @@ package final class MTAConnection {
             })
     }
 
-    /// Negotiates; gives version, actions and steps that the filter asks for, and the macro lists by stage.
+    /// Negotiates; returns the version, actions and steps that the filter asks for, and the macro lists by stage.
     package func negotiate(
         version: UInt32 = modern.version, actions: UInt32 = modern.actions, steps: UInt32 = modern.steps
     ) throws -> (words: [UInt32], macros: [UInt32: String]) {
@@ -158,7 +158,7 @@ package final class MTAConnection {
             + Array(address.utf8) + [0]
     }
 
-    /// Connect, HELO and MAIL, of which none waits for an answer.
+    /// Sends connect, HELO and MAIL, without waiting for responses.
     package func begin(
         hostname: String = "client.example", family: Character = "4", address: String = "192.0.2.7",
         helo: String = "client.example", sender: [String] = ["<sender@example.org>"], version: String = "8.17.1"
@@ -169,7 +169,7 @@ package final class MTAConnection {
         send("M", sender)
     }
 
-    /// Negotiates and begins a message of a client at an IPv4 address.
+    /// Negotiates, and begins a message of a client with an IPv4 address.
     package static func started(path: String, client: String = "192.0.2.7") throws -> MTAConnection {
         let connection = try MTAConnection(path: path)
         _ = try connection.negotiate()
@@ -177,7 +177,7 @@ package final class MTAConnection {
         return connection
     }
 
-    /// The answer to a recipient.
+    /// Sends RCPT; returns the response.
     package func recipient(_ path: String, _ more: [String] = []) throws -> Packet {
         guard send("R", [path] + more), let answer = receive() else {
             throw TestFailure("no answer to RCPT TO:\(path)")
@@ -185,7 +185,7 @@ package final class MTAConnection {
         return answer
     }
 
-    /// The counters of the filter's process; this connection is among the open ones.
+    /// The counters of the test filter's process; this connection is counted as open.
     package func statistics(_ recipient: String = "<stats@test>") throws -> [String: Int] {
         let answer = try self.recipient(recipient)
         let pairs = answer.text.split(separator: " ").compactMap { field -> (String, Int)? in

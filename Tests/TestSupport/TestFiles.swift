@@ -1,13 +1,13 @@
 import Foundation
 
-/// A folder of the test's own, removed with its last reference; its path is short enough for a unix socket in it.
+/// A temporary folder for one test, removed when the object is freed. The path is short enough for a unix socket in it.
 public final class TemporaryFolder: Sendable {
-    /// The folder.
+    /// The path of the folder.
     public let path: String
 
-    /// Makes the folder.
+    /// Creates the folder.
     ///
-    /// - Parameter isInMemory: whether its files lie in memory where the system has a place for that, for tests that write much.
+    /// - Parameter isInMemory: whether to create it in `/dev/shm` if possible, for tests that write much.
     public init(isInMemory: Bool = false) throws {
         let place = isInMemory && access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"
         path = "\(place)/postern-test-\(String(UInt64.random(in: 0 ... .max), radix: 36))"
@@ -16,10 +16,10 @@ public final class TemporaryFolder: Sendable {
 
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
-    /// The path of a file in it.
+    /// The path of a file in the folder.
     public func file(_ name: String) -> String { "\(path)/\(name)" }
 
-    /// Puts a file in the place of another, as careful programs do, and gives its path.
+    /// Writes a file, replacing an old one by renaming; returns its path.
     @discardableResult
     public func write(_ text: String, as name: String) throws -> String {
         try Data(text.utf8).write(to: URL(fileURLWithPath: file(name)), options: .atomic)
@@ -27,7 +27,7 @@ public final class TemporaryFolder: Sendable {
     }
 }
 
-/// The text of a file below /proc, read to its end: what Foundation reads of a file that has no size may stop earlier.
+/// The whole text of a file below /proc. Foundation may stop before the end of a file without a size.
 package func procFile(_ path: String) throws -> String {
     guard let file = fopen(path, "re") else { throw TestFailure("\(path): \(String(cString: strerror(errno)))") }
     defer { fclose(file) }

@@ -1,6 +1,7 @@
 import Foundation
 
-/// Runs the body on so many threads and waits for all; cooperative threads are too few to block.
+/// Runs the body on a number of threads, and waits for all. A blocking test needs these, as there are few cooperative
+/// threads.
 package func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) {
     let group = DispatchGroup()
     for index in 0..<count {
