@@ -127,8 +127,8 @@ extension Outcome {
     public var name: String {
         switch self {
         case .accepted: "accepted"
-        case .refused: "refused"
-        case .tempfailed: "tempfailed"
+        case .rejected: "refused"
+        case .deferred: "tempfailed"
         }
     }
 }

@@ -6,7 +6,7 @@ public struct LogEntry: Sendable, Equatable {
     public var id: Int64
     /// To the millisecond.
     public var time: Date
-    /// `.refused` or `.tempfailed`.
+    /// ``Outcome/rejected`` or ``Outcome/deferred``.
     public var outcome: Outcome
     /// True in observe mode: the verdict wasn't enforced.
     public var observed: Bool

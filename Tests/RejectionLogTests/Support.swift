@@ -8,7 +8,7 @@ import TestSupport
 /// An event with texts of its own.
 struct Sample {
     var time: Int64 = Sample.base
-    var outcome = Outcome.refused
+    var outcome = Outcome.rejected
     var observed = false
     var reason = "unknown"
     /// A relay domain, or nil: foreign, with `domainName`.
@@ -33,7 +33,7 @@ struct Sample {
         }
     }
 
-    func with<R>(reason: ReasonSlot, domain: DomainSlot, _ body: (LogEvent) -> R) -> R {
+    func with<R>(reason: ReasonSlot, domain: DomainSlot, _ body: (RecipientEvent) -> R) -> R {
         recipient.withUnsafeBufferPointer { recipient in
             domainName.withUnsafeBufferPointer { domainName in
                 sender.withUnsafeBufferPointer { sender in
@@ -42,20 +42,13 @@ struct Sample {
                             session.withUnsafeBufferPointer { session in
                                 mta.withUnsafeBufferPointer { mta in
                                     reply.withUnsafeBufferPointer { reply in
-                                        var event = LogEvent(
-                                            time: time, outcome: outcome, observed: observed, reason: reason,
-                                            domain: domain)
-                                        event.recipient = recipient
-                                        event.domainName = domainName
-                                        event.sender = sender
-                                        event.client = client
-                                        event.clientName = clientName
-                                        event.helo = helo
-                                        event.session = session
-                                        event.authenticated = authenticated
-                                        event.mta = mta
-                                        event.reply = reply
-                                        return body(event)
+                                        body(
+                                            RecipientEvent(
+                                                time: time, outcome: outcome, observed: observed, reason: reason,
+                                                domain: domain, domainName: domainName, recipient: recipient,
+                                                sender: sender, client: client, clientName: clientName, helo: helo,
+                                                queueID: session, authenticated: authenticated, mta: mta,
+                                                reply: reply))
                                     }
                                 }
                             }

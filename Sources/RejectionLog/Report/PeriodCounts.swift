@@ -15,11 +15,11 @@ struct PeriodCounts {
         case .accepted:
             totals.accepted &+= count
             return
-        case .refused, .tempfailed:
+        case .rejected, .deferred:
             if reason == RejectionLog.mtaReason { totals.mtaRefused &+= count }
             if observed {
                 totals.observed &+= count
-            } else if outcome == .refused {
+            } else if outcome == .rejected {
                 totals.refused &+= count
             } else {
                 totals.tempfailed &+= count
@@ -231,7 +231,7 @@ struct ReportSource {
     }
 
     private static func outcome(_ value: Int64) -> Outcome {
-        UInt8(exactly: value).flatMap(Outcome.init(rawValue:)) ?? .refused
+        UInt8(exactly: value).flatMap(Outcome.init(rawValue:)) ?? .rejected
     }
 
     private func counterFilter(_ span: TimeUnit.Span) -> (String, StatementArguments) {

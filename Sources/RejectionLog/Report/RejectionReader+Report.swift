@@ -133,7 +133,7 @@ private struct ReportBuilder {
     /// last day of each is known.
     private func unlistedSenders() throws -> [RejectionReport.UnlistedSender] {
         guard query.client == nil, query.reason.map(["unknown", "unlisted-sender"].contains) ?? true else { return [] }
-        return try SenderStore.all(source.db, since: minutes.from / 1440).filter { sender in
+        return try UnlistedSenderStore.all(source.db, since: minutes.from / 1440).filter { sender in
             var address = sender.address
             if let domain = query.domain, !address.hasSuffix("@\(domain)") { return false }
             return address.withUTF8 { context.isUnknown?($0) ?? true }

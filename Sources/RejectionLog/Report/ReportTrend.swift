@@ -45,8 +45,8 @@ struct ReportTrend {
             switch outcome {
             case .accepted: steps[place].accepted &+= count
             case _ where observed: steps[place].observed &+= count
-            case .refused: steps[place].refused &+= count
-            case .tempfailed: steps[place].tempfailed &+= count
+            case .rejected: steps[place].refused &+= count
+            case .deferred: steps[place].tempfailed &+= count
             }
         }
         // Where a foreign domain's count was taken from another row.

@@ -4,6 +4,7 @@ import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import RejectionLog
 import TOMLKit
 
 extension Configuration {
@@ -230,12 +231,12 @@ struct ConfigurationReader {
     func readRules(_ table: ConfigurationTable, _ rules: inout Policy.Rules) {
         if let observe = table.choice("mode", ["enforce": false, "observe": true]) { rules.observe = observe }
         if let action = table.choice(
-            "index_missing", ["tempfail": Verdict.Action.tempfail, "accept": .accept])
+            "index_missing", ["tempfail": Outcome.deferred, "accept": .accepted])
         {
             rules.indexMissing = action
         }
         if let action = table.choice(
-            "index_stale", ["keep": Verdict.Action?.none, "tempfail": .tempfail, "accept": .accept])
+            "index_stale", ["keep": Outcome?.none, "tempfail": .deferred, "accept": .accepted])
         {
             rules.indexStale = action
         }

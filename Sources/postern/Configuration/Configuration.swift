@@ -4,6 +4,7 @@ import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import RejectionLog
 import System
 
 /// The configuration file, read, checked and with its defaults filled in. All paths are absolute.
@@ -27,7 +28,7 @@ struct Configuration: Sendable {
 
     /// The relay domains with the key that each comes from.
     var domains: [RelayDomain] = []
-    /// The policy without its domains' tags.
+    /// The policy without the relay domains.
     var policy = Policy.Settings()
     /// The relay domains of each table of `relay.domains_from`, by its path.
     var relayTables: [String: [String]] = [:]
@@ -226,8 +227,10 @@ struct Configuration: Sendable {
             || rulesToCome.values.contains(where: \.defersUnlistedSenders)
     }
 
-    /// The policy, each domain tagged by `tag`.
-    func compiledPolicy(tag: (String) -> UInt32) -> Policy {
+    /// The policy.
+    ///
+    /// - Parameter slot: the number of a domain, given by its name, in the rejection log.
+    func compiledPolicy(slot: (String) -> DomainSlot = { _ in .foreign }) -> Policy {
         var settings = policy
         settings.domains = domains.map { domain in
             var rules = domain.rules
@@ -236,7 +239,7 @@ struct Configuration: Sendable {
             {
                 rules.observe = relay.rules.observe
             }
-            return (domain.name, rules, tag(domain.name))
+            return (domain.name, rules, slot(domain.name))
         }
         return Policy(settings)
     }
