@@ -16,53 +16,60 @@ let settings: [SwiftSetting] =
 let package = Package(
     name: "postern",
     products: [
-        .executable(name: "postern", targets: ["postern"]),
-        .library(name: "Milter", targets: ["Milter"]),
+        .executable(name: "postern", targets: ["postern"])
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
-        .package(url: "https://github.com/LebJe/TOMLKit", exact: "0.6.0"),
         .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/swift-mustache", exact: "2.1.1"),
-        .package(url: "https://github.com/swhitty/FlyingFox", exact: "0.27.1"),
     ],
     targets: [
+        .systemLibrary(name: "CSystem"),
         .systemLibrary(name: "CMilter", pkgConfig: "milter", providers: [.apt(["libmilter-dev"])]),
         .systemLibrary(name: "CIDN2", pkgConfig: "libidn2", providers: [.apt(["libidn2-dev"])]),
         .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev", "libsasl2-dev"])]),
         .systemLibrary(name: "CGnuTLS", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
+        .systemLibrary(name: "CMicroHTTPD", pkgConfig: "libmicrohttpd", providers: [.apt(["libmicrohttpd-dev"])]),
+        // C++ over the headers of libtomlplusplus-dev: nothing to link.
+        .target(name: "CTOMLPlusPlus"),
 
-        .target(name: "System", swiftSettings: settings),
+        .target(name: "System", dependencies: ["CSystem"], swiftSettings: settings),
         .target(name: "Milter", dependencies: ["CMilter", "System"], swiftSettings: settings),
         .target(name: "MailAddress", dependencies: ["CIDN2"], swiftSettings: settings),
         .target(name: "RecipientIndex", dependencies: ["System"], swiftSettings: settings),
         .target(
-            name: "DirectorySync",
+            name: "RecipientSources", dependencies: ["CGnuTLS", "CLDAP", "MailAddress", "RecipientIndex", "System"],
+            swiftSettings: settings),
+        .target(
+            name: "RecipientSync",
             dependencies: [
-                "CGnuTLS", "CLDAP", "MailAddress", "RecipientIndex", "System",
+                "MailAddress", "RecipientIndex", "RecipientSources", "System",
                 .product(name: "GRDB", package: "GRDB.swift"),
             ], swiftSettings: settings),
         .target(
             name: "RejectionLog",
-            dependencies: [
-                "System", .product(name: "GRDB", package: "GRDB.swift"),
-                .product(name: "Mustache", package: "swift-mustache"),
-            ], swiftSettings: settings),
+            dependencies: ["System", .product(name: "GRDB", package: "GRDB.swift")], swiftSettings: settings),
+        .target(
+            name: "RejectionReport",
+            dependencies: ["RejectionLog", "System", .product(name: "Mustache", package: "swift-mustache")],
+            swiftSettings: settings),
         .target(
             name: "RecipientFilter",
             dependencies: ["MailAddress", "Milter", "RecipientIndex", "RejectionLog", "System"], swiftSettings: settings),
         .target(
-            name: "Monitoring", dependencies: ["System", .product(name: "FlyingFox", package: "FlyingFox")],
-            swiftSettings: settings),
+            name: "Monitoring",
+            dependencies: [
+                "CMicroHTTPD", "Milter", "RecipientFilter", "RecipientIndex", "RecipientSources", "RecipientSync",
+                "RejectionLog", "RejectionReport", "System",
+            ], swiftSettings: settings),
         .executableTarget(
             name: "postern",
             dependencies: [
-                "DirectorySync", "MailAddress", "Milter", "Monitoring", "RecipientFilter", "RecipientIndex",
-                "RejectionLog", "System",
+                "CTOMLPlusPlus", "MailAddress", "Milter", "Monitoring", "RecipientFilter", "RecipientIndex",
+                "RecipientSources", "RecipientSync", "RejectionLog", "RejectionReport", "System",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
-                .product(name: "TOMLKit", package: "TOMLKit"),
             ], swiftSettings: settings),
 
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
@@ -79,23 +86,40 @@ let package = Package(
             name: "MailAddressTests", dependencies: ["MailAddress", "TestSupport"],
             exclude: ["paths.cases", "domains.cases", "details.cases", "rewritten.cases"], swiftSettings: settings),
         .testTarget(
-            name: "RecipientIndexTests", dependencies: ["RecipientIndex", "TestSupport"],
+            name: "RecipientIndexTests", dependencies: ["RecipientIndex", "System", "TestSupport"],
             exclude: ["IndexHeader.cases", "RecipientFlags.cases", "SipHash.cases", "XXHash64.cases"],
             swiftSettings: settings),
         .testTarget(
-            name: "DirectorySyncTests",
+            name: "RecipientSourcesTests",
             dependencies: [
-                "DirectorySync", "MailAddress", "RecipientFilter", "RecipientIndex", "System", "TestSupport",
-                .product(name: "GRDB", package: "GRDB.swift"),
-            ], exclude: ["judge.cases", "ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"],
+                "MailAddress", "RecipientIndex", "RecipientSources", "RecipientSync", "System", "TestSupport",
+            ],
+            exclude: ["values.cases", "ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"],
+            swiftSettings: settings),
+        // What the tests of the log and of the report share.
+        .target(
+            name: "LogTestSupport", dependencies: ["RejectionLog", "System", "TestSupport"],
+            path: "Tests/LogTestSupport",
             swiftSettings: settings),
         .testTarget(
-            name: "RejectionLogTests",
-            dependencies: ["RejectionLog", "System", "TestSupport", .product(name: "GRDB", package: "GRDB.swift")],
-            exclude: [
-                "hostile.cases", "nearmisses.cases", "replies.cases", "report.cases", "report.txt", "senders.cases",
-                "time.cases",
+            name: "RecipientSyncTests",
+            dependencies: [
+                "MailAddress", "RecipientFilter", "RecipientIndex", "RecipientSources", "RecipientSync", "System",
+                "TestSupport", .product(name: "GRDB", package: "GRDB.swift"),
             ], swiftSettings: settings),
+        .testTarget(
+            name: "RejectionLogTests",
+            dependencies: [
+                "LogTestSupport", "RejectionLog", "System", "TestSupport",
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ], exclude: ["replies.cases", "senders.cases"], swiftSettings: settings),
+        .testTarget(
+            name: "RejectionReportTests",
+            dependencies: [
+                "LogTestSupport", "RejectionLog", "RejectionReport", "System", "TestSupport",
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ], exclude: ["hostile.cases", "nearmisses.cases", "report.cases", "report.txt", "time.cases"],
+            swiftSettings: settings),
         .testTarget(
             name: "RecipientFilterTests",
             dependencies: [
@@ -107,7 +131,8 @@ let package = Package(
         .testTarget(
             name: "PosternTests",
             dependencies: [
-                "DirectorySync", "MailAddress", "Milter", "RecipientFilter", "RejectionLog", "TestSupport", "postern",
+                "MailAddress", "Milter", "RecipientFilter", "RecipientSources", "RecipientSync", "RejectionLog",
+                "TestSupport", "postern",
                 .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["configuration.cases"], swiftSettings: settings),
@@ -120,5 +145,6 @@ let package = Package(
                 "Directory/controller.py", "Directory/exchange.ldif",
             ], swiftSettings: settings),
     ],
-    swiftLanguageModes: [.v6]
+    swiftLanguageModes: [.v6],
+    cxxLanguageStandard: .cxx17
 )

@@ -1,16 +1,16 @@
-/// The characters that begin the detail of a local part, as Postfix's `recipient_delimiter`.
+/// The characters that separate a local part from its detail (`user+detail`); Postfix's `recipient_delimiter`.
 public struct DelimiterSet: Sendable {
     private let characters: ASCIISet
 
-    /// Each ASCII character of `characters` begins a detail; other characters don't count.
+    /// The set of the ASCII characters of a text; other characters are left out.
     public init(_ characters: String) {
         self.characters = ASCIISet(characters)
     }
 
-    /// Whether no character begins a detail.
+    /// Whether the set has no characters.
     public var isEmpty: Bool { characters.isEmpty }
 
-    /// The place of the first delimiter, but for one at the beginning.
+    /// The position of the first delimiter; nil if there is none or it begins the local part.
     func firstDelimiter(in localPart: UnsafeBufferPointer<UInt8>) -> Int? {
         var place = 0
         while place < localPart.count {
@@ -20,11 +20,10 @@ public struct DelimiterSet: Sendable {
         return nil
     }
 
-    /// Where the detail of a canonical local part begins: the place of its delimiter.
+    /// The position of the delimiter before the detail of a canonical local part.
     ///
-    /// - Returns: nil where there is none, for what would leave no local part, and for the addresses that Postfix never
-    ///   splits (`split_addr`): `postmaster`, `mailer-daemon`, `double-bounce`, and with a hyphen in the set `owner-…`
-    ///   and `…-request`.
+    /// - Returns: nil if there is no detail, and for the local parts that Postfix never splits (`split_addr`):
+    ///   `postmaster`, `mailer-daemon`, `double-bounce`, and, if the hyphen is a delimiter, `owner-…` and `…-request`.
     func detailStart(in localPart: UnsafeBufferPointer<UInt8>) -> Int? {
         guard let start = firstDelimiter(in: localPart) else { return nil }
         func isWhole(_ name: StaticString) -> Bool {
@@ -44,11 +43,11 @@ public struct DelimiterSet: Sendable {
 }
 
 extension RecipientAddress {
-    /// The address without its `+detail`, nil when there is none.
+    /// The address without its `+detail`; nil if it has none.
     ///
-    /// By the rules of Postfix's `split_addr`: the first delimiter counts, one at the beginning doesn't, and neither
-    /// `postmaster`, `mailer-daemon`, `double-bounce` nor, with a hyphen among the delimiters, `owner-…` and `…-request`
-    /// are split.
+    /// As in Postfix (`split_addr`), the detail begins at the first delimiter, unless that begins the local part.
+    /// `postmaster`, `mailer-daemon`, `double-bounce` and, if the hyphen is a delimiter, `owner-…` and `…-request` have
+    /// no detail.
     public func withoutDetail(delimiters: DelimiterSet) -> RecipientAddress? {
         if delimiters.isEmpty { return nil }
         guard let start = withLocalPart({ delimiters.detailStart(in: $0) }) else { return nil }
@@ -64,12 +63,12 @@ extension RecipientAddress {
         return bare
     }
 
-    /// Whether ``withoutDetail(delimiters:)`` may have something to take away.
+    /// False if ``withoutDetail(delimiters:)`` surely returns nil; a fast check.
     public func mayHaveDetail(delimiters: DelimiterSet) -> Bool {
         withLocalPart { delimiters.firstDelimiter(in: $0) != nil }
     }
 
-    /// Whether the local part holds one of `@`, `%`, `!`.
+    /// Whether the local part contains `@`, `%` or `!`.
     var hasRoutingOperator: Bool {
         withLocalPart {
             $0.contains { $0 == .at || $0 == UInt8(ascii: "%") || $0 == UInt8(ascii: "!") }

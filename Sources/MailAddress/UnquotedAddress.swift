@@ -1,20 +1,20 @@
-/// An address without its quotes, comments and superfluous blanks, not yet folded: Postfix's internal form.
+/// An address without quotes, comments and blanks between its parts, not yet case-folded; Postfix's internal form.
 ///
-/// The grammar is that of RFC 822 as Postfix reads it (`tok822_parse`): words with `.`, `@`, `!`, `%`, `|` or `:`
-/// between them, blanks and comments around these, quoted pairs anywhere. Dots may stand anywhere.
+/// The grammar is that of RFC 822 as Postfix applies it (`tok822_parse`): words separated by `.`, `@`, `!`, `%`, `|` or
+/// `:`, with blanks and comments around these, and quoted pairs anywhere. Dots may stand anywhere.
 struct UnquotedAddress {
     private(set) var bytes: InlineArray<512, UInt8> = InlineArray(repeating: 0)
     private(set) var count = 0
-    /// Whether quotes begin it: only `""` makes an empty local part.
+    /// Whether the address begins with quotes: only `""` may be an empty local part.
     private(set) var startsInQuotes = false
     private var text: UnsafeBufferPointer<UInt8>
     private var next = 0
-    /// Whether a word may follow: at the beginning and after an operator.
-    private var takesWord = true
+    /// Whether a word may follow, as at the beginning and after an operator.
+    private var mayBeginWord = true
 
-    /// `.@!%|:`
+    /// The characters `.@!%|:`, which separate words.
     static let operators = ASCIISet(low: 0x0400_4022_0000_0000, high: 0x1000_0000_0000_0001)
-    /// What ends an atom: the operators, blanks and `()<>[],;"`.
+    /// The characters that end an atom: the operators, blanks and `()<>[],;"`.
     static let specials = ASCIISet(low: 0x5C00_5327_0000_0200, high: 0x1000_0000_2800_0001)
 
     init(_ text: UnsafeBufferPointer<UInt8>) throws(AddressError) {
@@ -24,18 +24,18 @@ struct UnquotedAddress {
             switch byte {
             case 0x20, 0x09: next += 1
             case UInt8(ascii: "("): try skipComment()
-            case .quote: try takeQuoted(until: .quote)
-            case UInt8(ascii: "["): try takeLiteral()
+            case .quote: try appendQuoted(until: .quote)
+            case UInt8(ascii: "["): try appendLiteral()
             case UInt8(ascii: ")"), UInt8(ascii: "]"), UInt8(ascii: ">"): throw .unbalanced(byte)
             case UInt8(ascii: "<"), UInt8(ascii: ","), UInt8(ascii: ";"): throw .unexpectedCharacter(byte)
             case _ where Self.operators.contains(byte):
                 try append(byte)
                 next += 1
-                takesWord = true
-            default: try takeAtom()
+                mayBeginWord = true
+            default: try appendAtom()
             }
         }
-        // Nothing outside the initializer's call may reach the caller's memory.
+        // The caller's memory is valid during the call only.
         self.text = UnsafeBufferPointer(start: nil, count: 0)
     }
 
@@ -46,12 +46,12 @@ struct UnquotedAddress {
     }
 
     private mutating func beginWord() throws(AddressError) {
-        guard takesWord else { throw .adjacentWords }
-        takesWord = false
+        guard mayBeginWord else { throw .adjacentWords }
+        mayBeginWord = false
     }
 
-    /// Takes the next byte of a word; a backslash makes it literal, a tab becomes a blank as in Postfix.
-    private mutating func takeByte(orThrow error: AddressError) throws(AddressError) {
+    /// Appends the next byte of a word, without the backslash before it; a tab becomes a blank, as in Postfix.
+    private mutating func appendByte(orThrow error: AddressError) throws(AddressError) {
         if text[next] == .backslash { next += 1 }
         guard next < text.count else { throw error }
         let byte = text[next] == 0x09 ? 0x20 : text[next]
@@ -60,28 +60,28 @@ struct UnquotedAddress {
         next += 1
     }
 
-    private mutating func takeAtom() throws(AddressError) {
+    private mutating func appendAtom() throws(AddressError) {
         try beginWord()
         while next < text.count, text[next] == .backslash || !Self.specials.contains(text[next]) {
-            try takeByte(orThrow: .unbalanced(.backslash))
+            try appendByte(orThrow: .unbalanced(.backslash))
         }
     }
 
-    private mutating func takeQuoted(until end: UInt8) throws(AddressError) {
+    private mutating func appendQuoted(until end: UInt8) throws(AddressError) {
         let opening = text[next]
         if opening == .quote && count == 0 { startsInQuotes = true }
         try beginWord()
         next += 1
-        while next < text.count, text[next] != end { try takeByte(orThrow: .unbalanced(opening)) }
+        while next < text.count, text[next] != end { try appendByte(orThrow: .unbalanced(opening)) }
         guard next < text.count else { throw .unbalanced(opening) }
         next += 1
     }
 
-    /// A domain literal keeps its brackets; elsewhere than after `@` it has no meaning.
-    private mutating func takeLiteral() throws(AddressError) {
-        guard takesWord, count > 0, bytes[count - 1] == .at else { throw .unexpectedCharacter(UInt8(ascii: "[")) }
+    /// Appends a domain literal with its brackets, which must follow an `@`.
+    private mutating func appendLiteral() throws(AddressError) {
+        guard mayBeginWord, count > 0, bytes[count - 1] == .at else { throw .unexpectedCharacter(UInt8(ascii: "[")) }
         try append(UInt8(ascii: "["))
-        try takeQuoted(until: UInt8(ascii: "]"))
+        try appendQuoted(until: UInt8(ascii: "]"))
         try append(UInt8(ascii: "]"))
     }
 
@@ -100,5 +100,98 @@ struct UnquotedAddress {
             }
         }
         throw .unbalanced(UInt8(ascii: "("))
+    }
+}
+
+/// Removes the text around an address in the argument of RCPT TO: blanks, angle brackets, ESMTP parameters.
+enum PathEnvelope {
+    /// The longest path that is examined: longer than any SMTP command line that MTAs accept.
+    private static let maximumCount = 4096
+
+    /// The address in a path without the text around it and without a source route (RFC 5321 section 4.1.1.3), still
+    /// quoted.
+    static func address(in path: UnsafeBufferPointer<UInt8>) throws(AddressError) -> UnsafeBufferPointer<UInt8> {
+        guard path.count <= maximumCount else { throw .pathTooLong }
+        var text = trimmed(path)
+        guard text.first == UInt8(ascii: "<") else {
+            return try withoutRoute(trimmed(withoutParameters(text)))
+        }
+        // Twice, as some clients send <<user@example.com>>.
+        for isOutermost in [true, false] where text.first == UInt8(ascii: "<") {
+            let end = try closingBracket(text)
+            let rest = UnsafeBufferPointer(rebasing: text[(end + 1)...])
+            guard rest.isEmpty || (isOutermost && rest[0].isBlank && startsParameter(trimmed(rest), value: false))
+            else {
+                throw .textAfterPath
+            }
+            text = trimmed(UnsafeBufferPointer(rebasing: text[1..<end]))
+        }
+        return try withoutRoute(text)
+    }
+
+    private static func trimmed(_ text: UnsafeBufferPointer<UInt8>) -> UnsafeBufferPointer<UInt8> {
+        guard let first = text.firstIndex(where: { !$0.isBlank }), let last = text.lastIndex(where: { !$0.isBlank })
+        else { return UnsafeBufferPointer(start: nil, count: 0) }
+        return UnsafeBufferPointer(rebasing: text[first...last])
+    }
+
+    /// The position of the bracket that closes the first one; brackets may be nested, and don't count within quotes.
+    private static func closingBracket(_ text: UnsafeBufferPointer<UInt8>) throws(AddressError) -> Int {
+        var depth = 0
+        var isQuoted = false
+        var next = 0
+        while next < text.count {
+            switch text[next] {
+            case .backslash: next += 1
+            case .quote: isQuoted.toggle()
+            case UInt8(ascii: "<") where !isQuoted: depth += 1
+            case UInt8(ascii: ">") where !isQuoted:
+                depth -= 1
+                if depth == 0 { return next }
+            default: break
+            }
+            next += 1
+        }
+        throw .unbalanced(isQuoted ? .quote : UInt8(ascii: "<"))
+    }
+
+    /// The text without ` KEYWORD=value…` after an address that has no brackets.
+    private static func withoutParameters(_ text: UnsafeBufferPointer<UInt8>) -> UnsafeBufferPointer<UInt8> {
+        var isQuoted = false
+        var hasAt = false
+        var next = 0
+        while next < text.count {
+            switch text[next] {
+            case .backslash: next += 1
+            case .quote: isQuoted.toggle()
+            case .at where !isQuoted: hasAt = true
+            case let byte where byte.isBlank && !isQuoted && hasAt && !text[next - 1].isBlank:
+                if startsParameter(trimmed(UnsafeBufferPointer(rebasing: text[next...])), value: true) {
+                    return UnsafeBufferPointer(rebasing: text[..<next])
+                }
+            default: break
+            }
+            next += 1
+        }
+        return text
+    }
+
+    /// Whether the text begins with an ESMTP parameter (RFC 5321 section 4.1.2).
+    ///
+    /// - Parameter value: whether the parameter must have a value.
+    private static func startsParameter(_ text: UnsafeBufferPointer<UInt8>, value: Bool) -> Bool {
+        let keyword = text.prefix { $0.isLetter || $0.isDigit || $0 == .hyphen }
+        guard let first = keyword.first, first != .hyphen else { return false }
+        guard keyword.count < text.count else { return !value }
+        return text[keyword.count] == UInt8(ascii: "=") || (!value && text[keyword.count].isBlank)
+    }
+
+    /// The text without a source route, `@a,@b:`; the text before the first colon is ignored.
+    private static func withoutRoute(
+        _ text: UnsafeBufferPointer<UInt8>
+    ) throws(AddressError) -> UnsafeBufferPointer<UInt8> {
+        guard text.first == .at, let colon = text.firstIndex(of: .colon) else { return text }
+        for byte in text[..<colon] where byte.isControl && byte != 0x09 { throw .controlCharacter(byte) }
+        return UnsafeBufferPointer(rebasing: text[(colon + 1)...])
     }
 }

@@ -2,30 +2,32 @@ import CMilter
 import Glibc
 import Synchronization
 
-/// One connection of an MTA: its socket, libmilter's context and the session that it is about.
+/// A connection of an MTA: its socket, libmilter's context and the session.
 ///
-/// It lies in memory of its own, at an address that doesn't change. One thread at a time serves it; only the deadline belongs to all.
+/// A channel has memory of its own, at an address that doesn't change. One thread at a time serves it; only the
+/// deadline is read by others.
 struct Channel: ~Copyable {
     let descriptor: Int32
-    /// Whether it is a TCP connection, whose arrivals the kernel may acknowledge late.
+    /// Whether it is a TCP connection, for which the kernel may delay acknowledgements.
     let isTCP: Bool
-    /// Whether it was made while there were as many as may be: its recipients are deferred.
+    /// Whether there were already as many connections as configured: the recipients of this one are deferred.
     let isOverLimit: Bool
-    /// `SMFICTX`
+    /// libmilter's context, an `SMFICTX`.
     let context: OpaquePointer
     let server: Unmanaged<MilterServer>
     let pool: Unmanaged<WorkerPool>?
     var session: Unmanaged<SessionBox>?
-    /// What has come of a packet while no thread serves the connection; empty between packets.
+    /// The beginning of a packet that hasn't arrived whole; empty between packets, and while a thread serves the
+    /// connection.
     var partial = UnsafeMutableRawBufferPointer(start: nil, count: 0)
-    /// When a packet that has begun must be whole, in milliseconds of the steady clock; nil between packets.
+    /// The time, of ``Clocks/monotonic``, by which the packet must have arrived whole; nil between packets.
     var packetDeadline: Int64?
     /// The stream of the thread that serves the connection; nil while none does.
     var stream: UnsafeMutablePointer<PacketStream>?
-    /// When the connection is ended if nothing comes, in milliseconds of the steady clock.
+    /// The time, of ``Clocks/monotonic``, at which the server closes the connection if nothing has arrived.
     let deadline: Atomic<Int64>
 
-    /// A channel in memory of its own; nil without memory. ``destroy(_:)`` ends it.
+    /// A new channel, to be ended by ``destroy(_:)``; nil if there is no memory.
     static func make(
         descriptor: Int32, isTCP: Bool, isOverLimit: Bool, server: MilterServer, pool: WorkerPool?, deadline: Int64
     ) -> UnsafeMutablePointer<Channel>? {
@@ -42,7 +44,7 @@ struct Channel: ~Copyable {
         return channel
     }
 
-    /// Gives up everything but the descriptor, which stays its maker's.
+    /// Frees the channel; the caller closes the descriptor.
     static func destroy(_ channel: UnsafeMutablePointer<Channel>) {
         cmilter_end(channel.pointee.context)
         channel.pointee.partial.deallocate()
@@ -51,17 +53,17 @@ struct Channel: ~Copyable {
         channel.deallocate()
     }
 
-    /// The channel at an address that ``make(descriptor:isTCP:isOverLimit:server:pool:deadline:)`` gave to libmilter.
+    /// The channel at an address, which must come from ``make(descriptor:isTCP:isOverLimit:server:pool:deadline:)``.
     static func at(_ address: UnsafeMutableRawPointer?) -> UnsafeMutablePointer<Channel>? {
         address?.assumingMemoryBound(to: Channel.self)
     }
 
-    /// The channel of a context in a call of libmilter's.
+    /// The channel that a context of libmilter belongs to.
     static func of(_ context: OpaquePointer?) -> UnsafeMutablePointer<Channel>? {
         context.flatMap { at(cmilter_owner($0)) }
     }
 
-    /// Keeps what has come of a packet until the rest of it comes.
+    /// Keeps the beginning of a packet until the rest arrives.
     mutating func keep(_ bytes: UnsafeRawBufferPointer, deadline: @autoclosure () -> Int64) {
         partial.deallocate()
         guard bytes.count > 0 else {
@@ -75,27 +77,17 @@ struct Channel: ~Copyable {
     }
 }
 
-/// The session of a channel, as libmilter's callbacks find it without counting a reference.
+/// A session, in an object that libmilter's callbacks use without counting references.
 final class SessionBox {
     let session: any MilterSession
 
     init(_ session: any MilterSession) { self.session = session }
 }
 
-/// The session of a connection that is one too many: its recipients are deferred, whatever the MTA does without a filter.
+/// The session of a connection over the limit: every recipient is deferred, whatever the MTA does without a filter.
 final class OverloadedSession: MilterSession {
     func recipient(_ context: borrowing MilterContext, arguments: borrowing MilterArguments) -> MilterResponse {
         var text = "Too many connections to the recipient filter; try again later"
         return text.withUTF8 { context.refuse(code: "451", enhancedCode: "4.3.2", text: $0) }
-    }
-}
-
-/// The steady clock.
-enum SteadyTime {
-    /// Milliseconds since some moment before the start of the process.
-    static var milliseconds: Int64 {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return Int64(time.tv_sec) &* 1000 &+ Int64(time.tv_nsec) / 1_000_000
     }
 }

@@ -1,41 +1,43 @@
-/// How a filter is reached and what it is told.
+/// The socket, limits and timeouts of a ``MilterServer``, and the macros that it asks the MTA for.
 public struct MilterConfiguration: Sendable {
     /// A stage of the SMTP dialogue at which the MTA sends macros.
     public enum Stage: Int32, Sendable, CaseIterable {
-        /// `SMFIM_CONNECT`
+        /// The client has connected; `SMFIM_CONNECT`.
         case connect = 0
-        /// `SMFIM_HELO`
+        /// HELO or EHLO; `SMFIM_HELO`.
         case helo = 1
-        /// `SMFIM_ENVFROM`
+        /// MAIL; `SMFIM_ENVFROM`.
         case mail = 2
-        /// `SMFIM_ENVRCPT`
+        /// RCPT; `SMFIM_ENVRCPT`.
         case recipient = 3
     }
 
-    /// The name in libmilter's own complaints, which go to syslog.
+    /// The filter's name, which libmilter writes into its messages to syslog.
     public var name: String
-    /// Where the MTA finds the filter.
+    /// The socket that MTAs connect to.
     public var socket: MilterSocket
-    /// The permissions of a unix socket, from the moment that it exists; nil leaves them to the umask.
+    /// The permissions of a unix socket, from its creation on; nil leaves them to the umask.
     public var socketMode: UInt32?
-    /// How many connections may wait to be taken; nil for as many as the system allows.
+    /// How many connections the kernel queues until the server accepts them; nil for the system's maximum.
     public var backlog: Int32?
-    /// The most connections; recipients of further ones are deferred.
+    /// The most connections at once. The recipients of further connections are deferred.
     public var maximumConnections: Int
-    /// Milliseconds within which the first packet of a connection must be there: an MTA sends it as soon as it has connected.
+    /// Milliseconds within which a new connection must send its first packet; an MTA sends it at once.
     public var firstPacketTimeout: Int64 = 30_000
-    /// Milliseconds within which a packet that has begun must be whole.
+    /// Milliseconds within which the rest of a packet must arrive.
     public var packetTimeout: Int64 = 10_000
-    /// Milliseconds after which an MTA that says nothing is given up.
+    /// Milliseconds after which the server closes a silent connection.
     ///
-    /// An SMTP client may pause for an hour between two commands, so less than that loses sessions.
+    /// An SMTP client may pause for an hour between two commands: a shorter timeout loses sessions.
     public var idleTimeout: Int64 = 7_210_000
-    /// The macros wanted at each stage, with braces where the name is longer than one letter (`smfi_setsymlist`).
+    /// The macros that the session needs at each stage, in braces if the name has more than one letter;
+    /// `smfi_setsymlist`.
     ///
-    /// An MTA that can be told sends no others; a stage that isn't named gets what the MTA is configured to send.
+    /// An MTA that supports this request sends no others. For a stage without an entry, the MTA sends what it is
+    /// configured to send.
     public var macros: [Stage: [String]]
 
-    /// A filter at a socket, all else as usual.
+    /// A configuration with the usual timeouts.
     public init(
         name: String, socket: MilterSocket, socketMode: UInt32? = nil, backlog: Int32? = nil,
         maximumConnections: Int = 10_000, macros: [Stage: [String]] = [:]
@@ -46,5 +48,33 @@ public struct MilterConfiguration: Sendable {
         self.backlog = backlog
         self.maximumConnections = maximumConnections
         self.macros = macros
+    }
+}
+
+/// Why a filter can't start or go on, as one line for the administrator.
+public struct MilterError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// The class of a failure, which an exit status may depend on.
+    public enum Kind: Sendable, Equatable {
+        /// The text isn't the address of a socket.
+        case invalidSocket
+        /// Another process listens at the socket.
+        case inUse
+        /// The process isn't permitted to create or remove the socket.
+        case notPermitted
+        /// The socket can't be created: the folder is missing, a file is in the way, or the address isn't this
+        /// machine's.
+        case unusable
+        /// The installed libmilter has a version that the server doesn't work with.
+        case libmilter
+    }
+
+    /// The class of the failure.
+    public let kind: Kind
+    /// A sentence that begins with the subject, and says what happened and what is accepted.
+    public let description: String
+
+    init(_ kind: Kind, _ description: String) {
+        self.kind = kind
+        self.description = description
     }
 }

@@ -3,38 +3,40 @@ import Glibc
 import Synchronization
 import System
 
-/// A filter that serves MTAs by the milter protocol, on libmilter's engine.
+/// A milter that serves MTAs by libmilter's engine. It handles envelopes only: connect, HELO, MAIL and RCPT; it never
+/// receives a message's header or body.
 ///
-/// Make it, ``open()`` it, ``run()`` it on a thread of its own, and at the end ``drain(timeout:)`` it and leave the process. The main thread is
-/// for ``MilterSignals/wait()``.
+/// A process creates one server, calls ``open()``, then ``run()`` on a thread of its own, and at the end
+/// ``drain(timeout:)``. The main thread calls ``MilterSignals/wait()``.
 ///
-/// A connection that is silent, slow or half-open costs a descriptor and some hundred bytes, and no thread: a thread takes a connection
-/// when a whole packet is there.
+/// A connection that is silent, slow or half-open costs a descriptor and some hundred bytes, but no thread: a thread
+/// serves a connection only once a whole packet has arrived.
 public final class MilterServer: Sendable {
-    /// Makes the session of a new connection; called on the server's threads, several at once.
+    /// Creates the session of a new SMTP connection; called on the server's threads, several at once.
     public typealias SessionMaker = @Sendable (MilterConnection, borrowing MilterContext) -> any MilterSession
 
-    /// How the server is doing.
+    /// The counts of connections of a server.
     public struct Statistics: Sendable, Equatable {
-        /// Connections of MTAs now.
+        /// The open connections of MTAs.
         public var connections: Int
-        /// The most connections: `milter.max_connections`, or less where the process may not have as many descriptors.
+        /// The most connections at once: ``MilterConfiguration/maximumConnections``, or fewer if the process may not
+        /// have as many descriptors.
         public var connectionLimit: Int
-        /// Connections whose recipients were deferred, since there were too many.
+        /// Connections over the limit, whose recipients were deferred.
         public var deferredConnections: Int
-        /// Connections that were closed at once: there was no descriptor for them, or many more than the limit.
+        /// Connections that were closed at once: no descriptor was left for them, or they were far over the limit.
         public var droppedConnections: Int
-        /// Connections that were ended since a packet wasn't whole in time, or nothing came at all.
+        /// Connections that were closed after a timeout: a packet didn't arrive whole, or the MTA was silent.
         public var expiredConnections: Int
-        /// When a connection was last deferred or closed for being one too many.
+        /// When a connection was last over the limit.
         public var lastOverload: ContinuousClock.Instant?
-        /// When the process, or the system, last had no descriptor or memory left for a connection.
+        /// When the process or the system last had no descriptor or memory left for a connection.
         public var lastDescriptorShortage: ContinuousClock.Instant?
     }
 
     let configuration: MilterConfiguration
     let makeSession: SessionMaker
-    /// libmilter's description of the filter, for good; nobody changes it.
+    /// libmilter's description of the filter; never changed or freed.
     nonisolated(unsafe) let filter: UnsafeMutablePointer<smfiDesc>
     private let listener = Mutex<MilterListener?>(nil)
     private let poolHolder = Mutex<WorkerPool?>(nil)
@@ -45,7 +47,7 @@ public final class MilterServer: Sendable {
     private let state: Mutex<Statistics>
     private let gate = Atomic<Bool>(false)
 
-    /// A filter that is not yet reachable.
+    /// A server that doesn't listen yet.
     public init(_ configuration: MilterConfiguration, makeSession: @escaping SessionMaker) {
         self.configuration = configuration
         self.makeSession = makeSession
@@ -56,27 +58,27 @@ public final class MilterServer: Sendable {
                 droppedConnections: 0, expiredConnections: 0))
     }
 
-    /// How many SMTP connections there are now.
+    /// The number of open SMTP connections.
     public var openSessions: Int { sessions.load(ordering: .relaxed) }
 
-    /// How many SMTP connections there have been, the open ones included.
+    /// The number of SMTP connections since the start, open ones included.
     public var totalSessions: Int { sessionCount.load(ordering: .relaxed) }
 
-    /// How the server is doing at this moment.
+    /// The counts of connections at this moment.
     public var statistics: Statistics {
         var statistics = state.withLock { $0 }
         statistics.connections = channels.withLock { $0.count }
         return statistics
     }
 
-    /// Makes the socket and starts the threads, so that MTAs may connect; they are served once the server runs.
+    /// Creates the socket and starts the threads. MTAs can connect from now on; the server serves them once it runs.
     ///
-    /// A unix socket that nobody answers at is replaced. May be tried again after an error.
+    /// A unix socket that no process listens at is replaced. The caller may try again after an error.
     public func open() throws(MilterError) {
         guard listener.withLock({ $0 == nil }) else { return }
         try MilterEngine.check()
         raiseDescriptorLimit()
-        // Kept from blocking: the engine complains of garbage to syslog, which may wait for its reader.
+        // The engine reports garbage to syslog, and a thread that writes to syslog may block.
         setlogmask(1 << LOG_EMERG)
         let pool = try WorkerPool { [unowned self] in serve($0, $1) }
         let opened = try MilterListener(configuration)
@@ -89,23 +91,24 @@ public final class MilterServer: Sendable {
     public func run() throws(MilterError) {
         try open()
         guard let listener = listener.withLock({ $0 }) else { return }
-        var nextSweep = SteadyTime.milliseconds
+        var nextSweep = Clocks.monotonic
         while !isGateShut {
             if listener.waitForConnection(milliseconds: Self.sweepInterval) { try accept(from: listener) }
-            if SteadyTime.milliseconds >= nextSweep {
+            if Clocks.monotonic >= nextSweep {
                 endExpired()
-                nextSweep = SteadyTime.milliseconds + Int64(Self.sweepInterval)
+                nextSweep = Clocks.monotonic + Int64(Self.sweepInterval)
             }
         }
     }
 
-    /// Lets the calls in progress end and their answers go out, begins no further ones, takes no connections any more, and removes the unix
-    /// socket.
+    /// Stops the server for good: waits for the calls in progress and their replies, starts no further calls, accepts
+    /// no further connections, and removes the unix socket.
     ///
-    /// Afterwards every verdict that a session gave has been written to its MTA, and no session is called again: what they recorded can be
-    /// saved, and the process ended. MTAs then find their connections closed and do by default as they are configured. There is no way back.
+    /// Afterwards, every response of a session has been written to its MTA, and no session is called again: the process
+    /// can save what the sessions recorded, and exit. The MTAs then find their connections closed, and do what they are
+    /// configured to do without a filter.
     ///
-    /// - Parameter timeout: how long to wait for a call that doesn't end.
+    /// - Parameter timeout: the longest time to wait for a call.
     /// - Returns: whether all calls ended in time.
     @discardableResult
     public func drain(timeout: Duration) -> Bool {
@@ -121,12 +124,13 @@ public final class MilterServer: Sendable {
         return true
     }
 
-    /// Whether nothing is begun any more; see ``drain(timeout:)``.
+    /// Whether the server starts no further calls; see ``drain(timeout:)``.
     var isGateShut: Bool { gate.load(ordering: .sequentiallyConsistent) }
 
-    /// Runs what may wait; see ``MilterContext/wait(_:)``.
+    /// Runs a body that waits; see ``MilterContext/wait(_:)``.
     func wait(_ body: () -> Void) -> Bool { poolHolder.withLock { $0 }?.wait(body) ?? false }
 
+    /// Adds to the number of open sessions: 1 for a new session, -1 for one that has ended.
     func count(session change: Int) {
         sessions.add(change, ordering: .relaxed)
         if change > 0 { sessionCount.add(change, ordering: .relaxed) }
@@ -134,12 +138,12 @@ public final class MilterServer: Sendable {
 
     // MARK: Connections
 
-    /// Milliseconds between two looks for connections whose time is over.
+    /// Milliseconds between two searches for connections past their deadline.
     private static let sweepInterval: Int32 = 500
 
-    /// Takes the connections that wait at the socket.
+    /// Accepts the connections that wait at the socket.
     private func accept(from listener: borrowing MilterListener) throws(MilterError) {
-        // Not without end, or connections whose time is over would stay.
+        // Bounded, so that the search for connections past their deadline gets its turn.
         for _ in 0..<256 {
             switch try listener.accept() {
             case .connection(let descriptor): begin(descriptor, isTCP: listener.isTCP)
@@ -156,13 +160,14 @@ public final class MilterServer: Sendable {
         }
     }
 
-    /// Takes a connection into service, or ends it where there are far too many.
+    /// Begins to serve a connection, or closes it if there are far too many.
     private func begin(_ descriptor: Int32, isTCP: Bool) {
         let open = channels.withLock { $0.count }
         let isOver = open >= state.withLock { $0.connectionLimit }
         if isOver {
             state.withLock { state in
-                // Some are taken and their recipients deferred, which is what they are to be told; past these the MTA does by default.
+                // Some connections over the limit are served, with a reply that tells the reason; the MTAs of further
+                // ones do what they are configured to do without a filter.
                 if open < state.connectionLimit + Self.reserve(of: state.connectionLimit) {
                     state.deferredConnections += 1
                 } else {
@@ -175,7 +180,7 @@ public final class MilterServer: Sendable {
         guard open < limit + Self.reserve(of: limit),
             let channel = Channel.make(
                 descriptor: descriptor, isTCP: isTCP, isOverLimit: isOver, server: self,
-                pool: poolHolder.withLock { $0 }, deadline: SteadyTime.milliseconds + configuration.firstPacketTimeout)
+                pool: poolHolder.withLock { $0 }, deadline: Clocks.monotonic + configuration.firstPacketTimeout)
         else {
             close(descriptor)
             return
@@ -185,12 +190,12 @@ public final class MilterServer: Sendable {
         if channel.pointee.pool?._withUnsafeGuaranteedRef({ $0.add(channel) }) != true { discard(channel) }
     }
 
-    /// How many connections over the limit are told so.
+    /// How many connections over the limit are served, their recipients deferred.
     private static func reserve(of limit: Int) -> Int { max(8, min(limit / 8, 256)) }
 
-    /// Shuts the connections whose time is over: the thread that finds that out ends them.
+    /// Shuts down the connections past their deadline: a thread then finds the end of each and frees it.
     private func endExpired() {
-        let now = SteadyTime.milliseconds
+        let now = Clocks.monotonic
         let count = channels.withLock { channels in
             var count = 0
             for address in channels {
@@ -206,7 +211,8 @@ public final class MilterServer: Sendable {
         if count > 0 { state.withLock { $0.expiredConnections += count } }
     }
 
-    /// Has the engine work through what has come from a connection, writes the replies, and waits for more.
+    /// Runs the engine on the packets that have arrived from a connection, writes the replies, and waits for more
+    /// packets.
     private func serve(_ channel: UnsafeMutablePointer<Channel>, _ stream: UnsafeMutablePointer<PacketStream>) {
         channel.pointee.deadline.store(.max, ordering: .relaxed)
         stream.pointee.begin(with: channel.pointee.partial)
@@ -216,10 +222,10 @@ public final class MilterServer: Sendable {
             channel.pointee.packetDeadline = nil
             isOpen = runEngine(channel, stream)
         }
-        let now = SteadyTime.milliseconds
+        let now = Clocks.monotonic
         if isOpen {
             channel.pointee.keep(stream.pointee.partial, deadline: now + configuration.packetTimeout)
-            // Sendmail holds the data of a packet back until its head is acknowledged, which the kernel would put off.
+            // Sendmail sends the data of a packet only after its head is acknowledged, which the kernel would delay.
             if channel.pointee.isTCP, channel.pointee.packetDeadline != nil { acknowledge(channel.pointee.descriptor) }
             channel.pointee.deadline.store(
                 channel.pointee.packetDeadline ?? now + configuration.idleTimeout, ordering: .releasing)
@@ -229,7 +235,9 @@ public final class MilterServer: Sendable {
         discard(channel)
     }
 
-    /// Returns whether the connection goes on; where it doesn't, the session has been told.
+    /// Runs the engine on the packets in the stream, and writes the replies.
+    ///
+    /// - Returns: whether the connection goes on; if not, the session has been ended.
     func runEngine(
         _ channel: UnsafeMutablePointer<Channel>, _ stream: UnsafeMutablePointer<PacketStream>
     ) -> Bool {
@@ -244,7 +252,7 @@ public final class MilterServer: Sendable {
         return isWritten
     }
 
-    /// Has the engine find the connection at its end, and tell the session.
+    /// Runs the engine at the end of a connection, so that it ends the session.
     func tellEnd(_ channel: UnsafeMutablePointer<Channel>, _ stream: UnsafeMutablePointer<PacketStream>) {
         channel.pointee.stream = stream
         defer { channel.pointee.stream = nil }
@@ -257,20 +265,21 @@ public final class MilterServer: Sendable {
     private func discard(_ channel: UnsafeMutablePointer<Channel>) {
         let descriptor = channel.pointee.descriptor
         endSession(channel)
-        // Out of the set first, then closed: whoever goes through the set never meets another file's number.
+        // Removed from the set before it is closed: another file may get the descriptor's number at once.
         let address = UInt(bitPattern: channel)
         channels.withLock { _ = $0.remove(address) }
         Channel.destroy(channel)
         close(descriptor)
     }
 
-    /// Has the kernel acknowledge what has arrived, and what arrives next, at once.
+    /// Makes the kernel acknowledge arrived and arriving data at once; `TCP_QUICKACK`.
     private func acknowledge(_ descriptor: Int32) {
         var yes: Int32 = 1
         setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_QUICKACK, &yes, socklen_t(MemoryLayout<Int32>.size))
     }
 
-    /// Lets the process have as many descriptors as it may, and as many connections as these allow.
+    /// Raises the process's limit of descriptors to its maximum, and lowers the limit of connections to what that
+    /// allows.
     private func raiseDescriptorLimit() {
         var limit = rlimit()
         let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
@@ -281,41 +290,11 @@ public final class MilterServer: Sendable {
             _ = getrlimit(resource, &limit)
         }
         let descriptors = Int(clamping: limit.rlim_cur)
-        // The databases, the sources and the messages need some too.
+        // Databases, sources and messages need descriptors, too.
         let spare = min(128, descriptors / 2)
         let possible = max(1, descriptors - spare)
         let wanted = configuration.maximumConnections
         let reserve = Self.reserve(of: min(wanted, possible))
         state.withLock { $0.connectionLimit = max(1, min(wanted, possible - min(reserve, possible / 4))) }
-    }
-}
-
-extension MilterServer {
-    /// Lets a connection that is made by the server itself say these packets one by one, the engine pausing in between, and returns whether it
-    /// stayed open and the negotiation was answered.
-    func converse(_ own: Int32, _ peer: Int32, _ packets: [[UInt8]]) throws(MilterError) -> Bool {
-        let stream = UnsafeMutablePointer<PacketStream>.allocate(capacity: 1)
-        defer { stream.deallocate() }
-        let readyFile = cmilter_ready_file()
-        guard readyFile >= 0 else { throw MilterError(.unusable, "milter: no descriptor: \(systemMessage())") }
-        defer { close(readyFile) }
-        stream.initialize(to: PacketStream(readyDescriptor: readyFile))
-        defer { stream.deinitialize(count: 1) }
-        guard
-            let channel = Channel.make(
-                descriptor: own, isTCP: false, isOverLimit: false, server: self, pool: nil, deadline: .max)
-        else { return false }
-        defer { Channel.destroy(channel) }
-        for packet in packets {
-            guard send(peer, packet, packet.count, Int32(MSG_NOSIGNAL)) == packet.count else { return false }
-            stream.pointee.begin(with: UnsafeMutableRawBufferPointer(start: nil, count: 0))
-            guard stream.pointee.receive(from: own) == .some, stream.pointee.hasWork, runEngine(channel, stream) else {
-                return false
-            }
-        }
-        tellEnd(channel, stream)
-        var answer = [UInt8](repeating: 0, count: 5)
-        return recv(peer, &answer, answer.count, Int32(MSG_DONTWAIT)) == answer.count
-            && answer[4] == UInt8(ascii: "O")
     }
 }

@@ -3,20 +3,21 @@ import Glibc
 import Synchronization
 import System
 
-/// The signals of a filter, for its main thread.
+/// The signals that a filter handles on its main thread.
 ///
-/// SIGTERM and SIGINT end the process at once until ``arm()``, as there is nothing to finish yet. From then on the first one is told by ``wait()``,
-/// and one that comes more than a second later ends the process at once. SIGUSR1 is read from a descriptor, and SIGHUP is ignored.
+/// Until ``arm()``, SIGTERM and SIGINT end the process at once, as there is nothing to finish yet. From then on,
+/// ``wait()`` returns the first of them; another one more than a second later ends the process at once. SIGUSR1 is read
+/// from a descriptor, SIGHUP is ignored.
 public enum MilterSignals {
-    /// What a filter is asked to do.
+    /// A signal that ``MilterSignals/wait()`` returns.
     public enum Signal: Sendable, Equatable {
-        /// SIGTERM: end.
+        /// SIGTERM: stop.
         case terminate
-        /// SIGINT: end, at the keyboard.
+        /// SIGINT: stop, asked for at the keyboard.
         case interrupt
         /// SIGUSR1: read the configuration again.
         case reload
-        /// SIGUSR1 with a number other than 0, as sigqueue(3) sends it.
+        /// SIGUSR1 with a number other than 0, sent by `sigqueue(3)`.
         case request(Int32)
     }
 
@@ -27,7 +28,7 @@ public enum MilterSignals {
 
     private static let descriptors = Mutex(Descriptors())
 
-    /// Prepares the signals; to be called on the main thread before any other thread is started.
+    /// Installs the signal handlers; must be called on the main thread before any other thread is started.
     ///
     /// Child processes inherit that SIGHUP and SIGPIPE are ignored and SIGUSR1 is blocked.
     public static func prepare() throws(MilterError) {
@@ -45,12 +46,12 @@ public enum MilterSignals {
         descriptors.withLock { $0 = Descriptors(stopEnd: ends.0, reloadEnd: reloadEnd) }
     }
 
-    /// Has SIGTERM and SIGINT told by ``wait()`` from now on; to be called before MTAs can connect.
+    /// Makes ``wait()`` return SIGTERM and SIGINT from now on; must be called before MTAs can connect.
     public static func arm() { cmilter_arm_signals() }
 
-    /// The next signal; to be called on the main thread, again and again, after ``prepare()``.
+    /// Waits for the next signal; must be called on the main thread, in a loop, after ``prepare()``.
     ///
-    /// After a signal to end, the next one ends the process at once. What takes longer is for another thread to do.
+    /// After SIGTERM or SIGINT, the next of them ends the process at once. Long work belongs on another thread.
     public static func wait() -> Signal {
         let (stopEnd, reloadEnd) = descriptors.withLock { ($0.stopEnd, $0.reloadEnd) }
         precondition(stopEnd >= 0, "MilterSignals.prepare() comes first")

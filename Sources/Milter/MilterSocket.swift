@@ -1,49 +1,50 @@
 import Glibc
 
-/// Where an MTA finds the filter: a unix socket, or a TCP port.
+/// The address of the filter's socket: a unix socket's path, or a TCP port.
 public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
-    /// The family of a TCP socket.
+    /// The address family of a TCP socket.
     public enum Family: Sendable, Hashable {
         case ipv4, ipv6
     }
 
-    /// What kind of socket it is, and where.
+    /// The kind and place of a socket.
     public enum Location: Sendable, Hashable {
         /// A unix socket at an absolute path.
         case unix(path: String)
-        /// A TCP port; a nil host stands for every address of the machine, any other is an address or a name.
+        /// A TCP port; the host is an address or a name, nil for every address of the machine.
         case tcp(family: Family, host: String?, port: UInt16)
     }
 
-    /// The longest path of a unix socket, in octets: one byte of `sun_path` more than the NUL is kept free.
+    /// The longest path of a unix socket, in bytes: `sun_path` less the NUL and one spare byte.
     public static let maximumPathLength = 106
 
-    /// What kind of socket it is, and where.
+    /// The kind and place of the socket.
     public let location: Location
 
-    /// The forms that are accepted, for a message.
+    /// The accepted forms, for messages.
     public static let acceptedForms = "unix:/path, local:/path, /path, inet:port@host or inet6:port@host"
 
-    /// Reads `unix:/path`, `local:/path`, `/path`, `inet:port@host` or `inet6:port@host`; a host is a name or an address,
-    /// within brackets if so wished, and without `@host` it is every address of the machine.
+    /// The socket that a text names: `unix:/path`, `local:/path`, `/path`, `inet:port@host` or `inet6:port@host`.
+    ///
+    /// The host is a name or an address, which may be in brackets; without `@host`, every address of the machine.
     public init(_ text: String) throws(MilterError) {
         func fault(_ reason: String) -> MilterError {
             MilterError(.invalidSocket, "socket \"\(text)\": \(reason); accepted: \(Self.acceptedForms)")
         }
         guard !text.utf8.contains(where: { $0 < 0x20 || $0 == 0x7f }) else {
-            throw fault("it holds a control character")
+            throw fault("the text contains a control character")
         }
         if text.hasPrefix("/") {
             location = .unix(path: try Self.checkedPath(text[...], fault))
             return
         }
-        guard let colon = text.firstIndex(of: ":") else { throw fault("it names no kind of socket") }
+        guard let colon = text.firstIndex(of: ":") else { throw fault("the kind of socket is missing") }
         let rest = text[text.index(after: colon)...]
         switch text[..<colon].lowercased() {
         case "unix", "local": location = .unix(path: try Self.checkedPath(rest, fault))
         case "inet": location = try Self.tcp(.ipv4, rest, fault)
         case "inet6": location = try Self.tcp(.ipv6, rest, fault)
-        default: throw fault("\"\(text[..<colon])\" is no kind of socket")
+        default: throw fault("\"\(text[..<colon])\" is not a kind of socket")
         }
     }
 
@@ -51,9 +52,9 @@ public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
         _ path: Substring, _ fault: (String) -> MilterError
     ) throws(MilterError) -> String {
         guard path.hasPrefix("/") else { throw fault("the path doesn't begin with a slash") }
-        guard !path.hasSuffix("/") else { throw fault("the path is that of a folder") }
+        guard !path.hasSuffix("/") else { throw fault("the path ends with a slash, as that of a folder") }
         guard path.utf8.count <= maximumPathLength else {
-            throw fault("the path has \(path.utf8.count) octets, more than the \(maximumPathLength) of a unix socket")
+            throw fault("the path has \(path.utf8.count) bytes; a unix socket's has at most \(maximumPathLength)")
         }
         return String(path)
     }
@@ -68,16 +69,16 @@ public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
         guard parts.count == 2 else { return .tcp(family: family, host: nil, port: port) }
         var host = parts[1]
         if host.hasPrefix("[") {
-            guard host.hasSuffix("]"), host.count > 2 else { throw fault("the host lacks its closing bracket") }
+            guard host.hasSuffix("]"), host.count > 2 else { throw fault("the host's closing bracket is missing") }
             host = host.dropFirst().dropLast()
         }
         guard !host.isEmpty else { throw fault("the host after @ is missing") }
-        guard !host.contains(where: { "@[] ".contains($0) }) else { throw fault("\"\(host)\" is no host") }
+        guard !host.contains(where: { "@[] ".contains($0) }) else { throw fault("\"\(host)\" is not a host") }
         if let reason = hostFault(String(host), family) { throw fault(reason) }
         return .tcp(family: family, host: String(host), port: port)
     }
 
-    /// Why a host can be neither an address of the family nor a name; nil for one that can.
+    /// Why a host is neither an address of the family nor a name; nil if it is one of them.
     private static func hostFault(_ host: String, _ family: Family) -> String? {
         if host.contains(":") {
             guard family == .ipv6 else { return "the host \"\(host)\" has no IPv4 address; inet6: is for IPv6" }
@@ -107,15 +108,15 @@ public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
                         }
                     }
             }
-        return isName ? nil : "\"\(host)\" is neither an address nor a host's name"
+        return isName ? nil : "\"\(host)\" is neither an IP address nor a host name"
     }
 
-    /// No place, for a server that is never opened.
+    /// The socket of a server that is never opened.
     static let nowhere = MilterSocket(location: .unix(path: "/"))
 
     private init(location: Location) { self.location = location }
 
-    /// The socket as a configuration has it: `unix:/path`, `inet:port@host`.
+    /// The socket in the form of the configuration: `unix:/path`, `inet:port@host`.
     public var description: String {
         switch location {
         case .unix(let path): "unix:\(path)"

@@ -1,45 +1,48 @@
 import CMilter
 import Glibc
 
-/// The packets between one thread and the MTA that it serves at the moment: what has been read of them, and what is to be written.
+/// The buffers of a thread for the connection that it serves: packets from the MTA, and the replies to write.
 ///
-/// A packet of the milter protocol is a 32-bit length in network order, a command and its data; the length counts the last two.
+/// A packet of the milter protocol is a 32-bit length in network order, a command byte and data; the length counts
+/// command and data.
 struct PacketStream: ~Copyable {
-    /// What came of reading.
-    enum Reading {
-        /// Something was read.
+    /// The result of reading from a socket.
+    enum ReadResult {
+        /// Bytes were read.
         case some
-        /// There is nothing to read at the moment.
+        /// No bytes wait to be read.
         case nothing
-        /// The MTA has closed the connection, or the connection is broken.
+        /// The MTA has closed the connection, or it is broken.
         case end
     }
 
-    /// The most bytes of a packet's data: what libmilter takes (`MILTER_MAX_DATA_SIZE`).
+    /// The most bytes of data in a packet; libmilter's `MILTER_MAX_DATA_SIZE`.
     static let maximumDataLength = 65_535
     private static let headLength = 5
     private static let longestPacket = headLength + maximumDataLength
     private static let outputSize = 16 << 10
 
-    /// A file that poll(2) always finds readable: the engine looks there before it asks for a packet.
+    /// A file that `poll(2)` always finds readable: the engine polls it before it asks for a packet.
     let readyDescriptor: Int32
-    /// Whether nothing more will come.
+    /// Whether the connection has ended, so that no more bytes will arrive.
     var isEnded = false
-    /// Whether the engine has asked for a packet that isn't there yet. It then ends its work as if the connection were over, and calls the filter
-    /// so; the callbacks pass that over, and the engine goes on where it was when the packet has come.
+    /// Whether the engine has asked for a packet that hasn't arrived yet.
+    ///
+    /// The engine then returns as if the connection were over, and calls the callbacks for that, which ignore it. When
+    /// the packet has arrived, the engine continues where it was.
     private(set) var isWaiting = false
 
     private let input: UnsafeMutableRawBufferPointer
-    /// The bytes that were read and not yet taken.
+    /// The bytes of `input` that the engine hasn't read yet.
     private var unread = 0..<0
     private let output: UnsafeMutableRawBufferPointer
     private var outputLength = 0
-    /// Whether the replies don't fit: an MTA waits for each reply, so one that leaves so many unread is none.
+    /// Whether the replies didn't fit into `output`. No MTA causes that, as it waits for each reply.
     private var isOverrun = false
 
     /// A stream for one thread.
     ///
-    /// - Parameter readyDescriptor: a file that poll(2) always finds readable; it stays the caller's.
+    /// - Parameter readyDescriptor: a file that `poll(2)` always finds readable; the caller closes it.
     init(readyDescriptor: Int32) {
         self.readyDescriptor = readyDescriptor
         input = .allocate(byteCount: Self.longestPacket + 4096, alignment: 16)
@@ -51,7 +54,7 @@ struct PacketStream: ~Copyable {
         output.deallocate()
     }
 
-    /// Begins with an MTA that has sent this much of a packet before.
+    /// Begins to serve a connection, which has sent the beginning of a packet before.
     mutating func begin(with partial: UnsafeMutableRawBufferPointer) {
         isEnded = false
         isWaiting = false
@@ -61,8 +64,8 @@ struct PacketStream: ~Copyable {
         unread = 0..<partial.count
     }
 
-    /// Reads what there is, as far as there is room.
-    mutating func receive(from descriptor: Int32) -> Reading {
+    /// Reads the bytes that have arrived, as far as there is room, without waiting.
+    mutating func receive(from descriptor: Int32) -> ReadResult {
         while true {
             let count = recv(
                 descriptor, input.baseAddress.map { $0 + unread.upperBound }, input.count - unread.upperBound,
@@ -78,25 +81,25 @@ struct PacketStream: ~Copyable {
         }
     }
 
-    /// Whether the engine has something to do: a whole packet, one that is too long to wait for, or the end.
+    /// Whether the engine has work: a whole packet, a packet that is too long, or the end of the connection.
     var hasWork: Bool {
         guard let length = nextLength else { return isEnded }
         return length > Self.longestPacket || length <= unread.count || isEnded
     }
 
-    /// What has come of a packet that isn't whole yet.
+    /// The beginning of a packet that hasn't arrived whole.
     var partial: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: input[unread]) }
 
-    /// The length of the next packet with its head; nil while the head isn't there.
+    /// The length of the next packet with its head; nil until the head has arrived.
     private var nextLength: Int? {
         guard unread.count >= Self.headLength, let start = input.baseAddress else { return nil }
         let length = UInt32(bigEndian: (start + unread.lowerBound).loadUnaligned(as: UInt32.self))
-        // One without a command is read as one with it, as libmilter does.
+        // A packet without a command is read as if it had one, as libmilter does.
         return 4 + max(1, Int(length))
     }
 
     /// The next packet for `mi_engine`: its command, and its data in memory that libmilter frees; nil without data.
-    mutating func take(
+    mutating func nextPacket(
         _ command: UnsafeMutablePointer<CChar>, _ dataLength: UnsafeMutablePointer<Int>
     ) -> UnsafeMutablePointer<CChar>? {
         dataLength.pointee = 0
@@ -111,7 +114,7 @@ struct PacketStream: ~Copyable {
         let count = length - Self.headLength
         command.pointee = packet.load(fromByteOffset: 4, as: CChar.self)
         guard count > 0 else { return nil }
-        // With a NUL behind it, which the engine's own look for the end of a string may come to.
+        // NUL-terminated, as the engine's search for the end of a string may run to the end of the data.
         guard let data = malloc(count + 1) else {
             command.pointee = CChar(cmilter_end_of_input)
             return nil
@@ -122,7 +125,7 @@ struct PacketStream: ~Copyable {
         return data.assumingMemoryBound(to: CChar.self)
     }
 
-    /// Takes a packet that is to be written; false where there is no room for it.
+    /// Adds a packet to the replies; false if there is no room.
     mutating func append(_ command: UInt8, _ data: UnsafeRawBufferPointer) -> Bool {
         guard data.count < output.count - Self.headLength - outputLength, let start = output.baseAddress else {
             isOverrun = true
@@ -136,7 +139,8 @@ struct PacketStream: ~Copyable {
         return true
     }
 
-    /// Writes what was appended; false where the MTA doesn't take it at once: it waits for each reply, so its socket has room.
+    /// Writes the replies; false if the MTA doesn't accept them at once. An MTA waits for each reply, so its socket has
+    /// room.
     mutating func flush(to descriptor: Int32) -> Bool {
         guard outputLength > 0 else { return !isOverrun }
         defer { outputLength = 0 }
@@ -149,10 +153,11 @@ struct PacketStream: ~Copyable {
     }
 }
 
-// libmilter's engine calls these two in place of its own functions of the same names, which wait on the socket. The time-out is that of the
-// context, see cmilter_begin(). They are public since an optimized build hides the names of others from libmilter.
+// libmilter's engine calls these two functions instead of its own functions of the same names, which wait on the
+// socket. The timeout is that of the context, see cmilter_begin(). The functions are public because an optimized build
+// hides other names from libmilter.
 
-/// `mi_rd_cmd`: the next packet, or the end of the engine's work where there is none.
+/// The next packet for libmilter's engine, or a command that ends the engine's work if there is none; `mi_rd_cmd`.
 @_cdecl("mi_rd_cmd")
 public func readCommand(
     _: Int32, _ timeout: UnsafeRawPointer?, _ command: UnsafeMutablePointer<CChar>?,
@@ -163,10 +168,10 @@ public func readCommand(
         command.pointee = CChar(cmilter_end_of_input)
         return nil
     }
-    return stream.pointee.take(command, length)
+    return stream.pointee.nextPacket(command, length)
 }
 
-/// `mi_wr_cmd`: takes a packet, which is written when the engine has ended its work.
+/// Adds a packet of libmilter's engine to the replies, which are written when the engine returns; `mi_wr_cmd`.
 @_cdecl("mi_wr_cmd")
 public func writeCommand(
     _: Int32, _ timeout: UnsafeRawPointer?, _ command: Int32, _ data: UnsafeMutablePointer<CChar>?,

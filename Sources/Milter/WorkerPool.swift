@@ -3,37 +3,39 @@ import Glibc
 import Synchronization
 import System
 
-/// The threads that serve the connections, and the descriptor by which the kernel tells them which one has something to read.
+/// The threads that serve the connections, and the epoll descriptor that tells them which connection has bytes to read.
 ///
-/// There are a few, since no call waits: a connection is given to a thread when something has come, and given back when the replies are
-/// written. A call that is to wait, such as one that holds a reply back, says so; another thread then takes its place.
+/// A few threads are enough, as calls don't wait: a thread serves a connection from the arrival of bytes until the
+/// replies are written. While a call waits by ``wait(_:)``, for example to delay a reply, another thread takes its
+/// place.
 final class WorkerPool: Sendable {
-    /// Serves a connection that has something to read.
+    /// Serves a connection that has bytes to read.
     typealias Service = @Sendable (UnsafeMutablePointer<Channel>, UnsafeMutablePointer<PacketStream>) -> Void
 
-    /// How many calls may wait at once; further ones don't.
+    /// The most calls that may wait at once.
     static let waitingLimit = 1024
 
     private struct Threads {
         var count = 0
         var waiting = 0
-        /// One for each thread there has been; an ended one is never busy.
+        /// The state of each thread; that of a thread that has ended isn't busy.
         var workers: [Worker] = []
     }
 
-    /// What the others may know of a thread.
+    /// The state of a thread that other threads may read.
     final class Worker: Sendable {
         let isBusy = Atomic<Bool>(false)
     }
 
     private let events: Int32
-    /// Files that poll(2) always finds readable, a few so that the threads don't share one; never closed while a thread runs.
+    /// Files that `poll(2)` always finds readable: several, so that few threads share one. Never closed while a thread
+    /// runs.
     private let readyFiles: [Int32]
     private let minimum: Int
     private let service: Service
     private let threads = Mutex(Threads())
     private let gate = Atomic<Bool>(false)
-    /// Whether there may be more threads than are needed.
+    /// Whether there may be more threads than needed.
     private let hasSurplus = Atomic<Bool>(false)
 
     /// A pool whose threads start with ``start()``.
@@ -55,15 +57,15 @@ final class WorkerPool: Sendable {
         for _ in 0..<minimum {
             let code = launch()
             guard code == 0 else {
-                throw MilterError(.unusable, "milter threads: none can be started: \(systemMessage(code))")
+                throw MilterError(.unusable, "milter threads: the system can't start a thread: \(systemMessage(code))")
             }
         }
     }
 
-    /// Has the connection served once something has come; once, until ``rearm(_:)``. False where the kernel refuses.
+    /// Adds a connection: a thread serves it once, as soon as bytes have arrived. False if the kernel refuses.
     func add(_ channel: UnsafeMutablePointer<Channel>) -> Bool { control(EPOLL_CTL_ADD, channel) }
 
-    /// Has the connection served the next time that something has come, or at once if something is there.
+    /// Makes a thread serve the connection once more, as soon as bytes have arrived or if some wait already.
     func rearm(_ channel: UnsafeMutablePointer<Channel>) -> Bool { control(EPOLL_CTL_MOD, channel) }
 
     private func control(_ operation: Int32, _ channel: UnsafeMutablePointer<Channel>) -> Bool {
@@ -73,9 +75,9 @@ final class WorkerPool: Sendable {
         return epoll_ctl(events, operation, channel.pointee.descriptor, &event) == 0
     }
 
-    /// Runs what may wait on a thread of the pool, while another one serves the connections in its place.
+    /// Runs a body that waits on the calling thread, while another thread serves the connections in its place.
     ///
-    /// - Returns: false, and nothing was run, where too many wait already or no thread can be started.
+    /// - Returns: false, without having run the body, if too many calls wait already or no thread can be started.
     func wait(_ body: () -> Void) -> Bool {
         let isPossible = threads.withLock { threads in
             guard threads.waiting < Self.waitingLimit else { return false }
@@ -94,7 +96,7 @@ final class WorkerPool: Sendable {
         return true
     }
 
-    /// Lets no thread begin with a connection any more.
+    /// Makes the threads begin to serve no further connection.
     func shutGate() { gate.store(true, ordering: .sequentiallyConsistent) }
 
     var isGateShut: Bool { gate.load(ordering: .sequentiallyConsistent) }
@@ -109,39 +111,22 @@ final class WorkerPool: Sendable {
     /// Starts a thread; 0 or an error number.
     private func launch(_ threads: inout Threads) -> Int32 {
         let worker = Worker()
-        let start = Start(pool: self, worker: worker, readyFile: readyFiles[threads.workers.count % readyFiles.count])
-        var attributes = pthread_attr_t()
-        pthread_attr_init(&attributes)
-        defer { pthread_attr_destroy(&attributes) }
-        pthread_attr_setstacksize(&attributes, 1 << 20)
-        pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-        let argument = Unmanaged.passRetained(start)
-        var thread = pthread_t()
-        let code = pthread_create(&thread, &attributes, runWorker, argument.toOpaque())
-        guard code == 0 else {
-            argument.release()
-            return code
+        let readyFile = readyFiles[threads.workers.count % readyFiles.count]
+        let thread = NamedThread("worker", stackSize: 1 << 20) { [self] in
+            let stream = UnsafeMutablePointer<PacketStream>.allocate(capacity: 1)
+            defer { stream.deallocate() }
+            stream.initialize(to: PacketStream(readyDescriptor: readyFile))
+            defer { stream.deinitialize(count: 1) }
+            run(worker, stream)
         }
+        if let code = thread.failure { return code }
         threads.count += 1
         threads.workers.append(worker)
         return 0
     }
 
-    /// What a thread begins with.
-    fileprivate final class Start: Sendable {
-        let pool: WorkerPool
-        let worker: Worker
-        let readyFile: Int32
-
-        init(pool: WorkerPool, worker: Worker, readyFile: Int32) {
-            self.pool = pool
-            self.worker = worker
-            self.readyFile = readyFile
-        }
-    }
-
-    /// The life of a thread.
-    fileprivate func run(_ worker: Worker, _ stream: UnsafeMutablePointer<PacketStream>) {
+    /// Serves connections until the thread is no longer needed.
+    private func run(_ worker: Worker, _ stream: UnsafeMutablePointer<PacketStream>) {
         var event = epoll_event()
         while true {
             let count = epoll_wait(events, &event, 1, -1)
@@ -149,7 +134,8 @@ final class WorkerPool: Sendable {
                 if count < 0 && errno != EINTR { usleep(100_000) }
                 continue
             }
-            // Either this thread sees the gate shut, or whoever has shut it sees the thread busy.
+            // Sequentially consistent: either this thread sees the gate shut, or the thread that has shut it sees this
+            // one busy.
             worker.isBusy.store(true, ordering: .sequentiallyConsistent)
             if isGateShut { park(worker) }
             service(channel, stream)
@@ -170,21 +156,9 @@ final class WorkerPool: Sendable {
         }
     }
 
-    /// Holds a thread back until the process ends.
+    /// Stops a thread until the process ends.
     private func park(_ worker: Worker) -> Never {
         worker.isBusy.store(false, ordering: .sequentiallyConsistent)
         while true { sleep(3600) }
     }
-}
-
-/// The body of a thread; the argument is a retained `WorkerPool.Start`.
-private func runWorker(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
-    guard let argument else { return nil }
-    let start = Unmanaged<WorkerPool.Start>.fromOpaque(argument).takeRetainedValue()
-    let stream = UnsafeMutablePointer<PacketStream>.allocate(capacity: 1)
-    defer { stream.deallocate() }
-    stream.initialize(to: PacketStream(readyDescriptor: start.readyFile))
-    defer { stream.deinitialize(count: 1) }
-    start.pool.run(start.worker, stream)
-    return nil
 }

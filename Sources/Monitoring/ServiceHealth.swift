@@ -1,65 +1,65 @@
-public import Foundation
+package import Foundation
 import Synchronization
-public import System
+package import System
 
-/// What of the running filter works and what doesn't: the one place that `status`, metrics, `/readyz` and the live page ask.
+/// Which parts of the running filter work, and why the others don't: the one place that `status`, metrics, `/readyz` and the live page ask.
 ///
 /// Each part reports its own failures and recoveries, from any thread. A part has one of four conditions:
 ///
 /// ```
 ///            expect(_:)             report(nil)
 /// unused ───────────────▶ starting ─────────────▶ working ◀─┐
-///                             │                      │      │ report(nil): told once
+///                             │                      │      │ report(nil): announced once
 ///                             │ report(failure)      ▼      │
 ///                             └──────────────────▶ failing ─┘
-///                                told once          │   ▲
-///                                                   └───┘ report(another reason): told once
+///                                announced once     │   ▲
+///                                                   └───┘ report(another reason): announced once
 /// ```
 ///
-/// While a part is failing, a report with the same reason only brings the time of the next try up to date. Nothing but the index decides whether
-/// recipients are judged.
-public final class ServiceHealth: Sendable {
-    /// A part of the filter that may fail while the others go on.
-    public enum Part: String, Sendable, Codable, CaseIterable {
-        /// The snapshot in force and the file that the next one is read from.
+/// While a part is failing, a report with the same reason only updates the time of the next try. Only the index decides whether recipients are
+/// judged.
+package final class ServiceHealth: Sendable {
+    /// A part of the filter, which may fail while the others go on.
+    package enum Part: String, Sendable, Codable, CaseIterable {
+        /// The snapshot in use, and the index file.
         case index
         /// The rejection log.
         case log
-        /// The sync state and the snapshot file as far as the sync writes them.
+        /// The files that the sync writes: its state and the index file.
         case state
         /// Reading the sources.
         case sync
         /// The HTTP server.
         case http
-        /// Standard error.
+        /// Messages, on standard error.
         case messages
-        /// The connections of MTAs: too many, or no descriptors for them.
+        /// The connections of MTAs: there are too many, or no descriptors for them.
         case connections
-        /// The files beside the log by which `postern reload` and `postern status` find the filter.
+        /// The socket beside the log by which `postern reload` and `postern status` ask the filter.
         case control
     }
 
-    /// A part's condition as it is shown.
-    public struct Report: Sendable, Codable, Equatable {
+    /// The condition of a part.
+    package struct Report: Sendable, Codable, Equatable {
         /// The part.
-        public var part: Part
+        package var part: Part
         /// Whether it works, or is still starting.
-        public var works: Bool
-        /// Since when it has worked, or not.
-        public var since: Date
-        /// Why it doesn't work; nil where it works.
-        public var reason: String?
-        /// What to do about it; nil where it works.
-        public var advice: String?
-        /// When it is tried next; nil where it works, or where only a restart mends it.
-        public var nextTry: Date?
+        package var works: Bool
+        /// Since when it has worked, or hasn't.
+        package var since: Date
+        /// Why it doesn't work; nil if it works.
+        package var reason: String?
+        /// What to do about it; nil if it works.
+        package var advice: String?
+        /// When it is tried next; nil if it works, or if only a restart helps.
+        package var nextTry: Date?
     }
 
-    /// What is to be told, once.
-    public enum Change: Sendable, Equatable {
-        /// The part doesn't work, or for another reason than before.
+    /// A change that an administrator should hear of, once.
+    package enum Change: Sendable, Equatable {
+        /// The part has stopped working, or doesn't work for another reason than before.
         case failed(PartFailure)
-        /// The part works again, after so many seconds.
+        /// The part works again, after this number of seconds.
         case recovered(seconds: Int)
     }
 
@@ -76,36 +76,36 @@ public final class ServiceHealth: Sendable {
 
     private let states = Mutex<[Part: State]>([:])
     private let clock: @Sendable () -> Date
-    private let tell: @Sendable (Part, Change) -> Void
+    private let announce: @Sendable (Part, Change) -> Void
 
-    /// Health in which no part is used yet.
+    /// Health of a filter of which no part is used yet.
     ///
-    /// - Parameter tell: gets each change that an administrator should hear of, on the thread that reports it.
-    public convenience init(tell: @escaping @Sendable (Part, Change) -> Void) {
-        self.init(clock: { Date() }, tell: tell)
+    /// - Parameter announce: called with each change, on the thread that reports it.
+    package convenience init(announce: @escaping @Sendable (Part, Change) -> Void) {
+        self.init(clock: { Date() }, announce: announce)
     }
 
-    init(clock: @escaping @Sendable () -> Date, tell: @escaping @Sendable (Part, Change) -> Void) {
+    init(clock: @escaping @Sendable () -> Date, announce: @escaping @Sendable (Part, Change) -> Void) {
         self.clock = clock
-        self.tell = tell
+        self.announce = announce
     }
 
-    /// Takes a part into account, as one that is starting; without effect for one that already counts.
-    public func expect(_ part: Part) {
+    /// Adds a part that is starting; without effect if the part is there already.
+    package func expect(_ part: Part) {
         let now = clock()
         states.withLock { states in
             if states[part] == nil { states[part] = State(condition: .starting, since: now) }
         }
     }
 
-    /// Leaves a part out of account, such as the sync after a reload without sources.
-    public func forget(_ part: Part) { states.withLock { _ = $0.removeValue(forKey: part) } }
+    /// Removes a part, such as the sync after a reload without sources.
+    package func forget(_ part: Part) { states.withLock { _ = $0.removeValue(forKey: part) } }
 
-    /// Takes note that a part works (nil) or why it doesn't.
-    public func report(_ part: Part, _ failure: PartFailure?) {
+    /// Records that a part works (nil), or why it doesn't.
+    package func report(_ part: Part, _ failure: PartFailure?) {
         let now = clock()
         let change = states.withLock { states in Self.change(&states[part], failure, now) }
-        if let change { tell(part, change) }
+        if let change { announce(part, change) }
     }
 
     private static func change(_ state: inout State?, _ failure: PartFailure?, _ now: Date) -> Change? {
@@ -127,8 +127,8 @@ public final class ServiceHealth: Sendable {
         }
     }
 
-    /// The conditions of all parts that count, in the order of ``Part``.
-    public var reports: [Report] {
+    /// The conditions of the parts that are used, in the order of ``Part``.
+    package var reports: [Report] {
         let states = states.withLock { $0 }
         return Part.allCases.compactMap { part in
             guard let state = states[part] else { return nil }

@@ -96,16 +96,16 @@ public final class FilterContext: Sendable {
 
     @inline(never)
     func harvestState(of client: IPAddress, _ limit: Policy.Harvest) -> HarvestTable.LimitState {
-        harvest.state(of: client, limit: limit, now: SteadyClock.milliseconds())
+        harvest.state(of: client, limit: limit, now: Clocks.monotonicCoarse)
     }
 
     @inline(never)
     func countUnknown(_ recipient: RecipientAddress, of client: IPAddress, _ limit: Policy.Harvest) {
-        recipient.withKey { harvest.countUnknown($0, of: client, limit: limit, now: SteadyClock.milliseconds()) }
+        recipient.withKey { harvest.countUnknown($0, of: client, limit: limit, now: Clocks.monotonicCoarse) }
     }
 
     @inline(never)
     func countKnown(of client: IPAddress, _ limit: Policy.Harvest) {
-        harvest.countKnown(of: client, limit: limit, now: SteadyClock.milliseconds())
+        harvest.countKnown(of: client, limit: limit, now: Clocks.monotonicCoarse)
     }
 }

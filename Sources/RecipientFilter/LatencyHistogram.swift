@@ -1,5 +1,6 @@
 import Glibc
 import Synchronization
+import System
 
 /// A histogram of the time that judging a recipient took. Threads count without a lock, each mostly in a place of its own.
 public final class LatencyHistogram: @unchecked Sendable {
@@ -37,11 +38,7 @@ public final class LatencyHistogram: @unchecked Sendable {
 
     /// The present moment, for ``record(since:)``.
     @inline(__always)
-    static func now() -> UInt64 {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return UInt64(truncatingIfNeeded: time.tv_sec) &* 1_000_000_000 &+ UInt64(truncatingIfNeeded: time.tv_nsec)
-    }
+    static func now() -> UInt64 { Clocks.monotonicNanoseconds }
 
     /// Counts the time from a moment until now. Takes some tens of nanoseconds; any thread.
     func record(since began: UInt64) { record(Self.now() &- began) }

@@ -2,6 +2,7 @@ import Foundation
 public import MailAddress
 public import RecipientIndex
 import RejectionLog
+import System
 
 // The functions below apply the rules in the order of ``VerdictRule``. None allocates or waits.
 

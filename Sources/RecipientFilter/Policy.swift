@@ -265,3 +265,7 @@ public final class Policy: Sendable {
         return replies[kind.rawValue]
     }
 }
+
+extension ByteTable {
+    func contains(_ address: RecipientAddress) -> Bool { address.withKey { contains($0) } }
+}

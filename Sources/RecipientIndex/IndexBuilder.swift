@@ -1,16 +1,17 @@
 public import Foundation
+import System
 
-/// Collects keys and publishes them as a snapshot file.
+/// Collects the keys of a snapshot and publishes them as a file.
 ///
-/// It keeps 16 bytes a key and never the key itself. As the salt is made with the builder, two builders make different files of the same
-/// keys.
+/// A builder needs 16 bytes a key and doesn't keep the key itself. Each builder makes a salt of its own, so two
+/// builders make different files of the same keys.
 public struct IndexBuilder: Sendable {
-    private var entries: ContiguousArray<Entry> = []
-    /// What is done to `entries` before they are published, by fingerprint; nil takes one out.
+    private var entries: ContiguousArray<IndexEntry> = []
+    /// The changes to `entries` to make before they are published, by fingerprint; nil removes the entry.
     private var edits: [UInt64: RecipientFlags?] = [:]
     private let hash: SipHash
 
-    /// A builder without keys and with a salt of its own.
+    /// A builder without keys, with a new salt.
     public init() {
         var random = SystemRandomNumberGenerator()
         self.init(salt: SipHash(k0: random.next(), k1: random.next()))
@@ -18,51 +19,50 @@ public struct IndexBuilder: Sendable {
 
     init(salt: SipHash) { hash = salt }
 
-    /// A builder with the keys of a snapshot and its salt, to publish it again with some of them changed.
+    /// A builder with the keys and the salt of a snapshot, to publish it again with some keys changed.
     public init(editing snapshot: IndexSnapshot) {
         self.init(salt: snapshot.salt)
         entries.reserveCapacity(snapshot.info.entries)
-        snapshot.forEachEntry { entries.append(Entry(fingerprint: $0, flags: $1)) }
+        snapshot.forEachEntry { entries.append(IndexEntry(fingerprint: $0, flags: $1)) }
     }
 
-    /// Puts a key in with these flags, whatever it had, or takes it out; the last word on a key holds.
+    /// Sets the flags of a key, whether it was there or not, or removes the key if they are nil. The last change of a
+    /// key counts.
     public mutating func set(_ key: UnsafeBufferPointer<UInt8>, _ flags: RecipientFlags?) {
         edits.updateValue(flags, forKey: hash.hash(key))
     }
 
-    /// How many keys were added; one that was added twice counts twice until it is published.
+    /// The number of keys added; until the snapshot is published, a key that was added twice counts twice.
     public var count: Int { entries.count }
 
-    /// Makes room for so many keys in all, which spares copying while they are added.
+    /// Reserves memory for a number of keys, to avoid copying while they are added.
     public mutating func reserve(_ count: Int) { entries.reserveCapacity(max(0, count)) }
 
-    /// Adds a key: the canonical address, or `@` and a domain for the whole of it.
+    /// Adds a key: a canonical address, or `@` and a domain for the whole domain.
     ///
-    /// Where a key is added more than once, its flags are ``RecipientFlags/merged(with:)``.
+    /// The flags of a key that is added again are merged by ``RecipientFlags/merged(with:)``.
     public mutating func add(_ key: UnsafeBufferPointer<UInt8>, _ flags: RecipientFlags = []) {
-        entries.append(Entry(fingerprint: hash.hash(key), flags: flags))
+        entries.append(IndexEntry(fingerprint: hash.hash(key), flags: flags))
     }
 
-    /// Adds a key: the canonical address, or `@` and a domain for the whole of it.
+    /// Adds a key: a canonical address, or `@` and a domain for the whole domain.
     public mutating func add(_ key: String, _ flags: RecipientFlags = []) {
         var key = key
         key.withUTF8 { add($0, flags) }
     }
 
-    /// Puts a file with all keys in the place of the published one, at once and for good.
+    /// Replaces the published file by one with all keys, at once and for good; see ``AtomicFile``.
     ///
-    /// It is written to `.<name>.<six letters or digits>` in the same folder, synced, renamed, and the folder is synced; so whatever
-    /// happens meanwhile, the name stands for the whole old file or the whole new one. What an earlier run that was killed has left is
-    /// removed. The file's mode is 0640: a filter that runs as another user reads it by its group.
+    /// The file's mode is 0640: a filter that runs as another user reads it by the file's group.
     ///
     /// - Parameters:
     ///   - path: the file; its folder must exist.
-    ///   - created: when the recipients were as they are in it.
-    ///   - generation: the publisher's own number for it.
-    ///   - sources: where the recipients came from; at most 1 MiB as JSON.
-    /// - Returns: what the file says of itself.
-    /// - Throws: ``IndexError`` with the file and the system's reason; the old file is untouched, unless the reason says that the
-    ///   new one is in place and only its durability is in doubt.
+    ///   - created: the time as of which the recipients are listed.
+    ///   - generation: the publisher's number for the snapshot.
+    ///   - sources: the sources of the recipients; at most 1 MiB as JSON.
+    /// - Returns: the description of the snapshot that the file contains.
+    /// - Throws: ``IndexError`` with the file and the system's reason. The old file is untouched, unless the reason
+    ///   says that the new one is in place but may be lost in a power cut.
     @discardableResult
     public mutating func publish(
         to path: String, created: Date = Date(), generation: UInt64 = 0, sources: [IndexSource]
@@ -71,29 +71,40 @@ public struct IndexBuilder: Sendable {
         mergeDuplicates()
         do throws(IndexFault) {
             guard generation <= IndexFormat.lastGeneration else {
-                throw .damaged("can't be published as generation \(generation): the last one is 2^52")
+                throw .damaged("can't be published as generation \(generation): the highest is 2^52")
             }
-            // A configuration that names a list or a database must not cost that file. What isn't there, or can't be read, is
-            // for the writing to find out.
+            // A configuration that names a list or a database by mistake must not destroy that file. If the file is
+            // missing or can't be read, writing it succeeds or reports why not.
             guard (try? IndexFile(path: path).isReplaceable()) ?? true else {
                 throw IndexFault(
                     .notAnIndex,
-                    "is a file of another kind, which a snapshot would replace: name another, or move it away")
+                    "is not a snapshot, and would be replaced by one; name another path, or move the file away")
             }
             let sourcesJSON = try StoredSource.encode(sources)
-            let file = try AtomicFile(replacing: path)
+            let file = try Self.publishing { () throws(AtomicFile.Failure) in try AtomicFile(replacing: path) }
             let writer = IndexWriter(
                 entries: entries, salt: hash, created: created.millisecondsSince1970, generation: generation,
                 sources: sourcesJSON)
             let header = try writer.write(to: file.descriptor)
-            try file.commit()
+            try Self.publishing { () throws(AtomicFile.Failure) in try file.commit() }
             return IndexInfo(header, sources: sources.map { StoredSource($0).source })
         } catch {
             throw IndexError(error, path: path)
         }
     }
 
-    /// How many keys there are once what ``set(_:_:)`` was told is done.
+    /// Runs a step of publishing, and turns its failure into an ``IndexFault``.
+    private static func publishing<Result>(_ body: () throws(AtomicFile.Failure) -> Result) throws(IndexFault) -> Result
+    {
+        do throws(AtomicFile.Failure) {
+            return try body()
+        } catch {
+            let effect = error.isReplaced ? "is published, but" : "can't be published:"
+            throw IndexFault(.notPublished(error.code), "\(effect) \(error)")
+        }
+    }
+
+    /// The number of keys after the changes by ``set(_:_:)``.
     public var countAfterEdits: Int {
         entries.count { edits.index(forKey: $0.fingerprint) == nil } + edits.values.count { $0 != nil }
     }
@@ -102,7 +113,7 @@ public struct IndexBuilder: Sendable {
         guard !edits.isEmpty else { return }
         entries.removeAll { edits.index(forKey: $0.fingerprint) != nil }
         for (fingerprint, flags) in edits {
-            if let flags { entries.append(Entry(fingerprint: fingerprint, flags: flags)) }
+            if let flags { entries.append(IndexEntry(fingerprint: fingerprint, flags: flags)) }
         }
         edits.removeAll()
     }
@@ -125,18 +136,18 @@ public struct IndexBuilder: Sendable {
     }
 }
 
-/// A key as the builder keeps it.
-struct Entry {
+/// A key in a builder: its fingerprint and flags.
+struct IndexEntry {
     var fingerprint: UInt64
     var flags: RecipientFlags
 }
 
-extension UnsafeMutableBufferPointer<Entry> {
-    /// Sorts in place by fingerprint; a radix sort, as fingerprints are spread evenly. Entries with the same
-    /// fingerprint come in any order.
+extension UnsafeMutableBufferPointer<IndexEntry> {
+    /// Sorts in place by fingerprint; entries with the same fingerprint come in any order. A radix sort, as
+    /// fingerprints are spread evenly.
     func sortByFingerprint() { sort(shift: 56) }
 
-    /// Sorts by the byte at `shift` and then each part by the lower bytes.
+    /// Sorts by the byte at `shift`, then each part by the lower bytes.
     private func sort(shift: UInt64) {
         if count <= 48 { return insertionSort() }
         let ends = partition(shift: shift)
@@ -148,7 +159,7 @@ extension UnsafeMutableBufferPointer<Entry> {
         }
     }
 
-    /// Moves each entry into the part of its byte ("American flag sort"); returns where each part ends.
+    /// Moves each entry into the part of its byte ("American flag sort"); returns the end of each part.
     private func partition(shift: UInt64) -> [Int] {
         var ends = [Int](repeating: 0, count: 256)
         for entry in self { ends[entry.byte(shift)] += 1 }
@@ -188,7 +199,7 @@ extension UnsafeMutableBufferPointer<Entry> {
     }
 }
 
-extension Entry {
+extension IndexEntry {
     @inline(__always)
     fileprivate func byte(_ shift: UInt64) -> Int { Int(truncatingIfNeeded: fingerprint &>> shift & 0xff) }
 }

@@ -2,10 +2,10 @@ import Foundation
 import Glibc
 
 extension IndexFile {
-    /// Reads the file from its first byte to its last and verifies all of it.
+    /// Reads the whole file and verifies every byte.
     ///
-    /// - Parameter memory: asked for the memory that the body shall go to, as many bytes as it is given; nil for none: then the body is
-    ///   verified, but not kept.
+    /// - Parameter memory: called with the length of the body, once header and checksums are verified; returns memory
+    ///   for the body, or nil to verify the body without keeping it.
     /// - Returns: the header and the sources.
     func readAll(
         into memory: (Int) throws(IndexFault) -> UnsafeMutableRawBufferPointer?
@@ -17,13 +17,13 @@ extension IndexFile {
             try checkUnchanged()
             return (header, sources)
         } catch {
-            // A file that is being written in place has no other fault than that.
+            // If the file is being written in place, that is the fault to report.
             try checkUnchanged()
             throw error
         }
     }
 
-    /// Reads the body in pieces that are verified while they are in the processor's cache.
+    /// Reads the body in pieces, and verifies each while it is in the processor's cache.
     private func readBody(
         _ header: IndexHeader, _ checksums: [UInt64], into memory: UnsafeMutableRawBufferPointer?
     ) throws(IndexFault) -> [IndexSource] {
@@ -45,10 +45,10 @@ extension IndexFile {
                 let bytes = UnsafeRawBufferPointer(rebasing: piece[blockStart..<end])
                 let offset = header.length + start + blockStart
                 guard XXHash64.hash(bytes) == checksums[block] else {
-                    throw .damaged("the bytes from \(offset) on have a wrong checksum: the file is damaged")
+                    throw .damaged("the checksum of the bytes from \(offset) on is wrong: the file is damaged")
                 }
-                try census.take(bytes, at: offset)
-                sources.take(bytes, at: offset)
+                try census.count(bytes, at: offset)
+                sources.collect(bytes, at: offset)
                 block += 1
             }
         }
@@ -56,20 +56,20 @@ extension IndexFile {
         return try sources.decoded()
     }
 
-    /// The header, when it is sound by itself and fits the file.
+    /// The header; throws if it is unsound or doesn't fit the file.
     private func header() throws(IndexFault) -> IndexHeader {
-        guard state.size > 0 else { throw .damaged("is empty") }
-        guard state.size <= IndexFormat.maximumFileSize else {
+        guard size > 0 else { throw .damaged("is empty") }
+        guard size <= IndexFormat.maximumFileSize else {
             throw .damaged(
-                "is \(state.size) bytes long; at most \(IndexFormat.maximumFileSize) are accepted")
+                "is \(size) bytes long; at most \(IndexFormat.maximumFileSize) are accepted")
         }
-        let shortest = min(state.size, IndexFormat.headerLength)
+        let shortest = min(size, IndexFormat.headerLength)
         let start = try bytes(shortest, at: 0)
         let length = try start.checked(IndexHeader.length)
-        guard state.size >= length else {
-            throw .damaged("is \(state.size) bytes long, shorter than its header: it is cut off")
+        guard size >= length else {
+            throw .damaged("is \(size) bytes long, shorter than its header: the file is truncated")
         }
-        let fileSize = state.size
+        let fileSize = size
         return try bytes(length, at: 0).checked { raw throws(IndexFault) in
             try IndexHeader(raw, fileSize: fileSize)
         }
@@ -80,12 +80,12 @@ extension IndexFile {
         let list = try bytes(header.blockCount * 8, at: header.checksumsOffset)
         let sum = list.withUnsafeBytes { XXHash64.hash($0) }
         guard sum == header.checksumOfChecksums else {
-            throw .damaged("the checksum over its checksums is wrong: the file is damaged")
+            throw .damaged("the checksum of the list of checksums is wrong: the file is damaged")
         }
         return list.withUnsafeBytes { list in (0..<header.blockCount).map { list.load(UInt64.self, $0 * 8) } }
     }
 
-    /// So many bytes; the caller has checked that the file has them.
+    /// A number of bytes of the file, which the caller has checked to be there.
     private func bytes(_ count: Int, at offset: Int) throws(IndexFault) -> [UInt8] {
         var fault: IndexFault?
         let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
@@ -104,7 +104,7 @@ extension IndexFile {
 }
 
 extension [UInt8] {
-    /// What the body makes of the bytes; `withUnsafeBytes` with a typed error.
+    /// The result of the body, called with the bytes; `withUnsafeBytes` with a typed error.
     fileprivate func checked<Value>(
         _ body: (UnsafeRawBufferPointer) throws(IndexFault) -> Value
     ) throws(IndexFault) -> Value {
@@ -114,7 +114,7 @@ extension [UInt8] {
     }
 }
 
-/// Counts what the buckets really hold, block by block.
+/// Counts the entries in the buckets block by block, to compare the counts with the header's.
 struct TableCensus {
     private let header: IndexHeader
     private let table: Range<Int>
@@ -128,8 +128,9 @@ struct TableCensus {
         table = header.tableOffset..<header.tableOffset + header.bucketCount * IndexFormat.bucketSize
     }
 
-    /// Counts the buckets in a piece of the file; blocks and table begin at multiples of a page, so none is torn.
-    mutating func take(_ piece: UnsafeRawBufferPointer, at offset: Int) throws(IndexFault) {
+    /// Counts the entries in a piece of the file, and checks each bucket. Blocks and table begin at multiples of a
+    /// page, so no bucket is split.
+    mutating func count(_ piece: UnsafeRawBufferPointer, at offset: Int) throws(IndexFault) {
         let part = (offset..<offset + piece.count).clamped(to: table)
         var place = part.lowerBound
         while place < part.upperBound {
@@ -155,21 +156,23 @@ struct TableCensus {
         }
     }
 
+    /// Throws if the counts differ from the header's.
     func check() throws(IndexFault) {
         guard entries == header.entries, recipients == header.recipients, catchAlls == header.catchAlls,
             leaving == header.leaving
         else {
             throw .damaged(
-                "its table holds \(entries) entries, \(recipients) recipients, \(catchAlls) catch-all domains and \(leaving) "
-                    + "leaving recipients, its header says \(header.entries), \(header.recipients), \(header.catchAlls) and "
+                "the table holds \(entries) entries, \(recipients) recipients, \(catchAlls) catch-all domains and \(leaving) "
+                    + "leaving recipients; the header says \(header.entries), \(header.recipients), \(header.catchAlls) and "
                     + "\(header.leaving)")
         }
     }
 }
 
-/// Picks the sources out of the body, piece by piece.
+/// Collects the bytes of the sources from the body, piece by piece.
 struct SourcesCollector {
-    /// Where they may be, their length first: what stands behind them, or the table, is collected too and left alone.
+    /// The place of the sources at their longest, the length first; bytes after the sources are collected, too, and
+    /// ignored.
     private let place: Range<Int>
     private var bytes: [UInt8] = []
 
@@ -178,64 +181,19 @@ struct SourcesCollector {
         place = start..<min(header.checksumsOffset, start + 8 + IndexFormat.maximumSourcesLength)
     }
 
-    /// Takes the next piece, whose bytes are the file's from `offset` on.
-    mutating func take(_ piece: UnsafeRawBufferPointer, at offset: Int) {
+    /// Collects from the next piece of the file, which begins at `offset`.
+    mutating func collect(_ piece: UnsafeRawBufferPointer, at offset: Int) {
         let part = (offset..<offset + piece.count).clamped(to: place)
         if !part.isEmpty { bytes += piece[part.lowerBound - offset..<part.upperBound - offset] }
     }
 
-    /// The sources, when all pieces have been taken.
+    /// The sources, once all pieces were collected.
     func decoded() throws(IndexFault) -> [IndexSource] {
         let prefix = bytes.withUnsafeBytes { $0.load(UInt64.self, 0) }
         let room = bytes.count - 8
         guard let length = Int(exactly: prefix), length <= room else {
-            throw .damaged("claims \(prefix) bytes of sources where at most \(room) can be")
+            throw .damaged("has \(prefix) bytes of sources by its own account, but room for \(room)")
         }
         return try StoredSource.decode(Array(bytes[8..<8 + length]))
-    }
-}
-
-/// ``IndexSource`` as the file has it.
-struct StoredSource: Codable {
-    let name: String
-    let type: String
-    let recipients: Int
-    let asOf: Int64
-    let relayDomains: [IndexSource.RelayDomain]?
-    let aliasDomains: [IndexSource.AliasDomain]?
-
-    init(_ source: IndexSource) {
-        name = source.name
-        type = source.type
-        recipients = source.recipients
-        asOf = source.asOf.millisecondsSince1970
-        relayDomains = source.relayDomains.isEmpty ? nil : source.relayDomains
-        aliasDomains = source.aliasDomains.isEmpty ? nil : source.aliasDomains
-    }
-
-    var source: IndexSource {
-        IndexSource(
-            name: name, type: type, recipients: recipients, asOf: Date(millisecondsSince1970: asOf),
-            relayDomains: relayDomains ?? [], aliasDomains: aliasDomains ?? [])
-    }
-
-    static func encode(_ sources: [IndexSource]) throws(IndexFault) -> [UInt8] {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        guard let json = try? encoder.encode(sources.map(StoredSource.init)),
-            json.count <= IndexFormat.maximumSourcesLength
-        else {
-            throw IndexFault(
-                .notPublished(EINVAL), "can't be published: its \(sources.count) sources are too long to list")
-        }
-        return [UInt8](json)
-    }
-
-    static func decode(_ json: [UInt8]) throws(IndexFault) -> [IndexSource] {
-        do {
-            return try JSONDecoder().decode([StoredSource].self, from: Data(json)).map(\.source)
-        } catch {
-            throw .damaged("its list of sources can't be understood")
-        }
     }
 }

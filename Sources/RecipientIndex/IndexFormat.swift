@@ -1,30 +1,30 @@
 /// The snapshot file, version 1.
 ///
-/// All numbers are unsigned and little-endian unless said otherwise. The file is a header, a body and a list of checksums, with
-/// nothing after them:
+/// All numbers are unsigned and little-endian unless stated otherwise. The file consists of a header, a body and a list
+/// of checksums:
 ///
 /// ```
 /// header      0 …< headerLength                 its own checksum in its last eight bytes
-/// body        headerLength …< checksumsOffset   the table and the sources, zero bytes where nothing is
+/// body        headerLength …< checksumsOffset   the table and the sources, with zero bytes between them
 /// checksums   checksumsOffset …< fileSize       one for each block of 65,536 bytes of the body
 /// ```
 ///
-/// **Header.** `headerLength` is a multiple of 4,096, from 4,096 to 65,536. A writer of version 1 writes 4,096 and zero bytes where no
-/// field is; a reader ignores what it doesn't know there.
+/// **Header.** `headerLength` is a multiple of 4,096, from 4,096 to 65,536. A writer of version 1 writes 4,096, and
+/// zero bytes where there is no field; a reader ignores those bytes.
 ///
 /// | offset | type | field |
 /// |---|---|---|
 /// | 0 | 8 bytes | magic, `PSTRNIDX` in ASCII |
 /// | 8 | 32 bit | version, 1 |
 /// | 12 | 32 bit | headerLength |
-/// | 16 | 64 bit | required features; a reader refuses the file when it doesn't know one; version 1 has none |
-/// | 24 | 64 bit | optional features; a reader ignores those that it doesn't know; version 1 has none |
+/// | 16 | 64 bit | required features; a reader rejects a file with a feature that it doesn't know; version 1 has none |
+/// | 24 | 64 bit | optional features; a reader ignores features that it doesn't know; version 1 has none |
 /// | 32 | 64 bit, signed | created, milliseconds since 1970 UTC |
-/// | 40 | 64 bit | generation: the publisher's own number up to 2^52, 0 for none |
+/// | 40 | 64 bit | generation: the publisher's number for the snapshot, up to 2^52; 0 for none |
 /// | 48 | 16 bytes | salt: the key of SipHash, random for each file |
-/// | 64 | 64 bit | entries: how many slots of the table are used |
-/// | 72 | 64 bit | recipients: how many entries are no domain (catch-all, relay, alias) and not leaving |
-/// | 80 | 64 bit | catch-all entries; where there are none, a reader needn't look for one |
+/// | 64 | 64 bit | entries: the number of used slots in the table |
+/// | 72 | 64 bit | recipients: the number of entries that are neither domains (catch-all, relay, alias) nor leaving |
+/// | 80 | 64 bit | the number of catch-all entries; if 0, a reader needn't look for one |
 /// | 88 | 64 bit | bucketCount, at least 1 |
 /// | 96 | 64 bit | tableOffset, a multiple of 4,096 |
 /// | 104 | 64 bit | sourcesOffset, a multiple of 8 |
@@ -33,35 +33,37 @@
 /// | 128 | 32 bit | checksum algorithm, 1: XXH64 with seed 0 |
 /// | 132 | 32 bit | block size, 65,536 |
 /// | 136 | 64 bit | checksum of the list of checksums |
-/// | 144 | 64 bit | leaving: how many entries have the flag of that name |
-/// | headerLength − 8 | 64 bit | checksum of the header's bytes before it |
+/// | 144 | 64 bit | leaving: the number of entries with this flag |
+/// | headerLength − 8 | 64 bit | checksum of the bytes of the header before it |
 ///
-/// **Table.** `bucketCount` buckets of 64 bytes from `tableOffset`: seven 64-bit slots, each the fingerprint of a key, then one byte of
-/// flags for each slot (``RecipientFlags``), then one byte whose low four bits count the used slots (0 to 7, from the first) and whose
-/// highest bit says that the bucket has *overflowed*; the bits between are zero. Flags of unused slots are zero.
+/// **Table.** `bucketCount` buckets of 64 bytes from `tableOffset` on. A bucket has seven 64-bit slots, each for the
+/// fingerprint of a key; then one byte of flags for each slot (``RecipientFlags``); then one byte whose low four bits
+/// are the number of used slots (0 to 7, from the first) and whose highest bit is set if the bucket has *overflowed*.
+/// The other bits are zero, as are the flags of unused slots.
 ///
-/// A key is the canonical address, or `@` and a domain for the whole of it. Its fingerprint is the SipHash-2-4 of its bytes
-/// with the salt as key. A fingerprint belongs into bucket ⌊fingerprint × bucketCount ÷ 2⁶⁴⌋, and where that is full, into the next one
-/// with room, the first one after the last; every full bucket that was passed over has overflowed. So a search begins with the bucket
-/// that the fingerprint belongs into and ends with the first one that hasn't overflowed, or when it has been once around. No fingerprint
-/// occurs twice. As nothing but the fingerprint decides the place, a table can be merged, resized and edited without the addresses, as
-/// long as the salt stays.
+/// A key is a canonical address, or `@` and a domain for the whole domain. Its fingerprint is the SipHash-2-4 of its
+/// bytes with the salt as the hash's key. The home of a fingerprint is bucket ⌊fingerprint × bucketCount ÷ 2⁶⁴⌋. If the
+/// home is full, the fingerprint goes into the next bucket with room; the first bucket follows the last. Each full
+/// bucket passed over has overflowed. So a search begins at the home, and ends at the first bucket that hasn't
+/// overflowed, or after all buckets. No fingerprint occurs twice. As the fingerprint alone decides the place, a table
+/// can be merged, resized and edited without the addresses, as long as the salt stays the same.
 ///
-/// Writers choose bucketCount so that there are at most 5.4 entries to a bucket: 11.9 bytes each. Two addresses of one file have the
-/// same fingerprint with a chance of 2⁻⁶⁴; the salt is public, so the file hides addresses from a reader, not from someone who tries
-/// all likely ones.
+/// Writers choose bucketCount so that there are at most 5.4 entries to a bucket: 11.9 bytes an entry. Two addresses
+/// have the same fingerprint with a probability of 2⁻⁶⁴. The file contains the salt: it doesn't reveal addresses, but
+/// it lets its reader test whether a given address is listed.
 ///
-/// **Sources.** At `sourcesOffset` a 64-bit length, at most 1,048,576, and as many bytes of JSON: an array of objects with `name`,
-/// `type`, `recipients`, `asOf` (milliseconds since 1970) and, where the source names relay domains, `relayDomains`: objects with `name`
-/// and `takesAll`, and, where it names alias domains, `aliasDomains`: objects with `name` and `target`. Never an address.
+/// **Sources.** At `sourcesOffset`, a 64-bit length, at most 1,048,576, and as many bytes of JSON: an array of objects
+/// with `name`, `type`, `recipients` and `asOf` (milliseconds since 1970). A source that names relay domains also has
+/// `relayDomains`, objects with `name` and `takesAll`; one that names alias domains has `aliasDomains`, objects with
+/// `name` and `target`. Sources contain no addresses.
 ///
-/// **Checksums.** A 64-bit one for each block of the body; the last block may be shorter. The header vouches for their list and the list
-/// for each block, so a reader verifies each block as soon as it has read it, while it is in the processor's cache. A reader uses
-/// nothing of a file before it has verified all of it.
+/// **Checksums.** A 64-bit checksum for each block of the body; the last block may be shorter. The header has the
+/// checksum of the list of checksums. So a reader can verify each block as soon as it is read, while it is in the
+/// processor's cache. A reader verifies the whole file before it uses any of it.
 enum IndexFormat {
     /// "PSTRNIDX" as a little-endian number.
     static let magic: UInt64 = 0x5844_494e_5254_5350
-    /// The largest generation: far beyond what anyone publishes, and so that adding to it never overflows.
+    /// The highest generation, so that adding to a generation never overflows.
     static let lastGeneration: UInt64 = 1 << 52
     static let version: UInt32 = 1
     static let headerLength = 4096
@@ -70,20 +72,195 @@ enum IndexFormat {
     static let blockSize = 65536
     static let bucketSize = 64
     static let slotsPerBucket = 7
-    /// Of the 32-bit field at 128.
+    /// The checksum algorithm XXH64, in the 32-bit field at 128.
     static let xxh64: UInt32 = 1
     static let maximumSourcesLength = 1 << 20
-    /// Ten billion recipients fit; what pretends to be longer isn't looked at.
+    /// The longest file that a reader accepts: room for ten billion recipients.
     static let maximumFileSize = 1 << 37
-    /// The bit of a bucket's last word that says that it has overflowed.
+    /// The bit of a bucket's last word that is set if the bucket has overflowed.
     static let overflowBit: UInt64 = 1 << 63
 
-    /// How many buckets a table of so many entries gets: 5 for each 27 entries.
+    /// The number of buckets for a number of entries: 5 for each 27.
     static func bucketCount(entries: Int) -> Int { max(1, entries / 27 * 5 + (entries % 27 * 5 + 26) / 27) }
 
-    /// The bucket that a fingerprint belongs into, less than the count.
+    /// The home of a fingerprint: its bucket, less than the count.
     @inline(__always)
     static func home(_ fingerprint: UInt64, of bucketCount: UInt64) -> UInt64 {
         fingerprint.multipliedFullWidth(by: bucketCount).high
+    }
+}
+
+/// The header of a snapshot file; ``IndexFormat`` describes it.
+struct IndexHeader: Equatable {
+    var length = IndexFormat.headerLength
+    var requiredFeatures: UInt64 = 0
+    var optionalFeatures: UInt64 = 0
+    var created: Int64 = 0
+    var generation: UInt64 = 0
+    var salt = SipHash(k0: 0, k1: 0)
+    var entries = 0
+    var recipients = 0
+    var catchAlls = 0
+    var leaving = 0
+    var bucketCount = 1
+    var tableOffset = IndexFormat.headerLength
+    var sourcesOffset = 0
+    var checksumsOffset = 0
+    var fileSize = 0
+    var checksumOfChecksums: UInt64 = 0
+
+    /// The length of the body in bytes.
+    var bodyLength: Int { checksumsOffset - length }
+    /// The number of blocks of the body.
+    var blockCount: Int { (bodyLength + IndexFormat.blockSize - 1) / IndexFormat.blockSize }
+
+    /// The bytes of the header, with its checksum.
+    func encoded() -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: length)
+        bytes.withUnsafeMutableBytes { raw in
+            raw.store(IndexFormat.magic, 0)
+            raw.store(IndexFormat.version, 8)
+            raw.store(UInt32(truncatingIfNeeded: length), 12)
+            raw.store(requiredFeatures, 16)
+            raw.store(optionalFeatures, 24)
+            raw.store(created, 32)
+            raw.store(generation, 40)
+            raw.store(salt.k0, 48)
+            raw.store(salt.k1, 56)
+            for (offset, value) in [
+                (64, entries), (72, recipients), (80, catchAlls), (88, bucketCount), (96, tableOffset),
+                (104, sourcesOffset),
+                (112, checksumsOffset), (120, fileSize), (144, leaving),
+            ] {
+                raw.store(UInt64(truncatingIfNeeded: value), offset)
+            }
+            raw.store(IndexFormat.xxh64, 128)
+            raw.store(UInt32(truncatingIfNeeded: IndexFormat.blockSize), 132)
+            raw.store(checksumOfChecksums, 136)
+            raw.store(Self.checksum(UnsafeRawBufferPointer(raw)), length - 8)
+        }
+        return bytes
+    }
+
+    /// The checksum for the last eight bytes of a header.
+    static func checksum(_ header: UnsafeRawBufferPointer) -> UInt64 {
+        XXHash64.hash(UnsafeRawBufferPointer(rebasing: header.dropLast(8)))
+    }
+}
+
+extension UnsafeMutableRawBufferPointer {
+    /// Writes a little-endian number at an offset, which must be within the buffer.
+    func store<Number: FixedWidthInteger & BitwiseCopyable>(_ value: Number, _ offset: Int) {
+        storeBytes(of: value.littleEndian, toByteOffset: offset, as: Number.self)
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    /// Reads a little-endian number at an offset, which must be within the buffer.
+    func load<Number: FixedWidthInteger & BitwiseCopyable>(_ type: Number.Type, _ offset: Int) -> Number {
+        Number(littleEndian: loadUnaligned(fromByteOffset: offset, as: type))
+    }
+}
+
+extension IndexHeader {
+    /// The length of the whole header, from at least its first 16 bytes.
+    static func length(_ start: UnsafeRawBufferPointer) throws(IndexFault) -> Int {
+        guard start.count >= 16, start.load(UInt64.self, 0) == IndexFormat.magic else {
+            throw IndexFault(.notAnIndex, "is not a snapshot of recipients")
+        }
+        let version = start.load(UInt32.self, 8)
+        guard version == IndexFormat.version else {
+            throw IndexFault(
+                .unsupported,
+                "is a snapshot of format version \(version); this program reads version \(IndexFormat.version)")
+        }
+        let length = Int(start.load(UInt32.self, 12))
+        guard IndexFormat.headerLengths.contains(length), length.isMultiple(of: IndexFormat.pageSize) else {
+            throw .damaged("the header has an impossible length (\(length)): the file is damaged")
+        }
+        return length
+    }
+
+    /// The header in the bytes, as many as ``length(_:)`` says, of a file of a given size; throws if its fields are
+    /// impossible or don't fit the size.
+    init(_ raw: UnsafeRawBufferPointer, fileSize actualSize: Int) throws(IndexFault) {
+        self.init()
+        length = raw.count
+        guard raw.load(UInt64.self, length - 8) == Self.checksum(raw) else {
+            throw .damaged("the header's checksum is wrong: the file is damaged")
+        }
+        requiredFeatures = raw.load(UInt64.self, 16)
+        guard requiredFeatures == 0 else {
+            throw IndexFault(
+                .unsupported,
+                "needs a feature that this program doesn't know (0x\(String(requiredFeatures, radix: 16)))")
+        }
+        let algorithm = raw.load(UInt32.self, 128)
+        let blockSize = raw.load(UInt32.self, 132)
+        guard algorithm == IndexFormat.xxh64, blockSize == IndexFormat.blockSize else {
+            throw IndexFault(
+                .unsupported,
+                "has checksums that this program doesn't know (algorithm \(algorithm), blocks of \(blockSize) bytes)")
+        }
+        optionalFeatures = raw.load(UInt64.self, 24)
+        created = raw.load(Int64.self, 32)
+        generation = raw.load(UInt64.self, 40)
+        guard generation <= IndexFormat.lastGeneration else {
+            throw .damaged("the header has an impossible generation (\(generation))")
+        }
+        salt = SipHash(k0: raw.load(UInt64.self, 48), k1: raw.load(UInt64.self, 56))
+        fileSize = try Self.number(raw, 120, "file size")
+        guard fileSize == actualSize else {
+            throw .damaged(
+                "is \(actualSize) bytes long, but \(fileSize) by its header: it was "
+                    + (actualSize < fileSize ? "truncated" : "extended"))
+        }
+        entries = try Self.number(raw, 64, "number of entries")
+        recipients = try Self.number(raw, 72, "number of recipients")
+        catchAlls = try Self.number(raw, 80, "number of catch-all domains")
+        leaving = try Self.number(raw, 144, "number of leaving recipients")
+        bucketCount = try Self.number(raw, 88, "number of buckets")
+        tableOffset = try Self.number(raw, 96, "place of the table")
+        sourcesOffset = try Self.number(raw, 104, "place of the sources")
+        checksumsOffset = try Self.number(raw, 112, "place of the checksums")
+        checksumOfChecksums = raw.load(UInt64.self, 136)
+        try checkPlaces()
+    }
+
+    /// A number of the header, checked to be at most the longest file size, so that sums and small multiples don't
+    /// overflow.
+    private static func number(_ raw: UnsafeRawBufferPointer, _ offset: Int, _ name: String) throws(IndexFault) -> Int {
+        let value = raw.load(UInt64.self, offset)
+        guard let number = Int(exactly: value), number <= IndexFormat.maximumFileSize else {
+            throw .damaged("the header has an impossible \(name) (\(value))")
+        }
+        return number
+    }
+
+    private func checkPlaces() throws(IndexFault) {
+        guard checksumsOffset.isMultiple(of: 8), checksumsOffset >= length, checksumsOffset <= fileSize,
+            fileSize - checksumsOffset == blockCount * 8
+        else {
+            throw .damaged("the header places the checksums at an impossible offset (\(checksumsOffset))")
+        }
+        guard tableOffset.isMultiple(of: IndexFormat.pageSize), tableOffset >= length, tableOffset <= checksumsOffset,
+            bucketCount >= 1, bucketCount <= (checksumsOffset - tableOffset) / IndexFormat.bucketSize
+        else {
+            throw .damaged("the header describes an impossible table (\(bucketCount) buckets from \(tableOffset) on)")
+        }
+        let tableEnd = tableOffset + bucketCount * IndexFormat.bucketSize
+        guard sourcesOffset.isMultiple(of: 8), sourcesOffset >= length, sourcesOffset <= checksumsOffset - 8,
+            sourcesOffset >= tableEnd || sourcesOffset <= tableOffset - 8
+        else {
+            throw .damaged("the header places the sources at an impossible offset (\(sourcesOffset))")
+        }
+        guard entries <= bucketCount * IndexFormat.slotsPerBucket, recipients <= entries,
+            catchAlls <= entries - recipients, leaving <= entries - recipients
+        else {
+            throw .damaged(
+                "the header has impossible counts: \(entries) entries, \(recipients) recipients, \(catchAlls) catch-all domains and \(leaving) leaving "
+                    + "recipients in \(bucketCount) buckets"
+            )
+        }
     }
 }

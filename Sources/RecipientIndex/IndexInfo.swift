@@ -1,55 +1,27 @@
 public import Foundation
 
-/// Where recipients of a snapshot came from; holds no address.
+/// A source of a snapshot's recipients; contains no addresses.
 public struct IndexSource: Sendable, Codable, Equatable {
     /// The name of the source in the configuration.
     public var name: String
     /// The type of the source in the configuration: `file`, `active-directory` and so on.
     public var type: String
-    /// How many recipients it gave.
+    /// The number of recipients that the source lists.
     public var recipients: Int
-    /// When it was last read in full; a snapshot file keeps it to the millisecond.
+    /// The time as of which the source's list is complete; a snapshot keeps milliseconds.
     public var asOf: Date
-    /// The relay domains that it names; empty where it isn't asked for any.
+    /// The relay domains that the source names; empty if it isn't configured to name any.
     public var relayDomains: [RelayDomain]
-    /// The alias domains that it names.
+    /// The alias domains that the source names.
     public var aliasDomains: [AliasDomain]
 
-    /// The type of a table of the configuration that lists relay domains, and no recipients; the name is its path.
+    /// The type of a table that lists relay domains only (`relay.domains_from`); the source's name is the table's path.
     public static let relayTable = "relay-domains"
 
-    /// Whether it is a table of the configuration that lists relay domains, and no recipients.
+    /// Whether the source is a table that lists relay domains only (`relay.domains_from`).
     public var isRelayTable: Bool { type == Self.relayTable }
 
-    /// A relay domain that a source names.
-    public struct RelayDomain: Sendable, Codable, Equatable {
-        /// The A-label.
-        public var name: String
-        /// Whether recipients that aren't listed are accepted too, as others know them.
-        public var takesAll: Bool
-
-        /// A domain as it is written into a snapshot.
-        public init(name: String, takesAll: Bool) {
-            self.name = name
-            self.takesAll = takesAll
-        }
-    }
-
-    /// A domain whose recipients are those of another one.
-    public struct AliasDomain: Sendable, Codable, Equatable {
-        /// The A-label of the alias.
-        public var name: String
-        /// The A-label of the domain whose recipients it has.
-        public var target: String
-
-        /// An alias as it is written into a snapshot.
-        public init(name: String, target: String) {
-            self.name = name
-            self.target = target
-        }
-    }
-
-    /// A source as it is written into a snapshot.
+    /// A source of recipients.
     public init(
         name: String, type: String, recipients: Int, asOf: Date, relayDomains: [RelayDomain] = [],
         aliasDomains: [AliasDomain] = []
@@ -63,32 +35,129 @@ public struct IndexSource: Sendable, Codable, Equatable {
     }
 }
 
-/// What a snapshot says of itself.
+/// A relay domain that a source names.
+public struct RelayDomain: Sendable, Codable, Equatable {
+    /// The A-label; a name that begins with a dot stands for the subdomains.
+    public var name: String
+    /// Whether the filter accepts every recipient of the domain, as the recipients that no source lists are known
+    /// elsewhere.
+    public var takesAll: Bool
+
+    /// A relay domain.
+    public init(name: String, takesAll: Bool) {
+        self.name = name
+        self.takesAll = takesAll
+    }
+}
+
+/// A domain whose recipients are those of another domain.
+public struct AliasDomain: Sendable, Codable, Equatable {
+    /// The A-label of the alias.
+    public var name: String
+    /// The A-label of the domain that lists the recipients.
+    public var target: String
+
+    /// An alias domain.
+    public init(name: String, target: String) {
+        self.name = name
+        self.target = target
+    }
+}
+
+/// The description of a snapshot: its age, counts and sources.
 public struct IndexInfo: Sendable, Equatable {
     /// The version of the file format.
     public var version: UInt32
-    /// When it was made, to the millisecond.
+    /// The time as of which the recipients are listed, in milliseconds.
     public var created: Date
-    /// The publisher's own number for it; 0 when it gave none.
+    /// The publisher's number for the snapshot; 0 for none.
     public var generation: UInt64
-    /// How many recipients are listed; domains and leaving recipients aren't counted.
+    /// The number of listed recipients, without domains and leaving recipients.
     public var recipients: Int
-    /// How many keys are leaving: no source lists them any more, and they are deferred for a time of grace.
+    /// The number of leaving recipients: no source lists them any more, and they are deferred for `sync.grace`.
     public var leaving = 0
-    /// How many domains take every recipient.
+    /// The number of catch-all domains.
     public var catchAllDomains: Int
-    /// How many keys of every kind the table holds.
+    /// The number of keys of every kind.
     public var entries: Int
-    /// How many buckets of seven slots the table has.
+    /// The number of buckets of seven slots.
     public var buckets: Int
     /// The length of the file in bytes.
     public var fileSize: Int
-    /// Where the recipients came from.
+    /// The sources of the recipients.
     public var sources: [IndexSource]
 }
 
+extension IndexInfo {
+    /// The description in a snapshot file. Every byte of the file is read and verified, but not kept.
+    ///
+    /// - Throws: ``IndexError`` with the file and the fault.
+    public init(path: String) throws(IndexError) {
+        do throws(IndexFault) {
+            let (header, sources) = try IndexFile(path: path).readAll { _ in nil }
+            self.init(header, sources: sources)
+        } catch {
+            throw IndexError(error, path: path)
+        }
+    }
+
+    init(_ header: IndexHeader, sources: [IndexSource]) {
+        self.init(
+            version: IndexFormat.version, created: .init(millisecondsSince1970: header.created),
+            generation: header.generation, recipients: header.recipients, leaving: header.leaving,
+            catchAllDomains: header.catchAlls,
+            entries: header.entries, buckets: header.bucketCount, fileSize: header.fileSize, sources: sources)
+    }
+}
+
+/// The form of an ``IndexSource`` in the snapshot file.
+struct StoredSource: Codable {
+    let name: String
+    let type: String
+    let recipients: Int
+    let asOf: Int64
+    let relayDomains: [RelayDomain]?
+    let aliasDomains: [AliasDomain]?
+
+    init(_ source: IndexSource) {
+        name = source.name
+        type = source.type
+        recipients = source.recipients
+        asOf = source.asOf.millisecondsSince1970
+        relayDomains = source.relayDomains.isEmpty ? nil : source.relayDomains
+        aliasDomains = source.aliasDomains.isEmpty ? nil : source.aliasDomains
+    }
+
+    var source: IndexSource {
+        IndexSource(
+            name: name, type: type, recipients: recipients, asOf: Date(millisecondsSince1970: asOf),
+            relayDomains: relayDomains ?? [], aliasDomains: aliasDomains ?? [])
+    }
+
+    static func encode(_ sources: [IndexSource]) throws(IndexFault) -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        guard let json = try? encoder.encode(sources.map(StoredSource.init)),
+            json.count <= IndexFormat.maximumSourcesLength
+        else {
+            throw IndexFault(
+                .notPublished(EINVAL),
+                "can't be published: the description of its \(sources.count) sources is longer than 1 MiB")
+        }
+        return [UInt8](json)
+    }
+
+    static func decode(_ json: [UInt8]) throws(IndexFault) -> [IndexSource] {
+        do {
+            return try JSONDecoder().decode([StoredSource].self, from: Data(json)).map(\.source)
+        } catch {
+            throw .damaged("the list of sources isn't valid JSON of the expected form")
+        }
+    }
+}
+
 extension Date {
-    /// Milliseconds since 1970, clamped to what 64 bits hold; no number at all becomes 0.
+    /// Milliseconds since 1970, clamped to 64 bits; 0 for a date that is not a number.
     var millisecondsSince1970: Int64 {
         let milliseconds = (timeIntervalSince1970 * 1000).rounded()
         if let exact = Int64(exactly: milliseconds) { return exact }

@@ -1,22 +1,25 @@
-/// An immutable snapshot of all recipients in memory of the process's own; ``IndexFormat`` describes the file that it is read from.
+import Glibc
+import System
+
+/// An immutable snapshot of all recipients in the process's memory; ``IndexFormat`` describes its file.
 ///
-/// A search takes no lock, allocates nothing and never traps. Every byte of the file has been read and verified before the snapshot exists, and
-/// nothing refers to the file afterwards: to overwrite, cut off or delete it does no harm.
+/// A lookup takes no lock, allocates nothing and never traps. Every byte of the file is read and verified before the
+/// snapshot exists, and the file isn't used afterwards: overwriting, truncating or deleting it does no harm.
 public final class IndexSnapshot {
-    /// What the snapshot says of itself.
+    /// The description of the snapshot.
     public let info: IndexInfo
 
-    /// The file that it was made from, as it was then.
-    let state: FileState
+    /// The stamp of the file from when it was read.
+    let state: FileStamp
     private let memory: SnapshotMemory
-    /// In the memory.
+    /// The table of buckets, in `memory`.
     private let table: UnsafeRawPointer
     private let bucketCount: UInt64
     private let hash: SipHash
 
-    /// Reads the file and verifies every byte of it.
+    /// Reads a snapshot file and verifies every byte.
     ///
-    /// - Throws: ``IndexError`` with the file and what is wrong with it.
+    /// - Throws: ``IndexError`` with the file and the fault.
     public init(path: String) throws(IndexError) {
         do throws(IndexFault) {
             let file = try IndexFile(path: path)
@@ -40,16 +43,16 @@ public final class IndexSnapshot {
         }
     }
 
-    /// The flags of a key; nil when it isn't listed.
+    /// The flags of a key; nil if it isn't listed.
     ///
-    /// - Parameter key: the canonical address, or `@` and a domain to ask for the whole of it.
+    /// - Parameter key: a canonical address, or `@` and a domain for the whole domain.
     public func lookup(_ key: UnsafeBufferPointer<UInt8>) -> RecipientFlags? {
         withExtendedLifetime(self) { flags(of: hash.hash(key)) }
     }
 
-    /// Has the memory in which a key is searched for on its way, for a lookup that comes a little later.
+    /// Fetches the memory of a key into the processor's cache, for a lookup a little later.
     ///
-    /// - Returns: what was read there, which means nothing: the caller keeps it, lest the read be left out.
+    /// - Returns: a meaningless word of that memory. The caller must use it, so that the compiler keeps the read.
     @inline(never)
     public func fetch(_ key: UnsafeBufferPointer<UInt8>) -> UInt64 {
         let index = IndexFormat.home(hash.hash(key), of: bucketCount)
@@ -57,16 +60,16 @@ public final class IndexSnapshot {
             .load(fromByteOffset: 56, as: UInt64.self)
     }
 
-    /// The flags of a key; nil when it isn't listed.
+    /// The flags of a key; nil if it isn't listed.
     public func lookup(_ key: String) -> RecipientFlags? {
         var key = key
         return key.withUTF8 { lookup($0) }
     }
 
-    /// The key of its fingerprints.
+    /// The key of the hash that fingerprints are made with.
     var salt: SipHash { hash }
 
-    /// Gives every fingerprint with its flags, in the order of the table.
+    /// Calls the body with every fingerprint and its flags, in the order of the table.
     func forEachEntry(_ body: (UInt64, RecipientFlags) -> Void) {
         withExtendedLifetime(self) {
             for index in 0..<Int(truncatingIfNeeded: bucketCount) {
@@ -81,8 +84,8 @@ public final class IndexSnapshot {
         }
     }
 
-    /// Goes through the buckets as ``IndexFormat`` describes; never leaves the table, whatever stands in it, and
-    /// never looks into a bucket twice.
+    /// Searches the buckets as ``IndexFormat`` describes. Whatever the table contains, the search stays within it and
+    /// reads no bucket twice.
     @inline(__always)
     private func flags(of fingerprint: UInt64) -> RecipientFlags? {
         var index = IndexFormat.home(fingerprint, of: bucketCount)
@@ -90,7 +93,7 @@ public final class IndexSnapshot {
         while left != 0 {
             let bucket = table + Int(truncatingIfNeeded: index) &* IndexFormat.bucketSize
             let word = UInt64(littleEndian: bucket.load(fromByteOffset: 56, as: UInt64.self))
-            // All slots at once: branches on them would mostly be guessed wrong.
+            // All slots at once: the processor would mostly mispredict branches on them.
             var matches: UInt64 = 0
             for slot in 0..<7 {
                 let other = UInt64(littleEndian: bucket.load(fromByteOffset: slot &* 8, as: UInt64.self))
@@ -110,27 +113,43 @@ public final class IndexSnapshot {
     }
 }
 
-// Nothing in it changes after init, and its memory is for reading only.
+// A snapshot is immutable after init, and its memory read-only.
 extension IndexSnapshot: @unchecked Sendable {}
 
-extension IndexInfo {
-    /// What a snapshot file says of itself; every byte of the file is read and verified for it, as for an ``IndexSnapshot``, but not kept.
-    ///
-    /// - Throws: ``IndexError`` with the file and what is wrong with it.
-    public init(path: String) throws(IndexError) {
-        do throws(IndexFault) {
-            let (header, sources) = try IndexFile(path: path).readAll { _ in nil }
-            self.init(header, sources: sources)
-        } catch {
-            throw IndexError(error, path: path)
+/// Memory for the body of a snapshot, in huge pages if the kernel has them; returned to the system when it is freed.
+///
+/// Huge pages make a lookup faster, as it needs fewer reads of the page table. Filling the memory needs a hundredth of
+/// the page faults.
+struct SnapshotMemory: ~Copyable {
+    let bytes: UnsafeMutableRawBufferPointer
+
+    /// Zeroed memory; `mmap(2)`, `madvise(2)`.
+    init(count: Int) throws(IndexFault) {
+        // Huge pages are aligned to their size: map more memory, and return both ends.
+        let page = 2 << 20
+        let extra = count >= page ? page : 0
+        let start = mmap(nil, count + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | Int32(MAP_ANONYMOUS), -1, 0)
+        guard let start, start != UnsafeMutableRawPointer(bitPattern: -1) else {
+            let code = errno
+            throw IndexFault(
+                .unreadable(code), "can't be read: there is no memory for its \(count) bytes: \(systemMessage(code))")
         }
+        guard extra > 0 else {
+            bytes = UnsafeMutableRawBufferPointer(start: start, count: count)
+            return
+        }
+        let aligned = start.alignedUp(toMultipleOf: page)
+        if aligned > start { munmap(start, aligned - start) }
+        let smallPage = 4096
+        let end = (aligned + count).alignedUp(toMultipleOf: smallPage)
+        let limit = (start + count + extra).alignedUp(toMultipleOf: smallPage)
+        if limit > end { munmap(end, limit - end) }
+        madvise(aligned, count, Int32(MADV_HUGEPAGE))
+        bytes = UnsafeMutableRawBufferPointer(start: aligned, count: count)
     }
 
-    init(_ header: IndexHeader, sources: [IndexSource]) {
-        self.init(
-            version: IndexFormat.version, created: .init(millisecondsSince1970: header.created),
-            generation: header.generation, recipients: header.recipients, leaving: header.leaving,
-            catchAllDomains: header.catchAlls,
-            entries: header.entries, buckets: header.bucketCount, fileSize: header.fileSize, sources: sources)
-    }
+    deinit { munmap(bytes.baseAddress, bytes.count) }
+
+    /// Makes the memory read-only: a stray write ends the process instead of changing the list; `mprotect(2)`.
+    func seal() { mprotect(bytes.baseAddress, bytes.count, PROT_READ) }
 }

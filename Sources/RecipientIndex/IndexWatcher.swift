@@ -1,22 +1,28 @@
 import Dispatch
 import Foundation
+import Glibc
 import Synchronization
 import System
 
-/// Keeps a ``HotSwap`` at the newest sound snapshot of a file, whoever writes it and however.
+/// Watches a snapshot file, and publishes each new sound snapshot in a ``HotSwap``.
 ///
-/// A thread of its own looks at the file's status every 200 ms (stat(2): device, inode, size, times). A file in a new state is read whole and
-/// verified beside the running lookups, and then published. A file that can't be used leaves the snapshot in use where it is. As it
-/// may be half written, it is reported only when it can't be used at two looks in a row in the same state, and then once for that state.
-/// A snapshot of an older generation than that of the one in use is refused, unless ``loadNow(acceptsOlder:)`` asks for it; where none is in
-/// use, every sound one is taken. One of a later date is taken too where there was no file for a moment: its publisher counts anew.
-/// There are never more than two snapshots in memory: the one in use, and the one that is read or has just been replaced.
+/// A thread examines the file's ``FileStamp`` every 200 ms. If it has changed, the thread reads and verifies the whole
+/// file while lookups go on, and then publishes the snapshot.
+///
+/// If the file can't be used, the snapshot in use stays. As the file may be half written, the fault is reported only if
+/// the file is still the same at the next look, and then once.
+///
+/// A snapshot of an older generation than the one in use is rejected, unless ``loadNow(acceptsOlder:)`` asks for it. It
+/// is accepted if it has a later date and the file was missing for a moment: then its publisher has started counting
+/// anew.
+///
+/// At most two snapshots are in memory: the one in use, and the one that is being read or was just replaced.
 public final class IndexWatcher: Sendable {
-    /// What became of a new file.
+    /// The result of reading a new file.
     public enum Event: Sendable {
-        /// It is in force.
+        /// The snapshot is in use.
         case loaded(IndexInfo)
-        /// It can't be used; the snapshot in use, if any, stays.
+        /// The file can't be used; the snapshot in use, if any, stays.
         case failed(IndexError)
     }
 
@@ -28,12 +34,12 @@ public final class IndexWatcher: Sendable {
 
     private enum Lifecycle { case idle, running, stopped }
 
-    /// A watcher that doesn't look yet.
+    /// A watcher, not started yet.
     ///
     /// - Parameters:
-    ///   - path: the snapshot file; it needn't exist.
-    ///   - into: where snapshots are published.
-    ///   - report: called for each event, on the watcher's thread or in ``loadNow()``.
+    ///   - path: the snapshot file, which needn't exist.
+    ///   - target: gets the snapshots.
+    ///   - report: called for each event, on the watcher's thread or in ``loadNow(acceptsOlder:)``.
     public convenience init(
         path: String, into target: HotSwap<IndexSnapshot>, report: @escaping @Sendable (Event) -> Void
     ) {
@@ -50,14 +56,16 @@ public final class IndexWatcher: Sendable {
 
     deinit { if lifecycle.withLock({ $0 == .running }) { stopping.signal() } }
 
-    /// Looks now, in the calling thread, and reports a file that can't be used at once; a missing one isn't worth a word.
+    /// Examines the file now, on the calling thread, and reports at once if it can't be used; a missing file isn't
+    /// reported.
     ///
-    /// - Parameter acceptsOlder: whether a snapshot of an older generation than the one in use is taken, too: for a person who says so.
-    /// - Returns: whether a snapshot is in force.
+    /// - Parameter acceptsOlder: whether to accept a snapshot of an older generation than the one in use, because an
+    ///   administrator asks for it.
+    /// - Returns: whether a snapshot is in use.
     @discardableResult
     public func loadNow(acceptsOlder: Bool = false) -> Bool { poller.look(atOnce: true, acceptsOlder: acceptsOlder) }
 
-    /// Starts the thread; does nothing the second time.
+    /// Starts the thread; further calls do nothing.
     public func start() {
         let isFirst = lifecycle.withLock { lifecycle in
             guard lifecycle == .idle else { return false }
@@ -65,15 +73,13 @@ public final class IndexWatcher: Sendable {
             return true
         }
         guard isFirst else { return }
-        let thread = Thread { [poller, stopping, ended, interval] in
+        NamedThread.start("index") { [poller, stopping, ended, interval] in
             while !stopping.wait(within: interval) { poller.look(atOnce: false) }
             ended.signal()
         }
-        thread.name = "index-watcher"
-        thread.start()
     }
 
-    /// Ends the thread and waits for it; no event comes afterwards. Not to be called from within the report.
+    /// Ends the thread and waits for its end; no event comes afterwards. Must not be called within `report`.
     public func stop() {
         let wasRunning = lifecycle.withLock { lifecycle in
             defer { lifecycle = .stopped }
@@ -82,5 +88,118 @@ public final class IndexWatcher: Sendable {
         guard wasRunning else { return }
         stopping.signal()
         ended.wait()
+    }
+}
+
+/// The state of an ``IndexWatcher``: examines its file once, when called.
+final class IndexPoller: Sendable {
+    private let path: String
+    private let target: HotSwap<IndexSnapshot>
+    private let report: @Sendable (IndexWatcher.Event) -> Void
+    private let progress = Mutex(Progress())
+
+    private struct Progress {
+        /// The last state of the file that was dealt with: loaded or reported.
+        var settled: Sighting?
+        /// A state that couldn't be used at the last look, and isn't reported yet.
+        var suspect: Sighting?
+        var isLoaded = false
+        /// Whether the settled state is a sound snapshot that was rejected for its older generation.
+        var isOlder = false
+        /// The number of looks until the file is read again after a fault that may not be the file's, such as missing
+        /// permission or no descriptor left. Nil for a fault of the file.
+        var retryIn: Int?
+    }
+
+    /// The result of `stat(2)`.
+    private enum Sighting: Equatable {
+        case file(FileStamp)
+        case missing
+        case hidden(Int32)
+    }
+
+    init(path: String, target: HotSwap<IndexSnapshot>, report: @escaping @Sendable (IndexWatcher.Event) -> Void) {
+        self.path = path
+        self.target = target
+        self.report = report
+    }
+
+    /// Examines the file once; returns whether a snapshot is in use.
+    ///
+    /// - Parameters:
+    ///   - atOnce: whether to report a file that can't be used at the first look.
+    ///   - acceptsOlder: whether to accept a snapshot of an older generation than the one in use.
+    @discardableResult
+    func look(atOnce: Bool, acceptsOlder: Bool = false) -> Bool {
+        // Only the thread and `loadNow` take the lock; readers of the snapshot take none.
+        let (event, isLoaded) = progress.withLock { progress in
+            (step(&progress, atOnce: atOnce, acceptsOlder: acceptsOlder), progress.isLoaded)
+        }
+        if let event { report(event) }
+        return isLoaded
+    }
+
+    private func step(_ progress: inout Progress, atOnce: Bool, acceptsOlder: Bool) -> IndexWatcher.Event? {
+        let sighting = sight()
+        let isRetry = progress.settled == sighting && !(acceptsOlder && progress.isOlder)
+        if isRetry {
+            guard let left = progress.retryIn else { return nil }
+            progress.retryIn = left - 1
+            guard left <= 0 else { return nil }
+        }
+        if sighting == .missing && !progress.isLoaded {
+            progress.settled = .missing
+            return nil
+        }
+        do throws(IndexError) {
+            let snapshot = try IndexSnapshot(path: path)
+            if !acceptsOlder, let inUse = target.current?.info, snapshot.info.generation < inUse.generation,
+                // An administrator who removes index and state makes the publisher count anew; an old copy has an
+                // earlier date.
+                progress.settled != .missing || snapshot.info.created <= inUse.created
+            {
+                progress.settled = .file(snapshot.state)
+                progress.suspect = nil
+                progress.retryIn = nil
+                progress.isOlder = true
+                return .failed(IndexError(.older(snapshot.info, than: inUse), path: path))
+            }
+            target.publish(snapshot)
+            progress = Progress(settled: .file(snapshot.state), isLoaded: true)
+            return .loaded(snapshot.info)
+        } catch {
+            if !isRetry {
+                guard atOnce || progress.suspect == sighting else {
+                    progress.suspect = sighting
+                    return nil
+                }
+                progress.suspect = nil
+                progress.settled = sighting
+                progress.isOlder = false
+            }
+            if case .unreadable = error.kind {
+                // Sooner without a snapshot, as every recipient is deferred meanwhile.
+                progress.retryIn = progress.isLoaded ? 25 : 5
+            } else {
+                progress.retryIn = nil
+            }
+            return isRetry ? nil : .failed(error)
+        }
+    }
+
+    private func sight() -> Sighting {
+        var attributes = stat()
+        guard stat(path, &attributes) == 0 else { return errno == ENOENT ? .missing : .hidden(errno) }
+        return .file(FileStamp(attributes))
+    }
+}
+
+extension IndexFault {
+    /// The fault of a snapshot that is older than the one in use.
+    fileprivate static func older(_ snapshot: IndexInfo, than inUse: IndexInfo) -> IndexFault {
+        IndexFault(
+            .older,
+            "is of generation \(snapshot.generation), made \(snapshot.created.formatted(.iso8601)), and older than "
+                + "generation \(inUse.generation), made \(inUse.created.formatted(.iso8601)), which is in use")
     }
 }

@@ -1,15 +1,15 @@
 import Glibc
 import System
 
-/// Writes the snapshot file of sorted entries without duplicates, block by block; ``IndexFormat`` describes it.
+/// Writes a snapshot file of sorted entries without duplicates, block by block; ``IndexFormat`` describes the file.
 struct IndexWriter {
-    let entries: ContiguousArray<Entry>
+    let entries: ContiguousArray<IndexEntry>
     let salt: SipHash
     let created: Int64
     let generation: UInt64
     let sources: [UInt8]
 
-    /// Writes everything to an empty file, the header last, and returns the header.
+    /// Writes the whole file to an empty one, the header last; returns the header.
     func write(to descriptor: Int32) throws(IndexFault) -> IndexHeader {
         var header = IndexHeader()
         header.created = created
@@ -24,7 +24,8 @@ struct IndexWriter {
         header.checksumsOffset = header.sourcesOffset + 8 + (sources.count + 7) / 8 * 8
         header.fileSize = header.checksumsOffset + header.blockCount * 8
         guard header.fileSize <= IndexFormat.maximumFileSize else {
-            throw IndexFault(.notPublished(EFBIG), "can't be published: \(entries.count) entries are too many")
+            throw IndexFault(
+                .notPublished(EFBIG), "can't be published: \(entries.count) entries are too many for a snapshot")
         }
 
         let body = BlockWriter(descriptor, at: header.length)
@@ -45,13 +46,13 @@ struct IndexWriter {
         return header
     }
 
-    /// Fills the buckets from the first to the last. Sorted fingerprints come in the order of their buckets, so that a bucket takes the
-    /// next seven of those that belong into it or an earlier one.
+    /// Writes the buckets from the first to the last. Sorted fingerprints come in the order of their homes: a bucket
+    /// gets the next seven fingerprints whose home is this bucket or an earlier one.
     private func writeTable(bucketCount: Int, to body: BlockWriter) throws(IndexFault) {
         try entries.withUnsafeBufferPointer { entries in
             Result { () throws(IndexFault) in
                 let buckets = UInt64(bucketCount)
-                // What doesn't fit into the last bucket goes into the first: these come before all others.
+                // The entries that don't fit into the last bucket go into the first ones, before all others.
                 let wrapped = Self.overflow(of: entries, bucketCount: buckets)
                 var position = 0
                 for bucket in 0..<buckets {
@@ -79,10 +80,10 @@ struct IndexWriter {
         }.get()
     }
 
-    /// How many entries are left when all buckets have been filled once, which is how many go round to the first bucket:
-    /// with them there, as many are left the second time, because there is more room than entries.
-    private static func overflow(of entries: UnsafeBufferPointer<Entry>, bucketCount: UInt64) -> Int {
-        // In slots: where the next entry goes, if each takes the first free one from its bucket on.
+    /// The number of entries that don't fit into the buckets up to the last one, and so continue in the first bucket.
+    /// Their presence there doesn't change the number, as there is more room than entries.
+    private static func overflow(of entries: UnsafeBufferPointer<IndexEntry>, bucketCount: UInt64) -> Int {
+        // The slot of the next entry, if each gets the first free slot from its home on.
         var next: UInt64 = 0
         for entry in entries {
             next = max(next, IndexFormat.home(entry.fingerprint, of: bucketCount) &* 7) &+ 1
@@ -91,7 +92,7 @@ struct IndexWriter {
     }
 }
 
-/// Writes bytes in blocks of the file's body and keeps a checksum of each.
+/// Writes the body of the file in blocks, and keeps the checksum of each.
 private final class BlockWriter {
     private(set) var checksums: [UInt64] = []
     private let descriptor: Int32
@@ -106,7 +107,7 @@ private final class BlockWriter {
 
     deinit { block.deallocate() }
 
-    /// Appends a number little-endian; within a block, its place must be a multiple of its size.
+    /// Appends a little-endian number; its offset must be a multiple of its size.
     @inline(__always)
     func append<Number: FixedWidthInteger & BitwiseCopyable>(_ number: Number) throws(IndexFault) {
         block.store(number, used)
@@ -114,7 +115,7 @@ private final class BlockWriter {
         if used == block.count { try flush() }
     }
 
-    /// Writes the block as far as it is filled.
+    /// Writes the filled part of the block.
     func flush() throws(IndexFault) {
         guard used > 0 else { return }
         let filled = UnsafeRawBufferPointer(rebasing: block[..<used])
@@ -125,7 +126,7 @@ private final class BlockWriter {
     }
 }
 
-/// pwrite(2) until all is written.
+/// Writes all bytes at an offset; `pwrite(2)`.
 private func writeFully(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, at offset: Int) throws(IndexFault) {
     var done = 0
     while done < bytes.count {
@@ -134,7 +135,7 @@ private func writeFully(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, at
             done += count
         } else if errno != EINTR {
             let code = errno
-            throw IndexFault(.notPublished(code), "can't be published: writing it failed: \(systemMessage(code))")
+            throw IndexFault(.notPublished(code), "can't be published: writing the file failed: \(systemMessage(code))")
         }
     }
 }

@@ -1,34 +1,34 @@
-/// What the index knows of a listed key, in one byte; none of them set means: usable by everyone.
+/// The flags of a key in the recipient index, one byte; without any flag, every client may send to the recipient.
 ///
-/// Bits that this version doesn't name are kept as they are.
+/// Bits that this version doesn't define are kept.
 public struct RecipientFlags: OptionSet, Sendable, Hashable {
-    /// The byte as it stands in the snapshot file.
+    /// The byte in the snapshot file.
     public let rawValue: UInt8
 
-    /// The flags of a byte of the snapshot file; every value is allowed.
+    /// The flags in a byte of the snapshot file; every value is allowed.
     public init(rawValue: UInt8) { self.rawValue = rawValue }
 
-    /// Only trusted clients may write to it.
+    /// Only trusted clients may send to the recipient.
     public static let internalOnly = RecipientFlags(rawValue: 1)
-    /// Nobody may write to it.
+    /// No client may send to the recipient.
     public static let disabled = RecipientFlags(rawValue: 2)
-    /// The key is `@example.com`, and every recipient of that domain is known.
+    /// The key is a domain, `@example.com`, of which every recipient is accepted.
     public static let catchAll = RecipientFlags(rawValue: 4)
-    /// The key is `@example.com`, a domain that is relayed for.
+    /// The key is a relay domain, `@example.com`.
     public static let relayDomain = RecipientFlags(rawValue: 8)
-    /// No source lists it any more, since less than the time of grace: it is deferred, not yet rejected.
+    /// The recipient left the list less than `sync.grace` ago: it is deferred, not yet rejected.
     public static let leaving = RecipientFlags(rawValue: 16)
-    /// The key is `@alias.example`, a domain whose recipients are those of another one (``IndexSource/aliasDomains``).
+    /// The key is an alias domain, `@alias.example`; see ``IndexSource/aliasDomains``.
     public static let aliasDomain = RecipientFlags(rawValue: 32)
 
-    /// Whether a key with these flags stands for a domain rather than for one recipient.
+    /// Whether the key is a domain rather than a recipient.
     var isOfDomain: Bool { !isDisjoint(with: [.catchAll, .relayDomain, .aliasDomain]) }
 
-    /// The flags of a key that was added with these and with others.
+    /// The flags of a key that two sources list with different flags.
     ///
-    /// Whoever may write to it by either may write to it: a restriction holds only if both have one. Someone's
-    /// internal-only recipient that is disabled elsewhere is internal-only. It is leaving only by both. All other flags hold if either
-    /// has them.
+    /// A client may send to the recipient if either source allows it: a restriction holds only if both have one. A
+    /// recipient that is internal-only in one source and disabled in the other is internal-only. It is leaving only if
+    /// both say so. All other flags hold if either source has them.
     public func merged(with other: RecipientFlags) -> RecipientFlags {
         let restrictions: RecipientFlags = [.internalOnly, .disabled]
         let isLeaving = contains(.leaving) && other.contains(.leaving)

@@ -1,7 +1,8 @@
 package import Foundation
 package import System
 
-// How the database holds a client's address: in 4 bytes (IPv4), in 16 (IPv6), or not at all, for a client without an address.
+// How the database holds a client's address: in 4 bytes (IPv4), in 16 (IPv6), or not at all, for a client without an
+// address.
 extension IPAddress {
     /// The text of a client's address in reports and log entries; empty for a client without an address.
     package var clientText: String { isUnspecified ? "" : description }

@@ -1,35 +1,46 @@
 public import Foundation
 
-/// One refused or tempfailed recipient, as it was logged. The texts are the client's: hostile until escaped.
+/// A rejected or deferred recipient, as it was logged. The texts come from the client: hostile until escaped.
 public struct LogEntry: Sendable, Equatable {
-    /// Grows in the order of writing, which is nearly that of time.
+    /// A number that grows in the order of writing, which is nearly the order of time.
     public var id: Int64
-    /// To the millisecond.
+    /// The time, to the millisecond.
     public var time: Date
     /// ``Outcome/rejected`` or ``Outcome/deferred``.
     public var outcome: Outcome
-    /// True in observe mode: the verdict wasn't enforced.
+    /// True where observe mode accepted the recipient.
     public var observed: Bool
-    /// Why; "mta" if the MTA itself refused.
+    /// The reason; "mta" if the MTA itself rejected the recipient.
     public var reason: String
-    /// As the client gave it.
+    /// The recipient as the client gave it.
     public var recipient: String
-    /// The recipient's domain, empty if it has none or too many foreign ones came in the minute.
+    /// The recipient's domain; empty if it has none, or if too many foreign domains came in the same minute.
     public var domain: String
     /// The reverse-path, empty for `<>`.
     public var sender: String
     /// The client's address in text form, empty if unknown.
     public var client: String
-    /// The client's host name as the MTA says.
+    /// The client's host name, as the MTA has it.
     public var clientName: String
-    /// HELO or EHLO.
+    /// The name in HELO or EHLO.
     public var helo: String
-    /// Queue or session id.
+    /// The queue id, or a session id.
     public var session: String
-    /// True if the client had authenticated.
+    /// True if the client was authenticated.
     public var authenticated: Bool
-    /// The MTA that asked.
+    /// The host name of the MTA that asked.
     public var mta: String
-    /// The reply with its codes.
+    /// The reply, with its codes.
     public var reply: String
+}
+
+extension Outcome {
+    /// Its name in JSON and metrics.
+    public var name: String {
+        switch self {
+        case .accepted: "accepted"
+        case .rejected: "refused"
+        case .deferred: "tempfailed"
+        }
+    }
 }

@@ -1,13 +1,13 @@
 import Glibc
 
-/// Tells a damaged file from one that the disk doesn't give: SQLite calls both damaged (`SQLITE_IOERR_CORRUPTFS`).
+/// Tells whether the disk fails to read a file. SQLite reports such a file as damaged (`SQLITE_IOERR_CORRUPTFS`).
 public enum FileProbe {
-    /// Reads the files from end to end with `read(2)`.
+    /// The error number of the first file that can't be read whole; nil if all can be read. `read(2)`.
     ///
-    /// Not to be called while SQLite has one of them open in this process: closing a descriptor drops the process's locks on its file.
+    /// Must not be called while SQLite has one of the files open in this process: closing a descriptor drops the
+    /// process's locks on its file.
     ///
-    /// - Parameter paths: files; those that don't exist are passed over.
-    /// - Returns: the error number of the first file that can't be read; nil where all can.
+    /// - Parameter paths: files, which needn't exist.
     public static func failure(reading paths: [String]) -> Int32? {
         var buffer = [UInt8](repeating: 0, count: 1 << 18)
         for path in paths {

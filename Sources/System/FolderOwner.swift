@@ -1,22 +1,22 @@
 import Glibc
 
-/// The user that owns the folders which a command writes to.
+/// Lets a command that root runs act as the owner of the folders that it writes to.
 ///
-/// Root in a folder of somebody else could be led by that user to write elsewhere, and leaves files behind that the user can't write. So a
-/// command that root runs there acts as the folder's owner.
+/// In a folder of another user, root might follow a link of that user's to another place, and would leave files that
+/// the user can't write.
 public enum FolderOwner {
-    /// Why a command of root's can't act as the owner.
+    /// Why a command can't act as the folders' owner.
     public struct Failure: Error, Sendable, CustomStringConvertible {
-        /// What to tell the administrator.
+        /// A sentence for the administrator.
         public let description: String
     }
 
-    /// Gives up root's rights for good and goes on as the owner of the folders, if a user other than root owns one of them.
+    /// Makes the process act as the owner of the folders, with the owner's groups, and gives up root's rights for good.
     ///
-    /// Groups are those of that user. Nothing happens unless root calls, and while all folders are root's or missing. To be called before other
+    /// Does nothing unless the process is root's and another user owns one of the folders. Must be called before other
     /// threads are started.
     ///
-    /// - Parameter folders: the folders that will be written to, by absolute paths; the parents of each count too.
+    /// - Parameter folders: the absolute paths of the folders to write to; the folders above each count, too.
     /// - Returns: the name of the user that the process acts as now; nil if nothing has changed.
     /// - Throws: ``Failure`` if the folders belong to several users, or the change of user fails.
     @discardableResult
@@ -31,15 +31,15 @@ public enum FolderOwner {
         guard owners.count == 1 else {
             let list = owners.map { "\($0.folder) to \(name(of: $0.user))" }.joined(separator: ", ")
             throw Failure(
-                description: "run by root, postern acts as the owner of the folders that it writes to, "
-                    + "but they belong to several users: \(list); run it as the filter's user")
+                description: "postern, run by root, acts as the owner of the folders that it writes to, "
+                    + "but these belong to several users: \(list); run it as the filter's user")
         }
         try become(first.user, for: first.folder)
         return name(of: first.user)
     }
 
-    /// The user who decides where the path leads: the owner of the deepest of its folders that isn't root's, since that user may have put a link
-    /// there; root where all are root's.
+    /// The user who controls where the path leads: the owner of the deepest folder in it that isn't root's, who could
+    /// put a link there; nil if all are root's.
     private static func owner(of path: String) -> (folder: String, user: uid_t)? {
         var place = path.isEmpty ? "." : path
         while true {

@@ -41,8 +41,10 @@ public struct IPAddress: Sendable, Hashable {
     /// The first address of the network that the address is in.
     ///
     /// - Parameters:
-    ///   - ipv4Prefix: how many leading bits an IPv4 address keeps: 0 to 32; other numbers count as the nearer of the two.
-    ///   - ipv6Prefix: how many leading bits an IPv6 address keeps: 0 to 128; other numbers count as the nearer of the two.
+    ///   - ipv4Prefix: how many leading bits an IPv4 address keeps: 0 to 32; other numbers count as the nearer of the
+    ///     two.
+    ///   - ipv6Prefix: how many leading bits an IPv6 address keeps: 0 to 128; other numbers count as the nearer of the
+    ///     two.
     @inlinable
     public func masked(ipv4Prefix: Int, ipv6Prefix: Int) -> IPAddress {
         let prefix = isIPv4 ? 96 + min(max(0, ipv4Prefix), 32) : max(0, ipv6Prefix)
@@ -51,7 +53,8 @@ public struct IPAddress: Sendable, Hashable {
             high: high & ~(UInt64.max >> prefix), low: low & ~(UInt64.max >> max(0, prefix &- 64)))
     }
 
-    /// The address in a socket address; nil for nil and for a socket address of another family, such as a unix socket's.
+    /// The address in a socket address; nil for nil and for a socket address of another family, such as a unix
+    /// socket's.
     package init?(_ address: UnsafePointer<sockaddr>?) {
         guard let address else { return nil }
         let bytes = UnsafeRawPointer(address)

@@ -7,8 +7,8 @@ public struct IPNetwork: Sendable, Hashable {
 
     /// Reads `192.0.2.0/24`, `2001:db8::/32`, `[2001:db8::]/32`, or an address, which is a network of one address.
     ///
-    /// A network of IPv4-mapped IPv6 addresses is the IPv4 network. A text with bits set after the prefix is rejected; the error names
-    /// the network that may be meant.
+    /// A network of IPv4-mapped IPv6 addresses is the IPv4 network. A text with bits set after the prefix is rejected;
+    /// the error names the network that may be meant.
     public init(_ text: String) throws(IPAddressError) {
         let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
         let accepted = "accepted: an address, or a network such as 192.0.2.0/24 or 2001:db8::/32"

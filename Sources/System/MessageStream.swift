@@ -3,54 +3,54 @@ import Foundation
 import Glibc
 import Synchronization
 
-/// Standard error, for messages: a message that can't be written is dropped and counted, and nothing else happens.
+/// Writes messages to standard error; a message that can't be written is dropped and counted.
 ///
-/// A command writes its messages itself. A daemon starts a thread for them (``startThread(notice:)``): then ``write(_:)`` only puts them in
-/// line, and nobody ever waits for the reader.
+/// In a command, ``write(_:)`` writes at once. In a daemon, which calls ``startThread(notice:)``, it queues the message
+/// for a thread, and never waits for the reader of standard error.
 public final class MessageStream: Sendable {
     /// The standard error of the process.
     public static let standardError = MessageStream(descriptor: STDERR_FILENO)
 
-    /// The most bytes of messages that wait for the thread; further messages are dropped.
+    /// The most bytes of queued messages; further messages are dropped.
     static let capacity = 1 << 20
     /// The most bytes that a pipe takes at once or not at all (`PIPE_BUF`).
     private static let chunk = 4096
-    /// Milliseconds until a reader that takes nothing counts as a failure.
-    private static let patience: Int32 = 2_000
+    /// Milliseconds without reading after which the reader of standard error counts as failed.
+    private static let readerTimeout: Int32 = 2_000
 
     private struct State {
         var hasThread = false
         var waiting: [String] = []
         var waitingBytes = 0
-        /// Messages dropped, in all and since the last notice.
+        /// The number of messages dropped: all, and those since the last notice.
         var dropped = 0
-        var untold = 0
-        /// Whether the thread writes at the moment.
+        var droppedSinceNotice = 0
+        /// Whether the thread is writing.
         var isWriting = false
         var failure: PartFailure?
     }
 
     private let descriptor: Int32
     private let state = Mutex(State())
-    private let bell = SteadySemaphore()
+    private let hasMessages = SteadySemaphore()
 
-    /// A stream that writes to this descriptor, which stays the caller's.
+    /// A stream that writes to a descriptor, which the caller closes.
     init(descriptor: Int32) { self.descriptor = descriptor }
 
-    /// How many messages were dropped.
+    /// The number of messages dropped.
     public var dropped: Int { state.withLock { $0.dropped } }
 
-    /// Why messages can't be written at the moment; nil while they can be.
+    /// Why messages can't be written at present; nil if they can.
     public var failure: PartFailure? { state.withLock { $0.failure } }
 
-    /// Writes one message, of whole lines; once there is a thread for that, puts it in line for it and returns at once.
+    /// Writes a message of whole lines; in a daemon, queues it and returns at once.
     public func write(_ message: String) {
         let isQueued = state.withLock { state in
             guard state.hasThread else { return false }
             let size = message.utf8.count
             if state.waitingBytes + size > Self.capacity {
                 state.dropped += 1
-                state.untold += 1
+                state.droppedSinceNotice += 1
             } else {
                 state.waiting.append(message)
                 state.waitingBytes += size
@@ -58,34 +58,35 @@ public final class MessageStream: Sendable {
             return true
         }
         if isQueued {
-            bell.signal()
-        } else if !put(message) {
+            hasMessages.signal()
+        } else if !writeNow(message) {
             state.withLock { $0.dropped += 1 }
         }
     }
 
-    /// Starts a thread that writes the messages from now on; without effect the second time.
+    /// Starts a thread that writes the messages from now on; further calls do nothing.
     ///
-    /// - Parameter notice: the line that says how many messages were dropped, written once messages can be written again.
+    /// - Parameter notice: makes the line that reports how many messages were dropped; written once messages can be
+    ///   written again.
     public func startThread(notice: @escaping @Sendable (Int) -> String) {
         let isFirst = state.withLock { state in
             defer { state.hasThread = true }
             return !state.hasThread
         }
         guard isFirst else { return }
-        let thread = Thread { [self] in
+        let thread = NamedThread("messages") { [self] in
             while true {
-                bell.wait()
+                hasMessages.wait()
                 writeWaiting(notice)
             }
         }
-        thread.name = "messages"
-        thread.start()
+        // Without a thread, callers go on to write at once.
+        if thread.failure != nil { state.withLock { $0.hasThread = false } }
     }
 
-    /// Waits until all messages so far are written or dropped.
+    /// Waits until all queued messages are written or dropped, but not longer than a given time.
     ///
-    /// - Returns: false if they weren't within this time; they are lost if the process ends.
+    /// - Returns: false if messages are still queued; they are lost if the process ends.
     @discardableResult
     public func flush(within time: Duration) -> Bool {
         let deadline = ContinuousClock.now + time
@@ -98,29 +99,29 @@ public final class MessageStream: Sendable {
 
     private func writeWaiting(_ notice: (Int) -> String) {
         while true {
-            let (messages, untold) = state.withLock { state in
+            let (messages, unnoticed) = state.withLock { state in
                 let messages = state.waiting
                 state.waiting = []
                 state.waitingBytes = 0
                 state.isWriting = !messages.isEmpty
-                return (messages, state.untold)
+                return (messages, state.droppedSinceNotice)
             }
             guard !messages.isEmpty else { return }
-            // The notice first: what was dropped came before these.
-            if untold > 0, put(notice(untold)) { state.withLock { $0.untold -= untold } }
-            for message in messages where !put(message) {
+            // The notice first: the dropped messages came before these.
+            if unnoticed > 0, writeNow(notice(unnoticed)) { state.withLock { $0.droppedSinceNotice -= unnoticed } }
+            for message in messages where !writeNow(message) {
                 state.withLock { state in
                     state.dropped += 1
-                    state.untold += 1
+                    state.droppedSinceNotice += 1
                 }
             }
         }
     }
 
-    /// Writes a message; false where it can't be written, or not all of it.
-    private func put(_ message: String) -> Bool {
+    /// Writes a message now; false if it can't be written whole.
+    private func writeNow(_ message: String) -> Bool {
         var message = message
-        let code = message.withUTF8 { put(UnsafeRawBufferPointer($0)) }
+        let code = message.withUTF8 { writeNow(UnsafeRawBufferPointer($0)) }
         state.withLock { state in
             guard let code else { return state.failure = nil }
             let reason =
@@ -135,12 +136,12 @@ public final class MessageStream: Sendable {
         return code == nil
     }
 
-    /// Nil, or the error number; `ETIMEDOUT` where the reader takes nothing.
-    private func put(_ bytes: UnsafeRawBufferPointer) -> Int32? {
+    /// Writes bytes now; returns the error number, `ETIMEDOUT` if nobody reads, nil if all were written.
+    private func writeNow(_ bytes: UnsafeRawBufferPointer) -> Int32? {
         var done = 0
         while done < bytes.count {
             var polled = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-            let ready = poll(&polled, 1, Self.patience)
+            let ready = poll(&polled, 1, Self.readerTimeout)
             if ready < 0 && errno == EINTR { continue }
             guard ready != 0 else { return ETIMEDOUT }
             let count = Glibc.write(
@@ -155,11 +156,12 @@ public final class MessageStream: Sendable {
 
 /// The descriptors of standard input, output and error.
 public enum StandardDescriptors {
-    /// Opens those that the process was started without, so that no file or socket gets their number and is written to by mistake: reading
-    /// finds the end, writing fails. To be called first of all.
+    /// Opens `/dev/null` for each of them that the process was started without: otherwise, a file or socket would get
+    /// the descriptor's number and be written to by mistake. Reading finds the end of the file, writing fails. Must be
+    /// called before any file is opened.
     public static func secure() {
         for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
-            // The lowest free number is this one, as those below are open.
+            // open(2) returns the lowest free number, which is this one.
             _ = open("/dev/null", O_RDONLY)
         }
     }

@@ -1,19 +1,19 @@
 public import Foundation
 
-/// Why a part of the running filter doesn't work at the moment, while the rest goes on.
+/// Why a part of the running filter, such as the log, doesn't work at present, while the rest goes on.
 ///
-/// A part reports it when it stops working and reports nil when it works again; it tries again by itself.
+/// A part reports a failure when it stops working, tries again by itself, and reports nil when it works again.
 public struct PartFailure: Error, Sendable, Equatable, Codable, CustomStringConvertible {
     /// One sentence for an administrator: the subject, then what happened, with the values.
     public var reason: String
-    /// What the administrator can do.
+    /// The remedy, as a clause.
     public var advice: String
-    /// Since when the part hasn't worked.
+    /// The time at which the part stopped working.
     public var since: Date
-    /// When the part is tried next; nil if only a restart or a person can mend it.
+    /// The time of the next try; nil if only an administrator can mend the part.
     public var nextTry: Date?
 
-    /// A failure that began now, unless `since` says otherwise.
+    /// A failure; by default one that begins now.
     public init(reason: String, advice: String, since: Date = Date(), nextTry: Date? = nil) {
         self.reason = reason
         self.advice = advice

@@ -1,19 +1,20 @@
 import Glibc
 
-/// Files in a folder that somebody else may own: no symbolic link is followed there, and what root makes belongs to the folder's owner.
+/// Opens files safely in a folder that another user may own: symbolic links aren't followed, and a file that root
+/// creates belongs to the folder's owner.
 public enum PrivateFile {
-    /// Why a file can't be used.
+    /// Why a file can't be opened.
     public struct Failure: Error, Sendable, CustomStringConvertible {
         /// The error number, such as `ELOOP` for a symbolic link.
         public let code: Int32
-        /// The path and the reason, as one sentence.
+        /// A sentence with the path and the reason.
         public let description: String
     }
 
-    /// Opens a regular file with `openat(2)`; a new one has mode 0600 and, if root makes it, the owner of its folder.
+    /// Opens a regular file; a new file has mode 0600 and, if root creates it, the owner of its folder. `openat(2)`.
     ///
     /// - Parameters:
-    ///   - path: its last component must not be a symbolic link; its folder may be reached through one.
+    ///   - path: the last component must not be a symbolic link; the others may be.
     ///   - flags: such as `O_RDWR | O_CREAT`; `O_CLOEXEC`, `O_NOFOLLOW` and `O_NONBLOCK` are always added.
     /// - Returns: a descriptor that the caller closes.
     public static func open(_ path: String, _ flags: Int32) throws(Failure) -> Int32 {
@@ -60,7 +61,7 @@ public enum PrivateFile {
         guard status.st_mode & S_IFMT == S_IFREG else { throw failure(path, "it is not a regular file", EINVAL) }
     }
 
-    /// A file that root has made in somebody else's folder would be out of reach for its owner.
+    /// Gives a file that root has created to the owner of its folder, who couldn't use it otherwise.
     private static func giveToOwner(_ descriptor: Int32, of directory: Int32, _ path: String) throws(Failure) {
         guard geteuid() == 0 else { return }
         var status = stat()

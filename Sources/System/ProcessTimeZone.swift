@@ -1,15 +1,15 @@
 import Foundation
 import Glibc
 
-/// The time zone of the process as date(1) understands it, from the variable `TZ`.
+/// The time zone of the process, from the environment variable `TZ` as `date(1)` understands it.
 ///
-/// Foundation knows names of the tz database only; the C library also takes `:Europe/Berlin`, a file's path and the rules of
-/// POSIX, such as `CET-1CEST,M3.5.0,M10.5.0/3`, and means UTC by everything else.
+/// Foundation knows the names of the tz database only. The C library also accepts `:Europe/Berlin`, a file's path and
+/// POSIX rules, such as `CET-1CEST,M3.5.0,M10.5.0/3`, and takes any other text for UTC.
 public enum ProcessTimeZone {
-    /// Sets `TZ` to the name of the tz database that means the same, so that every part of the process shows the same times. To be
-    /// called once, before other threads run.
+    /// Replaces the value of `TZ` by the equivalent name of the tz database, so that every part of the process shows
+    /// the same times. Must be called once, before other threads run.
     ///
-    /// - Returns: a sentence on what `TZ` has that is no time zone, or that no zone of the database agrees with; nil where all is well.
+    /// - Returns: a warning if the value is not a time zone, or no zone of the database is equivalent; nil otherwise.
     public static func adopt() -> String? {
         guard let text = getenv("TZ").map({ String(cString: $0) }) else { return nil }
         guard let name = name(for: text) else {
@@ -25,14 +25,15 @@ public enum ProcessTimeZone {
     private static func set(_ name: String) {
         setenv("TZ", name, 1)
         tzset()
-        // Foundation has looked at the variable before.
+        // Foundation has read the variable before.
         NSTimeZone.resetSystemTimeZone()
         if let zone = TimeZone(identifier: name) { NSTimeZone.default = zone }
     }
 
-    /// The name of the tz database for a value of `TZ`; nil for one that the C library takes for UTC though it means something else.
+    /// The name in the tz database for the value of `TZ`; nil if the value is not a time zone, or no zone is
+    /// equivalent.
     ///
-    /// `TZ` must have the value: the C library is asked by the process's variable.
+    /// - Parameter text: the value that `TZ` has, as the C library reads it there.
     static func name(for text: String) -> String? {
         let bare = text.hasPrefix(":") ? String(text.dropFirst()) : text
         if bare.isEmpty { return "UTC" }
@@ -44,14 +45,14 @@ public enum ProcessTimeZone {
         let samples = samples()
         let isZone = { (name: String) in TimeZone(identifier: name).map { agrees($0, samples) } ?? false }
         if isFile, let name = databaseName(file), isZone(name) { return name }
-        // Zones that agree now and differ in the past are all the same to a log of some months.
+        // Any zone that agrees in these years will do: the log has only some months.
         if let name = TimeZone.knownTimeZoneIdentifiers.first(where: isZone) { return name }
         return isZone("UTC") ? "UTC" : nil
     }
 
     private static var folder: String { getenv("TZDIR").map { String(cString: $0) } ?? "/usr/share/zoneinfo" }
 
-    /// The part of a file's path below the database's folder.
+    /// The path of a file within the database's folder.
     private static func databaseName(_ file: String) -> String? {
         for path in [file, resolved(file)] {
             for prefix in [folder, "/usr/share/zoneinfo"] where path.hasPrefix("\(prefix)/") {
@@ -69,7 +70,7 @@ public enum ProcessTimeZone {
         return String(cString: path)
     }
 
-    /// Whether the text begins as the rules of POSIX do: a name of three letters or more, or one in angle brackets, and an offset.
+    /// Whether the text begins as POSIX rules do: a name of three letters or more, or in angle brackets, and an offset.
     private static func isRule(_ text: String) -> Bool {
         text.prefixMatch(of: /(<[A-Za-z0-9+\-]{3,}>|[A-Za-z]{3,})[+\-]?[0-9]/) != nil
     }

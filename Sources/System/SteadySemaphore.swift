@@ -1,16 +1,16 @@
 import Glibc
 
-/// A counting semaphore whose time limits go by the steady clock.
+/// A counting semaphore whose timeouts don't depend on the wall clock.
 ///
-/// `DispatchSemaphore` waits until a time of the wall clock on Linux: if that clock is set back meanwhile, a wait of a second lasts as long as the
-/// clock was ahead.
+/// On Linux, `DispatchSemaphore` waits until a time of the wall clock: if that clock is set back meanwhile, the wait is
+/// longer by as much.
 public final class SteadySemaphore {
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-    /// Under the mutex.
+    /// The count; protected by the mutex.
     private let value = UnsafeMutablePointer<Int>.allocate(capacity: 1)
 
-    /// A semaphore that nobody has signalled.
+    /// A semaphore with count 0.
     public init() {
         mutex.initialize(to: pthread_mutex_t())
         pthread_mutex_init(mutex, nil)
@@ -31,7 +31,7 @@ public final class SteadySemaphore {
         value.deallocate()
     }
 
-    /// Lets one waiting thread go on, or the next one that waits.
+    /// Wakes one waiting thread, or lets the next one that waits go on at once.
     public func signal() {
         pthread_mutex_lock(mutex)
         value.pointee += 1
@@ -47,7 +47,7 @@ public final class SteadySemaphore {
         pthread_mutex_unlock(mutex)
     }
 
-    /// Waits until the semaphore is signalled, but not longer than this.
+    /// Waits until the semaphore is signalled, but not longer than the limit.
     ///
     /// - Returns: whether it was signalled.
     public func wait(within limit: Duration) -> Bool {
@@ -71,5 +71,5 @@ public final class SteadySemaphore {
     }
 }
 
-// The count is only touched under the mutex.
+// The count is protected by the mutex.
 extension SteadySemaphore: @unchecked Sendable {}

@@ -1,10 +1,11 @@
-import DirectorySync
 import Logging
+import RecipientSources
+import RecipientSync
 import Synchronization
 
-/// Writes each faulty entry of the sources to the log once, rather than at every sync.
+/// Writes each faulty entry of the sources to the log once, not at every sync.
 final class FaultLog: Sendable {
-    /// How many are remembered; beyond, they are forgotten, and those that are still there are written again.
+    /// How many lines are remembered. Then all are forgotten, and entries that are still faulty are written again.
     private static let mostRemembered = 10_000
 
     private let logger: Logger
@@ -12,32 +13,27 @@ final class FaultLog: Sendable {
 
     init(_ logger: Logger) { self.logger = logger }
 
-    /// Takes the faults of a sync.
-    func take(_ run: SyncRun) {
-        let sources: [SourceReport]
-        switch run.result {
-        case .success(let report): sources = report.sources
-        case .failure(let error): sources = error.sources
-        }
-        for source in sources where source.failure == nil {
-            write(source.faults, of: source, "lists nobody")
-            write(source.domainFaults, of: source, "relay domain")
-            write(source.doubts, of: source, "listed")
+    /// Writes the faulty and doubtful entries that a sync has found and that aren't in the log yet.
+    func write(_ run: SyncRun) {
+        for source in run.sources where source.failure == nil {
+            write(source.report.faults, of: source, "lists nobody")
+            write(source.report.domainFaults, of: source, "relay domain")
+            write(source.report.doubts, of: source, "listed")
         }
     }
 
-    private func write(_ faults: EntryFaults, of source: SourceReport, _ what: String) {
-        for fault in faults.first {
-            let line = "sync: source \(source.name): \(what): \(fault)"
-            let isNew = written.withLock { written in
-                if written.count >= Self.mostRemembered { written.removeAll() }
-                return written.insert(line).inserted
-            }
-            if isNew { logger.warning("\(line)") }
-        }
+    private func write(_ faults: EntryFaults, of source: SourceState, _ meaning: String) {
+        let subject = "sync: source \(source.name): \(meaning):"
+        for fault in faults.first { writeOnce("\(subject) \(fault)") }
         let more = faults.count - faults.first.count
-        guard more > 0 else { return }
-        let line = "sync: source \(source.name): \(what): \(more) more such entries"
-        if written.withLock({ $0.insert(line).inserted }) { logger.warning("\(line)") }
+        if more > 0 { writeOnce("\(subject) \(more) more entries") }
+    }
+
+    private func writeOnce(_ line: String) {
+        let isNew = written.withLock { written in
+            if written.count >= Self.mostRemembered { written.removeAll() }
+            return written.insert(line).inserted
+        }
+        if isNew { logger.warning("\(line)") }
     }
 }

@@ -1,18 +1,19 @@
-import DirectorySync
 import Foundation
 import Logging
 import Milter
 import Monitoring
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
+import RecipientSync
 import RejectionLog
 import System
 
-/// The running filter: every part made, wired to the others, started and stopped in the right order.
+/// The running filter: makes every part, connects it with the others, and starts and stops them in the right order.
 ///
-/// What keeps recipients from being judged ends the process with a line and an exit status when it is made or started: a faulty configuration,
-/// the milter's socket, nothing to answer from and no way to get it. Every other part may fail, at the start and later: ``ServiceHealth`` says
-/// so, and the part tries again.
+/// Only what keeps recipients from being judged ends the process, with a message and an exit status, when the service is made or started: a
+/// faulty configuration, a milter socket that can't be opened, no index and no source to make one of. Every other part may fail, at the start
+/// and later: ``ServiceHealth`` says so, and the part tries again.
 final class FilterService {
     let logger: Logger
     private let configuration: Configuration
@@ -25,16 +26,17 @@ final class FilterService {
     private let tarpit: Tarpit
     private let offenders: OffenderLog
     private let lines: LineLog?
-    private let sync: SyncTally
-    private let control: ControlFiles
+    private let sync: SyncCounters
+    private let monitor: FilterMonitor
+    private let control: ControlServer
     private let monitoring: MonitoringServer?
 
-    /// How long the process may take to end, and what each step of that may take.
+    /// How long the process may take to end, and how long each step of the end.
     private static let endingTime = Duration.milliseconds(4_600)
     private static let drainTime = Duration.milliseconds(1_500)
     private static let logTime = Duration.milliseconds(2_000)
     private static let stepTime = Duration.milliseconds(500)
-    /// How long the start waits for the log where verdicts need something of it.
+    /// How long the start waits for the log if verdicts depend on it (`policy.unlisted_sender = "defer"`).
     private static let openingTime = Duration.seconds(1)
 
     init(_ configuration: Configuration, configurationFile: String) throws {
@@ -42,7 +44,7 @@ final class FilterService {
         self.logger = logger
         self.configuration = configuration
         for notice in configuration.notices { logger.notice("\(configurationFile): \(notice)") }
-        let health = ServiceHealth { Self.tell($0, $1, logger) }
+        let health = ServiceHealth { Self.announce($0, $1, logger) }
         self.health = health
 
         lines = configuration.log.lines ? LineLog(redact: configuration.log.redact, logger) : nil
@@ -52,7 +54,7 @@ final class FilterService {
         let context = FilterContext(
             policy: policy, index: index, harvest: HarvestTable(), senders: senders, log: log)
         tarpit = context.tarpit
-        let sync = SyncTally(configuration)
+        let sync = SyncCounters(sources: configuration.sync.sources.map(\.name))
         self.sync = sync
         offenders = OffenderLog(context.harvest, logger)
         server = MilterServer(
@@ -62,53 +64,52 @@ final class FilterService {
         ) { connection, milter in
             context.session(connection, milter)
         }
-        let indexes = IndexTally()
-        let monitor = FilterMonitor(
-            configuration, context: context, server: server, log: log, offenders: offenders, lines: lines,
-            indexes: indexes, sync: sync, health: health)
-        do throws(ServiceFile.Failure) {
-            control = try ControlFiles(
-                database: configuration.log.database, health, tick: { monitor.reportConditions() },
-                figures: { monitor.figures })
+        let indexes = IndexCounters()
+        let (offenders, lines) = (offenders, lines)
+        var parts = FilterMonitor.Parts(
+            filter: context, server: server, log: log, indexes: indexes, sync: sync, health: health)
+        parts.offenders = { offenders.count }
+        if let lines { parts.omittedLines = { lines.omitted } }
+        let monitor = FilterMonitor(configuration.monitoringSettings, parts)
+        self.monitor = monitor
+        do throws(ControlServer.InUse) {
+            control = try ControlServer(database: configuration.log.database, health)
         } catch {
             log.close(within: Self.logTime)
-            throw Messages.fail(error, error.exitStatus)
+            throw Messages.fail(error, ExitStatus.unavailable)
         }
         reloader = Reloader(
-            configuration, policy: policy, log: log, control: control, tally: sync, health: health, logger: logger
+            configuration, policy: policy, log: log, sync: sync, health: health, logger: logger
         ) { context.forgiveKnownRecipients() }
         watcher = IndexWatcher(path: configuration.index.path, into: index) { [reloader, log, index] event in
-            indexes.take(event)
+            indexes.count(event)
             if case .loaded(let info) = event {
-                reloader.take(info)
+                reloader.indexChanged(info)
                 context.forgiveKnownRecipients()
                 log.recordIndex(generation: info.generation, recipients: info.recipients, created: info.created)
             }
             Self.report(event, isInUse: index.current != nil, health, logger)
         }
-        monitoring = configuration.http.listen.map { Self.monitoringServer(at: $0, monitor, logger) }
+        monitoring = configuration.http.listen.map { Self.monitoringServer(at: $0, monitor) }
     }
 
-    private static func monitoringServer(
-        at place: HostAndPort, _ monitor: FilterMonitor, _ logger: Logger
-    ) -> MonitoringServer {
+    private static func monitoringServer(at place: HostAndPort, _ monitor: FilterMonitor) -> MonitoringServer {
         MonitoringServer(
             host: place.host, port: place.port, isLoopback: place.isLoopback,
             documents: .init(
                 metrics: { monitor.metrics($0) }, live: { monitor.live() }, obstacle: { monitor.obstacle },
-                degradation: { monitor.degradation })
-        ) { logger.error("\($0)") }
+                failingParts: { monitor.failingParts }))
     }
 
-    /// Makes the socket and starts the threads; returns when MTAs are served.
+    /// Opens the milter's socket and starts the threads; returns when MTAs are served.
     func start() throws {
         health.expect(.index)
         watcher.loadNow()
-        // Without the log's word the first recipients might be rejected rather than deferred.
+        // The log knows the senders whose addresses are deferred instead of rejected.
         if configuration.defersUnlistedSenders { log.waitForOpening(within: Self.openingTime) }
         do {
             try checkSources()
-            // First: what fails here leaves no socket behind for an MTA to try.
+            // Before the socket: if this fails, no MTA has connected.
             let sync = try makeSync()
             MilterSignals.arm()
             try openSocket()
@@ -117,52 +118,81 @@ final class FilterService {
             reloader.start(sync: sync)
             offenders.start()
             lines?.start()
-            control.start()
+            startControl()
         } catch {
             control.stop()
             log.close(within: Self.logTime)
             throw error
         }
-        let thread = Thread { [server, logger] in
+        NamedThread.start("milter") { [server, logger] in
             do {
-                // Returns when the filter ends.
+                // Returns at the end of the filter.
                 try server.run()
             } catch {
                 logger.critical("\(error)")
                 MessageStream.standardError.flush(within: .seconds(1))
-                // Without its filter the MTA defers mail: better to be started anew by the service manager.
+                // The service manager starts the filter again; without it the MTA defers mail.
                 _exit(ExitStatus.unavailable)
             }
         }
-        thread.name = "milter"
-        thread.start()
         if monitoring != nil { health.expect(.http) }
-        monitoring?.startAndKeepTrying(patience: .seconds(2)) { [health] in health.report(.http, $0) }
+        monitoring?.start(patience: .seconds(2)) { [health] in health.report(.http, $0) }
         let recipients = index.current.map { Words.count($0.info.recipients, "recipient") } ?? "no index yet"
         if let listen = configuration.http.listen {
             logger.notice("http: metrics and the live page on http://\(listen)/")
         }
-        if geteuid() == 0 { logger.warning("\(Words.runningAsRoot)") }
+        if geteuid() == 0 { logger.warning("\(FilterStatus.rootNotice)") }
         logger.notice(
             "serving \(configuration.socket): \(Words.count(configuration.domains.count, "relay domain")), \(recipients)"
         )
     }
 
-    /// Has the configuration read again, on a thread of its own.
+    private func startControl() {
+        let (monitor, reloader, watcher, index, path) = (monitor, reloader, watcher, index, configuration.index.path)
+        let handlers = ControlServer.Handlers(
+            status: { monitor.status },
+            reload: { acceptsOlderIndex, ended in
+                guard acceptsOlderIndex else { return reloader.request(ended: ended) }
+                reloader.request(
+                    takeOlderIndex: { Self.takeOlderIndex(watcher, index, path: path) }, ended: ended)
+            }, tick: { monitor.reportConditions() })
+        control.start(handlers)
+    }
+
+    /// Takes over the index file though it is of an older generation than the index in use.
+    private static func takeOlderIndex(
+        _ watcher: IndexWatcher, _ index: HotSwap<IndexSnapshot>, path: String
+    ) -> ControlSocket.ReloadResult.OlderIndex {
+        let before = index.current?.info
+        watcher.loadNow(acceptsOlder: true)
+        let info = index.current?.info
+        let list =
+            info.map { "generation \($0.generation), \(Words.count($0.recipients, "recipient"))" } ?? "no index"
+        func isSame(_ other: IndexInfo?) -> Bool {
+            info?.generation == other?.generation && info?.created == other?.created
+        }
+        do {
+            guard isSame(try IndexInfo(path: path)) else {
+                return .init(isInUse: false, message: "index: \(path) was not taken over; in use: \(list)")
+            }
+            return .init(isInUse: true, message: "index: \(isSame(before) ? "already" : "now") in use: \(list)")
+        } catch {
+            return .init(isInUse: false, message: "index: \(error); in use: \(list)")
+        }
+    }
+
+    /// Has the configuration read again, on the reloader's thread.
     func reload() { reloader.request() }
 
-    /// Has the index file taken over though it is of an older generation than the index in use, and the configuration read again.
-    func reloadAcceptingOlderIndex() { reloader.request { [watcher] in _ = watcher.loadNow(acceptsOlder: true) } }
-
-    /// Answers the recipients in judgement, writes out the log, ends the threads; within five seconds, whatever hangs.
+    /// Answers the recipients that are being judged, writes out the log and ends the threads, within five seconds at most.
     func stop() {
         endLater()
         tarpit.letGo()
-        if !server.drain(timeout: Self.drainTime) { logger.warning("stopping: a recipient was still in judgement") }
-        if !log.close(within: Self.logTime) { logger.error("stopping: the rejection log didn't end in time") }
+        if !server.drain(timeout: Self.drainTime) { logger.warning("stopping: a recipient was still being judged") }
+        if !log.close(within: Self.logTime) { logger.error("stopping: the rejection log could not be closed in time") }
         monitoring?.stop()
-        control.stop()
         reloader.stop(within: Self.stepTime)
+        control.stop()
         offenders.stop()
         watcher.stop()
         lines?.stop()
@@ -172,14 +202,12 @@ final class FilterService {
 
     /// Ends the process if the regular end takes too long.
     private func endLater() {
-        let thread = Thread { [logger] in
+        NamedThread.start("end") { [logger] in
             Thread.sleep(forTimeInterval: Self.endingTime / .seconds(1))
-            logger.critical("stopping: a part of the filter didn't end within 5 seconds and is left as it is")
+            logger.critical("stopping: a part of the filter didn't end within 5 seconds")
             MessageStream.standardError.flush(within: .milliseconds(100))
             _exit(ExitStatus.software)
         }
-        thread.name = "end"
-        thread.start()
     }
 
     private static func openLog(
@@ -198,17 +226,17 @@ final class FilterService {
         return RejectionLog(options)
     }
 
-    /// Refuses to begin with nothing to answer from, and no way to get it. An index that is there and can't be read now may be readable soon.
+    /// Refuses to start without an index and without a source to make one of. An index file that can't be read now may be readable soon.
     private func checkSources() throws {
         guard !configuration.sourceFaults.isEmpty else { return }
         let error = ConfigurationError(file: configuration.file, faults: configuration.sourceFaults)
         guard index.current != nil || access(configuration.index.path, F_OK) == 0 else {
             throw Messages.fail(error, ExitStatus.configuration)
         }
-        logger.error("going on with the last index: \(error)")
+        logger.error("sync: not running, the last index stays in use: \(error)")
     }
 
-    /// The sync thread; nil where there is nothing to sync.
+    /// The sync thread; nil without sources.
     private func makeSync() throws -> SyncThread? {
         guard !configuration.sync.sources.isEmpty else { return nil }
         do {
@@ -218,35 +246,35 @@ final class FilterService {
         }
     }
 
-    /// A sync thread that tells tally, health and messages how it goes.
+    /// A sync thread whose results go to the counters, the health and the messages.
     static func syncThread(
-        _ synchronizer: Synchronizer, _ tally: SyncTally, _ health: ServiceHealth, _ logger: Logger
+        _ synchronizer: Synchronizer, _ counters: SyncCounters, _ health: ServiceHealth, _ logger: Logger
     ) -> SyncThread {
         health.expect(.state)
         health.expect(.sync)
         let faults = FaultLog(logger)
         let thread = SyncThread(
-            synchronizer, condition: { health.report(.state, $0) },
-            ran: { run in
-                tally.take(run)
-                faults.take(run)
+            synchronizer, onFileFailure: { health.report(.state, $0) },
+            onSync: { run in
+                counters.count(run)
+                faults.write(run)
                 // A run that got as far as its sources has used the state.
                 if case .success = run.result { health.report(.state, nil) }
-                if let failure = failure(run, next: tally.outlook?.next) { health.report(.sync, failure.value) }
-            }, report: { SyncReportText.log($0, logger) })
-        tally.watch(thread)
+                if let failure = failure(run, next: counters.outlook?.next) { health.report(.sync, failure.value) }
+            }, onEvent: { SyncReportText.log($0, logger) })
+        counters.setThread(thread)
         return thread
     }
 
-    /// What a run says of reading the sources: why they can't be read, or nil in the value for all is well; nil where it says nothing.
+    /// Why a sync could not read the sources; the value is nil if it could, and the result if it didn't try.
     private static func failure(_ run: SyncRun, next: Date?) -> (value: PartFailure?, ())? {
         func failure(_ reason: String) -> PartFailure {
             PartFailure(
-                reason: reason, advice: "the list in force stays; try it: postern sync --dry-run", nextTry: next)
+                reason: reason, advice: "the last list stays in use; to try it: postern sync --dry-run", nextTry: next)
         }
         switch run.result {
         case .success(let report):
-            // A list that a guard has refused is refused still.
+            // The list that a guard refused before is refused still.
             if report.refusalStands { return nil }
             let texts = report.failures.compactMap(\.failure)
             return (texts.isEmpty ? nil : failure(texts.joined(separator: "; ")), ())
@@ -273,28 +301,28 @@ final class FilterService {
         switch event {
         case .loaded(let info):
             health.report(.index, nil)
-            logger.notice("index: \(Words.count(info.recipients, "recipient")) in force")
+            logger.notice("index: \(Words.count(info.recipients, "recipient")) in use")
             if info.created.timeIntervalSinceNow > Words.clockTolerance {
                 logger.warning(
-                    "index: generation \(info.generation) is \(Words.age(of: info.created)): set the clock that is wrong"
+                    "index: generation \(info.generation) is \(Words.age(of: info.created)): correct the clock that is wrong"
                 )
             }
         case .failed(let error):
-            let reason = "index: \(isInUse ? "the one in use stays" : "none is in use"): \(error)"
-            logger.error("\(reason)\(error.kind == .older ? "; if that is meant: postern reload --accept-older" : "")")
+            let reason = "index: \(isInUse ? "the index in use stays" : "no index is in use"): \(error)"
+            logger.error("\(reason)\(error.kind == .older ? "; if it is intended: postern reload --accept-older" : "")")
             health.report(
                 .index,
                 PartFailure(
                     reason: reason,
                     advice: error.kind == .older
-                        ? "bring a newer one here; if the older one is meant: postern reload --accept-older"
-                        : "make the file anew with postern sync --once, or bring a sound one here"))
+                        ? "copy a newer one here; if the older one is intended: postern reload --accept-older"
+                        : "make the file anew with postern sync --once, or copy a sound one here"))
         }
     }
 
-    /// Writes the line for a change of a part's condition.
-    private static func tell(_ part: ServiceHealth.Part, _ change: ServiceHealth.Change, _ logger: Logger) {
-        // These have lines of their own, with more in them.
+    /// Writes the message about a change of a part's condition.
+    private static func announce(_ part: ServiceHealth.Part, _ change: ServiceHealth.Change, _ logger: Logger) {
+        // These parts write messages of their own, which say more.
         if part == .index || part == .log || part == .sync { return }
         switch change {
         case .failed(let failure):

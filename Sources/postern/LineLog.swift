@@ -2,6 +2,7 @@ import Dispatch
 import Foundation
 import Logging
 import RejectionLog
+import RejectionReport
 import Synchronization
 import System
 
@@ -78,13 +79,11 @@ final class LineLog: Sendable {
 
     /// Starts the thread.
     func start() {
-        let thread = Thread { [self] in
+        NamedThread.start("lines") { [self] in
             // The count of omitted recipients may be due without new rows.
             while write() { _ = wakeUp.wait(within: .seconds(10)) }
             ended.signal()
         }
-        thread.name = "line log"
-        thread.start()
     }
 
     /// Writes the lines that are left, and ends the thread. Returns after half a second at most, even if nothing reads standard error.

@@ -24,13 +24,11 @@ final class OffenderLog: Sendable {
 
     /// Starts the thread.
     func start() {
-        let thread = Thread { [self] in
+        NamedThread.start("offenders") { [self] in
             while !stopping.wait(within: .milliseconds(500)) { write() }
             write()
             ended.signal()
         }
-        thread.name = "offender log"
-        thread.start()
     }
 
     /// Writes the messages that are left, and ends the thread.

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 import Glibc
-import RejectionLog
+import RejectionReport
 import System
 
 /// The formats that every command with `--format` has.
@@ -29,67 +29,6 @@ enum Results {
             }
             done += written
         }
-    }
-}
-
-/// JSON for programs: keys in a fixed order, times in ISO 8601 UTC.
-enum JSON {
-    static func text(_ value: some Encodable) throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        encoder.dateEncodingStrategy = .iso8601
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        return String(decoding: try encoder.encode(value), as: UTF8.self)
-    }
-}
-
-/// Times and counts in words.
-enum Words {
-    /// What there is to say of a filter that runs as root.
-    static let runningAsRoot =
-        "running as root: Postern needs none of root's rights; run it as a user of its own (User= in the unit)"
-
-    /// Such as `1 recipient`, `12 recipients`; a noun that doesn't take an s needs its plural.
-    static func count(_ count: Int, _ noun: String, plural: String? = nil) -> String {
-        "\(count) \(count == 1 ? noun : plural ?? "\(noun)s")"
-    }
-
-    /// Such as `3 minutes`; the largest unit that fits twice over, or once where that is exact enough.
-    static func duration(seconds: Int) -> String {
-        let units = [("day", 86_400), ("hour", 3600), ("minute", 60)]
-        for (name, length) in units where seconds >= 2 * length { return "\(seconds / length) \(name)s" }
-        return seconds == 1 ? "1 second" : "\(seconds) seconds"
-    }
-
-    /// Such as `3 minutes ago`; a time to come is `3 minutes in the future`.
-    static func age(_ seconds: Double) -> String {
-        let whole = Int(exactly: seconds.rounded(.towardZero)) ?? 0
-        return whole < 0 ? "\(duration(seconds: 0 - whole)) in the future" : "\(duration(seconds: whole)) ago"
-    }
-
-    /// Seconds by which the clocks of two machines may differ.
-    static let clockTolerance: TimeInterval = 300
-
-    /// How long ago something was made: `3 minutes ago`; `dated 3 days in the future`, where that is more than clocks differ by.
-    static func age(of date: Date, now: Date = Date()) -> String {
-        let age = now.timeIntervalSince(date)
-        func words(_ seconds: TimeInterval) -> String {
-            duration(seconds: Int(exactly: seconds.rounded(.down)) ?? .max)
-        }
-        return age < -clockTolerance ? "dated \(words(-age)) in the future" : "\(words(max(0, age))) ago"
-    }
-
-    /// A day of a number of days since 1970, such as `2026-11-24`.
-    static func day(_ day: Int64) -> String {
-        Date(timeIntervalSince1970: Double(day) * 86_400).formatted(.iso8601.year().month().day())
-    }
-
-    /// Local time with its zone, such as `2026-11-24 10:15:02 +0100`.
-    static func time(_ date: Date) -> String {
-        let formatter = DateFormatter()
-        formatter.locale = Locale(identifier: "en_US_POSIX")
-        formatter.dateFormat = "yyyy-MM-dd HH:mm:ss Z"
-        return formatter.string(from: date)
     }
 }
 

@@ -1,46 +1,52 @@
-import DirectorySync
 import Foundation
 import Logging
 import Monitoring
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
+import RecipientSync
 import RejectionLog
 import Synchronization
 import System
 
-/// Puts a changed configuration in force while the filter runs, on a thread of its own.
+/// Puts a changed configuration in force while the filter runs, on a thread named `reload`.
 ///
-/// A configuration is read, checked and compiled whole before any of it counts; what is faulty changes nothing. Sessions
-/// take the new policy over at their next recipient. What belongs to the process (socket, log, index file) stays as it was
-/// at the start and is named; a new sync thread takes the place of the old one, which leaves the old or the new index.
+/// It reads, checks and compiles the whole configuration first: a faulty one changes nothing. Sessions use the new policy from their next
+/// recipient on. The keys that only a new process can change (socket, log, index file) stay as they were at the start, and the result names them.
+/// A new sync thread takes the place of the old one, which leaves the old or the new index.
 final class Reloader: Sendable {
-    /// How often the configuration's files are looked at where that is wanted.
+    /// How often the reloader looks whether the configuration's files have changed, with `milter.reload = "auto"`.
     private static let interval = Duration.milliseconds(250)
-    /// How long the old sync thread may take to end before it is left behind.
+    /// How long the old sync thread may take to end; then it is left as it is.
     private static let patience = Duration.seconds(5)
 
     private let initial: Configuration
     private let policy: HotSwap<Policy>
     private let log: RejectionLog
-    private let control: ControlFiles
-    private let tally: SyncTally
+    private let sync: SyncCounters
     private let health: ServiceHealth
-    /// Called when another policy is in force.
+    /// Called after each change of the policy.
     private let policyChanged: @Sendable () -> Void
     private let logger: Logger
-    /// Held for moments only: a new snapshot needs it.
+    /// Locked for moments only, since the thread that takes over a new index waits for it.
     private let state: Mutex<State>
     private let wake = SteadySemaphore()
     private let ended = SteadySemaphore()
     private let isStopping = Atomic<Bool>(false)
-    private let isRequested = Atomic<Bool>(false)
-    /// What is to be done before the next reload.
-    private let preparation = Mutex<(@Sendable () -> Void)?>(nil)
+    private let requests = Mutex<[Request]>([])
+
+    /// A request for a reload.
+    private struct Request: Sendable {
+        /// Takes over the index file, before the configuration is read.
+        var takeOlderIndex: (@Sendable () -> ControlSocket.ReloadResult.OlderIndex)?
+        /// Called with the result.
+        var ended: @Sendable (ControlSocket.ReloadResult) -> Void
+    }
 
     private struct State {
         /// The configuration in force.
         var configuration: Configuration
-        /// The sources of the index in force, with the relay domains that they name.
+        /// The sources of the index in use, with the relay domains that they name.
         var sources: [IndexSource] = []
         var sync: SyncThread?
         var isRunning = false
@@ -48,15 +54,14 @@ final class Reloader: Sendable {
 
     /// A reloader for a filter with this configuration, not started yet.
     init(
-        _ configuration: Configuration, policy: HotSwap<Policy>, log: RejectionLog, control: ControlFiles,
-        tally: SyncTally, health: ServiceHealth, logger: Logger, policyChanged: @escaping @Sendable () -> Void
+        _ configuration: Configuration, policy: HotSwap<Policy>, log: RejectionLog, sync: SyncCounters,
+        health: ServiceHealth, logger: Logger, policyChanged: @escaping @Sendable () -> Void
     ) {
         self.policyChanged = policyChanged
         initial = configuration
         self.policy = policy
         self.log = log
-        self.control = control
-        self.tally = tally
+        self.sync = sync
         self.health = health
         self.logger = logger
         state = Mutex(State(configuration: configuration))
@@ -67,8 +72,8 @@ final class Reloader: Sendable {
         configuration.compiledPolicy { log.slot(forDomain: $0) }
     }
 
-    /// Takes in the relay domains that a new index names; may be called from any thread.
-    func take(_ info: IndexInfo) {
+    /// Adds the relay domains and alias domains that a new index names to the policy; may be called from any thread.
+    func indexChanged(_ info: IndexInfo) {
         let domains = info.sources.flatMap(\.relayDomains)
         let aliases = info.sources.flatMap(\.aliasDomains)
         let (hasNewDomains, hasNewAliases) = state.withLock { state in
@@ -81,28 +86,29 @@ final class Reloader: Sendable {
         guard hasNewDomains || hasNewAliases else { return }
         publishPolicy()
         if hasNewAliases {
-            logger.notice("index: it names \(Words.count(aliases.count, "alias domain"))")
+            logger.notice("index: the index names \(Words.count(aliases.count, "alias domain"))")
             let named = state.withLock { ($0.configuration, $0.sources) }
-            for circle in named.0.naming(named.1).aliasCircles {
+            for circle in named.0.addingDomains(of: named.1).aliasCircles {
                 logger.warning(
-                    "index: the alias domains \(circle) lead back to themselves: they are ignored; name a domain that is no alias"
+                    "index: the alias domains \(circle) are aliases of each other and are ignored; name a domain that isn't an alias"
                 )
             }
         }
         guard hasNewDomains else { return }
         let count = state.withLock {
-            $0.configuration.naming($0.sources).domains.count - $0.configuration.domains.count
+            $0.configuration.addingDomains(of: $0.sources).domains.count - $0.configuration.domains.count
         }
         if count > 0 {
-            logger.notice("index: it names \(Words.count(count, "relay domain")) beside those of the configuration")
+            logger.notice(
+                "index: the index names \(Words.count(count, "relay domain")) besides those of the configuration")
         }
     }
 
-    /// Compiles the policy of the configuration and the index in force and publishes it, again until neither has changed meanwhile.
+    /// Compiles and publishes the policy of the configuration and the index, again until neither has changed meanwhile.
     private func publishPolicy() {
         while true {
             let (configuration, sources) = state.withLock { ($0.configuration, $0.sources) }
-            let compiled = Self.policy(configuration.naming(sources), log)
+            let compiled = Self.policy(configuration.addingDomains(of: sources), log)
             // Published under the lock: an older policy must not come after a newer one.
             let isPublished = state.withLock { state in
                 guard state.configuration.stamps == configuration.stamps, state.sources == sources else { return false }
@@ -113,30 +119,32 @@ final class Reloader: Sendable {
         }
     }
 
-    /// Starts the thread, and takes over the sync thread, which runs already.
+    /// Starts the thread, which stops and replaces the running sync thread at each reload.
     func start(sync: SyncThread?) {
         state.withLock {
             $0.sync = sync
             $0.isRunning = true
         }
-        let thread = Thread { [self] in
+        NamedThread.start("reload") { [self] in
             run()
             ended.signal()
         }
-        thread.name = "reloader"
-        thread.start()
     }
 
-    /// Has the configuration read again soon; may be called from any thread.
+    /// Asks for a reload, which begins soon; may be called from any thread.
     ///
-    /// - Parameter preparation: what is done first, on the reloader's thread.
-    func request(after preparation: (@Sendable () -> Void)? = nil) {
-        if let preparation { self.preparation.withLock { $0 = preparation } }
-        isRequested.store(true, ordering: .releasing)
+    /// - Parameters:
+    ///   - takeOlderIndex: called first, on the reloader's thread, to take over the index file though it is older.
+    ///   - ended: called with the result, on the reloader's thread; never, if the reloader is stopped before.
+    func request(
+        takeOlderIndex: (@Sendable () -> ControlSocket.ReloadResult.OlderIndex)? = nil,
+        ended: @escaping @Sendable (ControlSocket.ReloadResult) -> Void = { _ in }
+    ) {
+        requests.withLock { $0.append(Request(takeOlderIndex: takeOlderIndex, ended: ended)) }
         wake.signal()
     }
 
-    /// Ends the thread and the sync thread; what doesn't end within the time is left behind.
+    /// Ends the thread and the sync thread; a thread that doesn't end within the time is left as it is.
     func stop(within time: Duration) {
         guard state.withLock({ $0.isRunning }) else { return }
         isStopping.store(true, ordering: .releasing)
@@ -153,51 +161,47 @@ final class Reloader: Sendable {
 
     private func run() {
         var watch = ConfigurationWatch(initial.stamps)
-        var reloads = ServiceFile.Reloads()
         while true {
             _ = wake.wait(within: Self.interval)
             if isStopping.load(ordering: .acquiring) { return }
-            if isRequested.exchange(false, ordering: .acquiringAndReleasing) {
-                preparation.withLock { preparation in
-                    defer { preparation = nil }
-                    return preparation
-                }?()
-                reload(&watch, &reloads, isAsked: true)
+            let requests = requests.withLock { requests in
+                defer { requests = [] }
+                return requests
+            }
+            if !requests.isEmpty {
+                let indexes = requests.map { $0.takeOlderIndex?() }
+                var result = reload(&watch, isRequested: true)
+                for (request, index) in zip(requests, indexes) {
+                    result.olderIndex = index
+                    request.ended(result)
+                }
             } else if state.withLock({ $0.configuration.reloadsByItself }), watch.isDue(now: .now) {
                 logger.notice("reload: \(initial.file) or a table that it names has changed")
-                reload(&watch, &reloads, isAsked: false)
+                _ = reload(&watch, isRequested: false)
             }
         }
     }
 
-    /// - Parameter isAsked: whether a person asks for it.
-    private func reload(
-        _ watch: inout ConfigurationWatch, _ reloads: inout ServiceFile.Reloads, isAsked: Bool
-    ) {
-        reloads.begun += 1
-        control.write(reloads)
+    /// - Parameter isRequested: whether a person has asked for the reload.
+    private func reload(_ watch: inout ConfigurationWatch, isRequested: Bool) -> ControlSocket.ReloadResult {
         let stamps = watch.current
         do {
-            reloads.message = try putInForce(&watch, isAsked: isAsked)
-            reloads.outcome = .accepted
-            logger.notice("reload: in force: \(reloads.message)")
+            let message = try putInForce(&watch, isRequested: isRequested)
+            logger.notice("reload: in force: \(message)")
+            return .init(isInForce: true, message: message)
         } catch {
-            // Refused once for each state of the files.
+            // The same state of the files is refused only once.
             watch.settle(stamps)
-            reloads.message = "\(error)"
-            reloads.outcome = .refused
             logger.error("\(error)")
-            logger.error("reload: refused; the configuration in force stays")
+            logger.error("reload: refused; the former configuration stays in force")
+            return .init(isInForce: false, message: "\(error)")
         }
-        reloads.ended = reloads.begun
-        control.write(reloads)
     }
 
-    /// An error for a table of relay domains that lists fewer than before, where the index doesn't keep the others: mail for the others would be
-    /// rejected.
+    /// Refuses a table of relay domains from which domains have disappeared that the index doesn't name either: their mail would be rejected.
     private func checkRelayTables(_ read: Configuration) throws {
         let (before, sources) = state.withLock { ($0.configuration.relayTables, $0.sources) }
-        let kept = Set(read.naming(sources).domains.map(\.name))
+        let kept = Set(read.addingDomains(of: sources).domains.map(\.name))
         for path in read.relayTables.keys.sorted() {
             let lost = (before[path] ?? []).filter { !kept.contains($0) }
             guard !lost.isEmpty else { continue }
@@ -206,19 +210,21 @@ final class Reloader: Sendable {
                 faults: [
                     ConfigurationFault(
                         key: "relay.domains_from", line: nil,
-                        message: "\(path) lists \(Words.count(lost.count, "relay domain")) less than before: "
+                        message: "\(path) lists \(Words.count(lost.count, "relay domain")) fewer than before: "
                             + lost.prefix(10).joined(separator: ", ") + (lost.count > 10 ? ", …" : "")
-                            + "; if this is meant: postern reload")
+                            + "; if this is intended: postern reload")
                 ])
         }
     }
 
-    /// Reads the configuration and puts it in force; says what is.
-    private func putInForce(_ watch: inout ConfigurationWatch, isAsked: Bool) throws -> String {
+    /// Reads the configuration and puts it in force.
+    ///
+    /// - Returns: what is in force, as a clause.
+    private func putInForce(_ watch: inout ConfigurationWatch, isRequested: Bool) throws -> String {
         let read = try Configuration.load(initial.file)
         guard read.sourceFaults.isEmpty else { throw ConfigurationError(file: read.file, faults: read.sourceFaults) }
-        if !isAsked { try checkRelayTables(read) }
-        let (configuration, unchanged) = read.keepingWhatBelongsToTheProcess(of: initial)
+        if !isRequested { try checkRelayTables(read) }
+        let (configuration, unchanged) = read.keepingRestartSettings(of: initial)
         let synchronizer =
             configuration.sync.sources.isEmpty ? nil : try Synchronizer(configuration.syncConfiguration)
 
@@ -231,52 +237,28 @@ final class Reloader: Sendable {
         publishPolicy()
         watch.settle(configuration.stamps)
         for notice in configuration.notices { logger.notice("\(notice)") }
-        // Always anew: what the sources' own files say, such as passwords, is read again so.
+        // Always a new thread: it reads the sources' own files again, such as passwords.
         former?.stop(within: Self.patience)
-        tally.expect(configuration)
+        sync.setSources(configuration.sync.sources.map(\.name))
         if let synchronizer {
-            let sync = FilterService.syncThread(synchronizer, tally, health, logger)
+            let thread = FilterService.syncThread(synchronizer, sync, health, logger)
             let isStarted = state.withLock { state in
                 guard state.isRunning else { return false }
-                state.sync = sync
+                state.sync = thread
                 return true
             }
-            if isStarted { sync.start() }
+            if isStarted { thread.start() }
         } else {
-            tally.watch(nil)
+            sync.setThread(nil)
             for part in [ServiceHealth.Part.state, .sync] { health.forget(part) }
         }
 
-        let relayed = configuration.naming(state.withLock { $0.sources }).domains.count
+        let relayed = configuration.addingDomains(of: state.withLock { $0.sources }).domains.count
         let kept = relayed - configuration.domains.count
         var message =
-            "\(Words.count(relayed, "relay domain"))\(kept > 0 ? " (\(kept) of them named by the index)" : ""), "
+            "\(Words.count(relayed, "relay domain"))\(kept > 0 ? " (\(kept) named by the index)" : ""), "
             + Words.count(configuration.sync.sources.count, "source")
-        if !unchanged.isEmpty { message += "; not before a restart: \(unchanged.joined(separator: ", "))" }
+        if !unchanged.isEmpty { message += "; changes only with a restart: \(unchanged.joined(separator: ", "))" }
         return message
-    }
-}
-
-extension Configuration {
-    /// The configuration with the keys of another that only a new process can change, and which of them differ.
-    fileprivate func keepingWhatBelongsToTheProcess(of other: Configuration) -> (Configuration, differing: [String]) {
-        var kept = self
-        var differing: [String] = []
-        func keep<Value: Equatable>(_ path: WritableKeyPath<Configuration, Value>, _ key: String) {
-            if self[keyPath: path] != other[keyPath: path] { differing.append(key) }
-            kept[keyPath: path] = other[keyPath: path]
-        }
-        keep(\.socket, "milter.socket")
-        keep(\.socketMode, "milter.socket_mode")
-        keep(\.maximumConnections, "milter.max_connections")
-        keep(\.index.path, "index.path")
-        keep(\.log.database, "log.database")
-        keep(\.log.retention, "log.retention")
-        keep(\.log.lines, "log.lines")
-        keep(\.log.redact, "log.redact")
-        keep(\.http.listen, "http.listen")
-        keep(\.log.detailRetention, "log.detail_retention")
-        keep(\.log.maximumSize, "log.max_size")
-        return (kept, differing)
     }
 }

@@ -1,22 +1,23 @@
 import Foundation
 
-/// The MTA's sendmail(1), for a mail that is ready.
+/// Sends a complete mail with the MTA's sendmail(1).
 enum Sendmail {
     static let defaultPath = "/usr/sbin/sendmail"
 
-    /// Hands the message over; the recipients are those of its header. A failure ends the command with what sendmail says and
-    /// its exit status.
+    /// Sends the message to the recipients of its header. A failure ends the command with a message and sendmail's exit
+    /// status.
     ///
-    /// - Parameter sender: the envelope's sender; nil leaves it to sendmail.
+    /// - Parameter sender: the envelope sender; nil leaves the choice to sendmail.
     static func send(_ message: String, path: String, sender: String?) throws {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: path)
-        // No shell is between, so nothing has to be quoted.
+        // Without a shell, nothing has to be quoted.
         process.arguments = ["-t", "-i"] + (sender.map { ["-f", $0] } ?? [])
-        // A file rather than a pipe: a sendmail that ends before it has read everything does no harm.
+        // A file, not a pipe: a pipe would fail if sendmail ended before it has read everything.
         guard let file = tmpfile() else {
             throw Messages.fail(
-                "no temporary file for the mail: \(String(cString: strerror(errno)))", ExitStatus.cannotCreate)
+                "can't make a temporary file for the mail: \(String(cString: strerror(errno)))", ExitStatus.cannotCreate
+            )
         }
         defer { fclose(file) }
         let input = FileHandle(fileDescriptor: fileno(file), closeOnDealloc: false)
@@ -25,7 +26,7 @@ enum Sendmail {
             try input.seek(toOffset: 0)
         } catch {
             throw Messages.fail(
-                "the temporary file for the mail can't be written: \(error.localizedDescription)",
+                "can't write the temporary file for the mail: \(error.localizedDescription)",
                 ExitStatus.inputOutput)
         }
         process.standardInput = input
@@ -44,11 +45,11 @@ enum Sendmail {
         }
         guard status == 0 else {
             throw Messages.fail(
-                "\(path) did not take the report: it ended with exit status \(status)\(meaning(status))", status)
+                "\(path) did not accept the report: exit status \(status)\(meaning(status))", status)
         }
     }
 
-    /// What a status of sysexits.h says.
+    /// The meaning of an exit status (sysexits.h).
     private static func meaning(_ status: Int32) -> String {
         switch status {
         case 64: ", wrong usage"
@@ -56,7 +57,7 @@ enum Sendmail {
         case 67: ", a recipient is unknown"
         case 68: ", a host is unknown"
         case 69: ", the mail system is not available"
-        case 75: ", not now: try again later"
+        case 75: ", temporary failure: try again later"
         case 77: ", not permitted"
         case 78: ", the mail system's configuration is faulty"
         default: ""

@@ -1,30 +1,28 @@
-import DirectorySync
 import Foundation
 import Glibc
+import RecipientSync
 import Synchronization
+import System
 
-/// Shows on a terminal how far a sync is: a line for each source that is being read, drawn anew twice a second. Shows nothing where
-/// standard error is no terminal.
+/// Shows on a terminal how far a sync is: a line for each source that is being read, updated twice a second. Shows nothing if standard
+/// error is no terminal.
 final class SyncProgressDisplay: Sendable {
     private let synchronizer: Synchronizer
-    /// How many lines stand on the terminal; nil once it has ended.
+    /// How many lines are on the terminal; nil once the display has ended.
     private let lines = Mutex<Int?>(nil)
 
     init(_ synchronizer: Synchronizer) {
         self.synchronizer = synchronizer
         guard isatty(STDERR_FILENO) == 1 else { return }
         lines.withLock { $0 = 0 }
-        let thread = Thread { [self] in
-            // What is quick needs no progress.
+        NamedThread.start("progress", stackSize: 256 << 10) { [self] in
+            // A quick sync needs no display.
             usleep(500_000)
             while draw() { usleep(500_000) }
         }
-        thread.name = "postern-progress"
-        thread.stackSize = 256 << 10
-        thread.start()
     }
 
-    /// Takes the lines away.
+    /// Removes the lines.
     func end() {
         lines.withLock { lines in
             if let count = lines { Self.write(Self.clearing(count)) }
@@ -32,7 +30,7 @@ final class SyncProgressDisplay: Sendable {
         }
     }
 
-    /// False once it has ended.
+    /// Draws the lines anew; false once the display has ended.
     private func draw() -> Bool {
         lines.withLock { lines in
             guard let count = lines else { return false }
@@ -49,7 +47,7 @@ final class SyncProgressDisplay: Sendable {
         }
     }
 
-    /// Goes up to the first of the lines and clears from there.
+    /// The control sequence that goes up to the first of the lines and clears the screen from there.
     private static func clearing(_ count: Int) -> String { count > 0 ? "\u{1B}[\(count)F\u{1B}[J" : "" }
 
     private static func write(_ text: String) {

@@ -1,14 +1,15 @@
-import DirectorySync
 import Logging
+import RecipientSources
+import RecipientSync
 import System
 
-/// A sync's report for a person.
+/// A sync's report as text: in full for `postern sync`, as lines of the log for a sync thread.
 struct SyncReportText {
     private let report: SyncReport
 
     init(_ report: SyncReport) { self.report = report }
 
-    /// The sources, the difference, and what became of it; some lines of at most 80 columns where the values allow.
+    /// The sources, the changes, and what became of the index; lines of at most 80 columns if the values allow.
     var text: String {
         var lines = report.sources.flatMap(source)
         lines += change("added", "+", report.added)
@@ -19,7 +20,7 @@ struct SyncReportText {
             lines.append("\(report.leaving) leaving: deferred until sync.grace has passed, then rejected")
         }
         lines += report.notes.map { note in
-            // Nothing is accepted yet.
+            // A dry run has accepted nothing.
             let isTried = report.outcome == .dryRun && note.hasPrefix("accepted: ")
             return "note: \((isTried ? "would be " : "") + note.onOneLine)"
         }
@@ -28,13 +29,14 @@ struct SyncReportText {
             lines += refusal.reasons.map { "  \($0.onOneLine)" }
             lines.append(
                 refusal.acceptable
-                    ? "  if this is meant: postern sync --accept-shrink"
-                    : "  --accept-shrink doesn't overrule minimum and canaries: mend the source or the configuration")
+                    ? "  if this is intended: postern sync --accept-shrink"
+                    : "  --accept-shrink doesn't overrule minimum and canaries: correct the source or the configuration"
+            )
         }
         return lines.joined(separator: "\n")
     }
 
-    /// One line for the log.
+    /// Writes an event of a sync thread to the log.
     static func log(_ event: SyncEvent, _ logger: Logger) {
         switch event {
         case .synced(let report):
@@ -43,36 +45,36 @@ struct SyncReportText {
             for source in report.sources where source.reading == .full {
                 for warning in warnings(source) { logger.warning("sync: source \(source.name): \(warning)") }
             }
-        case .recovered(let report): logger.notice("sync: all well again; \(SyncReportText(report).summary)")
+        case .recovered(let report): logger.notice("sync: recovered; \(SyncReportText(report).summary)")
         case .failed(let error):
             for line in error.description.split(separator: "\n") { logger.error("sync: \(line)") }
         }
     }
 
-    /// One line for the log on the files that a sync writes.
+    /// Writes to the log that the files that a sync writes can't be used, or can be used again.
     static func log(_ failure: PartFailure?, _ logger: Logger) {
         if let failure {
             logger.error("sync: \(failure.reason); \(failure.advice)")
         } else {
-            logger.notice("sync: its files can be used again")
+            logger.notice("sync: the state and the index can be written again")
         }
     }
 
-    /// Entries that may be meant as recipients and are none.
-    private static func warnings(_ source: SourceReport) -> [String] {
+    /// The entries that seem meant as recipients, and aren't; a clause for each kind.
+    private static func warnings(_ source: SourceState) -> [String] {
         var warnings: [String] = []
-        if source.foreign.count > 0 {
+        if source.report.foreign.count > 0 {
             warnings.append(
-                "\(source.foreign.count) in domains that it may not feed, left out; the first: "
-                    + source.foreign.first.prefix(3).joined(separator: ", "))
+                "\(source.report.foreign.count) in domains that the source may not feed, left out; the first: "
+                    + source.report.foreign.first.prefix(3).joined(separator: ", "))
         }
-        if let unlisted = source.unlistedTargets {
+        if let unlisted = source.report.unlistedTargets {
             warnings.append(
                 "\(Words.count(unlisted.count, "alias", plural: "aliases")) with a target that no source lists; the first: "
                     + unlisted.first.prefix(3).joined(separator: ", "))
         }
-        if source.skipped.withoutDomain > 0, source.type == "file" || source.type == "command" {
-            warnings.append("\(Words.count(source.skipped.withoutDomain, "user")) without a domain, passed over")
+        if source.report.skipped.withoutDomain > 0, source.type == "file" || source.type == "command" {
+            warnings.append("\(Words.count(source.report.skipped.withoutDomain, "user")) without a domain, left out")
         }
         return warnings
     }
@@ -82,7 +84,7 @@ struct SyncReportText {
             "\(report.added.count) added", "\(report.removed.count) removed", "\(report.changed.count) changed",
         ]
         if report.returned.count > 0 { changes.append("\(report.returned.count) returned") }
-        if report.left > 0 { changes.append("\(report.left) rejected from now on") }
+        if report.left > 0 { changes.append("\(report.left) now rejected") }
         if report.leaving > 0 { changes.append("\(report.leaving) leaving") }
         return "\(outcome) (\(changes.joined(separator: ", ")))"
     }
@@ -90,13 +92,13 @@ struct SyncReportText {
     private var outcome: String {
         switch report.outcome {
         case .published: "published \(holdings) as generation \(report.generation)"
-        case .refreshed: "nothing changed; the index was dated anew: \(holdings)"
+        case .refreshed: "nothing changed, index dated anew: \(holdings)"
         case .unchanged: "nothing changed: \(holdings)"
         case .dryRun:
             report.refusal == nil
-                ? "dry run, nothing written: there would be \(holdings)"
+                ? "dry run, nothing written: the index would hold \(holdings)"
                 : "dry run, nothing written: a guard would refuse this list"
-        case .refused: "refused: the index in use stays"
+        case .refused: "refused by a guard: the index in use stays"
         }
     }
 
@@ -104,76 +106,81 @@ struct SyncReportText {
         var parts = [Words.count(report.recipients, "recipient")]
         if report.catchAllDomains > 0 { parts.append(Words.count(report.catchAllDomains, "catch-all domain")) }
         if report.aliasDomains > 0 { parts.append(Words.count(report.aliasDomains, "alias domain")) }
-        guard let last = parts.popLast(), !parts.isEmpty else { return Words.count(report.recipients, "recipient") }
-        return parts.joined(separator: ", ") + " and " + last
+        guard parts.count > 1 else { return parts[0] }
+        return parts.dropLast().joined(separator: ", ") + " and " + parts[parts.count - 1]
     }
 
-    private func source(_ source: SourceReport) -> [String] {
+    private func source(_ source: SourceState) -> [String] {
         let name = "source \(source.name.escapedForMessage) (\(source.type))"
+        let listed = "\(source.recipients) listed"
         switch source.reading {
         case .failed: return ["\(name): not read; its last list stays in use"]
         case .unchanged:
             let state =
-                source.runningSince.map { "still being read since \(Words.time($0)); its last list stays in use" }
-                ?? "unchanged"
-            return ["\(name): \(state), \(source.listed) listed"] + faults(source)
-        case .full, .changes: break
+                source.progress.map {
+                    "still being read since \(Words.time($0.since)); its last list stays in use"
+                } ?? "unchanged"
+            return ["\(name): \(state), \(listed)"] + faults(source.report)
+        case .full:
+            return ["\(name): \(Words.count(source.report.read, "entry", plural: "entries")), \(listed)"]
+                + findings(source.report, isTable: source.type == "file" || source.type == "command")
+        case .changes:
+            let entries = Words.count(source.report.read, "changed entry", plural: "changed entries")
+            return ["\(name): \(entries), \(listed)"] + findings(source.report, isTable: false)
         }
-        let what = source.reading == .changes ? "changed " : ""
-        var lines = [
-            "\(name): \(source.read == 1 ? "1 \(what)entry" : "\(source.read) \(what)entries"), \(source.listed) listed"
-        ]
-        if let server = source.server { lines.append("  from \(server)\(source.method.map { " by \($0)" } ?? "")") }
-        if source.duplicates > 0 { lines.append("  \(source.duplicates) repeated") }
-        if source.foreign.count > 0 {
-            let first = source.foreign.count > source.foreign.first.count ? "; the first" : ""
-            lines.append("  \(source.foreign.count) in domains that it may not feed, left out\(first):")
-            lines += source.foreign.first.map { "    \($0.escapedForMessage)" }
-        }
-        // In a directory, one without a domain is a fault.
-        let isTable = source.type == "file" || source.type == "command"
-        let skipped = [
-            (source.skipped.domains, "domain by itself", "domains by themselves"),
-            (isTable ? source.skipped.withoutDomain : 0, "user without a domain", "users without a domain"),
-            (source.skipped.otherTags, "entry that isn't about recipients", "entries that aren't about recipients"),
-            (source.skipped.wildcards, "wildcard", "wildcards"),
-            (source.skipped.otherProtocols, "address of another kind than SMTP", "addresses of other kinds than SMTP"),
-            (source.skipped.disabled, "disabled entry", "disabled entries"),
-            (source.skipped.excluded, "entry below exclude_bases", "entries below exclude_bases"),
-        ]
-        for (count, one, many) in skipped where count > 0 {
-            lines.append("  \(count) \(count == 1 ? one : many), passed over")
-        }
-        if source.skipped.refusing > 0 {
-            lines.append("  \(Words.count(source.skipped.refusing, "recipient")) that the table refuses")
-        }
-        if let unlisted = source.unlistedTargets {
-            lines.append(
-                "  \(Words.count(unlisted.count, "alias", plural: "aliases")) with a target that no source lists:")
-            lines += unlisted.first.map { "    \($0.escapedForMessage)" }
-            if unlisted.count > unlisted.first.count {
-                lines.append("    … and \(unlisted.count - unlisted.first.count) more")
-            }
-        }
-        return lines + faults(source)
     }
 
-    /// The faulty entries, with what to mend in them.
-    private func faults(_ source: SourceReport) -> [String] {
-        let kinds = [
-            (source.faults, "faulty", "which list nobody"), (source.domainFaults, "faulty", "of relay domains"),
-            (source.doubts, "doubtful", "which are listed"),
-        ]
-        return kinds.flatMap { faults, kind, what -> [String] in
-            guard faults.count > 0 else { return [] }
-            let entries = faults.count == 1 ? "1 \(kind) entry" : "\(faults.count) \(kind) entries"
-            let what =
-                faults.count == 1
-                ? what.replacing("which list ", with: "which lists ").replacing("which are", with: "which is") : what
-            let more = faults.count - faults.first.count
-            return ["  \(entries), \(what):"] + faults.first.map { "    \($0.description.escapedForMessage)" }
-                + (more > 0 ? ["    … and \(more) more"] : [])
+    /// - Parameter isTable: whether users without a domain are counted here; in a directory, such an entry is faulty.
+    private func findings(_ report: SourceReport, isTable: Bool) -> [String] {
+        var lines: [String] = []
+        if let server = report.server { lines.append("  from \(server)\(report.method.map { " by \($0)" } ?? "")") }
+        if report.duplicates > 0 { lines.append("  \(report.duplicates) repeated") }
+        if report.foreign.count > 0 {
+            let first = report.foreign.count > report.foreign.first.count ? "; the first" : ""
+            lines.append("  \(report.foreign.count) in domains that the source may not feed, left out\(first):")
+            lines += report.foreign.first.map { "    \($0.escapedForMessage)" }
         }
+        let skipped = [
+            (report.skipped.domains, "domain by itself", "domains by themselves"),
+            (isTable ? report.skipped.withoutDomain : 0, "user without a domain", "users without a domain"),
+            (report.skipped.otherTags, "entry that isn't about recipients", "entries that aren't about recipients"),
+            (report.skipped.wildcards, "wildcard", "wildcards"),
+            (report.skipped.otherProtocols, "address of another kind than SMTP", "addresses of other kinds than SMTP"),
+            (report.skipped.disabled, "disabled entry", "disabled entries"),
+            (report.skipped.excluded, "entry below exclude_bases", "entries below exclude_bases"),
+        ]
+        for (count, one, many) in skipped where count > 0 {
+            lines.append("  \(Words.count(count, one, plural: many)), left out")
+        }
+        if report.skipped.refusing > 0 {
+            lines.append("  \(Words.count(report.skipped.refusing, "recipient")) that the table rejects")
+        }
+        if let unlisted = report.unlistedTargets {
+            let aliases = Words.count(unlisted.count, "alias", plural: "aliases")
+            lines.append("  \(aliases) with a target that no source lists:")
+            lines += shown(unlisted.first, of: unlisted.count)
+        }
+        return lines + faults(report)
+    }
+
+    /// The faulty and doubtful entries, with what is wrong with each.
+    private func faults(_ report: SourceReport) -> [String] {
+        let kinds = [
+            (report.faults, "faulty entry, which lists nobody", "faulty entries, which list nobody"),
+            (report.domainFaults, "faulty entry of relay domains", "faulty entries of relay domains"),
+            (report.doubts, "doubtful entry, which is listed", "doubtful entries, which are listed"),
+        ]
+        return kinds.flatMap { faults, one, many -> [String] in
+            guard faults.count > 0 else { return [] }
+            return ["  \(Words.count(faults.count, one, plural: many)):"]
+                + shown(faults.first.map(\.description), of: faults.count)
+        }
+    }
+
+    /// A line for each of the first values, and one that counts the others.
+    private func shown(_ first: [String], of count: Int) -> [String] {
+        first.map { "    \($0.escapedForMessage)" }
+            + (count > first.count ? ["    … and \(count - first.count) more"] : [])
     }
 
     /// The first ten addresses, and how many more.

@@ -1,8 +1,8 @@
-import DirectorySync
 import Foundation
 import MailAddress
 import RecipientFilter
 import RecipientIndex
+import RecipientSync
 import RejectionLog
 import System
 
@@ -174,7 +174,7 @@ struct VerdictExplanation: Encodable {
         if let judged, judged.hasDomain { keys.append("@\(judged.domain)") }
         sources =
             keys.lazy.map { key in
-                provenance(of: key, state: configuration.sync.state).map {
+                Provenance.all(of: key, state: configuration.sync.state).map {
                     Source(name: $0.source, type: $0.type, origin: $0.origin)
                 }
             }.first { !$0.isEmpty } ?? []
@@ -231,7 +231,7 @@ struct VerdictExplanation: Encodable {
 
     /// When a recipient, given by its key, left the list; nil if the sync's state doesn't have it.
     private static func departure(of key: String, _ configuration: Configuration) -> Departure? {
-        let found = DirectorySync.departure(
+        let found = RecipientSync.Departure(
             of: key, state: configuration.sync.state, grace: configuration.sync.grace)
         return found.map { found in
             Departure(

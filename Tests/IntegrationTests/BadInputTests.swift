@@ -142,9 +142,9 @@ import Testing
             serving: try configuration.write(), socket: configuration.socket, in: workspace)
         let folder = workspace.file("absent")
         #expect(eventually(within: 20) { postern.messages.contains("state: ") && postern.messages.contains(folder) })
-        #expect(!postern.messages.contains("recipients in force"))
+        #expect(!postern.messages.contains("recipients in use"))
         try workspace.makeFolder("absent")
-        #expect(eventually(within: 30) { postern.messages.contains("recipients in force") })
+        #expect(eventually(within: 30) { postern.messages.contains("recipients in use") })
         #expect(postern.stop() == .exited(0))
     }
 

@@ -63,7 +63,7 @@ extension FilterAlone {
             #expect(try filter.answer("b@two.example") == "250")
             try filter.workspace.write("one.example x\n", to: "domains")
             #expect(
-                eventually(within: 20) { filter.postern.messages.contains("would be one no more") },
+                eventually(within: 20) { filter.postern.messages.contains("would no longer be a relay domain") },
                 "\(filter.postern.messages)")
             for address in ["a@one.example", "b@two.example", "c@three.example"] {
                 #expect(try filter.answer(address) == "250")
@@ -110,7 +110,7 @@ extension FilterAlone {
             #expect(try filter.answer("b@two.example") == "250")
             try filter.workspace.write("one.example x\n", to: "domains")
             #expect(
-                eventually(within: 20) { filter.postern.messages.contains("lists 2 relay domains less than before") },
+                eventually(within: 20) { filter.postern.messages.contains("lists 2 relay domains fewer than before") },
                 "\(filter.postern.messages)")
             #expect(try filter.answer("b@two.example") == "250")
             #expect(try filter.configuration.run(["reload"]).ending == .exited(0))

@@ -69,7 +69,7 @@ extension FilterAlone {
                 try disturb()
                 #expect(try Self.judges(connection, "old", not: "new"), "\(name)")
                 let told = {
-                    filter.postern.messages.components(separatedBy: "index: the one in use stays: \(path)").count - 1
+                    filter.postern.messages.components(separatedBy: "index: the index in use stays: \(path)").count - 1
                 }
                 #expect(eventually(within: 30) { told() == place + 1 }, "\(name): \(filter.postern.messages)")
                 #expect(try Self.judges(connection, "old", not: "new"), "\(name)")

@@ -69,7 +69,7 @@ extension Integration {
             #expect(try eventually(within: 10) { try client.recipient("bob@example.com").category == 5 })
         }
 
-        @Test("a damaged index is said, and the one in use stays")
+        @Test("a damaged index is said, and the index in use stays")
         func damaged() throws {
             let gateway = try Gateway(servesOnly: true)
             let client = try gateway.client()
@@ -78,7 +78,7 @@ extension Integration {
             var bytes = try Data(contentsOf: URL(fileURLWithPath: path))
             bytes[bytes.count / 2] ^= 0x10
             try bytes.write(to: URL(fileURLWithPath: path), options: .atomic)
-            #expect(eventually(within: 10) { gateway.postern.messages.contains("the one in use stays") })
+            #expect(eventually(within: 10) { gateway.postern.messages.contains("the index in use stays") })
             #expect(try client.recipient("bob@example.com").category == 2)
             #expect(try client.recipient("nobody@example.com").category == 5)
             let verify = try gateway.configuration.run(["index", "verify"])

@@ -50,7 +50,7 @@ extension FilterAlone {
                 try filter.configuration.write()
                 #expect(try filter.configuration.run(["reload"]).ending == .exited(78))
             } else {
-                try reload(filter, by: way, saying: "reload: refused; the configuration in force stays")
+                try reload(filter, by: way, saying: "reload: refused; the former configuration stays in force")
                 #expect(filter.postern.messages.contains("policy.mode: \"enforced\" is not known"))
                 #expect(filter.postern.messages.contains("harvest.limit: -1 is out of range"))
             }
@@ -123,7 +123,7 @@ extension FilterAlone {
             let result = try filter.configuration.run(["reload"])
             #expect(result.ending == .exited(0), "\(result.error)")
             #expect(
-                result.output.hasSuffix("; not before a restart: milter.socket, index.path, log.retention\n"),
+                result.output.hasSuffix("; changes only with a restart: milter.socket, index.path, log.retention\n"),
                 "\(result.output)")
             #expect(try connection.answer("nobody@example.com") == "250")
             #expect(try filter.answer("anna@example.com") == "250")

@@ -39,7 +39,7 @@ import Testing
 
     @Test func everyFormatIsToBeHad() throws {
         for (format, beginning) in [
-            ("text", "Refused recipients"), ("json", "{"), ("csv", "section,key,"), ("html", "<!DOCTYPE html>"),
+            ("text", "Rejected recipients"), ("json", "{"), ("csv", "section,key,"), ("html", "<!DOCTYPE html>"),
         ] {
             let result = try report(["--format", format])
             #expect(result.ending == .exited(0), "\(result.error)")
@@ -83,10 +83,10 @@ import Testing
         let read = try filter.workspace.run("/usr/bin/python3", ["-c", program], input: result.output)
         #expect(read.ending == .exited(0), "\(read.error)")
         let lines = read.output.split(separator: "\n")
-        #expect(lines.first?.contains("2 refused") == true)
+        #expect(lines.first?.contains("2 rejected") == true)
         #expect(lines[1] == "postmaster@example.com, root@example.org, third@xn--bcher-kva.example")
         #expect(lines[2...3] == ["text/plain", "text/html"])
-        #expect(lines[4].hasPrefix("Refused recipients  "))
+        #expect(lines[4].hasPrefix("Rejected recipients  "))
         #expect(read.output.contains("nobody@example.com"))
     }
 
@@ -105,7 +105,7 @@ import Testing
 
         let refused = try report(["--mail", "postmaster@example.com", "--send", "--sendmail", try sendmail(status: 75)])
         #expect(refused.ending == .exited(75))
-        #expect(refused.error.contains("exit status 75, not now: try again later"))
+        #expect(refused.error.contains("exit status 75, temporary failure: try again later"))
         let missing = try report(["--mail", "postmaster@example.com", "--send", "--sendmail", "/nonexistent/sendmail"])
         #expect(missing.ending == .exited(69))
         #expect(missing.error.contains("/nonexistent/sendmail can't be started"))

@@ -1,4 +1,6 @@
 import Foundation
+import MailAddress
+import TestSupport
 import Testing
 
 /// One line of a `*.cases` file: `input -> expected`.
@@ -17,27 +19,19 @@ struct Case: Sendable, CustomStringConvertible, CustomTestStringConvertible {
     ///
     /// `{c3}` is the byte, `{a*64}` the character that many times; all else stands for itself, in UTF-8.
     static func load(_ name: String, file: String = #filePath) throws -> [Case] {
-        let url = URL(fileURLWithPath: file).deletingLastPathComponent().appendingPathComponent(name)
-        let text = try String(contentsOf: url, encoding: .utf8)
         var cases: [Case] = []
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            if line.isEmpty || line.hasPrefix("#") { continue }
-            guard let arrow = line.range(of: " -> ") else { throw BadCase(name: name, line: index + 1) }
+        for (number, line) in try caseLines(name, beside: file) {
+            guard let arrow = line.range(of: " -> ") else { throw TestFailure("\(name):\(number): no ->") }
             let input = line[..<arrow.lowerBound].trimmingCharacters(in: .whitespaces)
             let result = line[arrow.upperBound...].trimmingCharacters(in: .whitespaces)
             var fields = result.components(separatedBy: " ; ").map { $0.trimmingCharacters(in: .whitespaces) }
             let expected = fields.removeFirst()
             cases.append(
                 Case(
-                    line: index + 1, input: bytes(input), expected: bytes(expected), notes: fields,
-                    failure: expected.hasPrefix("! ") ? String(expected.dropFirst(2)) : nil, description: String(line)))
+                    line: number, input: bytes(input), expected: bytes(expected), notes: fields,
+                    failure: expected.hasPrefix("! ") ? String(expected.dropFirst(2)) : nil, description: line))
         }
         return cases
-    }
-
-    private struct BadCase: Error {
-        let name: String
-        let line: Int
     }
 
     private static func bytes(_ text: String) -> [UInt8] {
@@ -58,5 +52,69 @@ struct Case: Sendable, CustomStringConvertible, CustomTestStringConvertible {
             }
         }
         return result
+    }
+}
+
+/// What became of a text, in the words of the case files.
+enum ParsedPath: Equatable, CustomStringConvertible {
+    case key([UInt8], hasDomain: Bool, isRouted: Bool)
+    case refused(String)
+
+    init(_ path: [UInt8]) {
+        self = path.withUnsafeBufferPointer { path in
+            do throws(AddressError) {
+                return ParsedPath(try RecipientAddress(path: path))
+            } catch {
+                return .refused(error.rule)
+            }
+        }
+    }
+
+    init(_ address: RecipientAddress) {
+        self = .key(address.withKey { Array($0) }, hasDomain: address.hasDomain, isRouted: address.isRouted)
+    }
+
+    init(expecting expected: Case) {
+        if let failure = expected.failure {
+            self = .refused(failure)
+        } else {
+            self = .key(
+                expected.expected, hasDomain: !expected.notes.contains("no domain"),
+                isRouted: expected.notes.contains("routed"))
+        }
+    }
+
+    var description: String {
+        switch self {
+        case .refused(let rule): "! \(rule)"
+        case .key(let key, let hasDomain, let isRouted):
+            String(decoding: key, as: UTF8.self) + (hasDomain ? "" : " ; no domain") + (isRouted ? " ; routed" : "")
+        }
+    }
+}
+
+extension AddressError {
+    /// The name of the case.
+    var rule: String {
+        switch self {
+        case .empty: "empty"
+        case .unbalanced: "unbalanced"
+        case .controlCharacter: "controlCharacter"
+        case .unexpectedCharacter: "unexpectedCharacter"
+        case .adjacentWords: "adjacentWords"
+        case .textAfterPath: "textAfterPath"
+        case .invalidUTF8: "invalidUTF8"
+        case .emptyLocalPart: "emptyLocalPart"
+        case .emptyDomain: "emptyDomain"
+        case .emptyLabel: "emptyLabel"
+        case .misplacedHyphen: "misplacedHyphen"
+        case .numericDomain: "numericDomain"
+        case .domainCharacter: "domainCharacter"
+        case .addressLiteral: "addressLiteral"
+        case .internationalizedDomain: "internationalizedDomain"
+        case .labelTooLong: "labelTooLong"
+        case .domainTooLong: "domainTooLong"
+        case .pathTooLong: "pathTooLong"
+        }
     }
 }

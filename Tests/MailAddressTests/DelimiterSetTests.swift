@@ -11,7 +11,7 @@ struct DelimiterSetTests {
         if expected.expected == Array("-".utf8) {
             #expect(bare == nil)
         } else {
-            #expect(bare.map { Outcome($0) } == Outcome(expecting: expected))
+            #expect(bare.map { ParsedPath($0) } == ParsedPath(expecting: expected))
             #expect(try bare == RecipientAddress(path: try #require(bare).key.quotedWhereNeeded))
         }
     }

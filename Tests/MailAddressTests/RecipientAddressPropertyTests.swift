@@ -8,12 +8,12 @@ import Testing
     /// Bytes that steer the parser, more often than by chance.
     private static let telling = Array("<>@.\"\\()[],;:%!| \t+-aAbZ019_xn--IPv6:\u{0}\u{7F}".utf8)
 
-    private static func outcomeOfAny(_ path: [UInt8]) -> Outcome {
+    private static func outcomeOfAny(_ path: [UInt8]) -> ParsedPath {
         path.withUnsafeBufferPointer { path in
             do throws(AddressError) {
                 var address = RecipientAddress()
-                try address.takeAny(path)
-                return Outcome(address)
+                try address.setAny(path)
+                return ParsedPath(address)
             } catch {
                 return .refused(error.rule)
             }
@@ -54,7 +54,7 @@ import Testing
                 path.append(
                     isWild ? UInt8(truncatingIfNeeded: random) : Self.telling[Int(random % UInt64(Self.telling.count))])
             }
-            if case .key(let key, _, _) = Outcome(path) {
+            if case .key(let key, _, _) = ParsedPath(path) {
                 accepted += 1
                 #expect(!key.isEmpty && key.count <= 512, "seed \(seed), \(path)")
             }
@@ -77,13 +77,13 @@ import Testing
                 }
             }
             // The fast path and the general one are one grammar.
-            #expect(Outcome(path) == Self.outcomeOfAny(path), "seed \(seed), \(path)")
+            #expect(ParsedPath(path) == Self.outcomeOfAny(path), "seed \(seed), \(path)")
         }
     }
 
     @Test func bothPathsAgreeOnTheTable() throws {
         for expected in try Case.load("paths.cases") {
-            #expect(Self.outcomeOfAny(expected.input) == Outcome(expected.input), "\(expected.testDescription)")
+            #expect(Self.outcomeOfAny(expected.input) == ParsedPath(expected.input), "\(expected.testDescription)")
         }
     }
 

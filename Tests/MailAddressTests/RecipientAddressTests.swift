@@ -5,7 +5,7 @@ import Testing
 struct RecipientAddressTests {
     @Test(arguments: try Case.load("paths.cases"))
     func path(_ expected: Case) {
-        #expect(Outcome(expected.input) == Outcome(expecting: expected), "\(expected.testDescription)")
+        #expect(ParsedPath(expected.input) == ParsedPath(expecting: expected), "\(expected.testDescription)")
     }
 
     @Test func tableIsWhole() throws {

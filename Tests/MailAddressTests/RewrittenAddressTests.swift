@@ -12,7 +12,7 @@ struct RewrittenAddressTests {
         case "plain": #expect(inner == nil && !address.isForwardersOwn, "\(expected.testDescription)")
         case "srs": #expect(inner == nil && address.isForwardersOwn, "\(expected.testDescription)")
         default:
-            #expect(inner.map(Outcome.init) == Outcome(expecting: expected), "\(expected.testDescription)")
+            #expect(inner.map(ParsedPath.init) == ParsedPath(expecting: expected), "\(expected.testDescription)")
             #expect(!address.isForwardersOwn)
         }
     }

@@ -1,10 +1,11 @@
+import TestSupport
 import Testing
 
 @testable import Milter
 
 @Suite struct MilterSocketTests {
     @Test func table() throws {
-        let table = try cases("sockets.cases")
+        let table = try caseFields("sockets.cases")
         #expect(table.count > 25)
         for fields in table {
             if fields[1] == "error" {

@@ -29,7 +29,7 @@ import Testing
         let filter = try FilterProcess.serving("unix:\(path)")
         let error = try #require(failure(opening: path))
         #expect(error.kind == .inUse)
-        #expect(error.description == "socket unix:\(path): another process answers there already")
+        #expect(error.description == "socket unix:\(path): another process already listens there")
         let second = try FilterProcess([path])
         #expect(second.status() == 69)
         #expect(second.complaint() == "\(error)\n")
@@ -90,7 +90,7 @@ import Testing
             atPath: closed, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o555])
         let filter = try FilterProcess(["\(closed)/s"], launcher: launcher, executable: executable)
         #expect(filter.status() == 77)
-        #expect(filter.complaint() == "socket unix:\(closed)/s: no permission to make a socket in its folder\n")
+        #expect(filter.complaint() == "socket unix:\(closed)/s: no permission to create a socket in its folder\n")
     }
 
     @Test func permissionsOfTheSocket() throws {
@@ -138,7 +138,7 @@ import Testing
         #expect(try connection.recipient("<accept@test>").command == "c")
         let error = try #require(failure(opening: socket))
         #expect(error.kind == .inUse)
-        #expect(error.description == "socket \(try MilterSocket(socket)): another process listens at the port already")
+        #expect(error.description == "socket \(try MilterSocket(socket)): another process already listens at the port")
         filter.signal(SIGTERM)
         #expect(filter.status() == 0)
     }
@@ -161,7 +161,7 @@ import Testing
     @Test func addressesThatAreNotHere() {
         let foreign = failure(opening: "inet:8891@192.0.2.1")
         #expect(foreign?.kind == .unusable)
-        #expect(foreign?.description == "socket inet:8891@192.0.2.1: the address 192.0.2.1 is none of this machine's")
+        #expect(foreign?.description == "socket inet:8891@192.0.2.1: 192.0.2.1 is not an address of this machine")
         let unknown = failure(opening: "inet:8891@host.invalid")
         #expect(unknown?.kind == .unusable)
         #expect(unknown?.description.contains("the host \"host.invalid\" has no IPv4 address") == true)

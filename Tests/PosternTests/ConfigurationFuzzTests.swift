@@ -8,7 +8,7 @@ import Testing
     /// Configuration files: the sample with all its keys set, and those of the table of faults.
     private func samples() throws -> [[UInt8]] {
         let whole = ConfigurationSample.text.components(separatedBy: "\n").map { line in
-            line.firstMatch(of: /^# ([a-z_0-9]+ = .*|\[\[[a-z]+\]\])/).map { String($0.1) } ?? line
+            line.firstMatch(of: /^#([a-z_0-9]+ = .*|\[\[[a-z]+\]\])/).map { String($0.1) } ?? line
         }.joined(separator: "\n")
         let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
             .appendingPathComponent("configuration.cases")
@@ -20,12 +20,12 @@ import Testing
         return ([whole, ConfigurationSample.text] + cases + Array(repeating: small, count: 10)).map { Array($0.utf8) }
     }
 
-    /// A configuration is taken or refused with its faults, each at its place.
-    @Test func anyTextIsTakenOrRefused() throws {
+    /// Any text is either accepted, or rejected with faults at their places.
+    @Test func anyTextIsAcceptedOrRejected() throws {
         let folder = try TemporaryFolder()
         let path = folder.file("postern.toml")
-        var taken = 0
-        var refused = 0
+        var accepted = 0
+        var rejected = 0
         let words = [
             "[[source]]\n", "[relay]\n", "[[domain]]\n", "= ", "\"\"\"", "'''", "[", "{", "\n", "1e999", "-1", "inf",
             "nan",
@@ -37,12 +37,12 @@ import Testing
                 let configuration = try Configuration.load(path)
                 _ = configuration.compiledPolicy()
                 _ = configuration.syncConfiguration
-                taken += 1
+                accepted += 1
             } catch {
                 #expect("\(error)".hasPrefix(path), "\(error)")
-                refused += 1
+                rejected += 1
             }
         }
-        #expect(taken > 0 && refused > 100, "\(taken) taken, \(refused) refused")
+        #expect(accepted > 0 && rejected > 100, "\(accepted) accepted, \(rejected) rejected")
     }
 }

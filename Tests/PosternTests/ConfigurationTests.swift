@@ -1,9 +1,10 @@
-import DirectorySync
 import Foundation
 import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
+import RecipientSync
 import RejectionLog
 import TestSupport
 import Testing
@@ -11,7 +12,7 @@ import Testing
 @testable import postern
 
 @Suite struct ConfigurationTests {
-    @Test func everyFaultIsToldAtItsPlace() throws {
+    @Test func everyFaultIsReportedAtItsPlace() throws {
         let folder = try TemporaryFolder()
         let cases = try FaultCase.read()
         #expect(cases.count >= 25)
@@ -21,9 +22,11 @@ import Testing
                 _ = try Configuration.load(path)
                 Issue.record("\(faulty.name): accepted")
             } catch {
-                let told = error.description.components(separatedBy: "\n").map { String($0.dropFirst(path.count + 1)) }
-                #expect(told.count == faulty.expected.count, "\(faulty.name): \(told.joined(separator: "\n"))")
-                for (line, expected) in zip(told, faulty.expected) {
+                let reported = error.description.components(separatedBy: "\n").map {
+                    String($0.dropFirst(path.count + 1))
+                }
+                #expect(reported.count == faulty.expected.count, "\(faulty.name): \(reported.joined(separator: "\n"))")
+                for (line, expected) in zip(reported, faulty.expected) {
                     #expect(line.hasPrefix(expected.place), "\(faulty.name): \(line)")
                     #expect(line.contains(expected.part), "\(faulty.name): \(line)")
                 }
@@ -102,7 +105,7 @@ import Testing
                 .init(name: "three.example", target: "foreign.example"),
                 .init(name: "foreign.example", target: "example.com"),
             ])
-        let named = configuration.naming([source])
+        let named = configuration.addingDomains(of: [source])
         #expect(named.domains.map(\.rules.aliasOf) == [nil, "two.example", "example.com", nil, nil])
         #expect(named.domains.map(\.aliasSource) == [nil, "virtual", nil, nil, nil])
         #expect(named.aliasChain(of: "one.example") == ["one.example", "two.example", "example.com"])
@@ -114,91 +117,7 @@ import Testing
         #expect(policy.domains.map(\.rules.observe) == [false, false, true, true, true])
     }
 
-    @Test func theSampleIsSound() throws {
-        let folder = try TemporaryFolder()
-        let path = try folder.write(ConfigurationSample.text, as: "postern.toml")
-        let configuration = try Configuration.load(path)
-        #expect(configuration.domains.map(\.name) == ["example.com", "example.org"])
-        #expect(configuration.sync.sources.map(\.name) == ["recipients"])
-    }
-
-    /// Every key of the sample, its comment sign taken away, is known and has the default that the sample says.
-    @Test func theSampleTellsTheDefaults() throws {
-        let folder = try TemporaryFolder()
-        // The further sources are another test's.
-        let sample = ConfigurationSample.text.components(separatedBy: "\n")
-        let start = try #require(sample.firstIndex { $0.hasPrefix("# A program's standard output") })
-        let end = try #require(sample.firstIndex { $0.hasPrefix("[log]") })
-        let all = (sample[..<start] + sample[end...]).joined(separator: "\n").components(separatedBy: "\n").map {
-            line in
-            line.firstMatch(of: /^# ([a-z_0-9]+ = .*|\[\[domain\]\])/).map { String($0.1) } ?? line
-        }
-        let set = all.filter {
-            !$0.hasPrefix("domains_from") && !$0.hasPrefix("blocked") && !$0.hasPrefix("canaries")
-                && !$0.hasPrefix("name = \"example.") && !$0.hasPrefix("[[domain]]")
-                && !$0.hasPrefix("catch_all") && !$0.hasPrefix("alias_of") && !$0.hasPrefix("mode = \"observe\"")
-                && !$0.hasPrefix("subdomains = true") && !$0.hasPrefix("replies = ") && !$0.hasPrefix("patterns")
-        }
-        #expect(set.filter { $0.contains(" = ") && !$0.hasPrefix("#") }.count > 25)
-        let given = try Configuration.load(folder.write(set.joined(separator: "\n"), as: "all.toml"))
-        let plain = try Configuration.load(folder.write(ConfigurationSample.text, as: "plain.toml"))
-        #expect(given.rules == plain.rules)
-        #expect(given.socketMode == plain.socketMode)
-        #expect(given.reloadsByItself == plain.reloadsByItself)
-        #expect(given.policy.always == plain.policy.always)
-        #expect(given.policy.trustedNetworks == plain.policy.trustedNetworks)
-        #expect(given.policy.harvest == plain.policy.harvest)
-        #expect(given.index.path == plain.index.path)
-        #expect(given.index.maximumAge == plain.index.maximumAge)
-        #expect(given.sync.state == plain.sync.state)
-        #expect(given.sync.interval == plain.sync.interval)
-        #expect(given.sync.maximumShrink == plain.sync.maximumShrink)
-        #expect(given.sync.minimum == plain.sync.minimum)
-        #expect(given.log.database == plain.log.database)
-        #expect(given.log.retention == plain.log.retention)
-        #expect(given.log.lines == plain.log.lines)
-        #expect(given.log.redact == plain.log.redact)
-        // The examples that aren't defaults are known keys too; only the table of domains isn't there.
-        let error = #expect(throws: ConfigurationError.self) {
-            try Configuration.load(folder.write(all.joined(separator: "\n"), as: "all.toml"))
-        }
-        #expect(error?.faults.map(\.key) == ["relay.domains_from[0]"])
-    }
-
-    /// Every key of the sample's further sources, their comment signs taken away, is known; what stands there for a choice is told.
-    @Test func theSampleTellsTheKeysOfSources() throws {
-        let folder = try TemporaryFolder()
-        let text = ConfigurationSample.text.components(separatedBy: "\n").map { line in
-            line.firstMatch(of: /^# ((type|name|command|uris|[a-z_]+) = .*|\[\[source\]\])/).map { String($0.1) }
-                ?? line
-        }
-        let start = try #require(text.firstIndex { $0.hasPrefix("# A program's standard output") })
-        let end = try #require(text.firstIndex { $0.hasPrefix("[log]") })
-        let sources = (["[relay]", "domains = [\"example.com\"]"] + text[start..<end]).joined(separator: "\n")
-        let error = #expect(throws: ConfigurationError.self) {
-            try Configuration.load(folder.write(sources, as: "sources.toml"))
-        }
-        #expect(error?.faults.map(\.key) == ["source[1].sasl"])
-        let chosen = sources.replacing(/\nsasl = [^\n]*/, with: "")
-        let configuration = try Configuration.load(folder.write(chosen, as: "chosen.toml"))
-        #expect(configuration.sync.sources.map(\.type) == ["command", "active-directory"])
-        guard case .directory(let directory) = configuration.sync.sources[1].kind else {
-            Issue.record("the second source is no directory")
-            return
-        }
-        // What the sample says of the defaults is so.
-        let plain = DirectoryConfiguration(.activeDirectory, servers: directory.servers)
-        #expect(directory.attributes == plain.attributes)
-        #expect(directory.internalOnly == plain.internalOnly)
-        #expect(directory.disabled == plain.disabled)
-        #expect(directory.disabledTreatment == plain.disabledTreatment)
-        #expect(directory.incremental == plain.incremental)
-        #expect(directory.timeout == plain.timeout && directory.pageSize == plain.pageSize)
-        #expect(directory.reconcileInterval == plain.reconcileInterval && directory.push == plain.push)
-        #expect(directory.startTLS == plain.startTLS && directory.verifiesCertificate == plain.verifiesCertificate)
-    }
-
-    @Test func valuesArriveWhereTheyBelong() throws {
+    @Test func valuesAreRead() throws {
         let folder = try TemporaryFolder()
         _ = try folder.write("example.net relay\n", as: "relay_domains")
         let path = try folder.write(
@@ -316,7 +235,7 @@ import Testing
             sync.sources.first?.domains == ["xn--bcher-kva.example", ".xn--bcher-kva.example", "example.org"])
     }
 
-    /// What protects a directory's password and answers isn't turned off without a word.
+    /// A setting that weakens the protection of a directory's password and answers is reported.
     @Test(arguments: [
         ("ldaps", "", []),
         ("ldaps", "verify_certificate = false", ["verify_certificate = false: Postern doesn't verify"]),
@@ -328,7 +247,7 @@ import Testing
             ["verify_certificate = false: ", "allow_plaintext = true: the password"]
         ),
     ])
-    func protectionThatIsTurnedOffIsNamed(scheme: String, keys: String, expected: [String]) throws {
+    func disabledProtectionIsReported(scheme: String, keys: String, expected: [String]) throws {
         let folder = try TemporaryFolder()
         let password = try folder.write("secret\n", as: "password")
         #expect(chmod(password, 0o600) == 0)
@@ -379,7 +298,7 @@ private struct FaultCase {
                 cases.append(FaultCase(name: String(line.dropFirst(4))))
             } else if cases.isEmpty {
                 continue
-            } else if let match = line.firstMatch(of: /^--- (\d+: (?:[a-z_0-9.\[\]]+: )?)(.*)$/) {
+            } else if let match = line.firstMatch(of: /^--- (\d+(?::\d+)?: (?:[a-z_0-9.\[\]]+: )?)(.*)$/) {
                 cases[cases.count - 1].expected.append((String(match.1), String(match.2)))
             } else {
                 cases[cases.count - 1].toml += line + "\n"

@@ -17,7 +17,7 @@ import Testing
         watch.isDue(now: start + .seconds(seconds))
     }
 
-    @Test func changeIsDueWhenItHasComeToRest() throws {
+    @Test func changeIsDueWhenTheFilesStayUnchanged() throws {
         try folder.write("a", as: "postern.toml")
         var watch = ConfigurationWatch(stamps())
         #expect(isDue(&watch, 0) == false)
@@ -33,7 +33,7 @@ import Testing
         #expect(isDue(&watch, 202) == true)
     }
 
-    @Test func stateIsDoneWithOnce() throws {
+    @Test func stateIsDueOnce() throws {
         try folder.write("a", as: "postern.toml")
         var watch = ConfigurationWatch(stamps())
         try folder.write("b", as: "postern.toml")
@@ -42,7 +42,7 @@ import Testing
         watch.settle(watch.current)
         #expect(isDue(&watch, 2) == false)
         #expect(isDue(&watch, 10) == false)
-        // The first file was done with while the second one changed.
+        // The second file changes while the state of the first is handled.
         let earlier = watch.current
         try folder.write("x", as: "domains")
         watch.settle(earlier)

@@ -247,7 +247,7 @@ import Testing
             for mask: UInt64 in [.max, 0xff, 0xff00_0000_0000_0000, 0x0000_0101_0000_0001, 0] {
                 var entries = (0..<count).map { _ in
                     let fingerprint = random.next() & mask
-                    return Entry(
+                    return IndexEntry(
                         fingerprint: fingerprint, flags: .init(rawValue: UInt8(truncatingIfNeeded: fingerprint)))
                 }
                 let expected = entries.map(\.fingerprint).sorted()

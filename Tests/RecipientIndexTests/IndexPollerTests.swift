@@ -93,7 +93,7 @@ final class WatcherEvents: Sendable {
             #expect(events.all == [], "\(length) bytes")
         }
         for _ in 0..<5 { poller.look(atOnce: false) }
-        #expect(events.all.count == 1 && events.all[0].contains("cut off"))
+        #expect(events.all.count == 1 && events.all[0].contains("truncated"))
         try SnapshotBytes(Array(whole.bytes.dropLast())).write(to: path)
         for _ in 0..<5 { poller.look(atOnce: false) }
         #expect(events.all.count == 2)

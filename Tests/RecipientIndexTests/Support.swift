@@ -10,11 +10,8 @@ struct CaseFile {
 
     /// - Parameter fields: how many fields a line has; the last one takes the rest of the line.
     init(_ name: String, fields: Int, file: String = #filePath) throws {
-        let path = URL(fileURLWithPath: file).deletingLastPathComponent().appendingPathComponent("\(name).cases")
-        let text = try String(contentsOf: path, encoding: .utf8)
-        lines = text.components(separatedBy: "\n").enumerated().compactMap { offset, line in
-            guard !line.isEmpty, !line.hasPrefix("#") else { return nil }
-            return (offset + 1, line.split(separator: " ", maxSplits: fields - 1).map(String.init))
+        lines = try caseLines("\(name).cases", beside: file).map { number, line in
+            (number, line.split(separator: " ", maxSplits: fields - 1).map(String.init))
         }
         try #require(!lines.isEmpty && lines.allSatisfy { $0.fields.count == fields }, "malformed \(name).cases")
     }

@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import LogTestSupport
 import TestSupport
 import Testing
 
@@ -52,13 +53,18 @@ import Testing
         record(20, in: log)
         #expect(log.flush())
         let since = Date(timeIntervalSince1970: Double(Sample.base) / 1000)
-        let query = ReportQuery(since: since, until: since.addingTimeInterval(6 * 86_400), timeZone: .gmt)
-        let report = try RejectionReader(path: folder.database).report(query)
+        let query = LogSelection(since: since, until: since.addingTimeInterval(6 * 86_400))
+        let reader = try RejectionReader(path: folder.database)
+        let report = try reader.summary(query)
         #expect(report.totals.refused == 120)
         #expect(report.top.recipients.map(\.count) == [120])
-        #expect(report.trend.steps.map(\.refused) == [20, 20, 20, 20, 20, 20])
+        let days = (0..<6).map { Sample.base / 60_000 + $0 * 1_440 }
+        let verdicts = try reader.withPeriod(query) {
+            try $0.verdicts(inSteps: days, areWholeDays: true, areWholeHours: true)
+        }
+        #expect(verdicts.map(\.refused) == [20, 20, 20, 20, 20, 20])
         // Rows that were dated in a past long gone go; all others are there.
-        #expect(report.coverage.detailsSince ?? since <= since && !report.coverage.wholeDays)
+        #expect(report.gaps.detailsSince ?? since <= since && !report.gaps.wholeDays)
         let times = try allEntries(folder.database).filter { $0.time >= since && $0.time < query.until }
         #expect(times.count == 120)
         // The days to come are closed when they are over, not those of the wrong time.
@@ -66,7 +72,7 @@ import Testing
         // What is really old goes.
         clock.now += 9 * Self.day
         #expect(log.prune())
-        #expect(try RejectionReader(path: folder.database).report(query).totals.refused == 0)
+        #expect(try RejectionReader(path: folder.database).summary(query).totals.refused == 0)
         log.close()
     }
 
@@ -85,17 +91,17 @@ import Testing
         clock.leap(-139 * Self.day)
         #expect(second.prune())
         second.close()
-        #expect(try wholeReport(folder.database).totals.refused == 10)
+        #expect(try wholeLog(folder.database).totals.refused == 10)
         // A machine that was off for a month: the rows go once the clocks have agreed for an hour.
         clock.now += 30 * Self.day
         let third = RejectionLog(options)
         #expect(third.prune())
         clock.now += Self.hour / 2
         #expect(third.prune())
-        #expect(try wholeReport(folder.database).totals.refused == 10)
+        #expect(try wholeLog(folder.database).totals.refused == 10)
         clock.now += Self.hour / 2
         #expect(third.prune())
-        #expect(try wholeReport(folder.database).totals.refused == 0)
+        #expect(try wholeLog(folder.database).totals.refused == 0)
         third.close()
     }
 
@@ -110,7 +116,7 @@ import Testing
         clock.now += Self.hour
         #expect(second.prune())
         second.close()
-        #expect(try wholeReport(folder.database).totals.refused == 0)
+        #expect(try wholeLog(folder.database).totals.refused == 0)
         let start = clock.now
         let third = RejectionLog(options)
         record(5, in: third)
@@ -127,7 +133,7 @@ import Testing
         // Half an hour at a time adds up to ten hours that are certain, no more.
         let known = try rows("SELECT value FROM state WHERE name = 'trusted_time'")
         #expect(known >= Int(start + 10 * Self.hour) && known < Int(start + Self.day))
-        #expect(try wholeReport(folder.database).totals.refused == 5)
+        #expect(try wholeLog(folder.database).totals.refused == 5)
     }
 
     @Test func rowsOfATimeToComeDontHideTheOthers() throws {
@@ -185,6 +191,6 @@ import Testing
             #expect(log.prune())
             log.close()
         }
-        #expect(try wholeReport(folder.database).totals.refused == 3)
+        #expect(try wholeLog(folder.database).totals.refused == 3)
     }
 }

@@ -1,6 +1,7 @@
 import Foundation
 import GRDB
 import Glibc
+import LogTestSupport
 import Synchronization
 import System
 import TestSupport
@@ -40,7 +41,7 @@ import Testing
 
     /// Checks that everything is in the database, as a row or counted as thinned out.
     private func expectAll(_ count: Int, in path: String, _ comment: Comment? = nil) throws {
-        let report = try wholeReport(path)
+        let report = try wholeLog(path)
         #expect(report.totals.refused == count, comment)
         #expect(try allEntries(path).count + report.totals.thinned == count, comment)
     }
@@ -165,7 +166,7 @@ import Testing
         }
         try FileManager.default.createDirectory(atPath: folder.path + "/later", withIntermediateDirectories: false)
         #expect(log.flush())
-        let report = try wholeReport(path)
+        let report = try wholeLog(path)
         #expect(report.totals.refused == 3 * each / 2 && report.totals.accepted == 3 * each / 2)
         let negative = try DatabaseQueue(path: path).read {
             try Int.fetchOne($0, sql: "SELECT count(*) FROM counter WHERE count < 0")
@@ -260,7 +261,7 @@ import Testing
         #expect(lines.all.last?.contains("closed with 140001 recipients uncounted") == true, "\(lines.all)")
         for _ in 0..<1_000 { hanging.signal() }
         #expect(log.close(within: .seconds(60)))
-        let report = try wholeReport(folder.database)
+        let report = try wholeLog(folder.database)
         #expect(report.totals.refused == 100_001 && report.totals.accepted == 40_000)
     }
 

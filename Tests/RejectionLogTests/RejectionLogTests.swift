@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import LogTestSupport
 import System
 import TestSupport
 import Testing
@@ -21,8 +22,8 @@ import Testing
         Sample(observed: true).record(in: log)
         Sample(reason: "mta").record(in: log)
         #expect(log.flush())
-        let report = try wholeReport(folder.database)
-        var expected = RejectionReport.Totals()
+        let report = try wholeLog(folder.database)
+        var expected = RecipientTotals()
         expected.refused = 2
         expected.tempfailed = 1
         expected.accepted = 1
@@ -30,7 +31,7 @@ import Testing
         expected.mtaRefused = 1
         #expect(report.totals == expected)
         #expect(report.byReason == ["unknown": 2, "no-index": 1, "mta": 1])
-        #expect(try wholeReport(folder.database, reason: "mta").byReason == ["mta": 1])
+        #expect(try wholeLog(folder.database, reason: "mta").byReason == ["mta": 1])
         let entries = try allEntries(folder.database)
         #expect(entries.map(\.reason) == ["unknown", "no-index", "unknown", "mta"])
         #expect(log.statistics.written == 4)
@@ -79,7 +80,7 @@ import Testing
         for _ in 0..<500 { Sample().record(in: log) }
         for _ in 0..<7 { Sample(outcome: .accepted, reason: "listed").record(in: log) }
         log.flush()
-        let report = try wholeReport(folder.database)
+        let report = try wholeLog(folder.database)
         #expect(report.totals.refused == 601)
         #expect(report.totals.accepted == 7)
         #expect(report.totals.thinned > 0)
@@ -164,7 +165,7 @@ import Testing
         }
         done.wait()
         #expect(log.flush())
-        let report = try wholeReport(folder.database)
+        let report = try wholeLog(folder.database)
         let quarter = threads * each / 4
         #expect(report.totals.refused == 2 * quarter)
         #expect(report.totals.accepted == quarter)
@@ -216,7 +217,7 @@ import Testing
         #expect(!log.statistics.failing)
         #expect(lines.all.count == 2)
         #expect(lines.all.last?.contains("written again") == true)
-        let report = try wholeReport(folder.database)
+        let report = try wholeLog(folder.database)
         #expect(report.totals.refused == 2_001)
         #expect(report.totals.thinned > 0)
         #expect(try allEntries(folder.database).count + report.totals.thinned == 2_001)
@@ -233,7 +234,7 @@ import Testing
             log.close()
             log.close()
             #expect(!log.flush())
-            #expect(try wholeReport(folder.database).byReason == ["unknown": round, "relay": round])
+            #expect(try wholeLog(folder.database).byReason == ["unknown": round, "relay": round])
         }
         #expect(try allEntries(folder.database).map(\.id) == [1, 2, 3, 4, 5, 6])
     }
@@ -248,11 +249,11 @@ import Testing
             try FileManager.default.copyItem(atPath: folder.database + suffix, toPath: crashed + suffix)
         }
         log.close()
-        #expect(try wholeReport(crashed).totals.refused == 100)
+        #expect(try wholeLog(crashed).totals.refused == 100)
         let again = RejectionLog(.init(path: crashed))
         Sample().record(in: again)
         again.close()
-        #expect(try wholeReport(crashed).totals.refused == 101)
+        #expect(try wholeLog(crashed).totals.refused == 101)
         #expect(try allEntries(crashed).count == 101)
     }
 
@@ -264,7 +265,7 @@ import Testing
             sample.record(in: log)
         }
         #expect(log.flush())
-        let report = try wholeReport(folder.database, top: 2_000)
+        let report = try wholeLog(folder.database, top: 2_000)
         #expect(report.byReason == ["relay": 1_500])
         #expect(report.top.domains.count == ForeignDomains.minuteLimit)
         // The same names in the next minute: those known are named again, and the limit starts anew.
@@ -274,10 +275,10 @@ import Testing
             sample.record(in: log)
         }
         #expect(log.flush())
-        let later = try wholeReport(folder.database, top: 2_000)
+        let later = try wholeLog(folder.database, top: 2_000)
         #expect(later.byReason == ["relay": 3_000])
         #expect(later.top.domains.map(\.count).reduce(0, +) == 2_000)
-        #expect(try wholeReport(folder.database, domain: "d1200.example").totals.refused == 1)
+        #expect(try wholeLog(folder.database, domain: "d1200.example").totals.refused == 1)
         log.close()
     }
 
@@ -300,10 +301,10 @@ import Testing
         let queue = try DatabaseQueue(path: folder.database)
         func pages() throws -> Int { try queue.read { try Int.fetchOne($0, sql: "PRAGMA page_count") ?? 0 } }
         let before = try pages()
-        #expect(try wholeReport(folder.database).totals.refused == 12_002)
+        #expect(try wholeLog(folder.database).totals.refused == 12_002)
         #expect(log.prune())
         #expect(try allEntries(folder.database).count == 2)
-        #expect(try wholeReport(folder.database).totals.refused == 2)
+        #expect(try wholeLog(folder.database).totals.refused == 2)
         #expect(try pages() < before / 2)
         let names = try queue.read { try String.fetchAll($0, sql: "SELECT name FROM domain ORDER BY name") }
         #expect(names == ["", "example.com"])
@@ -335,7 +336,7 @@ import Testing
         var followed: [Int64] = []
         var counted = 0
         repeat {
-            let report = try reader.report(ReportQuery(since: allTime.since, until: allTime.until))
+            let report = try reader.summary(LogSelection(since: allTime.since, until: allTime.until))
             #expect(report.totals.refused >= counted)
             // Counters and rows come in one transaction.
             #expect(report.totals.refused - report.totals.thinned == report.top.recipients.first?.count ?? 0)

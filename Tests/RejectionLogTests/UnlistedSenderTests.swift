@@ -1,12 +1,13 @@
 import Foundation
 import GRDB
+import LogTestSupport
 import Synchronization
 import TestSupport
 import Testing
 
 @testable import RejectionLog
 
-/// Senders of relay domains that the index doesn't list, from the filter's word to the report.
+/// Senders of relay domains that the index doesn't list in the log.
 @Suite struct UnlistedSenderTests {
     private static let day = Sample.base / 86_400_000
 
@@ -34,16 +35,6 @@ import Testing
 
     private func stored() throws -> [UnlistedSender] {
         try RejectionReader(path: folder.database).unlistedSenders(since: .min)
-    }
-
-    private func report(
-        from day: Int, to end: Int, _ adjust: (inout ReportQuery, inout ReportContext) -> Void = { _, _ in }
-    ) throws -> RejectionReport {
-        func date(_ day: Int) -> Date { Date(timeIntervalSince1970: Double((Self.day + Int64(day)) * 86_400)) }
-        var query = ReportQuery(since: date(day), until: date(end), timeZone: .gmt)
-        var context = ReportContext()
-        adjust(&query, &context)
-        return try RejectionReader(path: folder.database).report(query, context)
     }
 
     @Test func theyAreKeptWithTheirLastDayAndHowOftenTheySent() throws {
@@ -125,51 +116,5 @@ import Testing
         #expect(log.flush())
         log.close()
         #expect(try stored().map(\.address) == ["joe@example.com"])
-    }
-
-    @Test func aQuietPeriodHasNoRefusalsAndNoProblems() throws {
-        let log = log()
-        Sample(outcome: .accepted, reason: "listed").record(in: log)
-        record("joe@example.com", log)
-        log.close()
-        #expect(try report(from: 1, to: 2).isQuiet)
-        #expect(try !report(from: 0, to: 1).isQuiet)
-        #expect(try report(from: 0, to: 1) { _, context in context.isUnknown = { _ in false } }.isQuiet)
-    }
-
-    @Test func theReportSaysSoFirst() throws {
-        let log = log()
-        record("joe@example.com", log, times: 2)
-        record("ann@example.com", log, day: 3)
-        record("listed@example.com", log, day: 3)
-        record("zoe@example.org", log, day: 3)
-        Sample(outcome: .deferred, reason: "no-index").record(in: log)
-        log.close()
-        let isUnknown: @Sendable (UnsafeBufferPointer<UInt8>) -> Bool = { !$0.elementsEqual("listed@example.com".utf8) }
-        let report = try report(from: 0, to: 1) { _, context in context.isUnknown = isUnknown }
-        #expect(report.findings.map(\.code) == ["unlisted-senders", "tempfailed"])
-        #expect(
-            report.findings.first?.text.hasPrefix("3 addresses of yours send mail, and their answers are refused")
-                == true)
-        #expect(
-            report.unlistedSenders == [
-                .init(address: "ann@example.com", count: 1, last: "2026-11-26"),
-                .init(address: "zoe@example.org", count: 1, last: "2026-11-26"),
-                .init(address: "joe@example.com", count: 2, last: "2026-11-23"),
-            ])
-        #expect(
-            try self.report(from: 1, to: 2) { _, context in context.isUnknown = isUnknown }.unlistedSenders.count == 2)
-        let cut = try self.report(from: 0, to: 5) { query, _ in
-            query.domain = "example.org"
-            query.redact = true
-        }
-        #expect(cut.unlistedSenders.map(\.address) == ["*@example.org"])
-        #expect(
-            cut.findings.first?.text
-                == "1 address of yours sends mail, and its answers are refused: the list of recipients doesn't have it."
-        )
-        #expect(report.redacted.unlistedSenders.allSatisfy { $0.address.hasPrefix("*@") })
-        #expect(try self.report(from: 0, to: 1) { query, _ in query.reason = "relay" }.unlistedSenders.isEmpty)
-        #expect(try self.report(from: 6, to: 7).findings.isEmpty)
     }
 }

@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct IPAddressTests {
     @Test func table() throws {
-        let table = try cases("addresses.cases")
+        let table = try caseFields("addresses.cases")
         #expect(table.count > 30)
         for fields in table {
             let address = try? IPAddress(fields[0])

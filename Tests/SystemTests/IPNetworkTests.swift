@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct IPNetworkTests {
     @Test func table() throws {
-        let table = try cases("networks.cases")
+        let table = try caseFields("networks.cases")
         #expect(table.count > 25)
         for fields in table {
             if fields[1] == "error" {

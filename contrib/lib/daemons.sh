@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Daemons that a script starts for itself on the loopback, and ends again. Needs output.sh and packages.sh.
+# Daemons that a script starts for itself on the loopback address, and ends. Needs output.sh and packages.sh.
 
-# unused_port [OTHER]: a TCP port of 127.0.0.1 that nothing listens on, other than OTHER. It is below the range that the kernel
-# gives to outgoing connections.
+# unused_port [OTHER]: prints a TCP port of 127.0.0.1 on which no program listens, and which isn't OTHER. It is below the range that the
+# kernel uses for outgoing connections.
 unused_port() {
     local port
     while :; do
@@ -12,10 +12,10 @@ unused_port() {
     say "$port"
 }
 
-# port_answers PORT: true where 127.0.0.1 accepts connections there.
+# port_answers PORT: true if 127.0.0.1 accepts connections on this port.
 port_answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# wait_for_port PORT [PID]: waits until it answers; fails after 30 s, or when the process has ended.
+# wait_for_port PORT [PID]: waits until the port answers; fails after 30 s, or when the process has ended.
 wait_for_port() {
     local try
     for ((try = 0; try < 300; try++)); do
@@ -26,23 +26,23 @@ wait_for_port() {
     return 1
 }
 
-# claim_folder FOLDER: notes that this script works in it.
+# claim_folder FOLDER: records that this script works in the folder.
 claim_folder() { say "$$ $(start_time $$)" >"$1/owner"; }
 
-# start_time PID: when the process began, in the kernel's ticks: with its id, its identity.
+# start_time PID: prints when the process began, in the kernel's ticks. Process ID and start time together identify a process.
 start_time() {
     local stat
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
-    # The command's name, in brackets, may hold anything; the 22nd field comes after it.
+    # The command's name, in brackets, may contain anything; the start time is the 22nd field of all.
     read -ra stat <<<"${stat##*) }"
     say "${stat[19]}"
 }
 
-# clear_leftovers PREFIX: ends what scripts that were killed have left running in their folders PREFIX.XXXXXX.
+# clear_leftovers PREFIX: ends processes that killed scripts have left running in their folders PREFIX.XXXXXX.
 clear_leftovers() {
     local folder pid started
     for folder in "$1".??????; do
-        # Only what this user has made: others may write below /tmp too.
+        # Only folders of this user: others can write below /tmp, too.
         [[ -d $folder && ! -L $folder && -O $folder && -f $folder/owner ]] || continue
         read -r pid started <"$folder/owner" || continue
         [[ -n $started && $(start_time "$pid") != "$started" ]] || continue
@@ -50,13 +50,13 @@ clear_leftovers() {
         [[ -f $folder/postern.pid ]] || continue
         read -r pid <"$folder/postern.pid" || continue
         if tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$folder/"; then
-            say "Ending what an earlier run has left: postern, process $pid"
+            say "Ending postern, process $pid, which an earlier run has left"
             kill "$pid" 2>/dev/null || true
         fi
     done
 }
 
-# start_postfix FOLDER PORT MILTER_PORT: a Postfix with configuration, queue, data and log in FOLDER/postfix.
+# start_postfix FOLDER PORT MILTER_PORT: starts a Postfix with configuration, queue, data and log in FOLDER/postfix.
 start_postfix() {
     local base=$1/postfix port=$2 milter_port=$3
     mkdir -p "$base/etc" "$base/queue"
@@ -72,12 +72,12 @@ myhostname = gateway.example.test
 mydestination =
 local_recipient_maps =
 alias_maps =
-# Recipients and relaying are left to Postern: to Postfix, every client of this
-# machine may relay, and it knows no recipient.
+# Postern decides on recipients and relaying: Postfix lets every client of this
+# machine relay, and knows no recipient.
 mynetworks = 127.0.0.0/8
 smtpd_reject_unlisted_recipient = no
 relay_domains = example.com, example.net, example.org
-# Whatever is accepted is thrown away: nothing leaves this machine.
+# Accepted mail is discarded: nothing leaves this machine.
 relay_transport = discard
 default_transport = discard
 smtpd_peername_lookup = no
@@ -102,11 +102,11 @@ END
     as_root_quietly install -d -o postfix -m 700 "$base/data"
     as_root_quietly chown -R root "$base/etc" "$base/queue"
     as_root_quietly "$(sbin postfix)" -c "$base/etc" start >"$base/start.log" 2>&1 ||
-        die 70 "The private Postfix did not start:" "$(tail -n 5 "$base/start.log" "$base/maillog" 2>&1)"
-    wait_for_port "$port" || die 70 "The private Postfix does not answer:" "$(tail -n 5 "$base/maillog" 2>&1)"
+        die 70 "The private Postfix didn't start:" "$(tail -n 5 "$base/start.log" "$base/maillog" 2>&1)"
+    wait_for_port "$port" || die 70 "The private Postfix doesn't answer:" "$(tail -n 5 "$base/maillog" 2>&1)"
 }
 
-# stop_postfix FOLDER: ends the Postfix of start_postfix, where it runs.
+# stop_postfix FOLDER: ends the Postfix of start_postfix, if it is running.
 stop_postfix() {
     local base=$1/postfix
     [[ -f $base/queue/pid/master.pid || -f $base/etc/master.cf ]] || return 0

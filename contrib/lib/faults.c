@@ -1,16 +1,16 @@
 /*
- * Makes a chosen call of a program fail; for contrib/faults, by LD_PRELOAD.
+ * Makes a chosen call of a program fail; for contrib/faults, loaded by LD_PRELOAD.
  *
- * Calls on files below POSTERN_FAULTS_ROOT are counted by kind and by file: threads work on different files, so that the nth write to one
- * file is the same write in each run, which the nth write of the process isn't. Sockets, pipes and devices are never touched.
+ * It counts calls on files below POSTERN_FAULTS_ROOT by kind and by file. Threads work on different files; so the nth write to one file is
+ * the same write in each run, while the nth write of the process isn't. Sockets, pipes and devices are left alone.
  *
  *   POSTERN_FAULTS_ROOT   a folder, as realpath(3) gives it
- *   POSTERN_FAULTS_ALL    if set, files elsewhere count too, by their whole paths, but for /proc, /sys and /dev
- *   POSTERN_FAULTS_COUNT  a file that takes the counts, outside of the folder
+ *   POSTERN_FAULTS_ALL    if set, files elsewhere count, too, by their full paths, except for /proc, /sys and /dev
+ *   POSTERN_FAULTS_COUNT  a file for the counts, outside of the folder
  *   POSTERN_FAULT         KIND@FILE:N:ERROR, such as write@sync.sqlite-wal:3:ENOSPC; with N+, every call of the kind fails from there on,
  *                         whatever file it is on. SHORT instead of an error: half of the bytes are written.
  *
- * fsync(2) succeeds without doing anything, which makes runs fast; the system doesn't crash in them.
+ * fsync(2) succeeds without doing anything, to make runs fast.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -39,10 +39,10 @@ static const char *const kinds[KINDS] = {"open", "read", "write", "truncate", "s
 #define NAME_SIZE 88
 #define FILES 160
 
-/* What the program and contrib/faults share; the latter knows this layout. */
+/* Shared with contrib/lib/faults.py, which knows this layout. */
 struct table {
-    uint32_t fired; /* How many calls have failed. */
-    char first[252]; /* The first of them. */
+    uint32_t fired; /* The number of calls that have failed. */
+    char first[252]; /* The path of the first one. */
     struct {
         char name[NAME_SIZE];
         uint32_t counts[KINDS];
@@ -96,7 +96,7 @@ static void parse(const char *text) {
 }
 
 __attribute__((constructor)) static void begin(void) {
-    /* A run that is killed leaves no filter behind. */
+    /* The filter ends with contrib/faults, even if that is killed. */
     const char *parent = getenv("POSTERN_FAULTS_PARENT");
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (parent && atoi(parent) != getppid()) _exit(99);
@@ -114,13 +114,13 @@ __attribute__((constructor)) static void begin(void) {
     table = memory;
 }
 
-/* The name that a file is counted by; 0 for files that are none of ours. */
+/* The name under which a file is counted; 0 for files that aren't counted. */
 static int name_file(const char *path, char name[NAME_SIZE]) {
     if (path[0] != '/') return 0;
     const char *rest = path + root_length;
     if (strncmp(path, root, root_length) || (*rest && *rest != '/')) {
         if (!is_everywhere || !strncmp(path, "/proc/", 6) || !strncmp(path, "/sys/", 5) || !strncmp(path, "/dev/", 5)) return 0;
-        /* Standard error, in a folder of which there are several. */
+        /* Standard error; its folder differs from run to run. */
         const char *name_alone = strrchr(path, '/') + 1;
         return snprintf(name, NAME_SIZE, "%.*s", NAME_SIZE - 1, strcmp(name_alone, "messages") ? path : name_alone) > 0;
     }
@@ -132,16 +132,16 @@ static int name_file(const char *path, char name[NAME_SIZE]) {
     const char *slash = memrchr(rest, '/', length);
     const char *last = slash ? slash + 1 : rest;
     size_t last_length = length - (size_t)(last - rest);
-    /* Without a name: O_TMPFILE. */
+    /* O_TMPFILE: a file without a name. */
     if (last[0] == '#') return snprintf(name, NAME_SIZE, "unnamed") > 0;
-    /* .NAME.XXXXXX, a file that is to replace NAME. */
+    /* .NAME.XXXXXX: a temporary file that will replace NAME. */
     if (last[0] == '.' && last_length > 8 && last[last_length - 7] == '.')
         return snprintf(name, NAME_SIZE, "%.*s.new", (int)(last_length - 8), last + 1) > 0;
     if (length >= NAME_SIZE) rest += length - (NAME_SIZE - 1), length = NAME_SIZE - 1;
     return snprintf(name, NAME_SIZE, "%.*s", (int)length, rest) > 0;
 }
 
-/* Counts a call; true if it is to fail. Keeps errno. */
+/* Counts a call; true if it must fail. Keeps errno. */
 static int fails(enum kind kind, const char *path) {
     char name[NAME_SIZE];
     if (!name_file(path, name)) return 0;
@@ -192,7 +192,7 @@ static int fails_on(enum kind kind, int descriptor) {
     return table && path_of(descriptor, path) && fails(kind, path);
 }
 
-/* A write: true if it is to fail, and fewer bytes where it is to be short. */
+/* Counts a write: true if it must fail; reduces the length if it must be short. */
 static int fails_writing(int descriptor, size_t *count) {
     if (!fails_on(WRITE, descriptor)) return 0;
     if (!fault_short || *count < 2 || table->fired > 1) return 1;
@@ -320,7 +320,7 @@ int unlinkat(int folder, const char *path, int flags) {
 }
 int unlink(const char *path) { return unlinkat(AT_FDCWD, path, 0); }
 
-/* True for calls from the program itself: libraries may end the process when they get no memory. */
+/* True for calls from the program itself: libraries may end the process if they get no memory. */
 static int is_program(const void *caller) {
     static char program[PATH_MAX];
     Dl_info info;

@@ -1,4 +1,4 @@
-"""The runs of contrib/faults: a filter in which one call fails, then a clean one on what that left behind."""
+"""The runs of contrib/faults: a filter in which one call fails, then a filter without faults on the files that it left."""
 
 import argparse
 import json
@@ -37,9 +37,9 @@ SECOND = [f"new{n}@example.com" for n in range(4)]
 THIRD = [f"newer{n}@example.com" for n in range(4)]
 REFUSALS = 200
 
-# What a crash prints, and what Swift says before it.
+# Output of a crash, and of Swift before it.
 CRASH = re.compile(r"Fatal error|Crash|Thread \d+ crashed|Assertion|SIGILL|SIGSEGV|SIGABRT")
-# A filter may refuse to start only where it has no configuration or no socket, or can read neither the index nor the sources.
+# A filter may refuse to start only without its configuration or its socket, or if it can read neither the index nor the sources.
 MAY_REFUSE = re.compile(r"/(postern\.toml|milter\.sock)[^/]*$")
 
 CONFIGURATION = """\
@@ -66,11 +66,11 @@ database = "rejections.sqlite"
 
 
 class Wrong(Exception):
-    """Something that may not happen."""
+    """A wrong behaviour of the filter."""
 
 
 class Connection:
-    """An MTA's connection."""
+    """A connection of an MTA to the filter."""
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
@@ -80,7 +80,7 @@ class Connection:
             self.send(b"O", struct.pack(">III", 6, 0x1FF, 0x1FFFFF))
             letter, data = self.answer()
             if letter != b"O":
-                raise Wrong(f"the filter answers the offer with {letter!r}")
+                raise Wrong(f"the filter answered the negotiation with {letter!r}")
             protocol = struct.unpack(">III", data[:12])[2]
             self.step(b"C", b"client.example\0" b"4" + struct.pack(">H", 40000) + b"203.0.113.7\0", protocol, 0x1, 0x1000)
             self.step(b"H", b"client.example\0", protocol, 0x2, 0x2000)
@@ -109,7 +109,7 @@ class Connection:
         if not protocol & unanswered:
             self.answer()
 
-    def take(self, count):
+    def receive(self, count):
         data = b""
         while len(data) < count:
             part = self.socket.recv(count - len(data))
@@ -119,11 +119,11 @@ class Connection:
         return data
 
     def answer(self):
-        packet = self.take(struct.unpack(">I", self.take(4))[0])
+        packet = self.receive(struct.unpack(">I", self.receive(4))[0])
         return packet[:1], packet[1:]
 
     def ask(self, recipient):
-        """The reply's code: 250, 550, 554, 451 …"""
+        """Asks about a recipient; returns the reply's code: 250, 550, 554, 451 …"""
         self.send(b"R", b"<" + recipient.encode() + b">\0")
         letter, data = self.answer()
         if letter == b"y":
@@ -154,7 +154,7 @@ class Filter:
             return file.read()
 
     def check_end(self):
-        """Raises where the process has ended."""
+        """Raises an error if the process has ended."""
         status = self.process.poll()
         if status is not None:
             raise Wrong(f"the filter ended {describe(status)}")
@@ -168,7 +168,7 @@ class Filter:
                 if self.process.poll() is not None:
                     return None
                 if time.monotonic() > deadline:
-                    raise Wrong(f"the filter doesn't listen after {patience} s")
+                    raise Wrong(f"the filter doesn't listen within {patience} s")
                 time.sleep(0.004)
 
     def ask(self, connection, recipient):
@@ -203,7 +203,7 @@ def describe(status):
 
 
 class Place:
-    """A folder of one worker, with a filter's files in it."""
+    """The folder of one worker, with a filter's files."""
 
     def __init__(self, folder, options):
         self.folder = folder
@@ -236,7 +236,7 @@ class Place:
         os.rename(self.file("people.list.x"), self.file("people.list"))
 
     def run(self, *arguments, expect=(0,)):
-        """What a command prints; raises where it ends otherwise than expected."""
+        """Runs a command and returns its output; raises an error if its status isn't one of those expected."""
         try:
             result = subprocess.run(
                 [self.program, *arguments, "--config", self.file("postern.toml")], stdin=subprocess.DEVNULL,
@@ -252,7 +252,7 @@ class Place:
         return Counter({key: totals[key] for key in ("refused", "accepted", "tempfailed")})
 
     def prepare(self):
-        """A filter's files after some use, as each run finds them."""
+        """Makes the files of a filter after some use, with which each run begins."""
         with open(self.file("postern.toml"), "w", encoding="utf-8") as file:
             file.write(CONFIGURATION.format(box=self.box))
         self.list(KNOWN)
@@ -281,7 +281,7 @@ class Place:
             os.unlink(self.counts)
 
     def read_counts(self):
-        """How many calls have failed, the path of the first, and the counts by kind and file."""
+        """Returns how many calls have failed, the path of the first, and the counts by kind and file."""
         with open(self.counts, "rb") as file:
             data = file.read()
         fired, first = HEAD.unpack_from(data)
@@ -295,7 +295,7 @@ class Place:
 
 
 class Run:
-    """One injection; `fault` is None for a run that only counts."""
+    """A run with one fault; `fault` is None for a run that only counts."""
 
     def __init__(self, place, fault):
         self.place = place
@@ -306,7 +306,7 @@ class Run:
         self.first = ""
         self.fired = 0
         self.counts = {}
-        # What was recorded, and whether the log may lack some of it.
+        # The answers of the filter by outcome.
         self.recorded = Counter()
 
     def whole(self):
@@ -315,7 +315,7 @@ class Run:
         self.clean()
 
     def may_defer(self):
-        """A tempfail is right only while no index could be taken into force: the index file couldn't be read."""
+        """A tempfail is right only while the filter couldn't read the index file."""
         fired, first, _ = self.place.read_counts()
         return fired > 0 and (first.endswith("recipients.index") or first.endswith("/memory") or self.lasts and self.kind in ("open", "read", "memory"))
 
@@ -329,7 +329,7 @@ class Run:
             self.recorded = postern.recorded
             self.fired, self.first, self.counts = self.place.read_counts()
         if CRASH.search(self.messages):
-            raise Wrong("the messages tell of a crash")
+            raise Wrong("the messages show a crash")
 
     def scenario(self, postern):
         connection = postern.connect()
@@ -346,7 +346,7 @@ class Run:
                     postern.expect(connection, KNOWN[number % len(KNOWN)], 250, self.may_defer())
         self.await_recipient(postern, new)
         self.place.list(KNOWN + SECOND + THIRD)
-        # The first reload finds the list changed, the second finds nothing.
+        # The reload syncs the changed list.
         postern.process.send_signal(signal.SIGUSR1)
         self.await_recipient(postern, THIRD[0])
         with postern.connect() or self.gone(postern) as connection:
@@ -359,10 +359,10 @@ class Run:
 
     def gone(self, postern):
         postern.check_end()
-        raise Wrong("the filter doesn't listen any more")
+        raise Wrong("the filter no longer listens")
 
     def await_recipient(self, postern, recipient):
-        """Waits until a new recipient is accepted: by itself, and within seconds, where a call failed only once."""
+        """Waits until a new recipient is accepted; if only one call failed, it must be, within seconds and without help."""
         started = time.monotonic()
         with postern.connect() or self.gone(postern) as connection:
             while True:
@@ -386,21 +386,21 @@ class Run:
         if not 64 <= status <= 78:
             raise Wrong(f"the filter refused to start and ended {describe(status)}")
         if not re.search(r"^(postern: |\S+ \S+ (error|critical))", postern.messages, re.MULTILINE) and not (fired and first.endswith("/messages")):
-            raise Wrong("the filter refused to start without a line that says why")
+            raise Wrong("the filter refused to start without a message that gives the reason")
         if self.lasts and self.may_defer() and re.search(r"error: index: ", postern.messages):
             return
         if not fired or not (MAY_REFUSE.search(first) or not first.startswith(self.place.box)):
-            raise Wrong(f"the filter refused to start (status {status}), though a sound index is there")
+            raise Wrong(f"the filter refused to start (status {status}) although there is a sound index")
 
     def clean(self):
-        """The next start, and the commands."""
+        """Starts the filter again without a fault, and runs the commands."""
         place = self.place
         place.run("index", "verify")
         postern = Filter(place, None)
         try:
             connection = postern.connect()
             if connection is None:
-                raise Wrong(f"the next start is refused:\n{postern.messages}")
+                raise Wrong(f"the filter refuses the next start:\n{postern.messages}")
             deadline = time.monotonic() + 8
             with connection:
                 postern.expect(connection, KNOWN[4], 250)
@@ -408,22 +408,22 @@ class Run:
                 postern.expect(connection, "x@elsewhere.example", 554)
                 while postern.ask(connection, SECOND[1]) != 250:
                     if time.monotonic() > deadline:
-                        raise Wrong("the next start doesn't publish the list")
+                        raise Wrong("the list isn't published after the next start")
                     time.sleep(0.02)
             place.run("status")
             status = postern.stop()
             if status != 0:
-                raise Wrong(f"the next start ended {describe(status)}")
+                raise Wrong(f"after the next start the filter ended {describe(status)}")
         except Wrong as error:
-            raise Wrong(f"after a clean start: {error}\n{postern.messages}") from error
+            raise Wrong(f"after a start without a fault: {error}\n{postern.messages}") from error
         finally:
             postern.kill()
         place.run("sync", "--once")
         self.check_counts(place.totals() - place.before - postern.recorded)
-        # Neither half-made files nor sound ones that were taken for damaged.
+        # No temporary files, and no sound files that were mistaken for damaged ones.
         left = [name for name in os.listdir(place.box) if name.startswith(".") or ".damaged-" in name or name.endswith("-new")]
         if left:
-            raise Wrong(f"files are left behind: {', '.join(left)}")
+            raise Wrong(f"files were left: {', '.join(left)}")
 
     def check_counts(self, counted):
         for outcome in ("refused", "accepted", "tempfailed"):
@@ -435,7 +435,7 @@ class Run:
 
 
 def injections(counts, lasting):
-    """Every fault that calls so counted allow."""
+    """Yields every fault that these counts of calls allow."""
     for (kind, name), count in sorted(counts.items()):
         for number in range(1, count + 1):
             for error in ERRORS[kind]:
@@ -445,7 +445,7 @@ def injections(counts, lasting):
 
 
 def choose(everything, sample, seed):
-    """Some of all injections: the same part of each kind of call on each file, and at least one of each."""
+    """Returns a sample of all faults: the same share of each kind of call on each file, at least one of each."""
     source = random.Random(seed)
     groups = {}
     for fault in everything:
@@ -481,7 +481,7 @@ def main():
         counting = Run(first, None)
         counting.whole()
     except Wrong as error:
-        print(f"without any failure: {error}", file=sys.stderr)
+        print(f"faults: a run without a fault fails: {error}", file=sys.stderr)
         return 1
     by_kind = Counter()
     for (kind, name), count in counting.counts.items():
@@ -496,12 +496,12 @@ def main():
     if options.only:
         faults = options.only
     elif options.all:
-        # What is wrong shows sooner so.
+        # In random order, because faults that belong together stand together.
         faults = everything
         random.shuffle(faults)
     else:
         faults = choose(everything, options.sample, seed)
-        print(f"{len(faults)} of {len(everything)} injections, chosen with --seed {seed}", flush=True)
+        print(f"{len(faults)} of {len(everything)} faults, chosen with --seed {seed}", flush=True)
 
     waiting = list(reversed(faults))
     failures, silent, made = [], [], Counter()
@@ -531,7 +531,7 @@ def main():
                     where = f" ({run.fired} calls failed, the first on {os.path.relpath(run.first, place.box) if run.first else 'nothing'})"
                     text = "\n".join(f"    {line}" for line in run.messages.splitlines() if "User unknown" not in line and "Relay access denied" not in line)
                     again = "contrib/faults " + ("--everywhere " if options.everywhere else "") + f"--only '{fault}'"
-                    print(f"\n{fault}{where}: {reason}\n  messages of the filter:\n{text}\n  again: {again}", flush=True)
+                    print(f"\n{fault}{where}: {reason}\n  messages of the filter:\n{text}\n  repeat it: {again}", flush=True)
                 elif sum(made.values()) % 100 == 0:
                     print(f"  {round(time.monotonic() - started)} s: {sum(made.values())} runs, {len(failures)} failed", flush=True)
 
@@ -541,13 +541,13 @@ def main():
     for thread in threads:
         thread.join()
     seconds = round(time.monotonic() - started)
-    missed = f" ({made[False]} more runs ended before their call)" if made[False] else ""
+    missed = f" ({made[False]} more runs ended before their fault)" if made[False] else ""
     if failures:
-        print(f"\n{made[True]} injections{missed} in {seconds} s, {len(failures)} failed:")
+        print(f"\n{made[True]} faults{missed} in {seconds} s, {len(failures)} runs failed:")
         for fault in failures:
             print(f"  {fault}")
         return 1
-    print(f"{made[True]} injections{missed} in {seconds} s, all held")
+    print(f"{made[True]} faults{missed} in {seconds} s, all runs succeeded")
     return 0
 
 

@@ -1,10 +1,10 @@
 /*
- * The slow way into Swift's Mutex, for builds with the thread sanitizer.
+ * The slow path of Swift's Mutex.lock, for builds with the thread sanitizer.
  *
- * A Mutex that is free is taken by instrumented code, one that is held by a futex(2) call within libswiftSynchronization,
- * which isn't instrumented: the sanitizer doesn't see that the lock was handed over, and reports a race for everything that
- * it guards. This takes that function's place and takes the lock by an instrumented exchange instead. Nobody ever waits in
- * the kernel then, so the library's way of waking is never needed, and a second try for a lock that is held fails.
+ * Instrumented code takes a free Mutex. A Mutex that is held is taken by a futex(2) call in libswiftSynchronization, which isn't
+ * instrumented: the sanitizer doesn't see that the lock changed hands, and reports a race for all data that it guards. These functions
+ * replace the library's. They take the lock by an instrumented exchange. So no thread waits in the kernel, and the library never has to
+ * wake one; a second try for a lock that is held fails.
  */
 #include <sched.h>
 #include <stdint.h>

@@ -3,14 +3,14 @@ import GRDB
 import GRDBSQLite
 import Glibc
 
-/// The writer's connection: WAL, its side files as narrow as the database, locked against a second writer.
+/// The writer's connection to the database, in WAL mode.
 final class LogDatabase {
     let queue: DatabaseQueue
     let file: LogFile
     var path: String { file.path }
     private let identity: FileIdentity?
 
-    /// Opens the database, makes it if it is missing, brings an older one up to date, and proves that it can be written.
+    /// Opens the database, creates it if it is missing, migrates an older version, and checks that it can be written.
     init(_ file: LogFile, busyTimeout: TimeInterval) throws {
         self.file = file
         try LogFile.checkKind(file.path)
@@ -22,13 +22,13 @@ final class LogDatabase {
     /// False once the file at the path is another one, or gone: what is written then would be lost.
     var isInPlace: Bool { identity != nil && FileIdentity(path: path) == identity }
 
-    /// Ends the connection. The write-ahead log stays beside the database, so that a user who may only read still can.
+    /// Closes the connection. The write-ahead log stays beside the database, so that users who may only read still can.
     func close() {
         try? queue.close()
     }
 
     private static func open(_ path: String, _ busyTimeout: TimeInterval) throws -> DatabaseQueue {
-        // A connection that can write may touch the file when it closes: one that can't looks first.
+        // A connection that can write may change the file when it closes; a read-only one inspects the file first.
         let looking = try DatabaseQueue(
             path: ReadOnlyDatabase.restingLocation(path), configuration: ReadOnlyDatabase.configuration)
         let version = try looking.inDatabase { try LogSchema.inspect($0, path: path) }
@@ -38,7 +38,7 @@ final class LogDatabase {
         configuration.label = "rejection log"
         configuration.journalMode = .wal
         configuration.busyMode = .timeout(busyTimeout)
-        // A disk that fails while a transaction is taken back must not end the process: the connection is given up then.
+        // A disk that fails during a rollback must not end the process: the connection is closed then.
         configuration.allowsUnsafeTransactions = true
         configuration.prepareDatabase { db in
             guard let opened = sqlite3_db_filename(db.sqliteConnection, "main"), String(cString: opened) == path else {
@@ -50,7 +50,7 @@ final class LogDatabase {
             sqlite3_file_control(db.sqliteConnection, nil, SQLITE_FCNTL_PERSIST_WAL, &keep)
             db.add(function: TallyWriter.function)
             try ReadOnlyDatabase.distrust(db)
-            // Only a database without tables still takes this one.
+            // This setting has an effect in a database without tables only.
             try db.execute(sql: "PRAGMA auto_vacuum = INCREMENTAL")
             try db.execute(sql: "PRAGMA wal_autocheckpoint = 4000")
             try db.execute(sql: "PRAGMA journal_size_limit = 33554432")
@@ -78,5 +78,36 @@ struct FileIdentity: Equatable {
         guard stat(path, &status) == 0 else { return nil }
         device = status.st_dev
         number = status.st_ino
+    }
+}
+
+/// How readers open the database.
+enum ReadOnlyDatabase {
+    static var configuration: Configuration {
+        var configuration = Configuration()
+        configuration.label = "rejection log reader"
+        configuration.readonly = true
+        configuration.busyMode = .timeout(5)
+        configuration.prepareDatabase { db in
+            try distrust(db)
+        }
+        return configuration
+    }
+
+    /// Makes SQLite check the file more strictly: it may be damaged, or come from somebody else.
+    static func distrust(_ db: Database) throws {
+        try db.execute(sql: "PRAGMA cell_size_check = ON")
+        try db.execute(sql: "PRAGMA trusted_schema = OFF")
+    }
+
+    /// The location to open while no writer is at work: without a write-ahead log the file is complete, and SQLite
+    /// needs none of the side files that a reader may not create. The path itself if there is a write-ahead log.
+    static func restingLocation(_ path: String) -> String {
+        var status = stat()
+        let pending = stat(path + "-wal", &status) == 0 && status.st_size > 0
+        guard !pending, let name = path.addingPercentEncoding(withAllowedCharacters: .urlPathAllowed) else {
+            return path
+        }
+        return "file://\(name.hasPrefix("/") ? "" : "/")\(name)?immutable=1"
     }
 }

@@ -2,17 +2,17 @@ import Foundation
 import Glibc
 import System
 
-/// The database's place on disk: its path, and the sidecar `…-lock` that keeps a second writer out for as long as this value
-/// lives, whatever ends the process.
+/// The database as a file: its path, and the lock file `…-lock`, which keeps a second writer out while this value
+/// lives.
 ///
-/// The folder may be reached through a symbolic link; the database and the files beside it must not be links, since the folder
-/// may belong to somebody else than the user that runs the filter.
+/// The folder may be a symbolic link. The database and the files beside it must not be links, because the folder may
+/// belong to another user than the one that runs the filter.
 final class LogFile: Sendable {
-    /// The database, its folder without symbolic links.
+    /// The path of the database, its folder without symbolic links.
     let path: String
     private let lock: CInt
 
-    /// Takes the lock; the database may be missing.
+    /// Locks the database, which need not exist yet.
     init(path given: String) throws(LogError) {
         let path = Self.canonical(given)
         let folder = folder(of: path)
@@ -39,7 +39,7 @@ final class LogFile: Sendable {
             Glibc.close(lock)
             throw LogError(
                 .inUse, path, "the rejection log \(path) is in use by another filter\(owner)",
-                advice: "give each filter a log.database of its own, or end the other one")
+                advice: "give each filter a log.database of its own, or end the other filter")
         }
         let text = "\(getpid())\n"
         if ftruncate(lock, 0) == 0 { _ = write(lock, text, text.utf8.count) }
@@ -50,10 +50,10 @@ final class LogFile: Sendable {
         Glibc.close(lock)
     }
 
-    /// Makes the database, empty and with mode 0600, if it is missing.
+    /// Creates the database if it is missing, empty and with mode 0600.
     ///
-    /// Its descriptor is closed before it has its name: once SQLite has a file open, closing another descriptor of that file would
-    /// drop the locks of the whole process (`fcntl(2)`, advisory record locking).
+    /// The file gets its name only after its descriptor is closed: once SQLite has a file open, closing another
+    /// descriptor of it would drop the locks of the whole process (`fcntl(2)`, advisory record locking).
     func create() throws(LogError) {
         var status = stat()
         if lstat(path, &status) == 0 {
@@ -61,7 +61,7 @@ final class LogFile: Sendable {
             return
         }
         let fresh = path + "-new"
-        // Left by an attempt that was cut off.
+        // An attempt that was interrupted may have left the file.
         unlink(fresh)
         do {
             Glibc.close(try PrivateFile.open(fresh, O_WRONLY | O_CREAT | O_EXCL))
@@ -70,21 +70,21 @@ final class LogFile: Sendable {
         }
         defer { unlink(fresh) }
         guard link(fresh, path) != 0, errno != EEXIST else { return }
-        // Some file systems have no links.
+        // Some file systems have no hard links.
         guard rename(fresh, path) == 0 else { throw Self.refused(path, "the file", errno) }
     }
 
-    /// Moves the database and the files beside it out of the way, to `PATH.damaged-YYYYMMDDTHHMMSSZ`; nothing is overwritten.
+    /// Moves the database and the files beside it to `PATH.damaged-YYYYMMDDTHHMMSSZ`, without overwriting a file.
     ///
     /// - Returns: the new path of the database.
     func moveAside(at time: Date) throws(LogError) -> String {
-        let stamp = Timestamp.seconds(time).filter { $0 != "-" && $0 != ":" }
+        let stamp = time.formatted(Self.stampStyle)
         var target = "\(path)\(Self.damagedMark)\(stamp)"
         for number in 2...1_000 where Self.sidecars.contains(where: { Self.exists(target + $0) }) {
             target = "\(path)\(Self.damagedMark)\(stamp)-\(number)"
         }
-        // The database first: without its write-ahead log it would look sound, though its last commits are missing. SQLite removes such a
-        // log beside a new database.
+        // The database first: without its write-ahead log it would look undamaged, though its last commits are missing.
+        // SQLite removes an old write-ahead log beside a new database.
         for suffix in Self.sidecars where Self.exists(path + suffix) {
             guard !Self.exists(target + suffix) else { throw Self.refused(path, "moving it aside", EEXIST) }
             guard rename(path + suffix, target + suffix) == 0 else {
@@ -94,7 +94,7 @@ final class LogFile: Sendable {
         return target
     }
 
-    /// When the newest damaged copy beside the database was moved there; nil if there is none.
+    /// The time at which the newest damaged copy was moved aside; nil if there is none.
     var newestDamaged: Date? {
         let name = path.split(separator: "/").last.map(String.init) ?? path
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder(of: path))) ?? []
@@ -110,14 +110,14 @@ final class LogFile: Sendable {
     }
     private static let damagedMark = ".damaged-"
     private static let sidecars = ["", "-wal", "-shm", "-journal"]
-    private static let folderAdvice = "make the folder and give it to the filter's user"
+    private static let folderAdvice = "create the folder and give it to the filter's user"
 
     private static func exists(_ path: String) -> Bool {
         var status = stat()
         return lstat(path, &status) == 0
     }
 
-    /// Refuses links, and a database that isn't a regular file.
+    /// Throws an error for symbolic links, and for a database that isn't a regular file.
     static func checkKind(_ path: String) throws(LogError) {
         var status = stat()
         for suffix in ["", "-wal", "-shm", "-journal"] where lstat(path + suffix, &status) == 0 {
@@ -125,7 +125,7 @@ final class LogFile: Sendable {
             if kind == S_IFLNK {
                 throw LogError(
                     .permission, path,
-                    "can't open the rejection log \(path): \(path)\(suffix) is a symbolic link, which is not followed here",
+                    "can't open the rejection log \(path): \(path)\(suffix) is a symbolic link, and Postern doesn't follow it",
                     advice: "give log.database the file's own path, or make the folder the link")
             }
             if kind != S_IFREG {
@@ -136,7 +136,7 @@ final class LogFile: Sendable {
         }
     }
 
-    /// The path with its folder's symbolic links resolved, so that two names of one database meet at one lock.
+    /// The path with the symbolic links of its folder resolved, so that two paths of one database have the same lock.
     static func canonical(_ path: String) -> String {
         guard let real = realpath(folder(of: path), nil) else { return path }
         defer { free(real) }

@@ -2,29 +2,30 @@ import GRDB
 
 /// The tables of the database and their versions.
 ///
-/// - `domain`, `reason`: names; domain 0 is "" and stands for "none, or not told". `last_day` is the last day (days since
+/// - `domain`, `reason`: names; domain 0 is "" and stands for "none or unknown". `last_day` is the last day (days since
 ///   1970) on which the name was counted.
-/// - `counter`: exact counts. `unit` is 0 for minutes, 1 for hours, 2 for days (UTC); `start` is the unit's first minute
-///   since 1970. Each unit holds everything: a report adds days, and hours and minutes at its edges only.
-/// - `thinned`: detail rows that found no room, by the same units.
-/// - `detail`: one row a refusal or tempfail. `id` grows in the order of writing and is never reused; `time` is in
-///   milliseconds since 1970; `client` is a blob of 4 or 16 octets.
-/// - `tally`: what refusals have in common by day (days since 1970, UTC), in the kinds of ``TallyKind``: `first` and `last` are
-///   times as in `detail`, `peers` and `networks` sketches of what is different (``DistinctSketch``). A day that is over keeps
-///   its most frequent values; `folded` is how many refusals are in none of them. `open_tally`: the same of days that aren't
-///   over, with all values; rows of days up to `closed_<kind>` in it are remains.
-/// - `unlisted_sender`: who sent through the gateway in a relay domain without being in the index; `last_day` in days since 1970 (UTC).
+/// - `counter`: exact counts. `unit` is 0 for minutes, 1 for hours, 2 for days (UTC); `start` is the unit's first
+///   minute since 1970. Each unit holds everything: a report adds days, and hours and minutes at its edges only.
+/// - `thinned`: detail rows that a flood left no room for, by the same units.
+/// - `detail`: one row for each rejected, deferred or observed recipient. `id` grows in the order of writing and is
+///   never reused; `time` is in milliseconds since 1970; `client` is a blob of 4 or 16 bytes.
+/// - `tally`: rejections by value and day (days since 1970, UTC), in the kinds of ``TallyKind``: `first` and `last` are
+///   times as in `detail`, `peers` and `networks` sketches of different values (``DistinctSketch``). A day that is over
+///   keeps its most frequent values; `folded` is the number of rejections of all other values. `open_tally`: the same
+///   of days that aren't over, with all values; its rows of days up to `closed_<kind>` wait for their removal.
+/// - `unlisted_sender`: senders of relay domains that sent through the gateway without being in the index; `last_day`
+///   in days since 1970 (UTC).
 /// - `accepted_network`: the client networks (as in `tally`) from which a recipient was accepted, with the last day.
 /// - `generation`: the indexes that came into force, `time` and `created` in milliseconds since 1970.
-/// - `state`: `next_detail`, the id of the next row; `tallied`, the id of the last row in the tallies; `closed_<kind>`, the last
-///   day in `tally`; `details_from`, the time before which detail rows were pruned; `trusted_time`, the last time that was
-///   known to be right (``TrustedTime``); `accepted_since`, the first
-///   day of which `accepted_network` holds everything.
+/// - `state`: `next_detail`, the id of the next row; `tallied`, the id of the last row in the tallies; `closed_<kind>`,
+///   the last day in `tally`; `details_from`, the time before which detail rows were pruned; `trusted_time`, the last
+///   time that was known to be right (``TrustedTime``); `accepted_since`, the first day of which `accepted_network`
+///   holds everything.
 enum LogSchema {
     /// Marks the file as a rejection log (`PRAGMA application_id`): "PsRL".
     static let applicationID: Int32 = 0x5073_524C
 
-    /// What this Postern writes (`PRAGMA user_version`): the number of migrations.
+    /// The version of this Postern (`PRAGMA user_version`): the number of migrations.
     static var version: Int { migrations.count }
 
     /// Migration n leads from version n to n + 1; a published one is never changed.
@@ -79,7 +80,7 @@ enum LogSchema {
         """,
     ]
 
-    /// Looks at an open database and says which version it is; 0 for an empty file.
+    /// The version of an open database; 0 for an empty file.
     static func inspect(_ db: Database, path: String) throws -> Int {
         let application = try Int32.fetchOne(db, sql: "PRAGMA application_id") ?? 0
         let version = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
@@ -88,7 +89,7 @@ enum LogSchema {
         guard application == applicationID else {
             throw LogError(
                 .notALog, path,
-                "\(path) is not a rejection log: it is another program's database; it was left as it is",
+                "\(path) is not a rejection log: it is the database of another program; Postern has not changed it",
                 advice: "give log.database another path")
         }
         guard version >= 0 else { throw LogError.damaged(path, "its schema has the number \(version)") }
@@ -96,14 +97,14 @@ enum LogSchema {
             throw LogError(
                 .newerVersion, path,
                 "the rejection log \(path) was written by a newer Postern (schema \(version); this one knows "
-                    + "\(Self.version)); it was left as it is",
+                    + "\(Self.version)); this Postern has not changed it",
                 advice: "run the newer Postern, or move the database away")
         }
         return version
     }
 
-    /// Brings the database to this version, all or nothing. Even with nothing to do it writes the version again, so that a
-    /// database that can't be written is found out now.
+    /// Brings the database to this version in one transaction. It writes the version even where nothing changes, so
+    /// that a database that can't be written fails here.
     static func migrate(_ db: Database, from version: Int) throws {
         try db.inTransaction(.immediate) {
             for step in migrations.dropFirst(version) {

@@ -43,7 +43,7 @@ final class LogWriter {
     var isCoarse = false
     var fullBuffers: [DetailBuffer] = []
     /// The indexes that came into force.
-    var indexes: [IndexNote] = []
+    var indexes: [RecordedIndex] = []
     /// The messages of unlisted senders.
     var senders = PendingSenders()
     /// The networks from which a recipient was accepted, each with the day.
@@ -130,7 +130,7 @@ final class LogWriter {
     private func storeRound(urgent: Bool) -> Bool {
         arrived = 0
         time.observe(wall: options.clocks.wall(), steady: options.clocks.steady())
-        indexes = Array((indexes + queue.drainIndexNotes()).suffix(1_000))
+        indexes = Array((indexes + queue.drainRecordedIndexs()).suffix(1_000))
         senders.add(queue.drainSenders())
         if accepted.count < 100_000 { accepted.merge(queue.accepted.drain()) { max($0, $1) } }
         if let now = time.now { options.day(now / 86_400_000) }

@@ -207,7 +207,7 @@ package struct LogClocks: Sendable {
         self.steady = steady
     }
 
-    package static let system = LogClocks(wall: { Clocks.wall }, steady: { Clocks.steady })
+    package static let system = LogClocks(wall: { Clocks.wall }, steady: { Clocks.sinceBoot })
 }
 
 /// The time by which old data is deleted: a wall clock that is set wrong must not make everything old.

@@ -39,7 +39,7 @@ final class RecordingQueue: Sendable {
     private struct Requests {
         var requests: [Request] = []
         /// Indexes that came into force; the newest ones while the database can't be written.
-        var indexes: [IndexNote] = []
+        var indexes: [RecordedIndex] = []
         /// Whether the writer is to end.
         var isStopping = false
         /// Whether the writer has ended: requests are not answered any more.
@@ -123,7 +123,7 @@ final class RecordingQueue: Sendable {
     }
 
     /// Keeps the note of an index that came into force for the writer.
-    func note(_ index: IndexNote) {
+    func note(_ index: RecordedIndex) {
         requests.withLock { requests in
             if requests.indexes.count >= 1_000 { requests.indexes.removeFirst() }
             requests.indexes.append(index)
@@ -208,7 +208,7 @@ final class RecordingQueue: Sendable {
     }
 
     /// Removes and returns the notes of indexes.
-    func drainIndexNotes() -> [IndexNote] {
+    func drainRecordedIndexs() -> [RecordedIndex] {
         requests.withLock { requests in
             defer { requests.indexes = [] }
             return requests.indexes

@@ -1,12 +1,13 @@
-/// How many different values were seen, in little room: the smallest of their 32-bit hashes. Exact up to the limit,
-/// an estimate (within about 1/√limit) above it; two sketches can be merged, so that days add up to a period.
-struct DistinctSketch: Equatable, Sendable {
-    /// Rising.
-    private(set) var hashes: [UInt32] = []
+/// The number of different values, in little memory: a sketch holds the smallest of their 32-bit hashes. The number is
+/// exact up to a limit, and an estimate (within about 1/√limit) above it. Sketches of days can be merged into that of a
+/// period.
+package struct DistinctSketch: Equatable, Sendable {
+    /// In ascending order.
+    package private(set) var hashes: [UInt32] = []
 
     init() {}
 
-    /// From the octets of the database; what isn't a sketch becomes an empty one.
+    /// Reads the bytes of the database; bytes that aren't a sketch give an empty one.
     init(stored bytes: UnsafeRawBufferPointer) {
         guard !bytes.isEmpty, bytes.count % 4 == 0 else { return }
         hashes.reserveCapacity(bytes.count / 4)
@@ -17,7 +18,7 @@ struct DistinctSketch: Equatable, Sendable {
         }
     }
 
-    /// The octets as the database holds them.
+    /// Calls `body` with the bytes that the database holds.
     func withStored<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
         if hashes.isEmpty { return try body(UnsafeRawBufferPointer(start: nil, count: 0)) }
         return try hashes.map(\.littleEndian).withUnsafeBytes(body)
@@ -43,30 +44,30 @@ struct DistinctSketch: Equatable, Sendable {
         for hash in other.hashes { insert(hash, limit: limit) }
     }
 
-    /// How many different values, as far as the limit lets it know.
+    /// The number of different values; an estimate from the limit on.
     func count(limit: Int) -> Int {
         guard hashes.count >= limit, limit > 1, let last = hashes.last, last > 0 else { return hashes.count }
         let estimate = Double(limit - 1) * 4_294_967_296 / Double(last)
         return max(limit, Int(exactly: estimate.rounded()) ?? limit)
     }
 
-    /// How many different values, and whether that is an estimate.
-    struct Distinct: Equatable {
-        var count: Int
-        var isEstimate: Bool
+    /// A number of different values, and whether it is an estimate.
+    package struct Distinct: Equatable {
+        package var count: Int
+        package var isEstimate: Bool
     }
 
-    /// How many different values there are of a number of values in all, which they aren't more than.
-    func distinct(limit: Int, of all: Int) -> Distinct {
+    /// The number of different values among `all` values, of which there can't be more.
+    package func distinct(limit: Int, of all: Int) -> Distinct {
         Distinct(count: min(count(limit: limit), all), isEstimate: hashes.count >= limit)
     }
 
-    func contains(_ hash: UInt32) -> Bool { hashes.contains(hash) }
+    package func contains(_ hash: UInt32) -> Bool { hashes.contains(hash) }
 }
 
-/// A hash of octets that is the same in every process, for sketches; with a seed of its own, for tables.
-enum ByteHash {
-    static func hash(_ bytes: UnsafeRawBufferPointer, seed: UInt64 = 0) -> UInt64 {
+/// Hashes of bytes: the same in every process for sketches, with a random seed for tables.
+package enum ByteHash {
+    package static func hash(_ bytes: UnsafeRawBufferPointer, seed: UInt64 = 0) -> UInt64 {
         var state = seed ^ 0x9E37_79B9_7F4A_7C15 ^ UInt64(truncatingIfNeeded: bytes.count)
         var offset = 0
         while offset &+ 8 <= bytes.count {
@@ -81,7 +82,9 @@ enum ByteHash {
         return mix(mix(state ^ rest))
     }
 
-    static func short(_ bytes: UnsafeRawBufferPointer) -> UInt32 { UInt32(truncatingIfNeeded: hash(bytes) >> 32) }
+    package static func short(_ bytes: UnsafeRawBufferPointer) -> UInt32 {
+        UInt32(truncatingIfNeeded: hash(bytes) >> 32)
+    }
 
     private static func mix(_ value: UInt64) -> UInt64 {
         let product = value.multipliedFullWidth(by: 0xD6E8_FEB8_6659_FD93)

@@ -2,33 +2,33 @@ import Foundation
 import GRDB
 import GRDBSQLite
 
-/// Adds detail rows to the tallies of their days, in the order of their ids and a few at a time, so that a report needn't
-/// read a year of rows; closes the days that are over. All in the writer's thread, when it has time.
+/// Adds detail rows to the tallies of their days, so that a report need not read a year of rows, and closes the days
+/// that are over. It works on the writer's thread, a few rows at a time, in the order of their ids.
 ///
-/// `state` holds how far it has come (`tallied`, the last id), changed in the transaction that adds the rows: each row is in
-/// the tallies or behind that mark, never both, whatever ends the process. A database of an older Postern starts at the
-/// mark 0 and is caught up with in the background; reports read what is behind the mark from the rows themselves.
+/// The mark `tallied` in the table `state` is the id of the last row in the tallies. It changes in the transaction that
+/// adds the rows: each row is in the tallies or after the mark, never both, even after a crash. Reports read rows after
+/// the mark directly. A database of an older Postern starts at the mark 0, and its rows are tallied in the background.
 struct Tallier {
-    /// Rows at a time: some 30 ms of work.
+    /// Rows in one step: about 30 ms of work.
     static let chunk = 2_000
-    /// While more rows than this come in a round, they wait, so that no processor is taken from the answers; but not more of
-    /// them than the limit.
+    /// While more rows than this arrive in a round of the writer, tallying waits, so that answers are not slowed down;
+    /// but no more rows than the limit wait.
     static let busy = 250
     static let backlogLimit: Int64 = 2_000_000
 
     private static let day: Int64 = 86_400_000
-    /// More than the log can hold.
+    /// A later day than the log can hold.
     private static let lastDay = CounterKey.maximumMinute / 1_440 + 1
-    /// After midnight, for the rows that are still on their way.
+    /// Milliseconds after midnight before a day is closed, for rows that arrive late.
     private static let grace: Int64 = 600_000
-    /// Milliseconds after which fewer rows than a chunk are worth a transaction.
+    /// Milliseconds after which fewer rows than a step are tallied, too.
     private static let patience: Int64 = 30_000
 
     /// The last row in the tallies.
     private(set) var tallied: Int64
-    /// By kind: the last day that is closed; 0: none.
+    /// The last closed day of each kind; 0: none.
     private var closed: [TallyKind: Int64]
-    /// When rows were looked for last, on the steady clock; nil before the first time.
+    /// The time of the last step on the steady clock; nil before the first step.
     private var last: Int64?
     private var chunksUntilCheck = 0
     private var scratch: [UInt8] = []
@@ -38,13 +38,14 @@ struct Tallier {
         closed = try Self.closedDays(db)
     }
 
-    /// The id of the last row in the tallies. Without its note nothing is counted twice: rows up to now are left out.
+    /// The id of the last row in the tallies. If the mark is missing, all present rows are left out, so that none is
+    /// counted twice.
     static func mark(_ db: Database) throws -> Int64 {
         if let noted = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'tallied'") { return noted }
         return try Int64.fetchOne(db, sql: "SELECT max(id) FROM detail") ?? 0
     }
 
-    /// By kind, the last day whose tallies are in their final form.
+    /// The last day of each kind whose tallies are final.
     static func closedDays(_ db: Database) throws -> [TallyKind: Int64] {
         var days: [TallyKind: Int64] = [:]
         for kind in TallyKind.allCases {
@@ -55,7 +56,8 @@ struct Tallier {
         return days
     }
 
-    /// True if there may be something to do: `last` is the newest row's id, `arriving` how many rows came just now.
+    /// True if a step is due: `last` is the id of the newest row, `arriving` the number of rows in this round of the
+    /// writer.
     mutating func isDue(_ steady: Int64, last newest: Int64, arriving: Int) -> Bool {
         let waiting = newest &- tallied
         if arriving > Self.busy { return waiting > Self.backlogLimit }
@@ -66,9 +68,10 @@ struct Tallier {
         return waiting >= Int64(Self.chunk) || steady >= last &+ Self.patience
     }
 
-    /// One piece of work; false if there was none.
+    /// Does one step of work; false if there was none.
     ///
-    /// - Parameter now: the time by which days are over; nil while it isn't known for sure: then none is closed.
+    /// - Parameter now: the trusted time, which decides whether a day is over; nil if no time is trusted: then no day
+    ///   is closed.
     mutating func step(_ db: Database, now: Int64?, steady: Int64) throws -> Bool {
         last = steady
         if try addRows(db) { return true }
@@ -100,7 +103,7 @@ struct Tallier {
                         entry.count &+= 1
                         entry.first = min(entry.first, time)
                         entry.last = max(entry.last, time)
-                        entry.take(item)
+                        entry.addDetails(of: item)
                     }
                 }
             }
@@ -119,7 +122,7 @@ struct Tallier {
         return true
     }
 
-    /// In the order of the tables' keys: kind and day, the value, then reason and domain.
+    /// Packs a key in the order of the table's key: kind, day, value, reason, domain.
     private static func pack(
         _ item: TallyKind.Item, day: Int64, reason: Int64, domain: Int64, _ key: inout [UInt8]
     ) {
@@ -145,14 +148,14 @@ struct Tallier {
                     kind: kind, day: day, value: UnsafeRawBufferPointer(rebasing: key[5..<end]),
                     reason: Int64(bigEndian: key.loadUnaligned(fromByteOffset: end, as: Int64.self)),
                     domain: Int64(bigEndian: key.loadUnaligned(fromByteOffset: end + 8, as: Int64.self)))
-                // A day that was closed is read from the other table only.
+                // Of a closed day only the other table is read.
                 let writer = day <= closed[kind] ?? 0 ? writers.closed : writers.open
-                try writer.add(row, table.entries[position])
+                try writer.add(row, table.tallies[position])
             }
         }
     }
 
-    /// Lets the rarest values of a day go that has more than it may: made-up recipients can't grow it without bound.
+    /// Removes the rarest values of a day that has too many, so that made-up recipients can't fill the disk.
     private func keepOpenDaysSmall(_ db: Database) throws {
         let days = try Row.fetchAll(db, sql: "SELECT kind, day, count(*) FROM open_tally GROUP BY kind, day")
         for row in days {
@@ -181,7 +184,8 @@ struct Tallier {
 
     // MARK: Days
 
-    /// Closes one day of one kind, or removes a part of what closed days left behind; false if there was nothing.
+    /// Closes one day of one kind, or removes some rows of closed days from `open_tally`; false if there was nothing to
+    /// do.
     private mutating func closeDay(_ db: Database, now: Int64) throws -> Bool {
         let today = max(0, now &- Self.grace) / Self.day
         for kind in TallyKind.allCases {
@@ -198,7 +202,7 @@ struct Tallier {
                                 SELECT kind, day, value, reason, domain FROM open_tally WHERE kind = ? AND day = ?
                                 LIMIT 5000)
                             """, arguments: [kind.rawValue, oldest])
-                    // It would be found again for ever.
+                    // Otherwise the same day would be found again and again.
                     if db.changesCount == 0 { throw DamagedValue(words: "a tally's day is not a number") }
                     return .commit
                 }
@@ -238,7 +242,7 @@ struct Tallier {
         for value in crowded { try foldDomains(db, kind, day, value) }
     }
 
-    /// Leaves a value its most frequent domains; by reason it stays exact.
+    /// Keeps the most frequent domains of a value; its counts by reason stay exact.
     private func foldDomains(_ db: Database, _ kind: TallyKind, _ day: Int64, _ value: Data) throws {
         let key: StatementArguments = [kind.rawValue, day, value]
         let rows = try Row.fetchAll(
@@ -251,7 +255,7 @@ struct Tallier {
         for row in rows.dropFirst(TallyKind.domainLimit) {
             let (reason, domain): (Int64, Int64) = (try row.value(0), try row.value(1))
             guard domain != TallyKind.variousDomains else { continue }
-            var entry = TallyTable.Entry()
+            var entry = Tally()
             entry.count = try row.value(2)
             entry.first = try row.value(3)
             entry.last = try row.value(4)
@@ -269,20 +273,21 @@ struct Tallier {
         }
     }
 
-    /// Pairs matter when they come again on another day: of those that have come lately all that fit stay, of the others the
-    /// same part of all pairs every day, so that one that comes again is found again. After a fortnight those go that came once.
+    /// Closes a day of pairs. A pair matters if it returns on another day. Pairs of the last 14 days are kept first; of
+    /// all others the same part of all hashes is kept every day, so that a pair that returns is kept again. After 14
+    /// days, pairs of a single day are removed.
     private func closePairs(_ db: Database, _ day: Int64) throws {
         let kind = TallyKind.pair
         var known: Set<UInt64> = []
         let recent = try db.makeStatement(
             sql: "SELECT DISTINCT value FROM tally WHERE kind = ? AND day >= ? AND day < ?")
         try recent.setArguments([kind.rawValue, day - 14, day])
-        try RawRows.forEach(recent) { known.insert(ByteHash.hash(RawRows.octets($0, 0))) }
+        try RawRows.forEach(recent) { known.insert(ByteHash.hash(RawRows.bytes($0, 0))) }
         var ranked: [(rank: UInt64, hash: UInt64)] = []
         let fresh = try db.makeStatement(sql: "SELECT DISTINCT value FROM open_tally WHERE kind = ? AND day = ?")
         try fresh.setArguments([kind.rawValue, day])
         try RawRows.forEach(fresh) {
-            let hash = ByteHash.hash(RawRows.octets($0, 0))
+            let hash = ByteHash.hash(RawRows.bytes($0, 0))
             ranked.append((known.contains(hash) ? hash >> 1 : hash >> 1 | 1 << 63, hash))
         }
         var limit = UInt64.max
@@ -322,7 +327,7 @@ struct Tallier {
 }
 
 extension TallyReasons {
-    /// As the database names them now.
+    /// Reads the ids of the database.
     init(_ db: Database) throws {
         var names: [String: Int64] = [:]
         for row in try Row.fetchAll(db, sql: "SELECT name, id FROM reason") {
@@ -332,15 +337,16 @@ extension TallyReasons {
     }
 }
 
-extension TallyTable.Entry {
-    /// Takes over what an item says beside its count.
-    mutating func take(_ item: TallyKind.Item) {
+extension Tally {
+    /// Adds the item's peer, network and name.
+    mutating func addDetails(of item: TallyKind.Item) {
         if let peer = item.peer { peers.insert(peer, limit: item.kind.peerLimit) }
         if let network = item.network { networks.insert(network, limit: item.kind.networkLimit) }
-        takeName(item.name)
+        setName(item.name)
     }
 
-    mutating func takeName(_ bytes: UnsafeRawBufferPointer) {
+    /// Sets the client's newest name, unless it is empty.
+    mutating func setName(_ bytes: UnsafeRawBufferPointer) {
         if bytes.isEmpty { return }
         let known = name.utf8.withContiguousStorageIfAvailable { UnsafeRawBufferPointer($0).isSame(as: bytes) } ?? false
         if !known { name = String(decoding: bytes, as: UTF8.self) }

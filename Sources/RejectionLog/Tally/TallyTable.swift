@@ -1,35 +1,38 @@
 import Glibc
 
-/// Counts by a value of octets: open addressing over one arena, so that a million values take no million allocations.
-struct TallyTable {
-    /// What is known of a value.
-    struct Entry {
-        /// Refused, put off or observed.
-        var count: Int64 = 0
-        /// Those of the reason `unknown`.
-        var unknown: Int64 = 0
-        /// Those of the reason `relay`.
-        var relay: Int64 = 0
-        /// Those of the reason `harvest`.
-        var harvest: Int64 = 0
-        /// The first and the last time in milliseconds since 1970, of the reasons above; first > last: none.
-        var first = Int64.max
-        var last = Int64.min
-        var peers = DistinctSketch()
-        var networks = DistinctSketch()
-        /// The client's newest name that isn't empty.
-        var name = ""
-    }
+/// What the log knows of one value, such as a recipient or a network.
+package struct Tally {
+    /// Rejected, deferred and observed recipients.
+    package internal(set) var count: Int64 = 0
+    /// Those of the reason `unknown`.
+    package internal(set) var unknown: Int64 = 0
+    /// Those of the reason `relay`.
+    package internal(set) var relay: Int64 = 0
+    /// Those of the reason `harvest`.
+    package internal(set) var harvest: Int64 = 0
+    /// The first and the last time in milliseconds since 1970, of the reasons above; first > last: no time is known.
+    package internal(set) var first = Int64.max
+    package internal(set) var last = Int64.min
+    /// The different peers, see ``TallyKind/peerLimit``.
+    package internal(set) var peers = DistinctSketch()
+    /// The different client networks.
+    package internal(set) var networks = DistinctSketch()
+    /// The newest host name of a client, empty if there is none.
+    package internal(set) var name = ""
+}
 
-    private(set) var entries: [Entry] = []
-    private var arena: [UInt8] = []
-    private var ends: [Int] = []
+/// Tallies by a value of bytes: open addressing over one arena, so that a million values take no million allocations.
+package struct TallyTable {
+    /// The tallies; a value is named by its position here.
+    package private(set) var tallies: [Tally] = []
+    @usableFromInline var arena: [UInt8] = []
+    @usableFromInline var ends: [Int] = []
     private var hashes: [UInt64] = []
-    /// Positions in `entries` plus one; 0 is free.
+    /// Positions in `tallies` plus one; 0 is a free place.
     private var places = [UInt32](repeating: 0, count: 1 << 10)
     private let seed = UInt64.random(in: 0 ... .max)
 
-    var count: Int { entries.count }
+    var count: Int { tallies.count }
 
     /// The position of a value, new or known.
     mutating func position(of value: UnsafeRawBufferPointer) -> Int {
@@ -40,17 +43,17 @@ struct TallyTable {
             if hashes[position] == hash, isEqual(position, value) { return position }
             place = (place &+ 1) & (places.count &- 1)
         }
-        entries.append(Entry())
+        tallies.append(Tally())
         arena.append(contentsOf: value)
         ends.append(arena.count)
         hashes.append(hash)
-        places[place] = UInt32(truncatingIfNeeded: entries.count)
-        if entries.count &* 4 > places.count &* 3 { grow() }
-        return entries.count &- 1
+        places[place] = UInt32(truncatingIfNeeded: tallies.count)
+        if tallies.count &* 4 > places.count &* 3 { grow() }
+        return tallies.count &- 1
     }
 
-    /// The position of a value that is there; nil if it isn't.
-    func known(_ value: UnsafeRawBufferPointer) -> Int? {
+    /// The position of a value; nil if the table doesn't have it.
+    func existingPosition(of value: UnsafeRawBufferPointer) -> Int? {
         let hash = ByteHash.hash(value, seed: seed)
         var place = Int(truncatingIfNeeded: hash) & (places.count &- 1)
         while places[place] != 0 {
@@ -61,26 +64,26 @@ struct TallyTable {
         return nil
     }
 
-    /// Changes an entry in place.
-    mutating func update(_ position: Int, _ body: (inout Entry) -> Void) { body(&entries[position]) }
+    /// Changes a tally in place.
+    mutating func update(_ position: Int, _ body: (inout Tally) -> Void) { body(&tallies[position]) }
 
-    /// The octets of a value; valid for the call.
-    func withValue<R>(_ position: Int, _ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+    /// Gives the bytes of a value, valid for the call.
+    @inlinable package func withValue<R>(_ position: Int, _ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
         let start = position == 0 ? 0 : ends[position &- 1]
         let end = ends[position]
         return try arena.withUnsafeBytes { try body(UnsafeRawBufferPointer(rebasing: $0[start..<end])) }
     }
 
     /// The value as text.
-    func text(_ position: Int) -> String { withValue(position) { String(decoding: $0, as: UTF8.self) } }
+    package func text(_ position: Int) -> String { withValue(position) { String(decoding: $0, as: UTF8.self) } }
 
-    /// The positions with the highest counts, highest first, equals in the order of their octets.
-    func top(_ limit: Int, by count: (Entry) -> Int64 = \.count) -> [Int] {
+    /// The positions with the highest counts, highest first, equals in the order of their bytes.
+    package func top(_ limit: Int, by count: (Tally) -> Int64 = \.count) -> [Int] {
         guard limit > 0 else { return [] }
-        // The equals of the last place are among the candidates: the order of octets decides between them.
+        // The equals of the last place are among the candidates: the order of bytes decides between them.
         let least = leastOfTop(limit, count)
         var candidates: [(position: Int, count: Int64)] = []
-        for (position, entry) in entries.enumerated() {
+        for (position, entry) in tallies.enumerated() {
             let count = count(entry)
             if count >= least { candidates.append((position, count)) }
         }
@@ -91,10 +94,10 @@ struct TallyTable {
         return candidates.prefix(limit).map(\.position)
     }
 
-    /// A table in which values that `change` makes equal are one.
-    func folded(_ change: (String) -> String) -> TallyTable {
+    /// A table of changed values, in which those that have become equal are one.
+    package func folded(_ change: (String) -> String) -> TallyTable {
         var result = TallyTable()
-        for (position, entry) in entries.enumerated() {
+        for (position, entry) in tallies.enumerated() {
             var value = change(text(position))
             let target = value.withUTF8 { result.position(of: UnsafeRawBufferPointer($0)) }
             result.update(target) { $0.merge(entry, nil) }
@@ -103,12 +106,12 @@ struct TallyTable {
     }
 
     /// The lowest of so many highest counts, at least 1.
-    private func leastOfTop(_ limit: Int, _ count: (Entry) -> Int64) -> Int64 {
-        guard entries.count > limit else { return 1 }
+    private func leastOfTop(_ limit: Int, _ count: (Tally) -> Int64) -> Int64 {
+        guard tallies.count > limit else { return 1 }
         // A heap of the highest counts so far, the lowest of them first.
         var heap: [Int64] = []
         heap.reserveCapacity(limit)
-        for entry in entries {
+        for entry in tallies {
             let count = count(entry)
             if heap.count < limit {
                 heap.append(count)
@@ -130,8 +133,8 @@ struct TallyTable {
         return max(1, heap.first ?? 1)
     }
 
-    /// True if the one value's octets come before the other's.
-    func precedes(_ left: Int, _ right: Int) -> Bool {
+    /// True if the bytes of the left value come before those of the right.
+    package func precedes(_ left: Int, _ right: Int) -> Bool {
         withValue(left) { left in withValue(right) { right in left.lexicographicallyPrecedes(right) } }
     }
 
@@ -150,8 +153,8 @@ struct TallyTable {
     }
 }
 
-extension TallyTable.Entry {
-    /// Adds what another one knows of the same value; the sketches only where the kind is given.
+extension Tally {
+    /// Adds another tally of the same value; sketches only where the kind is given.
     mutating func merge(_ other: Self, _ kind: TallyKind?) {
         count &+= max(0, other.count)
         unknown &+= max(0, other.unknown)
@@ -167,7 +170,7 @@ extension TallyTable.Entry {
 }
 
 extension UnsafeRawBufferPointer {
-    /// True for the same octets.
+    /// True for the same bytes.
     func isSame(as other: UnsafeRawBufferPointer) -> Bool {
         guard count == other.count else { return false }
         guard let base = baseAddress, let otherBase = other.baseAddress else { return true }

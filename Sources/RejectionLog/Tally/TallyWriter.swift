@@ -2,7 +2,7 @@ import Foundation
 import GRDB
 import GRDBSQLite
 
-/// Adds to rows of a tally, speaking to SQLite directly as for detail rows.
+/// Adds tallies to the rows of a table, by calling SQLite directly.
 struct TallyWriter {
     /// A row's key.
     struct Row {
@@ -32,7 +32,7 @@ struct TallyWriter {
         handle = statement.sqliteStatement
     }
 
-    /// What the statement needs of its connection.
+    /// The SQL function that the statement calls.
     static var function: DatabaseFunction {
         DatabaseFunction("merged_sketch", argumentCount: 3, pure: true) { values in
             let limit = Int.fromDatabaseValue(values[2]) ?? 0
@@ -45,7 +45,7 @@ struct TallyWriter {
         }
     }
 
-    func add(_ row: Row, _ entry: TallyTable.Entry) throws {
+    func add(_ row: Row, _ entry: Tally) throws {
         var code = sqlite3_bind_int64(handle, 1, row.kind.rawValue)
         code |= sqlite3_bind_int64(handle, 2, row.day)
         code |= bind(row.value, 3)

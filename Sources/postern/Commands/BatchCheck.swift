@@ -1,9 +1,9 @@
 import ArgumentParser
-import DirectorySync
 import Foundation
 import MailAddress
 import RecipientFilter
 import RecipientIndex
+import RecipientSources
 import RejectionLog
 
 /// `postern check --batch`: prints the verdict on each line of standard input, without making a `String` of it.
@@ -84,7 +84,7 @@ struct BatchCheck {
     /// - Returns: how many bytes were removed.
     private static func removeByteOrderMark(_ input: inout [UInt8], _ filled: Int) throws -> Int {
         let start = input.prefix(min(filled, 3))
-        guard !UTF16Check.isUTF16(input.prefix(filled)) else {
+        guard !TextEncoding.isUTF16(input.prefix(filled)) else {
             throw Messages.fail(
                 "standard input: the text is UTF-16; accepted: UTF-8, as iconv -f UTF-16 -t UTF-8 makes it",
                 ExitStatus.unsoundData)

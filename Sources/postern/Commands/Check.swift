@@ -1,5 +1,4 @@
 import ArgumentParser
-import DirectorySync
 import Foundation
 import MailAddress
 import RecipientFilter
@@ -54,7 +53,7 @@ struct Check: ParsableCommand {
     func run() throws {
         let read = try option.load()
         let index = try snapshot(read)
-        let configuration = read.naming(index?.info.sources ?? [])
+        let configuration = read.addingDomains(of: index?.info.sources ?? [])
         let policy = configuration.compiledPolicy()
         let trust = ClientTrust(
             isTrusted: policy.trusts(client.flatMap { try? IPAddress($0) })

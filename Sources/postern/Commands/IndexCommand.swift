@@ -1,21 +1,22 @@
 import ArgumentParser
 import Foundation
 import RecipientIndex
+import System
 
-/// `postern index`: the snapshot file.
+/// `postern index`: examines the snapshot file.
 struct IndexCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "index", abstract: "Looks at the published snapshot of recipients.",
+        commandName: "index", abstract: "Examines the published snapshot of recipients.",
         subcommands: [IndexInfoCommand.self, IndexVerify.self])
 }
 
-/// What `index info` and `index verify` share.
+/// The file argument that `index info` and `index verify` share.
 struct SnapshotOption: ParsableArguments {
     @OptionGroup var option: ConfigurationOption
     @Argument(help: ArgumentHelp("The snapshot file; default: index.path of the configuration.", valueName: "file"))
     var path: String?
 
-    /// What the verified snapshot says of itself, and its path; an unsound one ends the command with exit status 1.
+    /// The path and the description of the verified snapshot; an unsound snapshot ends the command with exit status 1.
     func read() throws -> (path: String, info: IndexInfo) {
         let path = try self.path ?? option.load().index.path
         do {
@@ -29,9 +30,10 @@ struct SnapshotOption: ParsableArguments {
 /// `postern index verify`.
 struct IndexVerify: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "verify", abstract: "Tells whether the snapshot is sound, every octet of it.",
+        commandName: "verify", abstract: "Verifies every byte of the snapshot.",
         discussion:
-            "Exit status 0 when it is sound; 1 when it is damaged, of another version or missing, with the reason.")
+            "Exit status 0 if the snapshot is sound; 1, with the reason, if it is damaged, missing or of another version."
+    )
 
     @OptionGroup var snapshot: SnapshotOption
 
@@ -44,9 +46,10 @@ struct IndexVerify: ParsableCommand {
 /// `postern index info`.
 struct IndexInfoCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "info", abstract: "Tells what the snapshot holds: counts, age, sources. It holds no address.",
+        commandName: "info", abstract: "Shows the counts, age and sources of the snapshot. It contains no addresses.",
         discussion:
-            "Exit status 0 when it is sound; 1 when it is damaged, of another version or missing, with the reason.")
+            "Exit status 0 if the snapshot is sound; 1, with the reason, if it is damaged, missing or of another version."
+    )
 
     @OptionGroup var snapshot: SnapshotOption
     @Option(help: "text or json.")
@@ -72,7 +75,7 @@ struct IndexInfoCommand: ParsableCommand {
             for source in info.sources where !source.isRelayTable {
                 try Results.write(
                     "source      \(source.name.escapedForMessage) (\(source.type)): "
-                        + "\(Words.count(source.recipients, "recipient")), read "
+                        + "\(Words.count(source.recipients, "recipient")), last synced "
                         + Words.time(source.asOf))
                 for alias in source.aliasDomains {
                     try Results.write(

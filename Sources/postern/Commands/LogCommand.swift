@@ -1,23 +1,25 @@
 import ArgumentParser
 import Foundation
 import RejectionLog
+import RejectionReport
 import System
 
-/// `postern log`: the refusals one by one.
+/// `postern log`: the rejections one by one.
 struct LogCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "log", abstract: "Shows the refusals one by one, oldest first.",
+        commandName: "log", abstract: "Shows rejected and deferred recipients one by one, oldest first.",
         discussion: """
-            A line each: time (UTC), refused or tempfailed (with observed: in front where observe mode let it pass), reason, \
-            recipient, sender, client, HELO name, queue id, reply.
+            Each line has: time (UTC), rejected or deferred (with observed: in front where observe mode accepted the recipient), \
+            reason, recipient, sender, client, HELO name, queue id, reply.
 
-            With --format json, one JSON object a line: id (a number that grows in the order of writing), time (ISO 8601, UTC, \
-            milliseconds), outcome ("refused", "tempfailed"), observed (true: let pass in observe mode), reason ("unknown", \
-            "relay", …; "mta": refused by the MTA itself), recipient, domain (its A-label), sender ("" for bounces), client \
-            (address), client_name, helo, session (queue or session id), authenticated, mta, reply. A text that isn't known is "". \
+            With --format json, each line is a JSON object: id (a number that grows in the order of writing), time (ISO 8601, \
+            UTC, milliseconds), outcome ("refused", "tempfailed"), observed (true: accepted in observe mode), reason ("unknown", \
+            "relay", …; "mta": the MTA itself rejected the recipient), recipient, domain (its A-label), sender ("" for bounces), \
+            client (address), client_name, helo, session (queue or session id), authenticated, mta, reply. An unknown text is "". \
             Fields may be added; none is renamed.
 
-            In --recipient and --sender, * stands for any text; upper and lower case are the same. All that is given must apply.
+            In --recipient and --sender, * stands for any text, and upper and lower case are the same. An entry is shown if all \
+            given filters match.
 
               postern log --since today --reason unknown
               postern log --recipient '*@example.com' --client 192.0.2.0/24 --limit 20
@@ -27,44 +29,45 @@ struct LogCommand: ParsableCommand {
     @OptionGroup var log: LogOptions
     @Option(
         help: ArgumentHelp(
-            "From this time on; default: 24h, with --limit everything, and with --follow from now on.",
+            "From this time on; default: 24h, with --limit the whole log, with --follow now.",
             valueName: "time"))
     var since: String?
     @Option(help: ArgumentHelp("Up to this time.", valueName: "time"))
     var until: String?
-    @Option(help: ArgumentHelp("Only this client, or those of a network such as 192.0.2.0/24.", valueName: "address"))
+    @Option(
+        help: ArgumentHelp("Only this client, or the clients of a network such as 192.0.2.0/24.", valueName: "address"))
     var client: String?
     @Option(help: ArgumentHelp("Only this recipient.", valueName: "address"))
     var recipient: String?
-    @Option(help: ArgumentHelp("Only this sender; '' or '<>': bounces.", valueName: "address"))
+    @Option(help: ArgumentHelp("Only this sender; '' or '<>' for bounces.", valueName: "address"))
     var sender: String?
     @Option(help: ArgumentHelp("Only this queue or session id.", valueName: "id"))
     var session: String?
-    @Option(help: ArgumentHelp("Only the newest, at most so many.", valueName: "n"))
+    @Option(help: ArgumentHelp("At most this number of entries, the newest.", valueName: "n"))
     var limit: Int?
     @Flag(help: "Hide the local parts of all addresses.")
     var redact = false
-    @Flag(help: "Go on with new refusals as they come, until interrupted.")
+    @Flag(help: "Keep showing new entries until interrupted.")
     var follow = false
     @Option(help: "text or json.")
     var format = OutputFormat.text
 
     func validate() throws {
-        if follow && until != nil { throw ValidationError("--follow has no end: leave out --until.") }
+        if follow && until != nil { throw ValidationError("--follow has no end; leave out --until.") }
         if let limit, !(1...1_000_000).contains(limit) {
-            throw ValidationError("--limit \(limit): accepted: 1 to 1000000.")
+            throw ValidationError("--limit \(limit) is out of range; accepted: 1 to 1000000.")
         }
-        _ = try clients()
+        _ = try network()
     }
 
     func run() throws {
         let beginning = since ?? (limit != nil ? nil : follow ? "now" : "24h")
         var query = RejectionReader.EntryQuery(domain: log.domainLabel, reason: log.reason)
-        query.clients = try clients()
+        query.client = try network()
         query.recipient = recipient.map(Self.bare)
         query.sender = sender.map(Self.bare)
         query.session = session
-        // New rows are after the others, whatever their time: a clock may have been set.
+        // New entries follow the others, whatever their time: somebody may have set the clock.
         let filter = query
         query.since = try beginning.map { try LogOptions.moment($0, of: "--since") }
         query.until = try until.map { try LogOptions.moment($0, of: "--until") }
@@ -105,17 +108,17 @@ struct LogCommand: ParsableCommand {
         try Results.write(line)
     }
 
-    /// The addresses of `--client`.
-    private func clients() throws -> ClosedRange<IPAddress>? {
+    /// The network of `--client`.
+    private func network() throws -> IPNetwork? {
         guard let client else { return nil }
         do {
-            return try IPNetwork(client).range
+            return try IPNetwork(client)
         } catch {
             throw ValidationError("--client: \(error)")
         }
     }
 
-    /// An address without the angle brackets that it may be copied with.
+    /// The address without angle brackets around it.
     private static func bare(_ address: String) -> String {
         address.hasPrefix("<") && address.hasSuffix(">") ? String(address.dropFirst().dropLast()) : address
     }

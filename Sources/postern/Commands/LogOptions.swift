@@ -3,29 +3,31 @@ import Foundation
 import MailAddress
 import RecipientFilter
 import RejectionLog
+import RejectionReport
 
-/// What `postern report` and `postern log` share: the log, the period, the cut.
+/// The options that `postern report` and `postern log` share.
 struct LogOptions: ParsableArguments {
     @OptionGroup var option: ConfigurationOption
     @Option(help: ArgumentHelp("Only this domain.", valueName: "domain"))
     var domain: String?
-    @Option(help: ArgumentHelp("Only this reason, such as unknown or relay; mta: what the MTA refused itself."))
+    @Option(help: ArgumentHelp("Only this reason, such as unknown or relay; mta for the MTA's own rejections."))
     var reason: String?
 
     func validate() throws {
         let known = Reason.allCases.map(\.name) + [RejectionLog.mtaReason]
         if let reason, !known.contains(reason) {
-            throw ValidationError("--reason \(reason): no such reason; accepted: \(known.joined(separator: ", ")).")
+            throw ValidationError(
+                "--reason \(reason): there is no such reason; accepted: \(known.joined(separator: ", ")).")
         }
         if let domain, (try? DomainName(domain)) == nil {
-            throw ValidationError("--domain \(domain): no domain name; accepted: a name such as example.com.")
+            throw ValidationError("--domain \(domain) is not a domain name; accepted: a name such as example.com.")
         }
     }
 
     /// The domain as an A-label, as the log has it.
     var domainLabel: String? { domain.map { (try? DomainName($0))?.aLabel ?? $0 } }
 
-    /// The log for reading, or why it can't be read on standard error.
+    /// Opens the log for reading; a failure ends the command with a message.
     func open() throws -> RejectionReader {
         let configuration = try option.load()
         do {
@@ -37,7 +39,7 @@ struct LogOptions: ParsableArguments {
 }
 
 extension LogOptions {
-    /// Reads `--since` or `--until`; a text that is no time ends the command with its fault.
+    /// The moment that `--since` or `--until` names; another text ends the command with a message.
     static func moment(_ text: String, of option: String) throws -> Date {
         do {
             return try TimeExpression.parse(text)
@@ -48,8 +50,8 @@ extension LogOptions {
 }
 
 extension LogError {
-    /// After sysexits for a command that reads: 65 unsound or of another version, 66 there is none, 77 not permitted, 74 any
-    /// other failure.
+    /// The exit status (sysexits) of a command that reads the log: 65 damaged or of another version, 66 not found, 77
+    /// not permitted, 74 any other failure.
     var readingExitStatus: Int32 {
         switch code {
         case .newerVersion, .notALog, .corrupt: ExitStatus.unsoundData

@@ -1,34 +1,34 @@
 import ArgumentParser
 import Foundation
+import Monitoring
 
 /// `postern reload`: has the running filter read its configuration again.
 struct Reload: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "reload", abstract: "Has the running filter read its configuration again.",
         discussion: """
-            The configuration is checked here first, then the filter is sent SIGUSR1 and its answer waited for. Connections \
-            and sessions go on; each takes the new configuration over at its next recipient. One that the filter refuses \
-            changes nothing. The tables of relay.domains_from are read again, too, and all sources are pulled. The socket, the \
-            index file and the log stay as they are until a restart; what would change there is told.
+            The command checks the configuration, then asks the filter to read it, and waits for the result. Connections and \
+            sessions go on; each uses the new configuration from its next recipient on. A configuration that the filter \
+            refuses changes nothing. The filter also reads the tables of relay.domains_from and all sources again. The socket, \
+            the index file and the log can't change before a restart; the command names the keys that wait for it.
 
-            With --accept-older the index file is taken over even if its generation is older than that of the index in use, \
-            which is otherwise refused: for when an older list has been put back on purpose. It holds for the file as it is now.
+            With --accept-older the filter also takes over the index file if its generation is older than that of the index in \
+            use, which it refuses otherwise: for an older list that was put back on purpose. This holds for the file as it is \
+            now, and the command says what became of it.
 
-            The filter is found by the file beside its log (log.database, with -serve behind it), which it keeps locked: so \
-            the command needs to be run as root or as the filter's own user.
+            The command reaches the filter by a socket beside the log (log.database, followed by -status), which only root and \
+            the filter's user may use.
 
-            Exit status: 0 in force; 69 no filter is running; 75 it gave no answer in time; 77 not permitted; 78 faulty \
-            configuration, refused here or by the filter.
+            Exit status: 0 in force; 65 in force, but the index file of --accept-older can't be used; 69 no filter is running; \
+            75 the filter hasn't answered in time; 77 not permitted; 78 faulty configuration, refused by the command or the \
+            filter.
             """)
 
-    /// How long the filter's answer is waited for, in seconds: a sync in progress has to come to its next step.
-    private static let patience = 60
-
-    /// The number that goes with SIGUSR1 to say ``acceptOlder``.
-    static let acceptsOlder: Int32 = 1
+    /// How long the command waits for the filter: a sync in progress has to reach its next step.
+    private static let patience = Duration.seconds(60)
 
     @OptionGroup var option: ConfigurationOption
-    @Flag(help: "Take the index file over even if it is older than the index in use.")
+    @Flag(help: "Take over the index file even if it is older than the index in use.")
     var acceptOlder = false
 
     func run() throws {
@@ -37,51 +37,37 @@ struct Reload: ParsableCommand {
             throw Messages.fail(
                 ConfigurationError(file: option.file, faults: configuration.sourceFaults), ExitStatus.configuration)
         }
-        let absence = "no filter is running that keeps its log in \(configuration.log.database)"
         do {
-            guard let filter = try ServiceFile.Visitor(database: configuration.log.database),
-                let process = filter.process
-            else { throw Messages.fail(absence, ExitStatus.unavailable) }
-            try reload(filter, process, absence)
-        } catch let error as ServiceFile.Failure {
-            throw Messages.fail(error, error.exitStatus)
+            let filter = try ControlClient(database: configuration.log.database)
+            try show(
+                try filter.reload(acceptsOlderIndex: acceptOlder, within: Self.patience), process: filter.process)
+        } catch let error as ControlClient.Failure {
+            throw Messages.fail(error, Self.exitStatus(error))
         }
     }
 
-    private func reload(_ filter: ServiceFile.Visitor, _ process: pid_t, _ absence: String) throws {
-        guard process > 0 else {
+    private func show(_ result: ControlSocket.ReloadResult, process: pid_t) throws {
+        if let index = result.olderIndex, index.isInUse {
+            try Results.write("process \(process): \(index.message)")
+        }
+        guard result.isInForce else {
+            Messages.write(result.message)
             throw Messages.fail(
-                "the filter runs in another container, where this command has to be run", ExitStatus.unavailable)
+                "process \(process) has refused the configuration; the former one stays in force",
+                ExitStatus.configuration)
         }
-        // A reload that has begun by now may have read an older file.
-        let before = filter.reloads?.begun ?? 0
-        let value = sigval(sival_int: acceptOlder ? Self.acceptsOlder : 0)
-        guard sigqueue(process, SIGUSR1, value) == 0 else {
-            let code = errno
-            if code == ESRCH { throw Messages.fail(absence, ExitStatus.unavailable) }
-            throw Messages.fail(
-                "process \(process) can't be signalled: \(String(cString: strerror(code)))", ExitStatus.notPermitted)
+        try Results.write("process \(process): in force: \(result.message)")
+        if let index = result.olderIndex, !index.isInUse {
+            throw Messages.fail("process \(process): \(index.message)", ExitStatus.unsoundData)
         }
-        let deadline = ContinuousClock.now + .seconds(Self.patience)
-        while ContinuousClock.now < deadline {
-            if let reloads = filter.reloads, reloads.ended > before {
-                switch reloads.outcome {
-                case .accepted: try Results.write("process \(process): in force: \(reloads.message)")
-                case .refused:
-                    Messages.write(reloads.message)
-                    throw Messages.fail(
-                        "process \(process) has refused the configuration; the one in force stays",
-                        ExitStatus.configuration)
-                }
-                return
-            }
-            guard filter.process == process else {
-                throw Messages.fail("process \(process) has ended meanwhile", ExitStatus.unavailable)
-            }
-            usleep(20_000)
+    }
+
+    private static func exitStatus(_ failure: ControlClient.Failure) -> Int32 {
+        switch failure.kind {
+        case .notRunning, .ended, .otherVersion: ExitStatus.unavailable
+        case .notPermitted: ExitStatus.notPermitted
+        case .unusable: ExitStatus.inputOutput
+        case .noAnswer: ExitStatus.temporaryFailure
         }
-        throw Messages.fail(
-            "process \(process) hasn't answered in \(Self.patience) seconds; see its messages",
-            ExitStatus.temporaryFailure)
     }
 }

@@ -1,37 +1,38 @@
 import ArgumentParser
 import Foundation
 import RejectionLog
+import RejectionReport
 import System
 
-/// `postern report`: who was refused, and why.
+/// `postern report`: which recipients were rejected, and why.
 struct ReportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "report", abstract: "Tells who was refused in a period, by whom and why.",
+        commandName: "report", abstract: "Reports which recipients were rejected in a period, by whom and why.",
         discussion: """
             Times are now, today, yesterday, an age (30m, 12h, 7d, 2w), a date (2026-11-24) or a date with a time, with or \
-            without a zone; without one in local time. The period goes by whole minutes.
+            without a zone; a time without a zone is local time. The period is rounded to whole minutes.
 
-            Totals, reasons, domains and the trend come from exact counters. The other lists come from the log's rows, of \
-            which some may be missing after a flood, and for longer ago from the most frequent values of each day; the report \
-            says what is missing.
+            Totals, reasons, domains and the trend come from exact counters. The other lists come from log entries, of which some \
+            may be missing after a flood; for older times they have the most frequent values of each day. The report says what \
+            is missing.
 
-            --by adds a table of one key: recipient, domain, client, network, sender, reason, hour, day or host (the MTA that \
-            asked). --client goes back as far as the rows do (log.detail_retention).
+            --by adds a table by one key: recipient, domain, client, network, sender, reason, hour, day or host (the MTA that \
+            asked). A report with --client reaches back as far as log.detail_retention keeps log entries.
 
-            It may be run while the filter writes, by any user who may read the database. Exit status 0; 66 when there is no \
-            log yet; with --send that of sendmail.
+            Any user who may read the database can run the command, also while the filter writes. The exit status is 0; 66 when \
+            there is no log yet; with --send that of sendmail.
 
-            The text form begins with what to do. It is as wide as the terminal, in colour on a terminal unless NO_COLOR is \
-            set, and in ASCII where the locale isn't UTF-8. Its trend sums a step up; beyond 48 steps it is a chart alone. HTML \
-            is one file without scripts or outside resources. JSON holds every value as it is; the other forms spell out what \
-            isn't plainly visible in it, such as \\x1b.
+            The text form begins with what to do. It is as wide as the terminal. It is in colour on a terminal, unless NO_COLOR \
+            is set, and in ASCII where the locale isn't UTF-8. Its trend has one number for each step; beyond 48 steps it is only \
+            a chart. HTML is one file without scripts or outside resources. JSON has every value as it is; the other forms spell \
+            out characters that aren't plainly visible, such as \\x1b.
 
-            CSV (RFC 4180, UTF-8, times in UTC) is one long table: section says what a line is about, key what it stands for, \
-            and the other columns have the names of the JSON form. With --by it is that table alone: the key, count and share in \
-            percent; its last line, (others), is what is in none of the rows. A value that a spreadsheet would take for a \
+            CSV (RFC 4180, UTF-8, times in UTC) is one long table: section names the section of a line, key its subject, and the \
+            other columns have the names of the JSON form. With --by it is that table alone: the key, count and share in percent; \
+            its last line, (others), counts everything that is in none of the rows. A value that a spreadsheet would run as a \
             formula, because it begins with = + - or @, has an apostrophe in front.
 
-            With --skip-empty nothing is written or sent on a quiet day: one on which nothing was refused, deferred or observed, and \
+            With --skip-empty, nothing is written or sent after a quiet period: nothing was rejected, deferred or observed, and \
             there is no problem. The exit status is 0 then.
 
             --mail writes a message with the text and the HTML form to standard output; with --send it goes to sendmail instead.
@@ -49,33 +50,35 @@ struct ReportCommand: ParsableCommand {
     var since = "24h"
     @Option(help: ArgumentHelp("The end of the period.", valueName: "time"))
     var until = "now"
-    @Option(help: ArgumentHelp("How long the lists are at most.", valueName: "n"))
+    @Option(help: ArgumentHelp("The greatest length of a list.", valueName: "n"))
     var top = 10
     @Option(
         name: .customLong("by"),
         help: ArgumentHelp(
-            "A table by recipient, domain, client, network, sender, reason, hour, day or host.", valueName: "key"),
+            "Add a table by recipient, domain, client, network, sender, reason, hour, day or host.", valueName: "key"),
         transform: Self.key)
-    var key: RejectionReport.Table.Key?
+    var key: ReportQuery.Key?
     @Option(help: ArgumentHelp("Only this client, or the clients of this network.", valueName: "address"))
     var client: String?
-    @Flag(name: .customLong("fold-verp"), help: "Make one of senders that differ by a VERP, SRS or BATV tag only.")
+    @Flag(name: .customLong("fold-verp"), help: "Show senders that differ by a VERP, SRS or BATV tag only as one.")
     var foldVERP = false
-    @Flag(help: "Write and send nothing where nothing was refused and nothing is a problem.")
+    @Flag(help: "Write and send nothing where nothing was rejected and nothing is a problem.")
     var skipEmpty = false
     @Flag(help: "Hide the local parts of all addresses.")
     var redact = false
     @OptionGroup var output: ReportOutput
 
     func validate() throws {
-        guard (1...10_000).contains(top) else { throw ValidationError("--top \(top): accepted: 1 to 10000.") }
+        guard (1...10_000).contains(top) else {
+            throw ValidationError("--top \(top) is out of range; accepted: 1 to 10000.")
+        }
         _ = try network
     }
 
-    private static func key(_ text: String) throws -> RejectionReport.Table.Key {
-        guard let key = RejectionReport.Table.Key(rawValue: text) else {
-            let accepted = RejectionReport.Table.Key.allCases.map(\.rawValue).joined(separator: ", ")
-            throw ValidationError("--by \(text): no such key; accepted: \(accepted).")
+    private static func key(_ text: String) throws -> ReportQuery.Key {
+        guard let key = ReportQuery.Key(rawValue: text) else {
+            let accepted = ReportQuery.Key.allCases.map(\.rawValue).joined(separator: ", ")
+            throw ValidationError("--by \(text): there is no such key; accepted: \(accepted).")
         }
         return key
     }
@@ -101,11 +104,12 @@ struct ReportCommand: ParsableCommand {
         do {
             let report = try reader.report(
                 ReportQuery(
-                    since: since, until: until, top: top, domain: log.domainLabel, reason: log.reason,
-                    client: try network, key: key, foldVERP: foldVERP, redact: redact),
+                    LogSelection(
+                        since: since, until: until, domain: log.domainLabel, reason: log.reason, client: try network),
+                    top: top, key: key, foldVERP: foldVERP, redact: redact),
                 ReportContext(try log.option.load()))
             if skipEmpty, report.isQuiet { return }
-            try output.write(redact ? report.redacted : report)
+            try output.write(report)
         } catch let error as LogError {
             throw Messages.fail(error, error.readingExitStatus)
         }

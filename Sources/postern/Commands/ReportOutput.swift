@@ -1,29 +1,29 @@
 import ArgumentParser
 import Foundation
 import MailAddress
-import RejectionLog
+import RejectionReport
 
 /// The formats of `postern report`.
 enum ReportFormat: String, ExpressibleByArgument, CaseIterable {
     case text, json, csv, html
 }
 
-/// In what form a report goes out, and where to.
+/// The form of a report, and where it goes.
 struct ReportOutput: ParsableArguments {
-    @Option(help: "text, json, csv or html; all hold the same figures.")
+    @Option(help: "text, json, csv or html; all have the same figures.")
     var format: ReportFormat?
     @Option(
         help: ArgumentHelp(
-            "Write it as a mail with a text and an HTML part, ready for sendmail -t.", valueName: "address,…"))
+            "Write a mail with a text and an HTML part to these addresses, for sendmail -t.", valueName: "address,…"))
     var mail: [String] = []
-    @Option(help: ArgumentHelp("The mail's sender; default: postern at this host.", valueName: "address"))
+    @Option(help: ArgumentHelp("The sender of the mail; default: postern at this host.", valueName: "address"))
     var from: String?
-    @Flag(help: "Hand the mail to sendmail; its exit status becomes this command's.")
+    @Flag(help: "Send the mail with sendmail; the exit status is that of sendmail.")
     var send = false
-    @Option(help: ArgumentHelp("The sendmail for --send; default: \(Sendmail.defaultPath).", valueName: "path"))
+    @Option(help: ArgumentHelp("The sendmail program for --send; default: \(Sendmail.defaultPath).", valueName: "path"))
     var sendmail: String?
 
-    /// What the options say of a mail; nil where none is wanted.
+    /// The mail of the options; nil without --mail.
     private var delivery: ReportMail? {
         get throws {
             guard !mail.isEmpty else { return nil }
@@ -41,16 +41,16 @@ struct ReportOutput: ParsableArguments {
     func validate() throws {
         if mail.isEmpty {
             for (name, isGiven) in [("--from", from != nil), ("--send", send)] where isGiven {
-                throw ValidationError("\(name) belongs to a mail: give --mail, too.")
+                throw ValidationError("\(name) needs --mail.")
             }
         } else if format != nil {
-            throw ValidationError("--mail has a text and an HTML part: leave out --format.")
+            throw ValidationError("--mail has a text and an HTML part; leave out --format.")
         }
         if let sendmail {
-            guard send else { throw ValidationError("--sendmail belongs to --send.") }
+            guard send else { throw ValidationError("--sendmail needs --send.") }
             guard sendmail.hasPrefix("/") else {
                 throw ValidationError(
-                    "--sendmail \(sendmail): the whole path is needed, such as \(Sendmail.defaultPath).")
+                    "--sendmail \(sendmail) is not an absolute path; accepted: a path such as \(Sendmail.defaultPath).")
             }
         }
         _ = try delivery
@@ -71,7 +71,7 @@ struct ReportOutput: ParsableArguments {
         }
     }
 
-    /// The address with its domain as A-labels, which a header takes.
+    /// The address with its domain as A-labels, as a header needs it.
     private static func plain(_ address: String) -> String {
         guard let at = address.lastIndex(of: "@") else { return address }
         let domain = String(address[address.index(after: at)...])

@@ -1,45 +1,47 @@
 import ArgumentParser
-import DirectorySync
 import Foundation
 import Logging
 import Milter
+import RecipientSources
+import RecipientSync
+import System
 
-/// `postern sync`: the sources into the index.
+/// `postern sync`: reads the sources and publishes the recipient index.
 struct SyncCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "sync", abstract: "Pulls all sources and publishes the index.",
+        commandName: "sync", abstract: "Reads all sources and publishes the recipient index.",
         discussion: """
-            Shows what is added and removed since the last index, and publishes the new one, which a running filter takes over \
-            within a second. Without --once it stays and goes on as the sync thread of postern serve would; run it so, or from \
-            a timer, where the filter itself has no [[source]].
+            Shows which recipients the new list adds and removes, and publishes the new index; a running filter loads it within a \
+            second. Without --once, the command keeps running and syncs again at every change, as the sync thread of postern serve \
+            does. Run it this way or from a timer if the filter's own configuration has no [[source]].
 
-            A list that would lose too much (sync.max_shrink), is too short (sync.minimum) or lacks a canary (sync.canaries) \
-            is refused, and the index in use stays. What counts for max_shrink is all that has gone within sync.shrink_window. \
-            --accept-shrink accepts what was refused last; what has gone since is judged by itself. Where nothing was refused, it \
-            accepts the list as it is now: see it first with --dry-run.
+            The guards refuse a list that would lose too many recipients (sync.max_shrink), is too short (sync.minimum) or lacks \
+            a canary (sync.canaries); the index in use stays. All losses within sync.shrink_window count for max_shrink. \
+            --accept-shrink accepts the losses that were refused last; later losses are judged by themselves. If no list was \
+            refused, it accepts the list as it is now: look at it first with --dry-run.
 
             A recipient that no source lists any more is deferred for sync.grace, then rejected.
 
-            Exit status: 0 published or nothing to do; 1 refused by a guard; 65 a malformed line in a source; 74 the state or \
-            the index can't be written; 75 a source can't be reached, or another sync is at work; 78 faulty configuration.
+            Exit status: 0 published or unchanged; 1 refused by a guard; 65 a malformed line in a source; 74 the state or the \
+            index can't be written; 75 a source can't be reached, or another sync is running; 78 faulty configuration.
 
-              postern sync --once --dry-run     what would change
-              postern sync --once               change it
+              postern sync --once --dry-run     show what would change
+              postern sync --once               publish it
             """)
 
     @OptionGroup var option: ConfigurationOption
-    @Flag(help: "Sync once and end.")
+    @Flag(help: "Sync once and exit.")
     var once = false
     @Flag(name: .customLong("dry-run"), help: "Show what would change and write nothing; implies --once.")
     var dryRun = false
-    @Flag(name: .customLong("accept-shrink"), help: "Accept what max_shrink has refused; implies --once.")
+    @Flag(name: .customLong("accept-shrink"), help: "Accept the losses that max_shrink has refused; implies --once.")
     var acceptShrink = false
-    @Flag(help: "Read every directory in full, though only its changes would do; implies --once.")
+    @Flag(help: "Read every directory in full instead of its changes; implies --once.")
     var full = false
     @Option(help: "text or json.")
     var format = OutputFormat.text
 
-    /// Accepting a shrink is for one list that a person has seen, not for those to come.
+    /// Whether to sync once only. A person accepts the one list that was shown, not the lists to come.
     private var isSingle: Bool { once || dryRun || acceptShrink || full }
 
     func run() throws {
@@ -47,7 +49,7 @@ struct SyncCommand: ParsableCommand {
         let configuration = try option.load(announces: true)
         guard !configuration.sync.sources.isEmpty else {
             throw Messages.fail(
-                "\(option.file): there is no [[source]] to pull; accepted: at least one", ExitStatus.configuration)
+                "\(option.file): there is no [[source]] to read; accepted: at least one", ExitStatus.configuration)
         }
         do {
             for notice in configuration.notices { Messages.write("note: \(notice)") }
@@ -88,13 +90,13 @@ struct SyncCommand: ParsableCommand {
         }
     }
 
-    /// Goes on until SIGTERM or SIGINT.
+    /// Syncs until SIGTERM or SIGINT.
     private func stay(_ synchronizer: Synchronizer) throws {
         let logger = StandardErrorLog.logger
         try synchronizer.prepare()
         let faults = FaultLog(logger)
         let thread = SyncThread(
-            synchronizer, condition: { SyncReportText.log($0, logger) }, ran: { faults.take($0) }
+            synchronizer, onFileFailure: { SyncReportText.log($0, logger) }, onSync: { faults.write($0) }
         ) {
             SyncReportText.log($0, logger)
         }

@@ -1,64 +1,46 @@
 import Foundation
+import MailAddress
 
-/// The lines on which a TOML file sets its keys, for messages: the TOML library doesn't tell.
-///
-/// A line reader, not a parser: it looks at table headers and at `key =` on lines outside of multi-line strings and arrays,
-/// which is right for any file that a person writes; what it can't find has no line number in a message.
+/// The lines on which a configuration file sets its keys, and their text.
 struct ConfigurationLines: Sendable {
     private var lines: [String: Int] = [:]
     private let texts: [Substring]
+    /// The `[[domain]]` tables by the A-label of their domain, such as `domain[0]`.
+    private var domainTables: [String: [String]] = [:]
 
-    /// Reads the text of a TOML file.
-    init(_ text: String) {
-        texts = text.split(separator: "\n", omittingEmptySubsequences: false)
-        var prefix = ""
-        var counts: [String: Int] = [:]
-        var depth = 0
-        var delimiter: Substring?
-        for (offset, line) in texts.enumerated() {
-            let number = offset + 1
-            let trimmed = line.drop(while: { $0 == " " || $0 == "\t" })
-            if let open = delimiter {
-                if trimmed.contains(open) { delimiter = nil }
-                continue
-            }
-            if depth > 0 {
-                depth += Self.bracketBalance(trimmed)
-                continue
-            }
-            if trimmed.hasPrefix("[[") {
-                guard let name = Self.name(trimmed.dropFirst(2)) else { continue }
-                let index = counts[name, default: 0]
-                counts[name] = index + 1
-                prefix = "\(name)[\(index)]"
-                lines[prefix] = number
-                if lines[name] == nil { lines[name] = number }
-            } else if trimmed.hasPrefix("[") {
-                guard let name = Self.name(trimmed.dropFirst()) else { continue }
-                prefix = name
-                // [domain.replies] belongs to the last [[domain]].
-                if let dot = name.firstIndex(of: "."), let count = counts[String(name[..<dot])] {
-                    prefix = "\(name[..<dot])[\(count - 1)]\(name[dot...])"
+    /// The lines of a document, of which this is the text.
+    init(_ document: TOMLNode, text: String) {
+        texts = text.split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" }
+        add(document, at: "")
+    }
+
+    private mutating func add(_ node: TOMLNode, at key: String) {
+        if !key.isEmpty { lines[key] = node.line }
+        switch node.value {
+        case .table(let members):
+            for (name, member) in members {
+                add(member, at: key.isEmpty ? name : "\(key).\(name)")
+                if name == "name", key.hasPrefix("domain["), case .string(let domain) = member.value,
+                    let label = try? DomainName(domain.trimmingDot).aLabel
+                {
+                    domainTables[(domain.hasPrefix(".") ? "." : "") + label, default: []].append(key)
                 }
-                lines[prefix] = number
-            } else if let equals = trimmed.firstIndex(of: "="), !trimmed.hasPrefix("#") {
-                let key = trimmed[..<equals].filter { $0 != " " && $0 != "\t" && $0 != "\"" && $0 != "'" }
-                lines[prefix.isEmpty ? key : "\(prefix).\(key)"] = number
-                let value = trimmed[trimmed.index(after: equals)...]
-                for quotes in ["\"\"\"", "'''"] as [Substring] where value.split(separator: quotes).count == 2 {
-                    delimiter = quotes
-                }
-                depth = max(0, Self.bracketBalance(value))
             }
+        case .array(let elements):
+            for (index, element) in elements.enumerated() { add(element, at: "\(key)[\(index)]") }
+        case .string, .integer, .number, .boolean, .date: break
         }
     }
 
     /// The line of a dotted key, or of the nearest table around it.
     func line(of key: String) -> Int? {
         if let line = lines[key] { return line }
-        guard let dot = key.lastIndex(where: { $0 == "." || $0 == "[" }) else { return nil }
-        return line(of: String(key[..<dot]))
+        guard let end = key.lastIndex(where: { $0 == "." || $0 == "[" }) else { return nil }
+        return line(of: String(key[..<end]))
     }
+
+    /// The line on which the key itself is set; nil where the file doesn't set it.
+    func exactLine(of key: String) -> Int? { lines[key] }
 
     /// The text of a line, counted from 1, without the blanks around it.
     func text(_ line: Int) -> String? {
@@ -66,39 +48,5 @@ struct ConfigurationLines: Sendable {
     }
 
     /// The `[[domain]]` tables of a domain, such as `domain[0]`.
-    func domainTables(named domain: String?) -> [String] {
-        guard let domain else { return [] }
-        return (0..<texts.count).lazy.map { "domain[\($0)]" }.prefix { lines[$0] != nil }.filter { table in
-            guard let line = lines["\(table).name"], let text = text(line) else { return false }
-            return text.lowercased().contains("\"\(domain)\"")
-        }
-    }
-
-    /// The line on which the key itself is set; nil when it stands at its default.
-    func exactLine(of key: String) -> Int? { lines[key] }
-
-    private static func name(_ header: Substring) -> String? {
-        guard let end = header.firstIndex(of: "]") else { return nil }
-        return header[..<end].filter { $0 != " " && $0 != "\"" && $0 != "'" }
-    }
-
-    /// How many `[` are left open, outside strings and comments.
-    private static func bracketBalance(_ text: Substring) -> Int {
-        var balance = 0
-        var quote: Character?
-        for character in text {
-            if let open = quote {
-                if character == open { quote = nil }
-                continue
-            }
-            switch character {
-            case "\"", "'": quote = character
-            case "#": return balance
-            case "[": balance += 1
-            case "]": balance -= 1
-            default: break
-            }
-        }
-        return balance
-    }
+    func domainTables(named domain: String?) -> [String] { domain.flatMap { domainTables[$0] } ?? [] }
 }

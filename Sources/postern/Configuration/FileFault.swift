@@ -1,6 +1,6 @@
 import Foundation
 
-/// Why a file can't be used, in words.
+/// Why a file can't be used, in the words of the system.
 enum FileFault {
     /// Why the file can't be opened for reading; nil when it can.
     static func reason(_ path: String) -> String? {
@@ -16,7 +16,14 @@ enum FileFault {
         }
     }
 
-    /// Whether two paths name one file, by whatever way.
+    /// Why the file can't be run as a program; nil when it can.
+    static func reasonNotExecutable(_ path: String) -> String? {
+        guard access(path, X_OK) != 0 else { return nil }
+        let message = String(cString: strerror(errno))
+        return reason(path) ?? message
+    }
+
+    /// Whether two paths name the same file, also through links.
     static func isSame(_ first: String, _ second: String) -> Bool {
         if canonical(first) == canonical(second) { return true }
         var (a, b) = (stat(), stat())
@@ -25,28 +32,5 @@ enum FileFault {
 
     private static func canonical(_ path: String) -> String {
         URL(fileURLWithPath: path).standardizedFileURL.resolvingSymlinksInPath().path
-    }
-}
-
-extension String {
-    /// The text on one line, for messages of several lines: each further line stands behind a semicolon, or a colon that leads to it.
-    var onOneLine: String {
-        replacingOccurrences(of: ":\n", with: ": ").replacingOccurrences(of: "\n", with: "; ").escapedForMessage
-    }
-
-    /// The text with control characters as escapes, fit for a one-line message.
-    var escapedForMessage: String {
-        // Most texts have none, and asking the properties of each scalar takes long.
-        if utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7F }) { return self }
-        return unicodeScalars.reduce(into: "") { text, scalar in
-            switch scalar {
-            case "\n": text += "\\n"
-            case "\r": text += "\\r"
-            case "\t": text += "\\t"
-            case _ where scalar.properties.generalCategory == .control || scalar.properties.generalCategory == .format:
-                text += "\\u{\(String(scalar.value, radix: 16))}"
-            default: text.unicodeScalars.append(scalar)
-            }
-        }
     }
 }

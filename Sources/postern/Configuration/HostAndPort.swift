@@ -5,7 +5,7 @@ struct HostAndPort: Sendable, Equatable, CustomStringConvertible {
     let host: String
     let port: UInt16
 
-    /// Reads `host:port`; nil when it isn't that.
+    /// Reads `host:port`; nil for any other text.
     init?(_ text: String) {
         guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 else {
             return nil
@@ -18,7 +18,7 @@ struct HostAndPort: Sendable, Equatable, CustomStringConvertible {
             self.host = String(host)
         }
         guard !self.host.isEmpty, !self.host.contains(where: \.isWhitespace) else { return nil }
-        // Digits and dots that are no address, and colons that are none, can't be names either.
+        // A text of digits and dots, or one with a colon, can't be a host name: it is an address or a fault.
         if self.host.contains(":") {
             var address = in6_addr()
             guard inet_pton(AF_INET6, String(self.host.prefix { $0 != "%" }), &address) == 1 else { return nil }
@@ -29,13 +29,13 @@ struct HostAndPort: Sendable, Equatable, CustomStringConvertible {
         self.port = port
     }
 
-    /// As it is written.
+    /// As the configuration file has it.
     var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
     /// Whether only this machine can reach it.
     var isLoopback: Bool {
         if host.lowercased() == "localhost" || host == "::1" { return true }
-        // Names that begin so may lead anywhere.
+        // A name such as 127.example.com may have any address.
         let parts = host.split(separator: ".", omittingEmptySubsequences: false)
         return parts.count == 4 && parts[0] == "127" && parts.allSatisfy { UInt8($0) != nil }
     }

@@ -108,7 +108,9 @@ extension Directories {
             #expect(full.added.count + full.removed.count + full.changed.count == 0, "nothing was missed")
         }
 
-        @Test("what is below a unit goes and comes with it: everything is read again", arguments: FollowingWay.allCases)
+        @Test(
+            "a moved unit moves its entries into or out of the list: everything is read again",
+            arguments: FollowingWay.allCases)
         func unitMoved(way: FollowingWay) throws {
             let units = try TestUnits("Moved by \(way)", of: samba)
             let inner = try samba.addUnit("Inner", below: units.inside)
@@ -122,7 +124,7 @@ extension Directories {
                 let report = try gateway.publish()
                 #expect(report.reading == "full", sourceLocation: location)
                 let said =
-                    "source \"directory\": a folder of the directory was moved, renamed or made: everything is read again"
+                    "source \"directory\": a folder of the directory was moved, renamed or created: everything is read again"
                 #expect(report.notes == [said], sourceLocation: location)
                 let both = ["deep@example.com", "stay@example.com"]
                 #expect(
@@ -194,7 +196,7 @@ extension Directories {
             #expect(try gateway.listed(all) == [])
         }
 
-        @Test("over the whole domain units may move without a full read")
+        @Test("where the whole domain is read, a moved unit needs no full read")
         func wholeDomain() throws {
             let unit = try samba.addUnit("Whole")
             try samba.add(.contact, "whole", ["SMTP:whole@example.com"], below: unit)

@@ -2,13 +2,13 @@ import Foundation
 import Testing
 
 extension Directories {
-    /// How Postern connects to a domain controller and says who it is.
+    /// How Postern connects and authenticates to a domain controller.
     @Suite(DirectoryRequirements.samba) struct ActiveDirectoryConnectionTests {
         private let workspace: Workspace
 
         init() throws { workspace = try Workspace() }
 
-        @Test("with TLS from the first octet or by StartTLS, under the right authority only")
+        @Test("ldaps and StartTLS work with the right authority only")
         func encrypted() throws {
             let samba = try SharedController.instance()
             let unit = try samba.addUnit("Encrypted")
@@ -33,11 +33,11 @@ extension Directories {
             try gateway.configure([clear.with(["allow_plaintext": "true"])])
             let run = try gateway.sync()
             #expect(run.status == 75)
-            #expect(run.error.contains("the server wants an encrypted connection: use ldaps://"), "\(run.error)")
+            #expect(run.error.contains("the server requires an encrypted connection; use ldaps://"), "\(run.error)")
             #expect(try gateway.listed(["anna@example.com"]).count == 1)
         }
 
-        @Test("an account that may not log on is told why")
+        @Test("the reason why an account may not log on is reported")
         func refused() throws {
             let samba = try SambaInstance(in: workspace)
             let gateway = try DirectoryGateway(in: workspace, of: .samba(samba))
@@ -57,11 +57,13 @@ extension Directories {
             try gateway.configure([.samba(samba, ["bind_dn": nil, "password_file": nil])])
             var run = try gateway.sync()
             #expect(run.status == 75)
-            #expect(run.error.contains("the server wants a bind before: set bind_dn and password_file"), "\(run.error)")
+            #expect(run.error.contains("the server requires a bind; set bind_dn and password_file"), "\(run.error)")
             try gateway.configure([.samba(samba, bases: ["OU=Nowhere,\(SambaInstance.base)"])])
             run = try gateway.sync()
             #expect(run.status == 75)
-            #expect(run.error.contains("the base doesn't exist there, or this account may not see it"), "\(run.error)")
+            #expect(
+                run.error.contains("the base doesn't exist on this server, or the account may not see it"),
+                "\(run.error)")
             try gateway.configure([.samba(samba)])
             try samba.replace("userAccountControl", of: account, with: ["66050"])
             try isSaid("the account is disabled")
@@ -85,7 +87,7 @@ extension Directories {
             #expect(try gateway.publish().recipients == 1)
         }
 
-        @Test("with a keytab, over a connection that Kerberos protects")
+        @Test("a keytab works over a connection that Kerberos encrypts")
         func kerberos() throws {
             var options = SambaOptions()
             options.hasKDC = true
@@ -119,7 +121,8 @@ extension Directories {
                 #expect(run.report?.source?.server == samba.ldapsURI)
             } else {
                 #expect(run.status == 75)
-                #expect(run.error.contains("bind: the server takes Kerberos only where that encrypts"), "\(run.error)")
+                #expect(
+                    run.error.contains("bind: the server accepts Kerberos only if Kerberos encrypts"), "\(run.error)")
             }
 
             // Without a keytab, with the ticket of the environment.
@@ -140,7 +143,7 @@ extension Directories {
             #expect(try gateway.index()?.recipients == 1)
         }
 
-        @Test("Kerberos that leaves a connection unprotected isn't taken for more")
+        @Test("Kerberos without encryption is refused")
         func unprotected() throws {
             var options = SambaOptions()
             options.hasKDC = true
@@ -184,12 +187,12 @@ extension Directories {
             }
         }
 
-        @Test("rights that are given and taken later are made use of, and said")
+        @Test("rights that are granted or revoked later take effect and are reported")
         func rights() throws {
             let samba = try SambaInstance(in: workspace)
             for name in ["anna", "bert", "carl"] { try samba.add(.contact, name, ["SMTP:\(name)@example.com"]) }
             let gateway = try DirectoryGateway(in: workspace, of: .samba(samba))
-            let blind = "the account may not see deleted objects"
+            let blind = "the server doesn't report deletions to this account"
             #expect(try gateway.publish().notes.filter { $0.contains(blind) }.count == 1)
             try samba.grant(.replication)
             var report = try gateway.publish()
@@ -220,7 +223,7 @@ extension Directories {
             #expect(report.removed.addresses == ["carl@example.com"])
         }
 
-        @Test("another controller goes on with the cookie, or all is read again", arguments: ["dirsync", "usn"])
+        @Test("another controller goes on with the cookie, or everything is read again", arguments: ["dirsync", "usn"])
         func takesOver(way: String) throws {
             let samba = try SambaInstance(in: workspace)
             for name in ["anna", "bert"] { try samba.add(.contact, name, ["SMTP:\(name)@example.com"]) }
@@ -243,7 +246,9 @@ extension Directories {
             if way == "usn" {
                 #expect(report.reading == "full")
                 #expect(report.notes.count == 1)
-                #expect(report.notes.first?.contains("another domain controller's") == true, "\(report.notes)")
+                #expect(
+                    report.notes.first?.contains("the last sync read another domain controller") == true,
+                    "\(report.notes)")
             }
             try samba.delete("CN=carl,\(SambaInstance.people)")
             let next = try gateway.publish()

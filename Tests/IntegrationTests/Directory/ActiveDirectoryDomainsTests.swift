@@ -27,7 +27,7 @@ extension Directories {
             try samba.add(.contact, name, domains.map { "smtp:\(name)@\($0)" })
         }
 
-        @Test("accepted domains are relayed, an internal relay one for all its recipients")
+        @Test("accepted domains are relayed; an internal relay domain accepts every recipient")
         func accepted() throws {
             try samba.addAcceptedDomain("corp.test")
             try samba.addAcceptedDomain("partly.test", flags: 2)
@@ -59,7 +59,7 @@ extension Directories {
                 ])
         }
 
-        @Test("a domain added later brings in its recipients, and one that vanishes is refused by the guard")
+        @Test("a new domain adds its recipients, and the guard refuses that a domain vanishes")
         func changed() throws {
             try samba.addAcceptedDomain("corp.test")
             try samba.addAcceptedDomain("second.test")
@@ -93,7 +93,7 @@ extension Directories {
             #expect(try gateway.verdict("nobody@new.test") == "reject unknown")
         }
 
-        @Test("a running filter relays for a domain that is added, without a restart")
+        @Test("a running filter relays for a new domain without a restart")
         func served() throws {
             try samba.addAcceptedDomain("corp.test")
             try add("anna", ["corp.test", "new.test"])

@@ -12,7 +12,7 @@ extension Directories {
             gateway.messages.split(separator: "\n").filter { $0.contains(words) }
         }
 
-        @Test("what the controller tells of is enforced long before the interval ends")
+        @Test("a change that the controller reports is enforced long before the interval ends")
         func pushed() throws {
             let samba = try SharedController.instance()
             let unit = try samba.addUnit("Pushed")
@@ -39,7 +39,7 @@ extension Directories {
             #expect(try gateway.publish().reading != "full", "the state goes on where the filter ended")
         }
 
-        @Test("without any special right what is new or changed comes by push, deletions at the interval")
+        @Test("without special rights, new and changed entries come by push, deletions at the interval")
         func ordinaryAccount() throws {
             let samba = try SharedController.instance()
             let unit = try samba.addUnit("Ordinary push")
@@ -61,10 +61,10 @@ extension Directories {
             try gateway.serve()
             try samba.delete("CN=go,\(unit)")
             #expect(try gateway.comesToList(["stay@example.com"], not: ["go@example.com"]), "\(gateway.messages)")
-            #expect(lines(gateway, "may not see deleted objects").count <= 1, "\(gateway.messages)")
+            #expect(lines(gateway, "doesn't report deletions to this account").count <= 1, "\(gateway.messages)")
         }
 
-        @Test("without push changes come at the interval", arguments: ["dirsync", "usn", "off"])
+        @Test("without push, changes come at the interval", arguments: ["dirsync", "usn", "off"])
         func polled(way: String) throws {
             let samba = try SharedController.instance()
             let unit = try samba.addUnit("Polled by \(way)")
@@ -83,7 +83,7 @@ extension Directories {
                 "\(gateway.messages)")
         }
 
-        @Test("a controller that is away is said in one line, the index stays, and it is followed again by itself")
+        @Test("an unreachable controller is reported in one line, the index stays, and following resumes by itself")
         func outage() throws {
             let samba = try SambaInstance(in: workspace)
             try samba.add(.contact, "anna", ["SMTP:anna@example.com"])
@@ -106,14 +106,14 @@ extension Directories {
             try samba.start()
             try samba.delete("CN=bert,\(SambaInstance.people)")
             #expect(try gateway.comesToList(["anna@example.com"], not: ["bert@example.com"]), "\(gateway.messages)")
-            #expect(eventually(within: 20) { lines(gateway, "all well again").count == 1 }, "\(gateway.messages)")
+            #expect(eventually(within: 20) { lines(gateway, "recovered").count == 1 }, "\(gateway.messages)")
             // It is told of changes again too; by the state nothing has to be read in full.
             try samba.add(.contact, "carl", ["SMTP:carl@example.com"])
             #expect(try gateway.comesToList(["anna@example.com", "carl@example.com"]), "\(gateway.messages)")
             #expect(lines(gateway, "read again").isEmpty, "\(gateway.messages)")
         }
 
-        @Test("a connection that breaks while nothing happens is made anew at once, and told of changes again")
+        @Test("a connection that breaks while idle is replaced at once, and changes are reported over it")
         func broken() throws {
             let samba = try SharedController.instance()
             let unit = try samba.addUnit("Broken")
@@ -147,7 +147,7 @@ extension Directories {
             try gateway.serve()
             #expect(
                 eventually(within: 20) { !lines(gateway, "the password is wrong").isEmpty }, "\(gateway.messages)")
-            #expect(lines(gateway, "lest the account be locked").count == 1, "\(gateway.messages)")
+            #expect(lines(gateway, "to keep the account from being locked").count == 1, "\(gateway.messages)")
             let tries = proxy.counts.connections
             Thread.sleep(forTimeInterval: 4)
             #expect(proxy.counts.connections == tries)

@@ -2,7 +2,8 @@ import Foundation
 import Testing
 
 extension Directories {
-    /// What a source of an Active Directory lists, by its configuration, for an account without any special right.
+    /// The recipients that an Active Directory source lists by its configuration, for an account without special
+    /// rights.
     @Suite(DirectoryRequirements.samba) struct ActiveDirectorySourceTests {
         private let workspace: Workspace
         private let samba: SambaInstance
@@ -12,7 +13,7 @@ extension Directories {
             samba = try SharedController.instance()
         }
 
-        @Test("all kinds of recipients are listed, whatever the prefix; what is none is counted and shown")
+        @Test("all kinds of recipients are listed, whatever the prefix; other values are counted and shown")
         func kinds() throws {
             let unit = try samba.addUnit("Kinds")
             for kind in [SambaInstance.Kind.user, .group, .contact, .dynamicGroup, .publicFolder] {
@@ -33,7 +34,7 @@ extension Directories {
 
             let gateway = try DirectoryGateway(in: workspace, of: .samba(samba, bases: [unit]))
             let shown = try gateway.text(["--dry-run"])
-            #expect(shown.contains("2 in domains that it may not feed"), "\(shown)")
+            #expect(shown.contains("2 in domains that the source may not feed"), "\(shown)")
             #expect(shown.contains("many@elsewhere.test (CN=kind many,\(unit))"), "\(shown)")
             #expect(shown.contains("4 addresses of other kinds than SMTP"), "\(shown)")
             #expect(shown.contains("+ one@example.com"), "\(shown)")
@@ -64,7 +65,7 @@ extension Directories {
             #expect(try gateway.verdict("many@elsewhere.test") == "reject relay")
         }
 
-        @Test("disabled accounts are listed, left out or marked; internal-only ones are for trusted clients")
+        @Test("disabled accounts are listed, left out or marked; internal-only recipients are for trusted clients")
         func flags() throws {
             let unit = try samba.addUnit("Flags")
             let requires = "msExchRequireAuthToSendTo"

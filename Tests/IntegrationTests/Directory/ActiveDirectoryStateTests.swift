@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 extension Directories {
-    /// What syncs of an Active Directory leave in the state, and how they go on from it.
+    /// The cursors that syncs of an Active Directory store, and how the next syncs go on from them.
     @Suite(DirectoryRequirements.samba) struct ActiveDirectoryStateTests {
         private let workspace: Workspace
         private let samba: SambaInstance
@@ -22,7 +22,7 @@ extension Directories {
         }
 
         @Test(
-            "a state that the server can't go on from is read again in full, in one line",
+            "a cursor that the server can't go on from leads to a full read, reported in one line",
             arguments: FollowingWay.allCases)
         func unusableState(way: FollowingWay) throws {
             let units = try TestUnits("State by \(way)", of: samba)
@@ -32,7 +32,7 @@ extension Directories {
             let gateway = try gateway(units, by: way)
             try gateway.publish()
 
-            /// Has the last sync's end changed in the state, and a recipient changed that only a full read finds.
+            /// Changes the stored cursor, and a recipient whose change only a full read finds.
             func isReadAgain(
                 _ name: String, saying words: String, location: SourceLocation = #_sourceLocation,
                 _ edit: () throws -> Void
@@ -49,7 +49,7 @@ extension Directories {
                 let after = try gateway.publish()
                 #expect(after.reading != "full", "\(after.notes)", sourceLocation: location)
             }
-            let again = "\(way.method) can't go on from the last sync, so all is read again"
+            let again = "\(way.method) can't go on from the last sync, so everything is read again"
             func positions(_ value: String) throws {
                 try gateway.editCursor { cursor in
                     cursor["positions"] = [SambaInstance.base: Data(value.utf8).base64EncodedString()]
@@ -69,17 +69,17 @@ extension Directories {
                     }
                 }
             case .usn:
-                try isReadAgain("dora", saying: "gone back to an earlier state") { try positions("99999999") }
-                try isReadAgain("emil", saying: "another domain controller's") {
+                try isReadAgain("dora", saying: "was restored to an earlier state") { try positions("99999999") }
+                try isReadAgain("emil", saying: "the last sync read another domain controller") {
                     try gateway.editCursor { $0["server"] = "(invocationId=\\00\\01)" }
                 }
             }
-            try isReadAgain("fred", saying: "all is read again") {
+            try isReadAgain("fred", saying: "everything is read again") {
                 try gateway.editCursor { _ in Data("{\"of another version\":1}".utf8) }
             }
         }
 
-        @Test("what changes didn't tell is found by a full read, asked for or due", arguments: FollowingWay.allCases)
+        @Test("a missed change is found by a full read, on request or when it is due", arguments: FollowingWay.allCases)
         func reconciled(way: FollowingWay) throws {
             let units = try TestUnits("Reconciled by \(way)", of: samba)
             let names = ["anna", "bert", "carl"]
@@ -101,7 +101,8 @@ extension Directories {
             }
             report = try gateway.publish()
             #expect(report.added.addresses.sorted() == ["bert@example.com", "carl@example.com", "dora@example.com"])
-            let found = "reading \"directory\" in full again found 2 differences that the changes hadn't told: "
+            let found =
+                "reading \"directory\" in full again found 2 differences that the directory's changes had left out: "
             #expect(report.notes.first == found + "+bert@example.com, +carl@example.com")
             #expect(report.notes.dropFirst().allSatisfy { $0.contains("lists 2 addresses where it should list 4") })
             #expect(try gateway.listed(all) == Set(all))
@@ -123,7 +124,7 @@ extension Directories {
             }
             #expect(
                 try gateway.publish().notes
-                    == ["reading \"directory\" in full again found nothing that the changes hadn't told"])
+                    == ["reading \"directory\" in full again found no difference"])
         }
 
         @Test(
@@ -152,7 +153,7 @@ extension Directories {
             #expect(report.added.addresses == ["more@example.com"])
         }
 
-        @Test("without any special right all is read at each sync by hand, and why is said once")
+        @Test("without special rights, each sync by hand reads everything, and the reason is reported once")
         func ordinaryAccount() throws {
             let units = try TestUnits("Ordinary", of: samba)
             for name in ["anna", "bert", "carl"] {
@@ -162,7 +163,9 @@ extension Directories {
             var report = try gateway.publish()
             #expect(report.source?.method == "DirSync")
             #expect(report.notes.count == 1)
-            #expect(report.notes.first?.contains("the account may not see deleted objects") == true, "\(report.notes)")
+            #expect(
+                report.notes.first?.contains("the server doesn't report deletions to this account") == true,
+                "\(report.notes)")
             try samba.delete("CN=anna,\(units.inside)")
             report = try gateway.publish()
             #expect(report.reading == "full")
@@ -174,7 +177,7 @@ extension Directories {
             #expect(report.source?.method == "paged search")
             #expect(
                 report.notes.contains {
-                    $0.contains("uSNChanged isn't to be had: the account may not read CN=Deleted")
+                    $0.contains("uSNChanged is unavailable: the account may not read CN=Deleted")
                 },
                 "\(report.notes)")
             try samba.delete("CN=bert,\(units.inside)")

@@ -6,20 +6,20 @@ import Testing
 /// other, and not beside those of ``Integration``: each test has daemons of its own, and many watch the clock.
 @Suite(.serialized, .oneAtATime) enum Directories {}
 
-/// What a directory's tests need, and what becomes of them without it.
+/// The programs that the tests of directories need; without them, the tests are skipped or fail.
 enum DirectoryRequirements {
-    /// Where directories are required, the absence of one is a failure, not a reason to skip.
+    /// If directories are required, a missing one fails the tests instead of skipping them.
     static func areMet(_ obstacle: String?) -> Bool {
         obstacle == nil || ProcessInfo.processInfo.environment["POSTERN_TEST_DIRECTORIES"] == "required"
     }
 
-    /// Runs a suite or test where slapd can be started.
+    /// Runs a suite or test if slapd can be started.
     static var slapd: ConditionTrait { trait(SlapdInstance.obstacle) }
 
-    /// Runs a suite or test where a domain controller can be started.
+    /// Runs a suite or test if a domain controller can be started.
     static var samba: ConditionTrait { trait(SambaInstance.obstacle) }
 
-    /// Runs a suite or test where a 389 Directory Server can be started.
+    /// Runs a suite or test if a 389 Directory Server can be started.
     static var server389: ConditionTrait { trait(Server389Instance.obstacle) }
 
     private static func trait(_ obstacle: String?) -> ConditionTrait {

@@ -2,7 +2,7 @@ import Foundation
 
 /// The commands of ldap-utils, as one user of one server.
 struct DirectoryClient {
-    /// How the client shows who it is.
+    /// How the client authenticates.
     enum Credentials {
         case anonymous
         case simple(dn: String, password: String)
@@ -12,7 +12,7 @@ struct DirectoryClient {
         case gssapi
     }
 
-    /// What a search came to.
+    /// The outcome of a search.
     struct Answer {
         /// LDAP's result code; libldap's own errors, which are negative, come as 256 less their amount: 255 is
         /// "can't contact LDAP server". 124: there was no answer in time, and the command was ended.
@@ -20,7 +20,7 @@ struct DirectoryClient {
         let entries: [LDIFEntry]
         /// All that was printed, the controls of the answer included.
         let output: String
-        /// What was said on standard error.
+        /// The messages on standard error.
         let error: String
     }
 
@@ -29,7 +29,7 @@ struct DirectoryClient {
     var credentials: Credentials
     /// Whether to ask for StartTLS; the commands end with status 1 where it fails.
     var startTLS = false
-    /// The authority that the server's certificate is checked against; none: no certificate is good.
+    /// The authority that the server's certificate must come from; without one, no certificate is accepted.
     var authorityFile: String?
     var environment: [String: String] = [:]
     /// After how many seconds a command is ended.

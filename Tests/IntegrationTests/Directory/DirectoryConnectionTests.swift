@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 extension Directories {
-    /// How Postern comes to a directory server, and what it says when it doesn't.
+    /// How Postern connects to a directory server, and its messages if it can't.
     @Suite(DirectoryRequirements.slapd) struct DirectoryConnectionTests {
         private let workspace: Workspace
 
@@ -17,7 +17,7 @@ extension Directories {
             return try SlapdInstance(in: workspace, options, name: name)
         }
 
-        @Test("the next server is asked where one is away, refuses the bind or doesn't give all")
+        @Test("the next server is read if one is unreachable, refuses the bind or sends an incomplete list")
         func order() throws {
             let limited = try slapd("limited") { $0.sizeLimit = 5 }
             let strict = try slapd("strict") { $0.globalLines = ["disallow bind_simple"] }
@@ -40,7 +40,7 @@ extension Directories {
             #expect(try gateway.listed((0..<12).map(SlapdInstance.address)).count == 12)
         }
 
-        @Test("a wrong password is said, not tried again for a while, and shows nowhere")
+        @Test("a wrong password is reported, not tried again for a while, and appears nowhere")
         func password() throws {
             let slapd = try slapd { $0.contentSync = .on() }
             let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd)]) {
@@ -81,7 +81,7 @@ extension Directories {
             }
         }
 
-        @Test("a certificate that is no good is refused in words that say why; the index stays")
+        @Test("a bad certificate is refused with the reason; the index stays")
         func certificates() throws {
             let authority = try TestAuthority(in: workspace)
             let stranger = try TestAuthority(in: workspace, name: "stranger")
@@ -115,18 +115,18 @@ extension Directories {
                     "its issuer (CN=Postern test authority ca) is not in \(stranger.certificateFile)",
                     ca: stranger.certificateFile)
                 try expect(
-                    "is not in /etc/ssl/certs/ca-certificates.crt; name the file of that authority as ca_file", ca: nil)
-                try expect("nothing.pem holds no certificate to verify it with", ca: workspace.file("nothing.pem"))
+                    "is not in /etc/ssl/certs/ca-certificates.crt; set ca_file to the file of that authority", ca: nil)
+                try expect("nothing.pem has no certificate of an authority", ca: workspace.file("nothing.pem"))
                 let stem = starttls == "true" ? "start" : "direct"
                 try expect(
                     "the server's certificate is not accepted: it expired on ",
                     authority.issue("\(stem)-old", validity: .expired))
-                // Who says so gets an encrypted connection to nobody knows whom.
+                // Without verification, the connection is encrypted, whoever the server is.
                 try gateway.configure([table(nil, ["verify_certificate": "false"])])
                 try gateway.publish(["--full"])
                 try expect("it is not valid before ", authority.issue("\(stem)-early", validity: .notYet))
                 try expect(
-                    "it is for ldap.example.net, 127.9.9.9, not for 127.0.0.1",
+                    "it names ldap.example.net, 127.9.9.9, not 127.0.0.1",
                     authority.issue("\(stem)-other", hosts: ["ldap.example.net"], addresses: ["127.9.9.9"]))
                 slapd.options.certificate = try authority.issue("\(stem)-new")
                 try slapd.restart()
@@ -137,7 +137,7 @@ extension Directories {
             try slapd.restart()
             for (uri, starttls, words) in [
                 (slapd.uri, "true", "TLS: the server doesn't offer StartTLS"),
-                (slapd.uri.replacingOccurrences(of: "ldap:", with: "ldaps:"), "false", "TLS: TLS can't be agreed on"),
+                (slapd.uri.replacingOccurrences(of: "ldap:", with: "ldaps:"), "false", "TLS: the TLS handshake failed"),
             ] {
                 let gateway = try DirectoryGateway(
                     in: workspace,
@@ -151,7 +151,7 @@ extension Directories {
             }
         }
 
-        @Test("a password isn't sent in clear unless that is allowed")
+        @Test("a password isn't sent unencrypted unless that is allowed")
         func plaintext() throws {
             let slapd = try slapd()
             let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd, ["allow_plaintext": nil])])
@@ -163,7 +163,7 @@ extension Directories {
             #expect(try gateway.publish().recipients == 12)
         }
 
-        @Test("over a unix socket the process's user is enough")
+        @Test("over a unix socket, the process's user authenticates without a password")
         func external() throws {
             let slapd = try slapd { $0.contentSync = .on() }
             let source = SourceTable.slapd(
@@ -176,11 +176,12 @@ extension Directories {
             let failed = try gateway.sync("--full")
             #expect(failed.status == 75)
             #expect(
-                failed.error.contains("the base doesn't exist there, or this account may not see it"), "\(failed.error)"
+                failed.error.contains("the base doesn't exist on this server, or the account may not see it"),
+                "\(failed.error)"
             )
         }
 
-        @Test("without an account, what anyone may see is read")
+        @Test("without an account, entries that anyone may read are read")
         func anonymous() throws {
             let slapd = try slapd { $0.access = ["to * by * read"] }
             let source = SourceTable.slapd(
@@ -195,7 +196,7 @@ extension Directories {
             #expect(try gateway.listed([SlapdInstance.address(0)]).count == 1)
         }
 
-        @Test("a password file that others may read is noted, one that isn't there or is empty is said")
+        @Test("a password file that others may read is noted, a missing or empty one is reported")
         func passwordFile() throws {
             let slapd = try slapd()
             let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd)])
@@ -208,7 +209,7 @@ extension Directories {
             try gateway.write(secret: "")
             let empty = try gateway.sync("--full")
             #expect(empty.status == 75)
-            #expect(empty.error.contains("holds no password in its first line"), "\(empty.error)")
+            #expect(empty.error.contains("has no password in its first line"), "\(empty.error)")
             try FileManager.default.removeItem(atPath: workspace.file(DirectoryGateway.secret))
             let missing = try gateway.sync("--full")
             #expect(missing.error.contains("No such file or directory"), "\(missing.error)")

@@ -72,7 +72,7 @@ extension Directories {
             #expect(report.outcome != "published", "the changes told it all")
         }
 
-        @Test("two syncs on one state: the second says who is at work")
+        @Test("of two syncs on one state, the second names the process of the first")
         func twoAtOnce() throws {
             let slapd = try slapd(people: 10)
             let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd, ["timeout": "\"30s\""])])

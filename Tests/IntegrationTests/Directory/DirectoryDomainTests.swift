@@ -37,7 +37,8 @@ extension Directories {
             }
         }
 
-        @Test("they are relayed, and none but they; one that vanishes is kept until a person accepts it")
+        @Test(
+            "the directory's domains, and no others, are relayed; a vanished domain is kept until a person accepts it")
         func vanished() throws {
             let gateway = try gateway()
             let all = ["sam@sales.test", "nobody@sales.test", "sam@later.test", "x@not.test", SlapdInstance.address(0)]
@@ -61,7 +62,7 @@ extension Directories {
         }
 
         @Test(
-            "a running filter relays a domain that the directory gains",
+            "a running filter relays for a domain that is added to the directory",
             .enabled(if: Requirements.areMet, Requirements.comment))
         func gained() throws {
             let gateway = try gateway("1s")

@@ -4,8 +4,8 @@ import TestSupport
 import Testing
 
 extension Directories {
-    /// A network that fails in every way between Postern and slapd: the published index stays as it was, the failure is one clear
-    /// line, and all goes on by itself afterwards.
+    /// A network that fails in every way between Postern and slapd: the published index stays as it was, the failure is
+    /// one clear line, and all goes on by itself afterwards.
     @Suite(DirectoryRequirements.slapd) struct DirectoryFaultTests {
         private let workspace: Workspace
         private let slapd: SlapdInstance
@@ -35,7 +35,7 @@ extension Directories {
             return try DirectoryGateway(in: workspace, [source]) { $0.values["sync.interval"] = "\"\(interval)\"" }
         }
 
-        /// A way to fail, and what is said of it.
+        /// A fault of the connection, with the message that reports it.
         struct Fault: CustomStringConvertible {
             let description: String
             let behaviour: FaultProxy.Behaviour
@@ -51,7 +51,7 @@ extension Directories {
         }
 
         private static let silence = "no answer within 2 seconds"
-        private static let end = "the connection broke off"
+        private static let end = "the server closed the connection"
 
         /// In clear: the answer to the bind has 14 bytes, that about the server some hundreds.
         static let plain: [Fault] = [
@@ -74,7 +74,7 @@ extension Directories {
         ]
 
         @Test(
-            "a sync by hand fails with one line, and the next one is as if nothing had been",
+            "a failed sync by hand reports one line and doesn't affect the next sync",
             arguments: ["auto", "off"])
         func once(incremental: String) throws {
             let gateway = try gateway(["incremental": "\"\(incremental)\"", "page_size": "10"])
@@ -110,7 +110,7 @@ extension Directories {
             Fault("corrupt entries", .corrupt(at: .ofConnection(6_000)), "search", ""),
         ]
 
-        @Test("a sync over TLS fails with one line, and the next one is as if nothing had been")
+        @Test("a failed sync over TLS reports one line and doesn't affect the next sync")
         func onceEncrypted() throws {
             let gateway = try gateway(tls: true)
             try gateway.publish()
@@ -129,7 +129,7 @@ extension Directories {
             }
         }
 
-        @Test("whichever byte is corrupt, Postern neither crashes nor damages anything, and a full read mends it")
+        @Test("a corrupt byte neither crashes Postern nor damages the index, and a full read repairs the list")
         func corrupt() throws {
             let gateway = try gateway(["incremental": "\"off\"", "page_size": "10"])
             try gateway.publish()
@@ -147,7 +147,7 @@ extension Directories {
             #expect(try gateway.listed((0..<30).map(SlapdInstance.address)).count == 30)
         }
 
-        @Test("a filter that reads in pages goes on with its list, says why, and recovers")
+        @Test("a filter that reads in pages keeps its list, reports why, and recovers")
         func pages() throws {
             let gateway = try gateway(interval: "1s", ["incremental": "\"off\"", "page_size": "10"])
             try gateway.serve()
@@ -208,7 +208,7 @@ extension Directories {
                 #expect(
                     try gateway.comesToList([new], not: [SlapdInstance.address(number)], within: 30),
                     "\(fault): \(news())")
-                #expect(eventually(within: 10) { news().contains("sync: all well again") }, "\(fault): \(news())")
+                #expect(eventually(within: 10) { news().contains("sync: recovered") }, "\(fault): \(news())")
             }
         }
     }

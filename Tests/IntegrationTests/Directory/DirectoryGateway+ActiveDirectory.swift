@@ -60,7 +60,7 @@ extension DirectoryGateway {
 
     // MARK: The state
 
-    /// Changes what the state says of where the last sync ended: the members of a JSON object.
+    /// Changes members of the cursor in the state, which is a JSON object.
     func editCursor(_ change: (inout [String: Any]) throws -> Void) throws {
         try editCursor { data in
             guard var cursor = try JSONSerialization.jsonObject(with: data) as? [String: Any] else {
@@ -71,7 +71,7 @@ extension DirectoryGateway {
         }
     }
 
-    /// Puts other octets in the place of where the last sync ended.
+    /// Replaces the cursor of the last sync by other bytes.
     func editCursor(_ change: (Data) throws -> Data) throws {
         try editState { database in
             guard let data = try Data.fetchOne(database, sql: "SELECT cursor FROM source") else {
@@ -100,7 +100,7 @@ extension DirectoryGateway {
     }
 }
 
-/// Two units of a test: one that is read, and one that isn't.
+/// The two units of a test: one is read, the other isn't.
 struct TestUnits {
     let inside: String
     let outside: String

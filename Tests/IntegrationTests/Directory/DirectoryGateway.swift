@@ -3,7 +3,8 @@ import Glibc
 
 /// Postern with directories as its sources: the configuration, the commands, and the filter where a test wants it.
 ///
-/// The relay domains are those of ``PosternConfiguration``. Nothing runs, and nothing is published, until the test says so.
+/// The relay domains are those of ``PosternConfiguration``. Nothing runs, and nothing is published, until the test says
+/// so.
 final class DirectoryGateway {
     /// The file in the test's folder that holds the password of a private slapd's service account.
     static let secret = "secret"
@@ -14,7 +15,7 @@ final class DirectoryGateway {
         didSet { configuration.rest = sources.map(\.text).joined() }
     }
     private(set) var postern: PosternProcess?
-    /// All that the commands have written, and what the filters that have ended said.
+    /// The output of all commands, and the messages of the filters that have ended.
     private(set) var said = ""
 
     /// Writes the configuration.
@@ -67,14 +68,14 @@ final class DirectoryGateway {
         return report
     }
 
-    /// What `postern sync --once` prints for a person.
+    /// The output of `postern sync --once` for people.
     func text(_ options: [String] = []) throws -> String {
         let result = try configuration.run(["sync", "--once"] + options)
         said += result.output + result.error
         return result.output + result.error
     }
 
-    /// The verdict on an address and its reason, such as `accept listed`, as `postern check` gives it.
+    /// The verdict on an address and its reason in the form of `postern check`, such as `accept listed`.
     ///
     /// - Parameter client: its address; none: a stranger.
     func verdict(_ address: String, client: String? = nil) throws -> String {
@@ -105,7 +106,7 @@ final class DirectoryGateway {
         try eventually(within: seconds) { try listed(wanted + unwanted) == Set(wanted) }
     }
 
-    /// What `postern index info` says; nil where no sound index is published.
+    /// The output of `postern index info`; nil if no sound index is published.
     func index() throws -> IndexInfo? {
         let result = try configuration.run(["index", "info", "--format", "json"])
         guard result.ending == .exited(0) else { return nil }
@@ -114,7 +115,7 @@ final class DirectoryGateway {
 
     // MARK: The filter
 
-    /// What the filter has said so far.
+    /// The messages of the filter so far.
     var messages: String { postern?.messages ?? "" }
 
     /// Starts `postern serve` and waits until it answers.
@@ -203,7 +204,7 @@ struct SyncRun {
     }
 
     /// The lines of the error messages.
-    /// What it said of the sync; notes are of the configuration.
+    /// Its messages about the sync, without notes on the configuration.
     var messages: [String] {
         error.split(separator: "\n").map(String.init).filter { !$0.hasPrefix("postern: note: ") }
     }

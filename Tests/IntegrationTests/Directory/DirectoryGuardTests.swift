@@ -25,7 +25,7 @@ extension Directories {
         }
 
         @Test(
-            "a directory that loses its addresses or entries is refused until a person accepts it",
+            "a directory that loses addresses or entries is refused until a person accepts it",
             arguments: ["mail", "entries"])
         func emptied(loss: String) throws {
             let slapd = try slapd()
@@ -40,15 +40,15 @@ extension Directories {
             }
             try slapd.add(ldif.joined())
             let isSaid = eventually(within: 20) {
-                gateway.messages.contains("source \"directory\" lists nothing any more, where it listed")
+                gateway.messages.contains("source \"directory\" lists no recipients any more; it listed")
                     || gateway.messages.contains("the list would lose")
             }
             #expect(isSaid, "\(gateway.messages)")
             let refused = try gateway.sync()
             #expect(refused.status == 1)
             #expect(refused.error.contains("domain example.com would lose 20 of 21 recipients"), "\(refused.error)")
-            #expect(refused.error.contains("lists nothing any more, where it listed 20"), "\(refused.error)")
-            #expect(refused.error.contains("20 would go: person0@example.com, person10@example.com"))
+            #expect(refused.error.contains("lists no recipients any more; it listed 20"), "\(refused.error)")
+            #expect(refused.error.contains("20 would be removed: person0@example.com, person10@example.com"))
             #expect(refused.report?.refusal?.removed == 20)
             #expect(refused.report?.refusal?.first.count == 10)
             let full = try gateway.sync("--full")
@@ -62,7 +62,7 @@ extension Directories {
             #expect(try gateway.listed(people + ["filed@example.com"]) == ["filed@example.com"])
         }
 
-        @Test("an account that sees nothing any more is not believed")
+        @Test("an empty list, as the account has lost its rights, is refused")
         func blinded() throws {
             let slapd = try slapd()
             let gateway = try gateway(slapd)
@@ -74,7 +74,7 @@ extension Directories {
             try gateway.publish()
             let refused = try gateway.sync("--full")
             #expect(refused.status == 1)
-            #expect(refused.error.contains("source \"directory\" lists nothing any more"), "\(refused.error)")
+            #expect(refused.error.contains("source \"directory\" lists no recipients any more"), "\(refused.error)")
             slapd.options.access = ["to * by * none"]
             try slapd.restart()
             let failed = try gateway.sync("--full")
@@ -82,7 +82,7 @@ extension Directories {
             #expect(
                 failed.error.contains("source directory: source \"directory\": \(slapd.uri): search: ")
                     || failed.error.contains("\(slapd.uri): search: "), "\(failed.error)")
-            #expect(failed.error.contains("the base doesn't exist there, or this account may not see it"))
+            #expect(failed.error.contains("the base doesn't exist on this server, or the account may not see it"))
             #expect(try gateway.index() == index)
             slapd.options.access = []
             try slapd.restart()
@@ -107,11 +107,11 @@ extension Directories {
             #expect(try gateway.listed((0..<20).map(SlapdInstance.address)).count == 20)
         }
 
-        @Test("other limits and refusals of a search say what they are")
+        @Test("other limits and refusals of a search are reported with their reason")
         func limits() throws {
             let words = [
                 3: "the server's time limit ended the search; raise it for the account that Postern binds as",
-                11: "an administrative limit of the server ended the search", 50: "this account has no right to it",
+                11: "an administrative limit of the server ended the search", 50: "the account has no right to do this",
                 51: "the server is busy or shutting down", 52: "the server is busy or shutting down",
                 80: "Other (e.g., implementation specific) error",
             ]
@@ -128,7 +128,7 @@ extension Directories {
             let index = try gateway.index()
             for (code, words) in words.sorted(by: { $0.key < $1.key }) {
                 let base = "cn=code\(code),\(codes)"
-                // What the first base gave counts for nothing.
+                // The entries of the first base don't count.
                 try gateway.configure([.slapd(slapd, ["bases": "[\"\(SlapdInstance.base)\", \"\(base)\"]"])])
                 let failed = try gateway.sync()
                 #expect(failed.status == 75)

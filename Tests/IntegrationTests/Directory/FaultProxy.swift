@@ -4,11 +4,11 @@ import Synchronization
 
 /// A TCP proxy on the loopback that lets a test break the connections between a client and its server.
 ///
-/// It passes all on until it is told otherwise, from any thread and at any time. What it is told holds for the connections
-/// that there are and for all new ones, until it is told something else. It works in one thread of its own, which ends,
-/// with all connections, when the proxy goes.
+/// It passes all on until it is told otherwise, from any thread and at any time. What it is told holds for the
+/// connections that there are and for all new ones, until it is told something else. It works in one thread of its own,
+/// which ends, with all connections, when the proxy goes.
 final class FaultProxy: Sendable {
-    /// A place in what the server sends.
+    /// A position in the bytes that the server sends.
     enum Point {
         /// So many bytes after the beginning of each connection.
         case ofConnection(Int)
@@ -22,20 +22,20 @@ final class FaultProxy: Sendable {
         case client, server
     }
 
-    /// What happens to connections.
+    /// How the proxy treats connections.
     enum Behaviour {
         case pass
         /// A new connection is accepted and closed at once; those that there are go on.
         case refuse
         /// Connections are accepted and stay open, and nothing goes through, in neither direction.
         case stall
-        /// So much goes through from the server, and no more; what the client sends still does.
+        /// Bytes from the server pass up to this position; bytes from the client all pass.
         case stallAfter(Point)
-        /// So much goes through from the server, then both ends are closed. The connection is cut with the last of these
-        /// bytes, or, where there are none, with the first that the server sends.
+        /// So much goes through from the server, then both ends are closed. The connection is cut with the last of
+        /// these bytes, or, where there are none, with the first that the server sends.
         case cutAfter(Point)
-        /// Both ends are closed as soon as these bytes pass. The other side gets all that came before them, and them too
-        /// if `forwarding`; else none of them, or their beginning where they came in pieces.
+        /// Both ends are closed as soon as these bytes pass. The other side gets all that came before them, and them
+        /// too if `forwarding`; else none of them, or their beginning where they came in pieces.
         case cutWhen(Side, sends: [UInt8], forwarding: Bool)
         /// No more goes through from the server, for each connection.
         case slow(bytesPerSecond: Int)
@@ -43,7 +43,7 @@ final class FaultProxy: Sendable {
         case corrupt(at: Point)
     }
 
-    /// What has gone through since the proxy began.
+    /// The bytes that have passed since the proxy was started.
     struct Counts: Equatable {
         /// Accepted from clients, including those that were refused.
         var connections = 0
@@ -52,7 +52,8 @@ final class FaultProxy: Sendable {
         var bytesFromClients = 0
         /// Passed on to clients.
         var bytesFromServer = 0
-        /// How often a connection was refused, cut by a behaviour, corrupted or had come to where `stallAfter` holds it.
+        /// How often a connection was refused, cut by a behaviour, corrupted or had come to where `stallAfter` holds
+        /// it.
         var faults = 0
     }
 
@@ -76,7 +77,7 @@ final class FaultProxy: Sendable {
 
     var counts: Counts { relay.state.withLock { $0.counts } }
 
-    /// Says what happens from now on.
+    /// Sets the behaviour from now on.
     ///
     /// - Parameter once: whether all passes again after the first connection that was refused, cut or corrupted.
     func set(_ behaviour: Behaviour, once: Bool = false) {
@@ -87,7 +88,7 @@ final class FaultProxy: Sendable {
         }
     }
 
-    /// Cuts a connection when the server sends a text, such as the DN of an entry: a shorthand.
+    /// Cuts a connection when the server sends a text, such as the DN of an entry.
     func cutWhen(serverSends text: String, forwarding: Bool = false, once: Bool = false) {
         set(.cutWhen(.server, sends: Array(text.utf8), forwarding: forwarding), once: once)
     }

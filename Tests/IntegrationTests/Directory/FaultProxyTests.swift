@@ -18,7 +18,7 @@ extension Directories {
             return (client, try server.accept())
         }
 
-        @Test("all passes in both directions and is counted, however much it is")
+        @Test("the proxy passes and counts all bytes in both directions")
         func passes() throws {
             let (client, server) = try connection()
             client.send("search")
@@ -51,13 +51,13 @@ extension Directories {
             #expect(again.read(4) == "back")
         }
 
-        @Test("where no server listens, the client's connection ends")
+        @Test("if no server listens, the client's connection is closed")
         func serverAway() throws {
             let proxy = try FaultProxy(to: Ports.unused())
             #expect(try Wire(to: proxy.port).hasEnded)
         }
 
-        @Test("a stall holds both directions, and its end lets them go")
+        @Test("a stall holds both directions until it ends")
         func stalls() throws {
             let (client, server) = try connection()
             proxy.set(.stall)
@@ -69,7 +69,7 @@ extension Directories {
             #expect(client.read(8) == "response")
         }
 
-        @Test("a client that leaves a stalled proxy is noticed")
+        @Test("a stalled proxy notices that the client has closed the connection")
         func leavesStall() throws {
             proxy.set(.stall)
             let client = try Wire(to: proxy.port)
@@ -78,7 +78,7 @@ extension Directories {
             #expect(eventually(within: 5) { proxy.counts.open == 0 })
         }
 
-        @Test("so many bytes of a connection, then a stall")
+        @Test("a connection stalls after a given number of bytes")
         func stallsAfter() throws {
             proxy.set(.stallAfter(.ofConnection(4)))
             let (client, server) = try connection()
@@ -92,7 +92,7 @@ extension Directories {
             #expect(client.read(4) == "onse")
         }
 
-        @Test("so many bytes of a connection, then the end", arguments: [0, 3, 8])
+        @Test("a connection is closed after a given number of bytes", arguments: [0, 3, 8])
         func cutsAfter(count: Int) throws {
             proxy.set(.cutAfter(.ofConnection(count)))
             let (client, server) = try connection()
@@ -102,7 +102,7 @@ extension Directories {
             #expect(server.hasEnded)
         }
 
-        @Test("so many bytes from now, the end once, and all passes again")
+        @Test("a connection is closed once, after a given number of further bytes")
         func cutsFromNow() throws {
             let (client, server) = try connection()
             server.send("first page, ")
@@ -116,7 +116,7 @@ extension Directories {
             #expect(again.read(10) == "third page")
         }
 
-        @Test("the server's words cut a connection, also when they come in pieces", arguments: [true, false])
+        @Test("given bytes from the server cut a connection, also in pieces", arguments: [true, false])
         func cutsWhenServerSends(forwarding: Bool) throws {
             proxy.cutWhen(serverSends: "uid=bob", forwarding: forwarding)
             let (client, server) = try connection()
@@ -129,7 +129,7 @@ extension Directories {
             #expect(other.rest == (forwarding ? "ob" : ""))
         }
 
-        @Test("the client's words cut a connection")
+        @Test("given bytes from the client cut a connection")
         func cutsWhenClientSends() throws {
             proxy.set(.cutWhen(.client, sends: Array("search".utf8), forwarding: false))
             let (client, server) = try connection()
@@ -138,7 +138,7 @@ extension Directories {
             #expect(client.hasEnded)
         }
 
-        @Test("a slow server")
+        @Test("the server's bytes are passed slowly")
         func slow() throws {
             proxy.set(.slow(bytesPerSecond: 1000))
             let (client, server) = try connection()
@@ -173,7 +173,7 @@ extension Directories {
             #expect(client.read(3) == "new")
         }
 
-        @Test("its connections and its port end with it")
+        @Test("the proxy's connections and port are closed with it")
         func ends() throws {
             var proxy: FaultProxy? = try FaultProxy(to: server.port)
             let port = try #require(proxy?.port)

@@ -30,7 +30,8 @@ extension Directories {
                     some.map { "dn: \(SlapdInstance.person($0))\nchangetype: delete\n\n" }.joined())
             }
             #expect(
-                eventually(within: 30) { gateway.messages.contains("the new list is refused") }, "\(gateway.messages)")
+                eventually(within: 30) { gateway.messages.contains("the guards refused the new list") },
+                "\(gateway.messages)")
             // Whatever comes after it.
             let isTold = try eventually(within: 30) {
                 try gateway.configuration.run(["status"]).output.contains("by now")
@@ -42,7 +43,8 @@ extension Directories {
             #expect(verdicts.values.allSatisfy { $0 == "accept listed" || $0 == "tempfail leaving" })
             #expect(verdicts.values.filter { $0 == "accept listed" }.count == info.recipients)
             #expect(
-                gateway.messages.components(separatedBy: "the new list is refused").count == 2, "\(gateway.messages)")
+                gateway.messages.components(separatedBy: "the guards refused the new list").count == 2,
+                "\(gateway.messages)")
             #expect(try gateway.configuration.run(["status"]).ending == .exited(1))
 
             // A person sees all of it, and means it.

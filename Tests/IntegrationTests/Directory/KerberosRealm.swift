@@ -15,8 +15,8 @@ final class KerberosRealm {
 
     /// Sets it up for a controller that has a KDC.
     ///
-    /// - Parameter addresses: IPv4 addresses, besides the controller's own, under which clients reach its LDAP server, such as
-    ///   that of a proxy.
+    /// - Parameter addresses: IPv4 addresses, besides the controller's own, under which clients reach its LDAP server,
+    ///   such as that of a proxy.
     init(of samba: SambaInstance, addresses: [String] = ["127.0.0.1"]) throws {
         self.samba = samba
         let workspace = samba.workspace
@@ -63,7 +63,7 @@ final class KerberosRealm {
 
     /// Gets a ticket with the keytab, as `kinit -k`.
     ///
-    /// - Parameter seconds: how long it is good.
+    /// - Parameter seconds: how long the ticket is valid.
     func obtainTicket(for seconds: Int = 3600) throws {
         let result = try samba.workspace.run(
             "/usr/bin/kinit", ["-k", "-t", keytab, "-l", "\(seconds)s", Self.principal], environment: environment)

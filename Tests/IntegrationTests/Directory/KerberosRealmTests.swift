@@ -3,7 +3,7 @@ import Testing
 
 extension Directories {
     @Suite(DirectoryRequirements.samba) struct KerberosRealmTests {
-        @Test("with a ticket the service account is known without a password, directly and through a proxy")
+        @Test("a ticket authenticates the service account without a password, directly and through a proxy")
         func ticket() throws {
             var options = SambaOptions()
             options.hasKDC = true
@@ -19,7 +19,8 @@ extension Directories {
             #expect(try client.search(base: SambaInstance.base, scope: "base").entries.count == 1)
             client.environment = realm.keytabEnvironment
             #expect(try client.search(base: SambaInstance.base, scope: "base").entries.count == 1)
-            // With TLS, GSSAPI's own encryption is refused; from Samba 4.21 on a bind that isn't tied to the TLS channel is.
+            // With TLS, GSSAPI's own encryption is refused; from Samba 4.21 on a bind that isn't tied to the TLS
+            // channel is.
             client.uri = samba.ldapsURI
             let code = try client.search(base: SambaInstance.base, scope: "base").code
             #expect(code == (SambaInstance.takesKerberosOverTLS ? 49 : 53))

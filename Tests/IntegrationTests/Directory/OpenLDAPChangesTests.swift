@@ -83,7 +83,7 @@ extension Directories {
             #expect(try gateway.sync("--dry-run").report?.removed.count == 0)
         }
 
-        @Test("an entry that changes several times between two pulls leaves nothing of what it was in between")
+        @Test("an entry that changes several times between two readings keeps its last state only")
         func changedTwice() throws {
             let slapd = try slapd(people: 2)
             try slapd.addPerson("go", mail: ["go@example.com"])
@@ -130,7 +130,8 @@ extension Directories {
             #expect(try eventually(within: 20) { try client.recipient(SlapdInstance.address(0)).category == 5 })
         }
 
-        @Test("only changes are read when Postern was away, with a session log and without", arguments: [true, false])
+        @Test(
+            "only changes are read after Postern was stopped, with and without a session log", arguments: [true, false])
         func cookie(hasLog: Bool) throws {
             let outside = "ou=outside,\(SlapdInstance.base)"
             let slapd = try slapd(.on(sessionLog: hasLog ? 1_000 : nil), people: 50, SlapdInstance.folder("outside"))
@@ -164,7 +165,7 @@ extension Directories {
             #expect(report.outcome != "published", "nothing was missed")
         }
 
-        @Test("a server that starts anew is followed again by itself, with what changed meanwhile")
+        @Test("a restarted server is followed again by itself, with the changes of the meantime")
         func serverRestarted() throws {
             let slapd = try slapd(people: 5)
             let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd)]) {
@@ -181,10 +182,10 @@ extension Directories {
             #expect(try gateway.comesToList([SlapdInstance.address(1)], not: [SlapdInstance.address(0)]))
             try slapd.addPerson("new", mail: ["new@example.com"])
             #expect(try gateway.comesToList(["new@example.com"]), "it tells by itself again")
-            #expect(eventually(within: 20) { gateway.messages.contains("all well again") }, "\(gateway.messages)")
+            #expect(eventually(within: 20) { gateway.messages.contains("recovered") }, "\(gateway.messages)")
         }
 
-        @Test("an older copy of the directory, and another directory, are read in full, in one line")
+        @Test("an older copy of the directory and another directory are read in full, reported in one line")
         func replaced() throws {
             let slapd = try slapd(people: 30)
             let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd)])
@@ -196,7 +197,7 @@ extension Directories {
             var report = try gateway.publish()
             #expect(report.reading == "full")
             #expect(report.removed.addresses == ["new@example.com"])
-            #expect(report.notes.filter { $0.contains("so all is read again") }.count == 1, "\(report.notes)")
+            #expect(report.notes.filter { $0.contains("so everything is read again") }.count == 1, "\(report.notes)")
             #expect(report.notes.count == 1, "\(report.notes)")
             #expect(try gateway.publish().reading == "unchanged")
 
@@ -210,7 +211,7 @@ extension Directories {
             #expect(report.sources.first?.listed == 31)
         }
 
-        @Test("what the server didn't tell is found by a full read, asked for or due")
+        @Test("a change that the server didn't report is found by a full read, on request or when it is due")
         func reconciled() throws {
             let inner = "ou=inner,\(Self.people)"
             let outside = "ou=outside,\(SlapdInstance.base)"
@@ -244,7 +245,7 @@ extension Directories {
             #expect(try gateway.publish().notes == [])
         }
 
-        @Test("without its state Postern reads all and compares with what is published")
+        @Test("without its state, Postern reads everything and compares with the published index")
         func stateLost() throws {
             let slapd = try slapd(people: 10)
             let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd)]) {

@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 extension Directories {
-    /// What a source of an OpenLDAP directory lists, by its configuration.
+    /// The recipients that an OpenLDAP source lists, by its configuration.
     @Suite(DirectoryRequirements.slapd) struct OpenLDAPSourceTests {
         private let workspace: Workspace
 
@@ -23,7 +23,7 @@ extension Directories {
             let slapd = try SlapdInstance(in: workspace, options)
             let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd)])
             let shown = try gateway.text(["--dry-run"])
-            #expect(shown.contains("1 in domains that it may not feed"))
+            #expect(shown.contains("1 in domains that the source may not feed"))
             #expect(shown.contains("anna@elsewhere.test (uid=anna,ou=people,dc=example,dc=com)"))
             #expect(shown.contains("+ anna.berg@example.org"))
             #expect(try gateway.index() == nil)
@@ -70,7 +70,7 @@ extension Directories {
             #expect(listed == ["anna@example.com", "bob@example.com", "carl@example.com", "list@example.net"])
             #expect(report.reading == "full")
             #expect(
-                report.notes.filter { $0.contains("has changed: it was read in full") }.count == 1, "\(report.notes)")
+                report.notes.filter { $0.contains("have changed: it was read in full") }.count == 1, "\(report.notes)")
 
             // As a person might write it: other case, blanks.
             let old = "[\"OU=Old, ou=staff,\(SlapdInstance.base)\"]"
@@ -126,7 +126,7 @@ extension Directories {
             #expect(try gateway.listed(["left@example.com", "inner@example.com"]).count == 2)
         }
 
-        @Test("a recipient of two sources goes when the last one drops it, be they directories or files")
+        @Test("a recipient of two sources goes when the last one drops it, for directories and for files")
         func merged() throws {
             let old = "ou=old,\(SlapdInstance.base)"
             var options = SlapdOptions()
@@ -160,7 +160,7 @@ extension Directories {
         }
 
         @Test(
-            "what a server can't do is said, and everything is read each time",
+            "an unsupported method is reported, and everything is read each time",
             arguments: ["overlay", "module", "type"])
         func readInFull(missing: String) throws {
             var options = SlapdOptions()
@@ -174,17 +174,22 @@ extension Directories {
             #expect(first.source?.method == "paged search")
             #expect(first.recipients == 25)
             #expect(slapd.log.components(separatedBy: "SRCH base=\"\(SlapdInstance.base)\"").count >= 4, "three pages")
-            let notes = first.notes.filter { $0.contains("content synchronization (RFC 4533) isn't to be had") }
+            let notes = first.notes.filter {
+                $0.contains(
+                    missing == "overlay"
+                        ? "content synchronization (RFC 4533) is unavailable: "
+                        : "the server doesn't support content synchronization (RFC 4533), so everything is read")
+            }
             #expect(notes.count == (missing == "type" ? 0 : 1), "\(first.notes)")
             try slapd.delete(SlapdInstance.person(3))
             let second = try gateway.publish()
             #expect(second.reading == "full")
             #expect(second.removed.addresses == [SlapdInstance.address(3)])
-            #expect(second.notes == [], "said once")
+            #expect(second.notes == [], "reported once")
         }
 
         @Test(
-            "references to other servers are passed over, and followed where that is asked for",
+            "references to other servers are passed over, or followed if configured",
             arguments: ["ldap", "openldap"])
         func referrals(type: String) throws {
             var options = SlapdOptions()
@@ -212,7 +217,7 @@ extension Directories {
             #expect(failed.status == 75)
             #expect(
                 failed.error.contains(
-                    "search: \(elsewhere): the server refers to another one, which is not followed (follow_referrals = false)"
+                    "search: \(elsewhere): the server refers to another server, which Postern doesn't follow (follow_referrals = false)"
                 ),
                 "\(failed.error)")
             try gateway.configure([.slapd(slapd, type: type, ["follow_referrals": "true"])])
@@ -221,17 +226,17 @@ extension Directories {
             try other.addPerson("farther", mail: ["farther@example.com"])
             try gateway.publish()
             #expect(try gateway.listed(["farther@example.com"]).count == 1)
-            // What can't be followed is missing, so the last list stays.
+            // Without the server behind the reference, entries are missing, so the last list stays.
             other.stop()
             let cut = try gateway.sync()
             #expect(cut.status == 75)
-            #expect(cut.error.contains("which can't be followed"), "\(cut.error)")
+            #expect(cut.error.contains("and Postern can't follow the reference"), "\(cut.error)")
             #expect(try gateway.listed(["farther@example.com"]).count == 1)
         }
 
         /// A branch that becomes a reference takes its recipients away without a word, unless the reference is noticed.
         @Test(
-            "a search reference that is new refuses the sync, until it is accepted or gone",
+            "a new search reference fails the sync until it is accepted or gone",
             arguments: [("ldap", false), ("openldap", false), ("openldap", true)])
         func newReference(type: String, isServing: Bool) throws {
             var options = SlapdOptions()
@@ -262,7 +267,8 @@ extension Directories {
             if isServing {
                 #expect(
                     eventually(within: 30) {
-                        gateway.messages.contains("a search reference is new: ldap://elsewhere.test/ou=new")
+                        gateway.messages.contains(
+                            "the server sent a new search reference: ldap://elsewhere.test/ou=new")
                     })
                 try slapd.delete(SlapdInstance.person(3))
                 usleep(3_000_000)
@@ -274,7 +280,8 @@ extension Directories {
             let refused = try gateway.sync()
             #expect(refused.status == 75)
             #expect(
-                refused.error.contains("a search reference is new: ldap://elsewhere.test/ou=new"), "\(refused.error)")
+                refused.error.contains("the server sent a new search reference: ldap://elsewhere.test/ou=new"),
+                "\(refused.error)")
             #expect(try gateway.listed([SlapdInstance.address(3)]).count == 1)
             let accepted = try gateway.publish(["--accept-shrink"])
             #expect(accepted.removed.addresses == [SlapdInstance.address(3)])

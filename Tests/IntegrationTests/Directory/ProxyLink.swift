@@ -2,7 +2,7 @@ import Glibc
 
 /// One connection through a ``FaultProxy``, used by the proxy's thread only.
 final class ProxyLink {
-    /// What one step has moved.
+    /// The bytes that one step has moved.
     struct Passed {
         var fromClient = 0
         var fromServer = 0
@@ -11,14 +11,14 @@ final class ProxyLink {
 
     private var client: Int32
     private var server: Int32
-    /// What was read and not yet sent on.
+    /// The bytes that were read and not yet sent.
     private var toClient: [UInt8] = []
     private var toServer: [UInt8] = []
-    /// The last bytes of each side, in which what is looked for may begin.
+    /// The last bytes of each side, in which a pattern may begin.
     private var clientTail: [UInt8] = []
     private var serverTail: [UInt8] = []
     private var serverBytes = 0
-    /// What `serverBytes` was, and when, at the last change of behaviour.
+    /// `serverBytes` and the time at the last change of behaviour.
     private var marked = 0
     private var markTime = ContinuousClock.now
     /// Nothing more is read; it ends when all is sent.
@@ -65,7 +65,7 @@ final class ProxyLink {
         server = -1
     }
 
-    /// What to wait for, at the client's and at the server's end.
+    /// The events to wait for on the client's and on the server's socket.
     func events(_ behaviour: FaultProxy.Behaviour) -> [pollfd] {
         if case .stall = behaviour {
             // The server's end, though of no interest, would report that it was closed, again and again.
@@ -83,7 +83,7 @@ final class ProxyLink {
         ]
     }
 
-    /// Moves what can be moved.
+    /// Moves the bytes that can be moved.
     func move(_ orders: ProxyRelay.State, client clientEvents: Int16, server serverEvents: Int16) -> Passed {
         var passed = Passed()
         if case .stall = orders.behaviour {
@@ -106,7 +106,7 @@ final class ProxyLink {
         return passed
     }
 
-    /// How many bytes may be read from the server now; a cut that is due reads what it will not pass on.
+    /// How many bytes may be read from the server now, including bytes that a cut will not pass on.
     private func allowance(_ behaviour: FaultProxy.Behaviour) -> Int {
         switch behaviour {
         case .stallAfter(let point): max(0, place(point) - serverBytes)
@@ -166,7 +166,7 @@ final class ProxyLink {
         toClient += bytes
     }
 
-    /// What has come, empty for nothing; nil: the other side has ended.
+    /// The bytes that have come, empty for none; nil if the other side has ended.
     private func receive(_ descriptor: Int32, _ most: Int) -> [UInt8]? {
         var bytes = [UInt8](repeating: 0, count: min(most, Self.limit))
         let count = recv(descriptor, &bytes, bytes.count, 0)
@@ -176,7 +176,7 @@ final class ProxyLink {
         return bytes
     }
 
-    /// Sends what the other side takes now; false: it has gone.
+    /// Sends as many bytes as the other side accepts now; false if it has closed the connection.
     private func send(_ bytes: inout [UInt8], _ descriptor: Int32) -> Bool {
         guard !bytes.isEmpty, descriptor >= 0 else { return true }
         let count = Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL))
@@ -185,7 +185,7 @@ final class ProxyLink {
         return count >= 0 || errno == EAGAIN || errno == EINTR
     }
 
-    /// Where `pattern` ends in `bytes`, of which `tail` is what came just before.
+    /// The end of `pattern` in `bytes`, which follow `tail`.
     private static func end(of pattern: [UInt8], in bytes: [UInt8], after tail: inout [UInt8]) -> Int? {
         let all = tail + bytes
         defer { tail = all.suffix(max(0, pattern.count - 1)) }

@@ -4,7 +4,7 @@ import Synchronization
 
 /// The thread of a ``FaultProxy``: one loop around poll(2).
 final class ProxyRelay: Sendable {
-    /// What the proxy was told, and what it has counted.
+    /// The proxy's settings and counts.
     struct State {
         var behaviour = FaultProxy.Behaviour.pass
         /// Rises with each behaviour.

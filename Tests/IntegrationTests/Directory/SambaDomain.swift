@@ -5,7 +5,7 @@ import Synchronization
 /// The domain of all private controllers, as a folder: made once a process, which takes 6 s, and copied for each
 /// controller, which takes 50 ms.
 enum SambaDomain {
-    /// Without waiting for the disk: what a killed Samba has written the kernel still has.
+    /// Without waiting for the disk: the kernel keeps the writes of a killed Samba.
     static let environment = ["TDB_NO_FSYNC": "1"]
     private static let made = Mutex<Workspace?>(nil)
 

@@ -1,7 +1,7 @@
 import Foundation
 
 extension SambaInstance: WritableDirectory {
-    /// What can have addresses.
+    /// The kinds of objects that can have addresses.
     enum Kind: String {
         case user, group, contact
         case dynamicGroup = "msExchDynamicDistributionList"
@@ -12,7 +12,7 @@ extension SambaInstance: WritableDirectory {
     enum Right {
         /// To replicate changes (DS-Replication-Get-Changes), which DirSync without the object-security flag needs.
         case replication
-        /// To see deleted objects, of which it isn't even told by DirSync otherwise.
+        /// To see deleted objects, which even DirSync doesn't report without it.
         case deletedObjects
     }
 

@@ -24,7 +24,7 @@ final class SambaInstance {
     private static let program = "/usr/sbin/samba"
     private static let ports: [UInt16] = [389, 636, 3268, 3269, 88, 464]
 
-    /// What is missing for starting one.
+    /// The program that is missing; nil if the server can be started.
     static let obstacle: String? = {
         let files = [
             program, "/usr/bin/samba-tool", "/usr/bin/kinit", "/usr/bin/ldapmodify", "/usr/bin/openssl",
@@ -46,7 +46,7 @@ final class SambaInstance {
         return (numbers[0], numbers[1]) >= (4, 21)
     }()
 
-    /// What was chosen. A change, such as another certificate, holds from the next start.
+    /// The settings. A change, such as another certificate, takes effect at the next start.
     var options: SambaOptions
     let workspace: Workspace
     /// Where it listens: 389, 636, 3268, 3269, and with a KDC 88 and 464.
@@ -97,8 +97,8 @@ final class SambaInstance {
     /// Starts it again after an end, at the same address with the same data.
     func start() throws {
         try writeConfiguration()
-        // It works in its folder, which tells whose it is: it writes over its arguments. It is one process, of which a kill
-        // leaves nothing behind that still answers.
+        // It works in its folder, which tells whose it is: it writes over its arguments. It is one process, of which a
+        // kill leaves nothing behind that still answers.
         let child = try ChildProcess(
             "/usr/bin/env",
             [
@@ -128,13 +128,13 @@ final class SambaInstance {
         return child?.wait()
     }
 
-    /// Stops and starts it, with whatever the options say now.
+    /// Stops and starts the server with the present options.
     func restart() throws {
         stop()
         try start()
     }
 
-    /// Leaves it without a processor: connections are accepted by the kernel, and nothing answers.
+    /// Pauses the server: the kernel accepts connections, and nothing answers.
     func pause() { child?.signal(SIGSTOP) }
 
     /// The end of a pause.

@@ -8,7 +8,7 @@ extension Directories {
 
         init() throws { workspace = try Workspace() }
 
-        /// What DirSync gives since a cookie.
+        /// The answer of DirSync since a cookie.
         private func dirSync(
             _ client: DirectoryClient, flags: Int = 1, since cookie: String = ""
         ) throws -> (answer: DirectoryClient.Answer, cookie: String) {
@@ -42,7 +42,7 @@ extension Directories {
             #expect(domains.entries.map { $0["msExchAcceptedDomainFlags"] }.sorted { $0[0] < $1[0] } == [["0"], ["2"]])
         }
 
-        @Test("no password without TLS, none that is wrong, and only those who trust its authority")
+        @Test("the controller refuses passwords without TLS and wrong ones; clients must trust its authority")
         func refuses() throws {
             let samba = try SambaInstance(in: workspace)
             let base = SambaInstance.base
@@ -60,7 +60,7 @@ extension Directories {
             #expect(try client.search(base: base, scope: "base").code == 255)
         }
 
-        @Test("DirSync by the service account: what it needs for which flags, and for deletes")
+        @Test("DirSync by the service account: the rights for each flag and for deletions")
         func dirSync() throws {
             let samba = try SambaInstance(in: workspace)
             let client = samba.client()
@@ -136,7 +136,7 @@ extension Directories {
             #expect(identities[0] != nil && identities[0] != identities[1])
         }
 
-        @Test("it is stopped, killed, paused and started again at the same address with the same data")
+        @Test("a controller that is stopped, killed or paused starts again at the same address with the same data")
         func ends() throws {
             let samba = try SambaInstance(in: workspace)
             let anna = try samba.add(.user, "anna", ["SMTP:anna@example.com"])

@@ -1,4 +1,4 @@
-/// What a test may choose about its domain controller.
+/// A test's settings of its domain controller.
 struct SambaOptions {
     /// Whether it is a KDC too, for ``KerberosRealm``.
     var hasKDC = false
@@ -7,7 +7,7 @@ struct SambaOptions {
     var bulk: (kind: SambaInstance.Kind, count: Int)?
     /// Whether it is another controller of the domain: with the same objects, but an invocation id of its own.
     var hasOwnIdentity = false
-    /// In place of the certificate that it is given otherwise, which is good for its address, 127.0.0.1 and its name.
+    /// A certificate in place of the default one, which is valid for its address, 127.0.0.1 and its name.
     var certificate: TestAuthority.Certificate?
     /// Lines of smb.conf.
     var lines: [String] = []

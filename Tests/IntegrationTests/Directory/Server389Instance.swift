@@ -1,14 +1,14 @@
 import Foundation
 import Glibc
 
-/// A 389 Directory Server of the test's own: configuration, data and log in the test's folder, on a port of the loopback that nothing
-/// else uses. Its Content Synchronization plugin speaks RFC 4533 as OpenLDAP does.
+/// A 389 Directory Server of the test's own: configuration, data and log in the test's folder, on a port of the
+/// loopback that nothing else uses. Its Content Synchronization plugin speaks RFC 4533 as OpenLDAP does.
 ///
 /// Its directory is dc=example,dc=com, which the service account may read, and nobody else but the administrator.
 final class Server389Instance: WritableDirectory {
     static let administratorDN = "cn=Directory Manager"
 
-    /// What is missing for starting one.
+    /// The program that is missing; nil if the server can be started.
     static let obstacle = ["/usr/sbin/ns-slapd", "/usr/sbin/dscreate", "/usr/bin/pwdhash", "/usr/bin/ldapmodify"].first
     {
         !FileManager.default.isExecutableFile(atPath: $0)
@@ -20,7 +20,7 @@ final class Server389Instance: WritableDirectory {
     private var child: ChildProcess?
 
     var uri: String { "ldap://127.0.0.1:\(port)" }
-    /// What it has logged.
+    /// The server's log.
     var log: String { workspace.text(of: "\(name)/log/errors") + workspace.text(of: "\(name)/output") }
 
     /// Starts a server and fills its directory.
@@ -114,7 +114,8 @@ final class Server389Instance: WritableDirectory {
 
         """
 
-    /// Has dscreate(8) make an instance. Without systemd it ends with an error at the very end, and has made all that is needed.
+    /// Has dscreate(8) make an instance. Without systemd it ends with an error at the very end, and has made all that
+    /// is needed.
     private func configure(_ tellsChanges: Bool) throws {
         func folder(_ part: String) -> String { workspace.file("\(name)/\(part)") }
         let user = String(cString: getpwuid(geteuid()).pointee.pw_name)

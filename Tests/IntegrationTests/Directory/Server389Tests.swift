@@ -8,7 +8,7 @@ extension Directories {
 
         init() throws { workspace = try Workspace() }
 
-        @Test("adds, changes, moves and deletes are taken", arguments: ["ldap", "openldap"])
+        @Test("additions, changes, moves and deletions are followed", arguments: ["ldap", "openldap"])
         func changes(type: String) throws {
             let server = try Server389Instance(in: workspace, people: 30)
             defer { server.stop() }
@@ -33,7 +33,7 @@ extension Directories {
             #expect(try gateway.listed([SlapdInstance.address(3)]).count == 1)
         }
 
-        @Test("the server tells of changes by itself")
+        @Test("the server reports changes by itself")
         func push() throws {
             let server = try Server389Instance(in: workspace, people: 5)
             defer { server.stop() }
@@ -53,7 +53,7 @@ extension Directories {
             gateway.stop()
         }
 
-        @Test("without the plugin everything is read each time, and said")
+        @Test("without the plugin, everything is read each time, and that is reported")
         func withoutPlugin() throws {
             let server = try Server389Instance(in: workspace, people: 3, tellsChanges: false)
             defer { server.stop() }

@@ -1,8 +1,8 @@
 import Glibc
 import Synchronization
 
-/// A domain controller that tests share, each in a unit of its own: it is made by the first of a process, and none of them stops it
-/// or changes what the others rely on.
+/// A domain controller that tests share, each in a unit of its own: it is made by the first of a process, and none of
+/// them stops it or changes what the others rely on.
 enum SharedController {
     private static let made = Mutex<SambaInstance?>(nil)
 

@@ -1,6 +1,6 @@
 import Foundation
 
-/// What is done to a directory's data behind the server's back, while it is stopped.
+/// Changes of a directory's data while the server is stopped.
 extension SlapdInstance {
     /// Does something while it is stopped, and starts it again.
     func stopped(_ work: () throws -> Void) throws {
@@ -24,21 +24,22 @@ extension SlapdInstance {
         guard result.ending == .exited(0) else { throw ChildProcess.Failure(description: "cp: \(result.error)") }
     }
 
-    /// Puts other entries in the place of the present ones, each a new object.
+    /// Replaces the entries by others, each a new object.
     func fill(with ldif: String) throws {
         try FileManager.default.removeItem(atPath: dataFolder)
         try FileManager.default.createDirectory(atPath: dataFolder, withIntermediateDirectories: false)
         try runTool("add", ["-q", "-w"], ldif)
     }
 
-    /// The entries as the administrator sees them, without what the server adds.
+    /// The entries as the administrator sees them, without operational attributes.
     func content() throws -> String {
         let found = try administrator.run("ldapsearch", ["-LLL", "-o", "ldif_wrap=no", "-b", Self.base])
         guard found.code == 0 else { throw ChildProcess.Failure(description: "ldapsearch: \(found.error)") }
         return found.output + "\n"
     }
 
-    /// Changes the entries as slapcat(8) has them; they keep their names and change sequence numbers, so that no client is told.
+    /// Changes the entries in the output of slapcat(8). They keep their names and change sequence numbers, so that no
+    /// client learns of it.
     func rewrite(_ change: (String) -> String) throws {
         let content = change(try runTool("cat", []))
         try FileManager.default.removeItem(atPath: dataFolder)

@@ -1,8 +1,8 @@
 import Foundation
 import Glibc
 
-/// An OpenLDAP server of the test's own: configuration, data and log in the test's folder, on ports of the loopback that
-/// nothing else uses and on a unix socket in the folder.
+/// An OpenLDAP server of the test's own: configuration, data and log in the test's folder, on ports of the loopback
+/// that nothing else uses and on a unix socket in the folder.
 ///
 /// Its directory is dc=example,dc=com, which the service account may read, and nobody else but the administrator.
 final class SlapdInstance {
@@ -16,12 +16,12 @@ final class SlapdInstance {
     /// The program, by a path of the machine's own.
     private static let program = "/usr/sbin/slapd"
 
-    /// What is missing for starting one.
+    /// The program that is missing; nil if the server can be started.
     static let obstacle = [program, "/usr/bin/ldapmodify", "/usr/bin/openssl"].first {
         !FileManager.default.isExecutableFile(atPath: $0)
     }.map { "\($0) isn't installed (contrib/test installs it)" }
 
-    /// What was chosen. A change, such as another certificate, holds from the next start.
+    /// The settings. A change, such as another certificate, takes effect at the next start.
     var options: SlapdOptions
     let workspace: Workspace
     private(set) var port: UInt16
@@ -42,7 +42,7 @@ final class SlapdInstance {
     var pid: pid_t? { isRunning ? child?.pid : nil }
     var isRunning: Bool { child?.isRunning ?? false }
     var dataFolder: String { workspace.file("\(name)/data") }
-    /// What it has logged: connections, operations and their results.
+    /// The server's log: connections, operations and their results.
     var log: String { workspace.text(of: "\(name)/log") }
 
     /// Fills the directory, starts the server and waits until it answers.
@@ -91,7 +91,7 @@ final class SlapdInstance {
         }
     }
 
-    /// Asks it to end in the orderly way, as SIGTERM does, and waits for that.
+    /// Stops the server by SIGTERM and waits for its end.
     @discardableResult func stop() -> ChildProcess.Ending? {
         resume()
         child?.signal(SIGTERM)
@@ -105,16 +105,17 @@ final class SlapdInstance {
         return child?.wait()
     }
 
-    /// The same server under another name. Of `localhost` libldap expects a certificate for the machine's own host name.
+    /// The same server under another name. Of `localhost` libldap expects a certificate for the machine's own host
+    /// name.
     func ldapsURI(host: String) -> String { "ldaps://\(host):\(tlsPort)" }
 
-    /// Stops and starts it, with whatever the options say now.
+    /// Stops and starts the server with the present options.
     func restart() throws {
         stop()
         try start()
     }
 
-    /// Leaves it without a processor: connections are accepted by the kernel, and nothing answers.
+    /// Pauses the server: the kernel accepts connections, and nothing answers.
     func pause() { child?.signal(SIGSTOP) }
 
     /// The end of a pause.

@@ -8,7 +8,7 @@ extension Directories {
 
         init() throws { workspace = try Workspace() }
 
-        @Test("the service account reads, and who can't show who it is doesn't")
+        @Test("only the authenticated service account may read")
         func simpleBind() throws {
             let slapd = try SlapdInstance(in: workspace)
             try slapd.addPerson("anna", mail: ["anna@example.com", "a@example.com"])
@@ -56,7 +56,7 @@ extension Directories {
             #expect(found.entries.isEmpty)
         }
 
-        @Test("ldaps and StartTLS, for those who trust its authority")
+        @Test("ldaps and StartTLS work for clients that trust the authority")
         func tls() throws {
             let authority = try TestAuthority(in: workspace)
             let other = try TestAuthority(in: workspace, name: "other")
@@ -74,7 +74,7 @@ extension Directories {
             }
         }
 
-        @Test("certificates that are no good are refused, and a good one helps at the next start")
+        @Test("bad certificates are refused, and a good one works after a restart")
         func badCertificates() throws {
             let authority = try TestAuthority(in: workspace)
             var options = SlapdOptions()
@@ -95,7 +95,7 @@ extension Directories {
             #expect(try client.search(base: SlapdInstance.base, scope: "base").code == 0)
         }
 
-        @Test("over ldapi the process's user is the service account")
+        @Test("over ldapi, the process's user is the service account")
         func external() throws {
             let slapd = try SlapdInstance(in: workspace)
             var client = slapd.client(over: slapd.ldapiURI)
@@ -106,7 +106,7 @@ extension Directories {
             #expect(try client.search(base: SlapdInstance.base).code == 32)
         }
 
-        @Test("content synchronisation gives cookies, and what has changed since")
+        @Test("content synchronization gives cookies and the changes since")
         func contentSync() throws {
             var options = SlapdOptions()
             options.contentSync = .on(sessionLog: 100)
@@ -126,7 +126,7 @@ extension Directories {
             #expect(answer.entries.map(\.dn) == [SlapdInstance.person(1)])
         }
 
-        @Test("without the overlay, content synchronisation isn't known")
+        @Test("without the overlay, the server doesn't support content synchronization")
         func noContentSync() throws {
             let slapd = try SlapdInstance(in: workspace)
             #expect(try slapd.client().search(base: SlapdInstance.base, extensions: ["!sync=ro"]).code == 12)
@@ -150,7 +150,7 @@ extension Directories {
             #expect(try slapd.client().search("(mail=*)", base: SlapdInstance.base).entries.count == 50)
         }
 
-        @Test("its data outlive kill -9, on the same ports")
+        @Test("the data survive kill -9, and the ports stay the same")
         func killed() throws {
             let slapd = try SlapdInstance(in: workspace)
             try slapd.addPerson("anna", mail: ["anna@example.com"])
@@ -165,7 +165,7 @@ extension Directories {
             #expect(slapd.stop() == .exited(0))
         }
 
-        @Test("while it is paused, connections are made and nothing answers")
+        @Test("a paused server accepts connections and doesn't answer")
         func paused() throws {
             let slapd = try SlapdInstance(in: workspace)
             slapd.pause()
@@ -203,7 +203,7 @@ extension Directories {
             #expect(try search().entries.count == 30)
         }
 
-        @Test("many people, at once there")
+        @Test("a directory can start with many people")
         func people() throws {
             var options = SlapdOptions()
             options.people = Int(ProcessInfo.processInfo.environment["POSTERN_TEST_PEOPLE"] ?? "") ?? 10_000

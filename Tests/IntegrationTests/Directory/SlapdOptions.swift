@@ -1,27 +1,28 @@
-/// What a test may choose about its slapd.
+/// A test's settings of its slapd.
 struct SlapdOptions {
-    /// RFC 4533 content synchronisation.
+    /// RFC 4533 content synchronization.
     enum ContentSync {
         case off
         /// With the overlay syncprov.
         ///
-        /// - sessionLog: how many deletes it remembers; nil: none, so that a refresh names all entries that are still there.
+        /// - sessionLog: how many deletes it remembers; nil: none, so that a refresh names all entries that are still
+        ///   there.
         /// - reloadHint: whether a client that asks for it is told that its cookie is too old, in place of that.
         case on(sessionLog: Int? = nil, reloadHint: Bool = false)
     }
 
-    /// Who the user of the test's process is, over ldapi with SASL EXTERNAL.
+    /// The DN of the test's process over ldapi with SASL EXTERNAL.
     enum ExternalIdentity {
         case nobody, service, administrator
     }
 
     var contentSync = ContentSync.off
-    /// Whether the overlay's module is there, though it may not be used: with it, the server says that it knows the control.
+    /// Whether the overlay's module is loaded, even if it isn't used: then the server lists the control as supported.
     var loadsContentSync = true
     /// For ldaps:// and StartTLS; none: neither is offered.
     var certificate: TestAuthority.Certificate?
     var external = ExternalIdentity.service
-    /// How many entries a search of the service account gives; nil: all. It holds for paged results too.
+    /// How many entries a search of the service account may return, also in pages; nil for all.
     var sizeLimit: Int?
     /// How many people the directory begins with, `SlapdInstance.person(0)` and on.
     var people = 0
@@ -29,7 +30,7 @@ struct SlapdOptions {
     var ldif = ""
     /// Rules of access that come before the usual ones: only the service account reads.
     var access: [String] = []
-    /// Added to the environment of the server, such as where its keytab is.
+    /// Further environment variables of the server, such as the path of its keytab.
     var environment: [String: String] = [:]
     /// Lines of slapd.conf, before the database's and at the end of it.
     var globalLines: [String] = []

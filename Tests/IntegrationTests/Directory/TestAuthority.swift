@@ -1,8 +1,8 @@
 import Foundation
 
-/// A certificate authority of the test's own, by openssl(1): two of them know nothing of each other.
+/// A certificate authority of the test's own, made by openssl(1); two of them don't trust each other.
 final class TestAuthority {
-    /// When a certificate is good.
+    /// The validity of a certificate.
     enum Validity {
         case current, expired, notYet
 
@@ -25,7 +25,7 @@ final class TestAuthority {
         let authorityFile: String
     }
 
-    /// The authority's own certificate, as a PEM file: what a client that trusts it is given.
+    /// The authority's own certificate as a PEM file, which clients that trust it need.
     let certificateFile: String
     private let workspace: Workspace
     private let name: String

@@ -18,7 +18,7 @@ extension WritableDirectory {
         try administrator.modify("\(LDIFEntry.line("dn", dn))\nchangetype: modify\n\(changes)\n")
     }
 
-    /// Puts values in the place of all others of an attribute; none: removes it.
+    /// Replaces all values of an attribute; without values, removes it.
     func replace(_ attribute: String, of dn: String, with values: [String]) throws {
         let lines = ["replace: \(attribute)"] + values.map { LDIFEntry.line(attribute, $0) }
         try modify(dn, lines.joined(separator: "\n"))
@@ -29,7 +29,7 @@ extension WritableDirectory {
         try administrator.modify("\(LDIFEntry.line("dn", dn))\nchangetype: delete\n")
     }
 
-    /// Gives an entry, with all that is below it, another name such as `cn=Anne`, and another place where one is given.
+    /// Renames an entry with all entries below it, to a name such as `cn=Anne`, and moves it if a new parent is given.
     func rename(_ dn: String, to name: String, below parent: String? = nil) throws {
         let lines = [
             LDIFEntry.line("dn", dn), "changetype: modrdn", LDIFEntry.line("newrdn", name), "deleteoldrdn: 1",

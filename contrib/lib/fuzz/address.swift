@@ -1,9 +1,9 @@
-// The address parser, and the verdict on what it makes of an address: no input may trap, and a canonical form is one.
+// The address parser, and the verdict on its result: no input may trap, and a canonical form must parse to itself.
 
 import MailAddress
 import RecipientFilter
 
-/// Every rule that looks at an address, on.
+/// A policy with every rule that looks at an address.
 private let policy: Policy = {
     var rules = Policy.Rules()
     rules.delimiter = "+-="
@@ -25,7 +25,7 @@ private func check(_ path: UnsafeBufferPointer<UInt8>) {
     }
     guard case .success(let address) = recipient else { return }
     if !address.withKey({ $0.count <= 512 }) { fatalError("too long a key: \(address.key)") }
-    // A routed one may look like a source route once it is in quotes, and is refused or for the trusted to send on.
+    // A routed address may look like a source route in quotes; it is rejected, or relayed for trusted clients.
     guard address.hasDomain, !address.isRouted else { return }
     var quoted = "<\""
     for scalar in address.localPart.unicodeScalars {

@@ -1,10 +1,10 @@
-// Patterns: the input is one, a line end, and an address that it is looked for in; neither may trap, nor may a pattern take more
-// work than is accepted. A pattern that begins with a NUL is made of repeats within repeats, by the bytes that follow.
+// Patterns: the input is a pattern, a line feed, and an address to match. Neither may trap, and no pattern may cost
+// more than its budget. If the input begins with a NUL, the bytes after it make a pattern of nested repeats.
 
 import MailAddress
 import RecipientFilter
 
-/// A byte is a repeat around all before it.
+/// A pattern of nested repeats: each byte adds one around all before it.
 private func nested(_ input: Slice<UnsafeBufferPointer<UInt8>>) -> String {
     var text = "a"
     for byte in input.prefix(48) {

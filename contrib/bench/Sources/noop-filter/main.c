@@ -1,9 +1,9 @@
-/* A filter that decides nothing: what the milter protocol and libmilter themselves cost.
+/* A filter that decides nothing, to measure the cost of the milter protocol and of libmilter.
  *
  * usage: noop-filter SOCKET [REPLY]
  *
- * Asks the MTA for as little as Postern does: no answer at connect, HELO and MAIL, nothing after the envelope. To each
- * RCPT it says REPLY (such as "550 5.1.1 User unknown"), or continue without one. */
+ * Like Postern it gives no answer at connect, HELO and MAIL, and wants no step after the envelope. It answers each RCPT
+ * with REPLY (such as "550 5.1.1 User unknown"), or with continue if there is none. */
 #include <libmilter/mfapi.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +21,7 @@ static sfsistat on_recipient(SMFICTX *context, char **arguments)
     return code[0] == '4' ? SMFIS_TEMPFAIL : SMFIS_REJECT;
 }
 
-/* A command that isn't answered still has to be heard, as Postern hears it. */
+/* A command without an answer is received nevertheless, as by Postern. */
 static sfsistat on_connect(SMFICTX *context, char *name, _SOCK_ADDR *address)
 {
     (void)context, (void)name, (void)address;

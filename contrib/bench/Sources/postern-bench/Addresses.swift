@@ -1,11 +1,12 @@
 import Foundation
 import RecipientIndex
 
-/// `person00000000@example.com` and those after it: all of one length, in the order of their numbers.
+/// The addresses `person00000000@example.com`, `person00000001@example.com`, …: all of one length, in the order of
+/// their numbers.
 struct Addresses {
     private var bytes = Array("person00000000@example.com".utf8)
 
-    /// Calls `body` with the address of a number below a hundred million.
+    /// Calls `body` with the address of a number below 100 million.
     mutating func with<R>(_ number: Int, _ body: (UnsafeMutableBufferPointer<UInt8>) throws -> R) rethrows -> R {
         try bytes.withUnsafeMutableBufferPointer { bytes in
             var rest = number
@@ -22,7 +23,7 @@ struct Addresses {
         return addresses.with(number) { String(decoding: $0, as: UTF8.self) }
     }
 
-    /// Publishes an index of the first so many.
+    /// Publishes an index of the first `count` addresses.
     static func build(_ path: String, _ count: Int) throws {
         var builder = IndexBuilder()
         builder.reserve(count)

@@ -1,12 +1,13 @@
 import Foundation
 import Glibc
 
-/// `postern-bench`: Postern beside what does the same or parts of it. contrib/bench/run builds and starts it.
+/// `postern-bench`: measures Postern beside programs that do the same or a part of it. contrib/bench/run builds and
+/// starts it.
 ///
-/// Diagnostics: progress on standard error, the table on standard output. A row that can't be measured is told of and left
-/// out, and the exit status is then 1. Goals that aren't met don't change it.
+/// Progress goes to standard error, the table to standard output. A row that can't be measured is reported and left
+/// out, and the exit status is then 1. Missed goals don't change the status.
 @main enum Bench {
-    /// The names that the command line takes, and what each measures.
+    /// The names of the groups on the command line, with their measurements.
     static let groups: [(name: String, measure: @Sendable (Plan) throws -> [Row])] = [
         ("sync", { try SyncRows(plan: $0).times() }),
         ("change", { try ChangeRows(plan: $0).openLDAP(recipients: $0.scaled(100_000, quick: 5_000), idles: false) }),
@@ -32,7 +33,7 @@ import Glibc
             return
         }
         endOnSignals()
-        // For thousands of connections, here and in what is started.
+        // For thousands of connections, in this process and its children.
         var limit = rlimit()
         getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
         limit.rlim_cur = limit.rlim_max
@@ -74,7 +75,7 @@ import Glibc
         exit(status)
     }
 
-    /// Whatever ends this process early ends what it has started first.
+    /// Ends all child processes before a signal ends this process.
     private static func endOnSignals() {
         var signals = sigset_t()
         sigemptyset(&signals)
@@ -92,13 +93,13 @@ import Glibc
     }
 }
 
-/// What the JSON file holds.
+/// The content of the JSON file.
 private struct Result: Encodable {
     struct Machine: Encodable {
         let processors: Int
         let model: String
         let memory: UInt64
-        /// How many processes wanted the processor at the end, over the last 1, 5 and 15 minutes.
+        /// The load averages at the end, over 1, 5 and 15 minutes.
         let load: String
 
         static var here: Machine {
@@ -120,7 +121,7 @@ private struct Result: Encodable {
 }
 
 extension [Row] {
-    /// The rows of a section together, the sections as they first came.
+    /// The rows by section, the sections in the order of their first rows.
     fileprivate func stablySorted() -> [Row] {
         var sections: [String] = []
         for row in self where !sections.contains(row.section) { sections.append(row.section) }
@@ -155,7 +156,7 @@ private struct Options {
         guard let postern = values["--postern"], let noopFilter = values["--noop-filter"],
             let unloggedFilter = values["--unlogged-filter"], let sendmail = values["--sendmail"]
         else {
-            throw Failure("--postern, --noop-filter, --unlogged-filter and --sendmail say where the programs are")
+            throw Failure("--postern, --noop-filter, --unlogged-filter and --sendmail are required: paths of programs")
         }
         plan = Plan(
             postern: postern, noopFilter: noopFilter, unloggedFilter: unloggedFilter, sendmail: sendmail)

@@ -1,11 +1,13 @@
 import Glibc
 
-/// From a change in a directory to the verdict that follows from it, through a Postfix.
+/// Measures the time from a change in a directory to the changed verdict, through a Postfix.
 struct ChangeRows {
     let plan: Plan
     private static let section = "Change in the directory to enforced verdict, through Postfix"
 
-    /// OpenLDAP, which tells of changes, at so many recipients; what serving costs meanwhile, too, where that is asked for.
+    /// OpenLDAP, which reports changes, with this number of recipients.
+    ///
+    /// - Parameter idles: whether to measure memory and processor time of `postern serve`, too.
     func openLDAP(recipients: Int, idles: Bool) throws -> [Row] {
         let slapd = try Slapd(people: recipients)
         defer { slapd.stop() }
@@ -29,7 +31,7 @@ struct ChangeRows {
         return rows
     }
 
-    /// Active Directory that is asked every five seconds, beside a list that makes up the number.
+    /// Active Directory, asked every five seconds, beside a list with the rest of the recipients.
     func activeDirectory(recipients: Int) throws -> [Row] {
         let interval = 5.0
         let samba = try Samba(contacts: plan.scaled(1_000, quick: 100))
@@ -74,9 +76,9 @@ struct ChangeRows {
         }
     }
 
-    /// Seconds from a change that is done to the answer that follows from it.
+    /// Seconds from the end of a change to the first changed answer.
     ///
-    /// - Parameter period: how many seconds pass before the next change.
+    /// - Parameter period: the seconds until the next change.
     private func measure(
         _ postern: PosternInstance, _ postfix: Postfix, within period: ClosedRange<Double>,
         _ change: (_ address: String, _ entry: Int, _ adds: Bool) throws -> Void
@@ -96,17 +98,17 @@ struct ChangeRows {
         }
         var times: (added: [Double], removed: [Double]) = ([], [])
         let changes = plan.scaled(10, quick: 2)
-        // The first waits until the first sync is over.
+        // The first question waits for the end of the first sync.
         for number in 0...changes {
             let address = "added\(number)@example.com"
-            guard try session.ask(address) == 550 else { throw Failure("\(address) is known before it was added") }
+            guard try session.ask(address) == 550 else { throw Failure("\(address) is accepted before it was added") }
             try change(address, number, true)
             let added = try wait(for: 250, address)
-            // Changes come at any moment of what goes round.
+            // Changes come at random moments of the interval.
             usleep(UInt32(.random(in: period) * 1e6))
             try change(address, number, false)
             let removed = try wait(for: 550, address)
-            // Changes come at any moment of what goes round.
+            // Changes come at random moments of the interval.
             usleep(UInt32(.random(in: period) * 1e6))
             if number == 0 { continue }
             Progress.say("  change \(number): added \(Table.number(added)) s, removed \(Table.number(removed)) s")
@@ -116,7 +118,7 @@ struct ChangeRows {
         return times
     }
 
-    /// The processor while nothing happens, and the memory.
+    /// Processor time while idle, and memory.
     private func idle(_ postern: PosternInstance, _ recipients: Int) throws -> [Row] {
         let section = "postern serve at \(grouped(recipients)) recipients, OpenLDAP persisting"
         let seconds = plan.isQuick ? 3.0 : 30

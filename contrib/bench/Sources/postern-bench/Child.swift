@@ -2,21 +2,21 @@ import Foundation
 import Glibc
 import Synchronization
 
-/// A process that was started here. It is in a process group of its own, which ends with this process, however that ends.
+/// A child process, in a process group of its own, which ends with this process, however that ends.
 final class Child {
-    /// How a process ended, and what it took.
+    /// How a process ended, and its memory and time.
     struct Ending {
-        /// As a shell would say it: 128 and the signal's number where a signal ended it.
+        /// The exit status as in a shell: 128 plus the signal's number if a signal ended the process.
         let status: Int32
-        /// The most memory it had resident, in bytes: that of its files counts too.
+        /// The largest resident memory in bytes, pages of files included.
         let peakResident: Int
-        /// From its start to its end.
+        /// Seconds from its start to its end.
         let seconds: Double
-        /// Of the processor, its own and the kernel's on its behalf.
+        /// Seconds of processor time, in user and kernel mode.
         let processorSeconds: Double
     }
 
-    /// What must end before this process does.
+    /// The processes that must end before this one.
     private static let running = Mutex<Set<pid_t>>([])
 
     let pid: pid_t
@@ -26,10 +26,11 @@ final class Child {
     /// Starts a program.
     ///
     /// - Parameters:
-    ///   - input: a file or a descriptor's path for standard input.
-    ///   - output: for standard output.
-    ///   - error: for standard error.
-    ///   - isDaemon: whether the kernel is to end it when this process is killed. It takes another exec, so not for what is timed.
+    ///   - input: the path of a file or descriptor for standard input.
+    ///   - output: the same for standard output.
+    ///   - error: the same for standard error.
+    ///   - isDaemon: whether the kernel ends it when this process is killed. That costs another exec, so not for timed
+    ///     programs.
     init(
         _ program: String, _ arguments: [String], input: String = "/dev/null", output: String = "/dev/null",
         error: String = "/dev/null", environment: [String: String] = [:], isDaemon: Bool = false
@@ -40,7 +41,7 @@ final class Child {
         posix_spawn_file_actions_addopen(&actions, 0, input, O_RDONLY, 0)
         posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT | O_APPEND, 0o644)
         posix_spawn_file_actions_addopen(&actions, 2, error, O_WRONLY | O_CREAT | O_APPEND, 0o644)
-        // Nothing else goes along; closing what isn't open is no error here.
+        // The child inherits no other descriptor; to close one that isn't open is no error here.
         for descriptor in Int32(3)..<256 { posix_spawn_file_actions_addclose(&actions, descriptor) }
 
         // This process blocks signals, which its children must not inherit.
@@ -79,10 +80,10 @@ final class Child {
         return ending == nil
     }
 
-    /// What it has taken of the processor so far, while it runs.
+    /// The processor time that it has used so far, in seconds, while it runs.
     func processorSeconds() throws -> Double {
         let text = try String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)
-        // The command's name, in brackets, may hold anything; the 14th field comes after it.
+        // The command's name, in brackets, may contain anything; the 14th field of all is the user time.
         guard let end = text.lastIndex(of: ")") else { throw Failure("/proc/\(pid)/stat: \(text)") }
         let fields = text[end...].split(separator: " ")
         guard fields.count > 13, let user = Double(fields[12]), let system = Double(fields[13]) else {
@@ -98,7 +99,7 @@ final class Child {
         }
     }
 
-    /// Ends it and all of its group: with this signal, and after ten seconds with force.
+    /// Ends it and its group with this signal, and after ten seconds with SIGKILL.
     func end(_ signal: Int32 = SIGTERM) {
         guard isRunning else { return }
         kill(-pid, SIGCONT)
@@ -113,7 +114,7 @@ final class Child {
         guard wait4(pid, &status, options, &usage) == pid else { return }
         let seconds = (ContinuousClock.now - started) / .seconds(1)
         _ = Self.running.withLock { $0.remove(pid) }
-        // What is left of its group goes with it.
+        // The rest of its group ends with it.
         kill(-pid, SIGKILL)
         ending = Ending(
             status: status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f),
@@ -121,7 +122,7 @@ final class Child {
             processorSeconds: usage.ru_utime.seconds + usage.ru_stime.seconds)
     }
 
-    /// Ends all that runs, in the middle of whatever else happens: for the end of this process.
+    /// Ends all child processes at once; for the end of this process.
     static func endAll() {
         let all = running.withLock { running in
             defer { running = [] }
@@ -135,7 +136,7 @@ final class Child {
         for pid in all { kill(-pid, SIGKILL) }
     }
 
-    /// Runs a program to its end, which must be a good one.
+    /// Runs a program, which must end with status 0.
     @discardableResult static func run(
         _ program: String, _ arguments: [String], input: String = "/dev/null", output: String = "/dev/null",
         environment: [String: String] = [:], accepts: Set<Int32> = [0]
@@ -157,7 +158,7 @@ extension timeval {
     fileprivate var seconds: Double { Double(tv_sec) + Double(tv_usec) / 1e6 }
 }
 
-/// Asks until it holds, for at most so long: the limit is for a broken run, not a measurement.
+/// Waits until the condition holds, or the time is over: a limit for broken runs, not for measurements.
 func eventually(within seconds: Double, every pause: UInt32 = 20_000, _ condition: () throws -> Bool) rethrows -> Bool {
     let deadline = ContinuousClock.now + .seconds(seconds)
     while try !condition() {

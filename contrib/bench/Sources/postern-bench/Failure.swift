@@ -1,4 +1,4 @@
-/// Why something couldn't be measured.
+/// An error of a measurement, with its reason.
 struct Failure: Error, CustomStringConvertible {
     let description: String
 

@@ -1,17 +1,17 @@
 import Foundation
 import Glibc
 
-/// A filter's part in a RCPT that is refused.
+/// Measures refused RCPTs: at the milter socket, through Postfix and through Sendmail.
 struct FilterRows {
     let plan: Plan
     private var recipients: Int { plan.scaled(1_000_000, quick: 10_000) }
     private var seconds: Double { plan.isQuick ? 0.5 : 1 }
-    /// How often a rate is taken in a round.
+    /// How often a rate is measured in a round.
     private var times: Int { plan.isQuick ? 1 : 5 }
 
     init(plan: Plan) { self.plan = plan }
 
-    /// A Postern that serves a list; nobody whose name begins with `nobody` is in it.
+    /// A Postern that serves a list without names that begin with `nobody`.
     private func postern() throws -> PosternInstance {
         let list = try Self.list(recipients)
         let postern = try PosternInstance(
@@ -27,17 +27,17 @@ struct FilterRows {
         return path
     }
 
-    /// What a filter did at the socket.
+    /// A measurement of a filter at the socket.
     private struct Measurement {
         let outcome: Load.Outcome
-        /// Seconds of the processor that the filter took for each answer, also after the last one.
+        /// Seconds of processor time that the filter used for each answer, its work after the last one included.
         let part: Double
     }
 
-    /// One measurement after the other, of both sides.
+    /// The measurements of both sides, in order.
     private typealias Sides = (postern: [Measurement], reference: [Measurement])
 
-    /// Straight at the socket, on 16 connections: while the log keeps a row of each refusal, and in a flood that lasts.
+    /// At the socket, on 16 connections: while the log keeps a row of each refusal, and in a long flood.
     func socket() throws -> [Row] {
         let noop = try NoopFilter(plan)
         defer { noop.child.end() }
@@ -50,7 +50,7 @@ struct FilterRows {
         ) throws -> Measurement {
             let before = try processor()
             let outcome = try load.run(questions.asked(at: port))
-            // What it has put off belongs to it, and not to what is measured next.
+            // Work that it does later belongs to this measurement, not to the next one.
             try postern.settle()
             return Measurement(outcome: outcome, part: (try processor() - before) / Double(outcome.count))
         }
@@ -67,7 +67,7 @@ struct FilterRows {
             return postern
         }
 
-        // A log keeps 250,000 rows at once: a few seconds' worth.
+        // A log keeps 250,000 rows at once: those of a few seconds.
         var kept: Sides = ([], [])
         var once = plan
         once.rounds = 1
@@ -103,7 +103,7 @@ struct FilterRows {
         return try rows("a row for each", kept) + rows("in a flood", flooded)
     }
 
-    /// Through a Postfix, 8 sessions, beside the ways without Postern.
+    /// Through a Postfix, 8 sessions, beside Postfix's own tables.
     func postfix() throws -> [Row] {
         let postern = try postern()
         defer { postern.stop() }
@@ -148,7 +148,7 @@ struct FilterRows {
                 let port = sides[side].postfix.port
                 let outcome = try Self.refusals(load, port)
                 try postern.settle()
-                // The first time only warms up.
+                // The first round only warms up.
                 if round > 0 { outcomes[side].append(outcome) }
             }
             if round > 0 {
@@ -173,9 +173,9 @@ struct FilterRows {
         }
     }
 
-    /// Through a Sendmail, 8 sessions, over unix sockets: over TCP its small writes wait for acknowledgements.
+    /// Through a Sendmail, 8 sessions, over unix sockets: over TCP its small writes would wait for acknowledgements.
     func sendmail() throws -> [Row] {
-        // Sendmail takes no socket from below a folder like /tmp, that all may write to.
+        // Sendmail uses no socket below a folder that everybody may write to, such as /tmp.
         let folder = Scratch.sockets
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
         defer { try? FileManager.default.removeItem(atPath: folder) }
@@ -207,7 +207,7 @@ struct FilterRows {
         ]
     }
 
-    /// Recipients that an MTA refuses.
+    /// Sends RCPT TO for recipients that the MTA rejects.
     private static func refusals(_ load: Load, _ port: UInt16) throws -> Load.Outcome {
         try load.run { number in
             let session = try SMTPSession(port: port)
@@ -220,7 +220,7 @@ struct FilterRows {
         }
     }
 
-    /// Many addresses at once.
+    /// Measures `postern check --batch` against `postmap -q -`.
     func batch() throws -> [Row] {
         let postern = try PosternInstance(
             plan,
@@ -236,7 +236,7 @@ struct FilterRows {
         try Scratch.write(to: table, count: recipients) { "person\($0)@example.com OK\n" }
         try Scratch.write("compatibility_level = 3.6\nlmdb_map_size = 1073741824\n", to: Scratch.path("main.cf"))
         try Child.run("/usr/sbin/postmap", ["-c", Scratch.root, "lmdb:\(table)"])
-        // Each once, in no order.
+        // Each address once, in mixed order.
         let questions = Scratch.path("questions")
         let count = recipients
         try Scratch.write(to: questions, count: count) { "person\($0 &* 7_919 % count)@example.com\n" }

@@ -1,7 +1,7 @@
 import Foundation
 import Glibc
 
-/// Refusals as fast as they can be had, for ten seconds: what the log costs, and whether it keeps up.
+/// Measures refusals at full speed for ten seconds: the cost of the log, and whether it counts all of them.
 struct FloodRows {
     let plan: Plan
     private var recipients: Int { plan.scaled(1_000_000, quick: 10_000) }
@@ -20,7 +20,7 @@ struct FloodRows {
         var kept: [Double] = []
         let rates = try plan.alternate(
             {
-                // Each begins with the rows that the log keeps of a sudden flood, and goes on into what it thins out.
+                // At first the log keeps a row of each refusal; later it thins them out.
                 let postern = try PosternInstance(plan, sources: "", name: "flood")
                 try FileManager.default.copyItem(atPath: index, toPath: "\(postern.folder)/recipients.index")
                 try postern.serve()

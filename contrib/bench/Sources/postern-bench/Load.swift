@@ -2,24 +2,24 @@ import Foundation
 import Glibc
 import Synchronization
 
-/// Asks one thing after the other on several connections at once, for a while, and counts.
+/// Asks questions on several connections at once, for some time, and counts the answers.
 struct Load {
-    /// What came of it.
+    /// The result.
     struct Outcome {
-        /// Answers in a second, on all connections together.
+        /// Answers a second, on all connections together.
         let rate: Double
-        /// How many there were.
+        /// The number of answers.
         let count: Int
-        /// Of a hundred answers, 99 came within this, in seconds.
+        /// The 99th percentile of the time for an answer, in seconds.
         let percentile99: Double
-        /// Seconds that the machine's processors, all together and whatever they did, were busy for each answer: the driver's
-        /// part is in it, and what is put off until later is not.
+        /// Seconds for which all processors of the machine together were busy for each answer: the load generator is
+        /// included, work that is done later is not.
         let busy: Double
-        /// How often they went from one thread to another for each answer.
+        /// Context switches for each answer.
         let switches: Double
     }
 
-    /// What the threads have in common.
+    /// State that the threads share.
     private final class Shared: Sendable {
         struct Sum {
             var times: [UInt32] = []
@@ -27,17 +27,17 @@ struct Load {
         }
 
         let sum = Mutex(Sum())
-        /// Signalled by each connection that is there, or has failed; and to each to begin.
+        /// Signalled by each connection when it is open or has failed, and to each connection to begin.
         let ready = DispatchSemaphore(value: 0)
         let go = DispatchSemaphore(value: 0)
-        /// When to end, in nanoseconds of the monotonic clock.
+        /// The end, in nanoseconds of the monotonic clock.
         let end = Atomic(0)
     }
 
     let connections: Int
     let seconds: Double
 
-    /// Does the same on several threads at once.
+    /// Runs `body` on several threads at once.
     static func each(_ threads: Int, _ body: @escaping @Sendable (_ number: Int) throws -> Void) throws {
         let failure = Mutex<Failure?>(nil)
         DispatchQueue.concurrentPerform(iterations: threads) { number in
@@ -46,8 +46,8 @@ struct Load {
         if let failure = failure.withLock({ $0 }) { throw failure }
     }
 
-    /// - Parameter connect: makes a connection, on its thread; what it returns asks the next question there and waits for
-    ///   the answer. All connections are there before the first question, and all end at the same moment.
+    /// - Parameter connect: opens a connection, on its thread, and returns a function that asks the next question there
+    ///   and waits for the answer. All connections are open before the first question, and all end at the same moment.
     func run(_ connect: @escaping @Sendable (_ number: Int) throws -> (() throws -> Void)) throws -> Outcome {
         let shared = Shared()
         let group = DispatchGroup()
@@ -78,7 +78,7 @@ struct Load {
         return try shared.sum.withLock { sum in
             if let failure = sum.failure { throw failure }
             let sorted = sum.times.sorted()
-            guard !sorted.isEmpty else { throw Failure("nothing was answered") }
+            guard !sorted.isEmpty else { throw Failure("there was no answer") }
             return Outcome(
                 rate: Double(sorted.count) / seconds, count: sorted.count,
                 percentile99: Double(sorted[sorted.count * 99 / 100]) / 1e9,
@@ -93,7 +93,7 @@ struct Load {
         return time.tv_sec * 1_000_000_000 + time.tv_nsec
     }
 
-    /// The nanoseconds that each answer took.
+    /// The time for each answer, in nanoseconds.
     private static func ask(_ ask: () throws -> Void, until end: Int) throws -> [UInt32] {
         var times: [UInt32] = []
         times.reserveCapacity(1 << 16)
@@ -108,11 +108,11 @@ struct Load {
     }
 }
 
-/// What the machine's processors have done since its start (proc_stat(5)).
+/// Counters of the machine's processors since its start (proc_stat(5)).
 private struct Processors {
-    /// Seconds, without being idle or taken away by the host of a virtual machine.
+    /// Busy seconds, without those that the host of a virtual machine took away.
     let busy: Double
-    /// Changes from one thread to another.
+    /// Context switches.
     let switches: Double
 
     init() throws {
@@ -122,9 +122,9 @@ private struct Processors {
             if let name = words.first { figures[name] = words.dropFirst().map { Double($0) ?? 0 } }
         }
         guard let ticks = figures["cpu"], ticks.count >= 7, let switches = figures["ctxt"]?.first else {
-            throw Failure("/proc/stat doesn't tell what the processors do")
+            throw Failure("/proc/stat lacks the counters of the processors")
         }
-        // User, nice, system; idle and waiting; interrupts of both kinds.
+        // The fields are: user, nice, system, idle, iowait, irq, softirq.
         busy = (ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) / Double(sysconf(Int32(_SC_CLK_TCK)))
         self.switches = switches
     }

@@ -4,7 +4,8 @@ import Foundation
 import Glibc
 import RecipientIndex
 
-/// Lookups that hit, in no order, by one thread in this process: the index against LMDB and cdb with the same keys.
+/// Measures lookups that hit, in random order, on one thread of this process: the index against LMDB and cdb with the
+/// same keys.
 struct LookupRows {
     let plan: Plan
     private var recipients: Int { plan.scaled(10_000_000, quick: 100_000) }
@@ -13,7 +14,7 @@ struct LookupRows {
     func measure() throws -> [Row] {
         let folder = try Scratch.folder("lookups")
         Progress.say("  three files of \(grouped(recipients)) recipients")
-        // In a process of its own, whose memory is the build's alone.
+        // In a child process, whose memory is only that of the build.
         let built = try Child.run("/proc/self/exe", ["--build-index", "\(folder)/postern.index", "\(recipients)"])
         let index = try IndexSnapshot(path: "\(folder)/postern.index")
         let lmdb = try LMDB("\(folder)/lmdb")
@@ -24,7 +25,7 @@ struct LookupRows {
 
         func time(_ has: (UnsafeMutableBufferPointer<UInt8>) -> Bool) throws -> Double {
             var key = Addresses()
-            // Another sequence of numbers would be as good; each side has the same.
+            // Each side has the same sequence of numbers.
             var state: UInt64 = 88_172_645_463_325_252
             var found = 0
             let began = ContinuousClock.now
@@ -45,7 +46,7 @@ struct LookupRows {
         let withCDB = try cdb.reading { has in try plan.alternate(ours) { try time(has) } }
         func perRecipient(_ path: String) throws -> Double {
             var status = stat()
-            guard stat(path, &status) == 0 else { throw Failure("\(path) isn't there") }
+            guard stat(path, &status) == 0 else { throw Failure("\(path) doesn't exist") }
             return Double(status.st_blocks * 512) / Double(recipients)
         }
         let size = try perRecipient("\(folder)/postern.index")
@@ -61,10 +62,10 @@ struct LookupRows {
             try Row(
                 section, "cdb", .nanoseconds, withCDB.postern, reference: withCDB.reference, goal: .ratioAtMost(0.5)),
             try Row(
-                section, "octets a recipient; LMDB", .bytes, [size], reference: [perRecipient("\(folder)/lmdb")],
+                section, "bytes a recipient; LMDB", .bytes, [size], reference: [perRecipient("\(folder)/lmdb")],
                 goal: .atMost(12)),
             try Row(
-                section, "octets a recipient; cdb", .bytes, [size], reference: [perRecipient("\(folder)/cdb")],
+                section, "bytes a recipient; cdb", .bytes, [size], reference: [perRecipient("\(folder)/cdb")],
                 goal: .atMost(12)),
             try Row(section, "building the index", .seconds, [built.seconds], goal: .atMost(10)),
             try Row(
@@ -75,10 +76,10 @@ struct LookupRows {
     }
 }
 
-/// Calls its second argument with the key of a number.
+/// A function that calls its second argument with the key of a number.
 private typealias KeySource = (Int, (UnsafeMutableBufferPointer<UInt8>) -> Void) -> Void
 
-/// An LMDB file as Postfix writes it: one table of keys and values.
+/// An LMDB file as Postfix writes it, with one table of keys and values.
 private final class LMDB {
     private var environment: OpaquePointer?
     private var table: MDB_dbi = 0
@@ -91,7 +92,7 @@ private final class LMDB {
 
     deinit { mdb_env_close(environment) }
 
-    /// The keys come in order.
+    /// Writes the keys, which must be in order.
     func fill(_ count: Int, _ key: KeySource) throws {
         var transaction: OpaquePointer?
         try check(mdb_txn_begin(environment, nil, 0, &transaction))
@@ -111,7 +112,7 @@ private final class LMDB {
         try check(mdb_txn_commit(transaction))
     }
 
-    /// Calls `body` with what tells whether a key is there.
+    /// Calls `body` with a function that says whether the file has a key.
     func reading<R>(_ body: ((UnsafeMutableBufferPointer<UInt8>) -> Bool) throws -> R) throws -> R {
         var transaction: OpaquePointer?
         try check(mdb_txn_begin(environment, nil, UInt32(MDB_RDONLY), &transaction))
@@ -146,11 +147,11 @@ private final class ConstantDatabase {
         guard code == 0, cdb_make_finish(&maker) == 0 else { throw Failure("cdb: \(path) can't be written") }
     }
 
-    /// Calls `body` with what tells whether a key is there.
+    /// Calls `body` with a function that says whether the file has a key.
     func reading<R>(_ body: ((UnsafeMutableBufferPointer<UInt8>) -> Bool) throws -> R) throws -> R {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         defer { close(descriptor) }
-        // Not on the stack: the library keeps the place.
+        // Not on the stack, because the library keeps its address.
         let file = UnsafeMutablePointer<cdb>.allocate(capacity: 1)
         defer { file.deallocate() }
         guard descriptor >= 0, cdb_init(file, descriptor) == 0 else { throw Failure("cdb: \(path) can't be read") }

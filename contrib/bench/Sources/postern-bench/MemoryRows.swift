@@ -1,7 +1,7 @@
 import Foundation
 import Glibc
 
-/// What `postern serve` keeps in memory, and how soon it listens.
+/// Measures the memory of `postern serve`, and the time until it listens.
 struct MemoryRows {
     let plan: Plan
     private var recipients: Int { plan.scaled(1_000_000, quick: 10_000) }
@@ -21,7 +21,7 @@ struct MemoryRows {
         let startedLarge = try timesToListen(recipients * 10)
         let started = try timesToListen(recipients)
         var status = stat()
-        guard stat(index, &status) == 0 else { throw Failure("\(index) isn't there") }
+        guard stat(index, &status) == 0 else { throw Failure("\(index) doesn't exist") }
         let indexSize = Double(status.st_size)
 
         try postern.serve()
@@ -30,14 +30,14 @@ struct MemoryRows {
             try postern.settle()
             return (try postern.resident().anonymous - indexSize) / 1_048_576
         }
-        // Until the threads are there.
+        // Until the threads have started.
         try ask(postern.port, recipients / 10)
         let atRest = try anonymous()
 
         let idle = try (0..<connections).map { _ in try MilterConnection(port: postern.port) }
         let withIdle = try withExtendedLifetime(idle) { try anonymous() }
 
-        // A fifth fills what is filled once.
+        // The first fifth fills all caches.
         try ask(postern.port, questions / 5)
         let early = try anonymous()
         Progress.say("  \(Table.number(early)) MiB after \(grouped(questions / 5)) RCPTs")
@@ -63,7 +63,7 @@ struct MemoryRows {
         ]
     }
 
-    /// Half of those asked for are listed.
+    /// Asks about recipients half of which are listed.
     private func ask(_ port: UInt16, _ count: Int) throws {
         let (connections, recipients) = (16, recipients)
         try Load.each(connections) { number in

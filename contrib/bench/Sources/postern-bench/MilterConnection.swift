@@ -1,8 +1,8 @@
 import Glibc
 
-/// The MTA's side of the milter protocol, on a TCP connection of the loopback: as much of it as asking for recipients takes.
+/// The MTA's side of the milter protocol on a TCP connection, as far as questions about recipients need it.
 final class MilterConnection {
-    /// Steps of the protocol that the filter may ask to be left without an answer.
+    /// Steps of the protocol that the filter may choose not to answer.
     private enum Unanswered {
         static let connect: UInt32 = 0x1000
         static let hello: UInt32 = 0x2000
@@ -11,10 +11,10 @@ final class MilterConnection {
 
     private let descriptor: Int32
     private var buffer = [UInt8](repeating: 0, count: 4_096)
-    /// What of the buffer has come and wasn't taken yet.
+    /// The part of the buffer that has arrived and isn't read yet.
     private var unread = 0..<0
 
-    /// Connects, negotiates, and goes as far as MAIL.
+    /// Connects, negotiates, and sends everything up to MAIL.
     init(port: UInt16) throws {
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         var patience = timeval(tv_sec: 30, tv_usec: 0)
@@ -28,7 +28,7 @@ final class MilterConnection {
         try send(Self.packet("O", Self.big(6) + Self.big(0x1ff) + Self.big(0x1f_ffff)))
         let answer = try receive()
         guard answer.command == UInt8(ascii: "O"), answer.data.count >= 12 else {
-            throw Failure("the filter doesn't negotiate")
+            throw Failure("the filter didn't answer the negotiation")
         }
         let steps = answer.data.dropFirst(8).prefix(4).reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
         let address: [UInt8] = [UInt8(ascii: "4"), 0x80, 0x00] + Array("203.0.113.7\0".utf8)
@@ -43,17 +43,18 @@ final class MilterConnection {
 
     deinit { close(descriptor) }
 
-    /// What is sent for a recipient, macros as Postfix gives them.
+    /// The packets for a recipient, with Postfix's macros.
     static func question(_ recipient: String) -> [UInt8] {
         let macros = "R{rcpt_mailer}\0relay\0{rcpt_host}\0example.com\0{rcpt_addr}\0\(recipient)\0"
         return packet("D", Array(macros.utf8)) + packet("R", Array("<\(recipient)>\0".utf8))
     }
 
-    /// Sends questions and reads as many answers, whose first letter must be the one given: `c` to continue, `y` for a reply.
+    /// Sends questions and reads an answer for each; its first letter must be the given one: `c` for continue, `y` for
+    /// a reply.
     func ask(_ questions: [UInt8], answers: Int, each letter: UInt8) throws {
         try send(questions)
         for _ in 0..<answers {
-            guard try receive().command == letter else { throw Failure("a recipient was answered otherwise") }
+            guard try receive().command == letter else { throw Failure("unexpected answer of the filter") }
         }
     }
 
@@ -77,13 +78,13 @@ final class MilterConnection {
         }
     }
 
-    /// One packet.
+    /// Reads one packet.
     private func receive() throws -> (command: UInt8, data: ArraySlice<UInt8>) {
         var need = 5
         while true {
             if unread.count >= 4 {
                 need = 4 + buffer[unread.prefix(4)].reduce(0) { $0 << 8 | Int($1) }
-                guard need >= 5, need <= buffer.count else { throw Failure("the filter sends what is no packet") }
+                guard need >= 5, need <= buffer.count else { throw Failure("the filter sent an invalid packet") }
             }
             if unread.count >= need { break }
             try readMore()

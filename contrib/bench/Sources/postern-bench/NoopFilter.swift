@@ -1,11 +1,11 @@
-/// A running filter in C that decides nothing and refuses everybody.
+/// A running filter in C that decides nothing and rejects every recipient.
 struct NoopFilter {
     let child: Child
     let port: UInt16
 
     /// - Parameters:
-    ///   - socket: a unix socket's path, in place of a port.
-    ///   - processors: the numbers of those that it may run on, as taskset(1) takes them; nil for all.
+    ///   - socket: the path of a unix socket; nil for a TCP port.
+    ///   - processors: the processors for it, in the form of taskset(1); nil for all.
     init(_ plan: Plan, socket: String? = nil, processors: String? = nil) throws {
         let port = try Ports.unused()
         let address = socket.map { "unix:\($0)" } ?? "inet:\(port)@127.0.0.1"
@@ -22,12 +22,12 @@ struct NoopFilter {
     }
 }
 
-/// A running filter that judges as Postern does and keeps no log.
+/// A running filter that judges as Postern and keeps no log.
 struct UnloggedFilter {
     let child: Child
     let port: UInt16
 
-    /// - Parameter index: of example.com.
+    /// - Parameter index: the snapshot for example.com.
     init(_ plan: Plan, index: String) throws {
         let port = try Ports.unused()
         let child = try Child(plan.unloggedFilter, ["inet:\(port)@127.0.0.1", index], isDaemon: true)

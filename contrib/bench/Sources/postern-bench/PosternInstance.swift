@@ -1,7 +1,7 @@
 import Foundation
 import Glibc
 
-/// A configuration of Postern in a folder of its own, and what runs by it.
+/// A configuration of Postern in a folder of its own, and the processes that use it.
 final class PosternInstance {
     let folder: String
     let port: UInt16
@@ -13,8 +13,8 @@ final class PosternInstance {
     /// - Parameters:
     ///   - sources: the tables of the configuration's sources.
     ///   - settings: lines at the end of `[sync]`.
-    ///   - socket: a unix socket's path, in place of a port.
-    ///   - processors: the numbers of those that it may run on, as taskset(1) takes them; nil for all.
+    ///   - socket: the path of a unix socket; nil for a TCP port.
+    ///   - processors: the processors for it, in the form of taskset(1); nil for all.
     init(
         _ plan: Plan, sources: String, settings: String = "", name: String = "postern", socket: String? = nil,
         processors: String? = nil
@@ -61,17 +61,17 @@ final class PosternInstance {
             """
     }
 
-    /// One whole run of `postern sync --once`.
+    /// Runs `postern sync --once`.
     @discardableResult func sync() throws -> Child.Ending {
         try Child.run(program, ["sync", "--once", "--config", "\(folder)/postern.toml"])
     }
 
-    /// One whole run of `postern check --batch`; what it says goes nowhere.
+    /// Runs `postern check --batch`; its output is discarded.
     func check(_ addresses: String) throws -> Child.Ending {
         try Child.run(program, ["check", "--batch", "--config", "\(folder)/postern.toml"], input: addresses)
     }
 
-    /// Forgets the state and the index.
+    /// Removes the sync state and the index.
     func forget() throws {
         for name in try FileManager.default.contentsOfDirectory(atPath: folder) where name != "postern.toml" {
             try FileManager.default.removeItem(atPath: "\(folder)/\(name)")
@@ -89,7 +89,7 @@ final class PosternInstance {
         }
     }
 
-    /// Seconds from the start of `postern serve` until it takes a connection; ends it then.
+    /// Seconds from the start of `postern serve` until it accepts a connection; ends it then.
     func timeToListen() throws -> Double {
         let child = try Child(
             program, ["serve", "--config", "\(folder)/postern.toml"], output: "\(folder)/log", error: "\(folder)/log")
@@ -115,7 +115,7 @@ final class PosternInstance {
         return try JSONDecoder().decode(Report.self, from: Data(contentsOf: URL(fileURLWithPath: file)))
     }
 
-    /// Of the report what is looked at here.
+    /// The part of the report that is used here.
     struct Report: Decodable {
         struct Totals: Decodable {
             let refused: Int
@@ -126,7 +126,8 @@ final class PosternInstance {
 
     var log: String { Scratch.tail(of: "\(folder)/log") }
 
-    /// The most octets of its own that `postern serve` has had resident, as far as the kernel tells: files count as they are now.
+    /// The largest resident memory of `postern serve` in bytes, without files; of files, the kernel reports only the
+    /// present size.
     func peakAnonymous() throws -> Double {
         let text = try String(contentsOfFile: "/proc/\(child?.pid ?? 0)/status", encoding: .utf8)
         func kibibytes(_ name: String) -> Double {
@@ -138,20 +139,20 @@ final class PosternInstance {
 
     func stop() { child?.end() }
 
-    /// Seconds of the processor that `postern serve` has taken so far.
+    /// Seconds of processor time that `postern serve` has used so far.
     func processorSeconds() throws -> Double { try child?.processorSeconds() ?? 0 }
 
-    /// Waits until the log has caught up, so that what is measured next doesn't pay for it.
+    /// Waits until the log has caught up, so that its work isn't part of the next measurement.
     func settle() throws {
         let isAtRest = try eventually(within: 120) {
             let before = try processorSeconds()
             usleep(500_000)
             return try processorSeconds() - before <= 0.02
         }
-        guard isAtRest else { throw Failure("Postern isn't at rest after two minutes:\n\(log)") }
+        guard isAtRest else { throw Failure("Postern is still busy after two minutes:\n\(log)") }
     }
 
-    /// Octets that `postern serve` has resident: its own, and of files.
+    /// Resident memory of `postern serve` in bytes: its own, and that of files.
     func resident() throws -> (anonymous: Double, fileBacked: Double) {
         let text = try String(contentsOfFile: "/proc/\(child?.pid ?? 0)/smaps_rollup", encoding: .utf8)
         func kibibytes(_ name: String) -> Double {

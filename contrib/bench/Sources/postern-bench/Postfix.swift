@@ -1,13 +1,13 @@
 import Foundation
 import Glibc
 
-/// A private Postfix with a milter, which neither slows down nor cuts off a client that errs.
+/// A private Postfix with a milter, without the delays and limits for clients that make errors.
 final class Postfix {
     let port: UInt16
     private let child: Child
     private let folder: String
 
-    /// - Parameter settings: of main.cf, on top of those that all have.
+    /// - Parameter settings: lines of main.cf in addition to the common ones.
     init(_ settings: [String: String], name: String = "postfix") throws {
         port = try Ports.unused()
         folder = try Scratch.folder(name)
@@ -69,7 +69,7 @@ final class Postfix {
     }
 }
 
-/// An SMTP client that asks for recipients.
+/// An SMTP client that sends RCPT TO.
 final class SMTPSession {
     private let descriptor: Int32
     private var unread: [UInt8] = []
@@ -128,6 +128,6 @@ final class SMTPSession {
     }
 
     private func expect(_ code: Int, _ given: Int) throws {
-        guard code == given else { throw Failure("Postfix answered \(given) in place of \(code)") }
+        guard code == given else { throw Failure("Postfix answered \(given), not \(code)") }
     }
 }

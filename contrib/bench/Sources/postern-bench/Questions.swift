@@ -1,5 +1,5 @@
-/// Recipients that nobody has heard of, as an MTA asks a filter for them: so many that each search goes to a part of the index
-/// where few have been.
+/// Questions about unknown recipients, as an MTA sends them: so many that few searches go to a part of the index that
+/// is in the cache.
 final class Questions: Sendable {
     private let packets: [[UInt8]]
 
@@ -7,7 +7,8 @@ final class Questions: Sendable {
         packets = (0..<count).map { MilterConnection.question("nobody\($0)@example.com") }
     }
 
-    /// Asks a filter on 127.0.0.1 for one after the other, beginning anywhere, and wants each refused; for ``Load/run(_:)``.
+    /// Asks a filter on 127.0.0.1 about one after the other, from a random one on, and expects each to be rejected; for
+    /// ``Load/run(_:)``.
     func asked(at port: UInt16) -> @Sendable (_ number: Int) throws -> (() throws -> Void) {
         { _ in
             let connection = try MilterConnection(port: port)

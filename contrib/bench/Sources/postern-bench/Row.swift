@@ -10,7 +10,7 @@ struct Row: Codable {
         case count = "times"
     }
 
-    /// All that was measured for one side.
+    /// The measurements of one side.
     struct Figures: Codable {
         let median: Double
         let least: Double
@@ -26,7 +26,7 @@ struct Row: Codable {
         }
     }
 
-    /// What a row must come to.
+    /// The goal of a row.
     enum Goal: Codable {
         /// Postern's value.
         case atMost(Double)
@@ -38,23 +38,23 @@ struct Row: Codable {
         case ratioAtLeast(Double)
     }
 
-    /// The part of the table it stands in.
+    /// The section of the table.
     let section: String
     let name: String
     let unit: Unit
     let postern: Figures
     let reference: Figures?
     let goal: Goal?
-    /// Of the medians.
+    /// Postern's median divided by the reference's.
     let ratio: Double?
-    /// nil where there is no goal: the row says what another one is made of, or how something grows.
+    /// Nil for a row without a goal, which explains another row or shows how a figure grows.
     let isMet: Bool?
 
     init(
         _ section: String, _ name: String, _ unit: Unit, _ postern: [Double], reference: [Double] = [],
         goal: Goal? = nil
     ) throws {
-        guard let figures = Figures(postern) else { throw Failure("nothing was measured") }
+        guard let figures = Figures(postern) else { throw Failure("there are no measurements") }
         (self.section, self.name, self.unit, self.postern, self.goal) = (section, name, unit, figures, goal)
         self.reference = Figures(reference)
         let ratio = self.reference.map { figures.median / $0.median }
@@ -71,31 +71,32 @@ struct Row: Codable {
     }
 }
 
-/// What is measured in this run.
+/// The options of this run.
 struct Plan {
-    /// The programs.
+    /// Paths of programs.
     let postern: String
     let noopFilter: String
-    /// Postern's own filter that keeps no log.
+    /// Postern's filter without a log.
     let unloggedFilter: String
-    /// Where Sendmail was unpacked.
+    /// The folder into which Sendmail was unpacked.
     let sendmail: String
-    /// How often each side is measured, taking turns; rates several times as often, for a short while each.
+    /// How often each side is measured, in turns. A rate is measured several times in a round, for a short time each.
     var rounds = 5
-    /// Small numbers, to see that it works.
+    /// Whether to use small numbers, to try whether it works.
     var isQuick = false
     var rows: Set<String> = []
 
     func wants(_ row: String) -> Bool { rows.isEmpty || rows.contains(row) }
 
-    /// The number itself, or a small one when it is quick.
+    /// The number itself, or the small one if ``isQuick`` is set.
     func scaled(_ count: Int, quick: Int) -> Int { isQuick ? quick : count }
 
-    /// Measures two sides in turns, each being first every other time. The first time only warms up, and is left out.
+    /// Measures two sides in turns; each goes first every other time. The first round only warms up, and is left out.
     ///
     /// - Parameters:
-    ///   - times: how many measurements a round has. Many short ones even out the slow spells of a virtual machine.
-    ///   - figure: what is told of each measurement meanwhile.
+    ///   - times: the number of measurements in a round. Many short ones even out the slow periods of a virtual
+    ///     machine.
+    ///   - figure: the figure of a measurement to print as progress.
     func alternate<Measurement>(
         times: Int = 1, by figure: (Measurement) -> Double, _ postern: () throws -> Measurement,
         _ reference: () throws -> Measurement
@@ -119,7 +120,7 @@ struct Plan {
         return values
     }
 
-    /// The same for what is a number itself.
+    /// The same for measurements that are numbers.
     func alternate(
         times: Int = 1, _ postern: () throws -> Double, _ reference: () throws -> Double
     ) throws -> (postern: [Double], reference: [Double]) {

@@ -1,14 +1,14 @@
 import Foundation
 import Glibc
 
-/// A private domain controller of Active Directory, Samba's, with contacts in it.
+/// A private Samba domain controller (Active Directory) with contacts.
 final class Samba {
     static let base = "DC=corp,DC=example,DC=com"
     static let bindDN = "CN=Administrator,CN=Users,DC=corp,DC=example,DC=com"
     static let password = "Pass-of-admin-1"
     private static let ports: [UInt16] = [389, 636, 3268, 3269]
 
-    /// What is missing; nil where it can be started.
+    /// Why it can't be started; nil if it can.
     static var obstacle: String? {
         for file in ["/usr/sbin/samba", "/usr/bin/samba-tool", "/usr/share/samba/setup/provision.ldif"]
         where !FileManager.default.fileExists(atPath: file) {
@@ -25,7 +25,7 @@ final class Samba {
         guard
             let address = (0..<50).lazy.map({ _ in "127.\(UInt8.random(in: 20...200)).\(UInt8.random(in: 1...250)).2" })
                 .first(where: { address in !Self.ports.contains { Ports.answers($0, at: address) } })
-        else { throw Failure("LDAP's ports are taken on all addresses tried") }
+        else { throw Failure("the LDAP ports are in use on all addresses tried") }
         self.address = address
         let folder = try Scratch.folder("samba", mode: 0o700)
         Progress.say("  Samba with \(count) contacts")
@@ -39,7 +39,7 @@ final class Samba {
             try FileManager.default.createDirectory(atPath: "\(folder)/\(name)", withIntermediateDirectories: true)
         }
         let environment = ["TDB_NO_FSYNC": "1"]
-        // Without it, provisioning takes over what the machine's own smb.conf says.
+        // Without it, provisioning uses the machine's own smb.conf.
         let empty = try Scratch.write("[global]\n", to: "\(folder)/empty.conf")
         try Child.run(
             "/usr/bin/samba-tool",
@@ -73,7 +73,7 @@ final class Samba {
 
     func stop() { child.end() }
 
-    /// Adds an address to a contact or takes it away; it is done when this returns.
+    /// Adds an address to a contact, or removes it; returns when that is done.
     func change(_ address: String, of contact: Int, adds: Bool) throws {
         try modify(
             """

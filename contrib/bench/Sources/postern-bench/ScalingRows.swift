@@ -1,10 +1,10 @@
 import Foundation
 import Glibc
 
-/// How the cost of a refused RCPT grows with connections, recipients and processors.
+/// Measures how the cost of a refused RCPT grows with connections, recipients and processors.
 struct ScalingRows {
     let plan: Plan
-    // Short, so that each refusal has its row in the log: it keeps 250,000 at once.
+    // Short, so that each refusal has its row: the log keeps 250,000 at once.
     private let seconds = 0.35
     private let questions = Questions()
 

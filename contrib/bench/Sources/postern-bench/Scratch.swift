@@ -2,13 +2,13 @@ import Foundation
 import Glibc
 import Synchronization
 
-/// The folder of this run, which goes with it.
+/// The folder of this run, removed at its end.
 enum Scratch {
     private static let folder = Mutex("")
 
     static var root: String { folder.withLock { $0 } }
 
-    /// Makes it, and removes those of runs that were killed.
+    /// Makes the folder, and removes those of runs that were killed.
     static func make() throws {
         let base = ProcessInfo.processInfo.environment["TMPDIR"] ?? "/tmp"
         for name in (try? FileManager.default.contentsOfDirectory(atPath: base)) ?? []
@@ -16,18 +16,18 @@ enum Scratch {
             removeLeftover("\(base)/\(name)")
         }
         var template = Array("\(base)/postern-bench.XXXXXX".utf8CString)
-        guard mkdtemp(&template) != nil else { throw Failure("no folder below \(base) can be made") }
+        guard mkdtemp(&template) != nil else { throw Failure("\(base): a folder can't be made there") }
         let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        // Postfix's own user must get through.
+        // Postfix's user must be able to enter it.
         chmod(path, 0o755)
         try write("\(getpid())\n", to: "\(path)/owner")
         folder.withLock { $0 = path }
     }
 
-    /// Removes a folder of this user's whose run is no more.
+    /// Removes a folder of this user if its run has ended.
     private static func removeLeftover(_ path: String) {
         var status = stat()
-        // Others may write below /tmp too.
+        // Others can write below /tmp, too.
         guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, status.st_uid == geteuid(),
             let text = try? String(contentsOfFile: "\(path)/owner", encoding: .utf8),
             let pid = pid_t(text.trimmingCharacters(in: .whitespacesAndNewlines)), kill(pid, 0) != 0, errno == ESRCH
@@ -35,7 +35,7 @@ enum Scratch {
         try? FileManager.default.removeItem(atPath: path)
     }
 
-    /// A folder for sockets, outside of folders that all may write to.
+    /// A folder for sockets, not below a folder that everybody may write to.
     static var sockets: String { "/run/postern-bench.\(getpid())" }
 
     static func remove() {
@@ -46,7 +46,7 @@ enum Scratch {
 
     static func path(_ name: String) -> String { "\(root)/\(name)" }
 
-    /// Makes a folder in it anew.
+    /// Makes an empty folder in it.
     static func folder(_ name: String, mode: mode_t = 0o755) throws -> String {
         let path = path(name)
         try? FileManager.default.removeItem(atPath: path)
@@ -61,13 +61,13 @@ enum Scratch {
         return path
     }
 
-    /// Writes a large file piece by piece.
+    /// Writes a large file in pieces.
     static func write(to path: String, count: Int, head: String = "", _ piece: (Int) -> String) throws {
         guard let file = fopen(path, "w") else { throw Failure("\(path) can't be written") }
         defer { fclose(file) }
         fputs(head, file)
         for number in 0..<count { fputs(piece(number), file) }
-        guard fflush(file) == 0, ferror(file) == 0 else { throw Failure("\(path) can't be written whole") }
+        guard fflush(file) == 0, ferror(file) == 0 else { throw Failure("\(path) can't be written completely") }
     }
 
     static func tail(of path: String) -> String {
@@ -75,9 +75,9 @@ enum Scratch {
     }
 }
 
-/// TCP ports of the loopback.
+/// TCP ports of the loopback address.
 enum Ports {
-    /// A port that nothing listens on now, from below the range that the kernel gives to outgoing connections.
+    /// A port on which no process listens, below the range that the kernel uses for outgoing connections.
     static func unused() throws -> UInt16 {
         for _ in 0..<200 {
             let port = UInt16.random(in: 20_000..<32_000)
@@ -89,7 +89,7 @@ enum Ports {
         throw Failure("no unused TCP port on 127.0.0.1")
     }
 
-    /// Whether a unix socket is there.
+    /// Whether the unix socket exists.
     static func exists(_ socket: String) -> Bool { access(socket, W_OK) == 0 }
 
     static func answers(_ port: UInt16, at host: String = "127.0.0.1") -> Bool {

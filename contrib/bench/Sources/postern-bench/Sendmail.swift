@@ -1,13 +1,13 @@
 import Foundation
 import Glibc
 
-/// A private Sendmail out of an unpacked package, with a milter at a unix socket; it neither slows down nor cuts off a client
-/// that errs.
+/// A private Sendmail from an unpacked package, with a milter at a unix socket, without the delays and limits for
+/// clients that make errors.
 final class Sendmail {
     let port: UInt16
     private let child: Child
 
-    /// - Parameter socket: in a folder that not everybody may write to.
+    /// - Parameter socket: its path, not below a folder that everybody may write to.
     init(_ plan: Plan, socket: String, name: String) throws {
         port = try Ports.unused()
         let folder = try Scratch.folder(name)
@@ -17,7 +17,7 @@ final class Sendmail {
         let macros = try Scratch.write(
             Self.configuration(folder, port, plan.sendmail, socket), to: "\(folder)/sendmail.mc")
         try Child.run("/usr/bin/m4", [macros], output: "\(folder)/sendmail.cf")
-        // With a host name that isn't fully qualified it would wait a minute before it starts.
+        // With a host name that isn't fully qualified, Sendmail waits a minute at its start.
         child = try Child(
             "/usr/bin/unshare",
             [

@@ -1,7 +1,7 @@
 import Foundation
 import Glibc
 
-/// A private OpenLDAP server with people in it.
+/// A private OpenLDAP server with entries for people.
 final class Slapd {
     static let base = "dc=example,dc=com"
     static let bindDN = "cn=postern,ou=service,dc=example,dc=com"
@@ -9,7 +9,7 @@ final class Slapd {
     private static let administrator = "cn=admin,dc=example,dc=com"
     private static let administratorPassword = "pass-of-admin"
 
-    /// How many people it has: `person0@example.com` and on.
+    /// The number of people: `person0@example.com`, `person1@example.com`, …
     let count: Int
     let port: UInt16
     var uri: String { "ldap://127.0.0.1:\(port)" }
@@ -21,7 +21,7 @@ final class Slapd {
         let folder = try Scratch.folder("slapd", mode: 0o700)
         try FileManager.default.createDirectory(atPath: "\(folder)/data", withIntermediateDirectories: true)
         var program = "/usr/sbin/slapd"
-        // A profile of AppArmor goes by the program's path, and would keep it out of this folder.
+        // An AppArmor profile depends on the program's path, and would deny access to this folder.
         if FileManager.default.fileExists(atPath: "/etc/apparmor.d/usr.sbin.slapd") {
             try FileManager.default.copyItem(atPath: program, toPath: "\(folder)/slapd")
             program = "\(folder)/slapd"
@@ -55,7 +55,7 @@ final class Slapd {
 
     func stop() { child.end() }
 
-    /// The whole list by ldapsearch, as Postern asks for it; its output goes nowhere.
+    /// Reads the whole list with ldapsearch, by the search that Postern uses; the output is discarded.
     func search(_ attributes: [String]) throws -> Child.Ending {
         try Child.run(
             "/usr/bin/ldapsearch",
@@ -65,7 +65,7 @@ final class Slapd {
             ] + attributes)
     }
 
-    /// Adds an address to a person or takes it away; it is done when this returns.
+    /// Adds an address to a person, or removes it; returns when that is done.
     func change(_ address: String, of person: Int, adds: Bool) throws {
         let ldif = """
             dn: uid=person\(person),ou=people,dc=example,dc=com

@@ -1,14 +1,14 @@
 import Glibc
 
-/// What a sync of a directory takes.
+/// Measures the full sync of a directory.
 struct SyncRows {
     let plan: Plan
     static let section = "Sync of OpenLDAP; reference: ldapsearch -E pr=1000 of the same"
 
-    /// What Postern asks for of each entry.
+    /// The attributes that Postern reads from each entry.
     private static let attributes = ["mail", "mailLocalAddress", "mailAlternateAddress"]
 
-    /// Times at 100,000 entries, and the memory that it takes.
+    /// Times and memory for 100,000 entries.
     func times() throws -> [Row] {
         let count = plan.scaled(100_000, quick: 5_000)
         let slapd = try Slapd(people: count)

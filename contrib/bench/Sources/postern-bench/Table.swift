@@ -1,12 +1,12 @@
 import Foundation
 import Glibc
 
-/// What is said while it runs, on standard error.
+/// Progress messages, on standard error.
 enum Progress {
     static func say(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
 }
 
-/// The result, no wider than 80 columns.
+/// The table of results, at most 80 columns wide.
 enum Table {
     static func text(_ rows: [Row]) -> String {
         var lines: [String] = []
@@ -45,7 +45,7 @@ enum Table {
         }
     }
 
-    /// What the goal is about.
+    /// The figure that the goal is about.
     private static func figure(_ row: Row) -> Double {
         if case .largestAtMost = row.goal { return row.postern.most }
         return row.postern.median
@@ -57,7 +57,7 @@ enum Table {
         return unit == .count ? number(value) : "\(number(value)) \(unit.rawValue)"
     }
 
-    /// Three figures.
+    /// The number with three significant digits.
     static func number(_ value: Double) -> String {
         let size = abs(value)
         let digits = size >= 100 || value == value.rounded() ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3
@@ -65,7 +65,7 @@ enum Table {
     }
 }
 
-/// A number with its thousands apart.
+/// A number with separated thousands.
 func grouped(_ number: Int) -> String {
     if number.isMultiple(of: 1_000_000), number > 0 { return "\(number / 1_000_000) M" }
     let digits = String(number)

@@ -1,0 +1,136 @@
+/// Metrics as text, in the dialect that the reader asks for.
+package struct MetricsText {
+    /// A text format of metrics.
+    package enum Dialect: Sendable {
+        /// OpenMetrics 1.0: a counter's family is named without its `_total`.
+        case openMetrics
+        /// OpenMetrics for readers that don't say what they understand. Counters have no type: so their help stands at the name of the
+        /// samples, where `promtool check metrics` looks for it.
+        case neutral
+        /// The older text format of Prometheus.
+        case plain
+
+        /// The dialect that the header `Accept` asks for.
+        package init(accepting header: String?) {
+            let accepted = header?.lowercased() ?? ""
+            if accepted.contains("application/openmetrics-text") {
+                self = .openMetrics
+            } else {
+                self = accepted.contains("text/plain") ? .plain : .neutral
+            }
+        }
+
+        /// The header `Content-Type`.
+        package var contentType: String {
+            switch self {
+            case .openMetrics, .neutral: "application/openmetrics-text; version=1.0.0; charset=utf-8"
+            case .plain: "text/plain; version=0.0.4; charset=utf-8"
+            }
+        }
+    }
+
+    /// The labels of a sample, in order; values may hold any characters.
+    package typealias Labels = KeyValuePairs<String, String>
+
+    /// No labels.
+    package static var none: Labels { [:] }
+
+    private let dialect: Dialect
+    private var lines: [String] = []
+
+    /// No metrics yet.
+    package init(_ dialect: Dialect) { self.dialect = dialect }
+
+    /// The whole text.
+    package var text: String { lines.joined(separator: "\n") + "\n# EOF\n" }
+
+    /// Adds a value that goes up and down, unless there is no sample.
+    package mutating func gauge(_ name: String, _ help: String, _ samples: [(labels: Labels, value: Double)]) {
+        guard !samples.isEmpty else { return }
+        begin(name, "gauge", help)
+        for sample in samples { add(name, sample.labels, sample.value) }
+    }
+
+    /// Adds a value that goes up and down, without labels, unless it is nil.
+    package mutating func gauge(_ name: String, _ help: String, _ value: Double?) {
+        gauge(name, help, value.map { [(Labels(), $0)] } ?? [])
+    }
+
+    /// Adds a count that only grows, unless there is no sample.
+    ///
+    /// - Parameter name: without `_total`.
+    package mutating func counter(_ name: String, _ help: String, _ samples: [(labels: Labels, value: Double)]) {
+        guard !samples.isEmpty else { return }
+        switch dialect {
+        case .openMetrics: begin(name, "counter", help)
+        case .neutral: begin("\(name)_total", nil, help)
+        case .plain: begin("\(name)_total", "counter", help)
+        }
+        for sample in samples { add("\(name)_total", sample.labels, sample.value) }
+    }
+
+    /// Adds a count that only grows, without labels.
+    package mutating func counter(_ name: String, _ help: String, _ value: Int) {
+        counter(name, help, [(Labels(), Double(value))])
+    }
+
+    /// Adds how often something happened and how long it took in all.
+    package mutating func summary(
+        _ name: String, _ help: String, _ samples: [(labels: Labels, count: Int, sum: Double)]
+    ) {
+        guard !samples.isEmpty else { return }
+        begin(name, "summary", help)
+        for sample in samples {
+            add("\(name)_sum", sample.labels, sample.sum)
+            add("\(name)_count", sample.labels, Double(sample.count))
+        }
+    }
+
+    /// Adds a distribution.
+    ///
+    /// - Parameters:
+    ///   - bounds: the upper ends of the buckets.
+    ///   - counts: the number in each bucket alone, and in one more past the last bound.
+    package mutating func histogram(_ name: String, _ help: String, bounds: [Double], counts: [Int], sum: Double) {
+        begin(name, "histogram", help)
+        var total = 0
+        for (bound, count) in zip(bounds, counts) {
+            total &+= count
+            add("\(name)_bucket", ["le": Self.number(bound)], Double(total))
+        }
+        for count in counts.dropFirst(bounds.count) { total &+= count }
+        add("\(name)_bucket", ["le": "+Inf"], Double(total))
+        add("\(name)_sum", [:], sum)
+        add("\(name)_count", [:], Double(total))
+    }
+
+    private mutating func begin(_ family: String, _ type: String?, _ help: String) {
+        lines.append("# HELP \(family) \(Self.escaped(help, quotes: dialect != .plain))")
+        if let type { lines.append("# TYPE \(family) \(type)") }
+    }
+
+    private mutating func add(_ name: String, _ labels: Labels, _ value: Double) {
+        let set = labels.map { "\($0.key)=\"\(Self.escaped($0.value, quotes: true))\"" }.joined(separator: ",")
+        lines.append("\(name)\(set.isEmpty ? "" : "{\(set)}") \(Self.number(value))")
+    }
+
+    /// A text on one line, with `\\`, `\n` and `\"`. Other control characters become question marks.
+    static func escaped(_ text: String, quotes: Bool) -> String {
+        text.unicodeScalars.reduce(into: "") { result, scalar in
+            switch scalar {
+            case "\\": result += "\\\\"
+            case "\n": result += "\\n"
+            case "\"" where quotes: result += "\\\""
+            case _ where scalar.properties.generalCategory == .control: result += "?"
+            default: result.unicodeScalars.append(scalar)
+            }
+        }
+    }
+
+    static func number(_ value: Double) -> String {
+        if let whole = Int(exactly: value), whole.magnitude < 1 << 53 { return "\(whole)" }
+        if value.isNaN { return "NaN" }
+        if value.isInfinite { return value < 0 ? "-Inf" : "+Inf" }
+        return "\(value)"
+    }
+}

@@ -1,0 +1,243 @@
+import CLDAP
+import Foundation
+import RecipientIndex
+import Synchronization
+import System
+
+/// A source of type `active-directory`, `openldap` or `ldap`.
+///
+/// A reading follows the changes since the stored cursor by the best method that the server offers, and reads
+/// everything where the server offers none. If more readings follow, the connection is kept, over which the server
+/// reports changes by itself.
+final class DirectorySource: RecipientSource {
+    let configuration: SourceConfiguration
+    let directory: DirectoryConfiguration
+    /// The sockets of all its connections.
+    let sockets = OpenSockets()
+    /// When a refused password is tried again.
+    private let rest = Mutex<ContinuousClock.Instant?>(nil)
+    /// Held during a reading. A synchronizer makes one reading at a time; others would wait here.
+    private let turn = Mutex(())
+
+    // The following properties are used only while `turn` is held.
+
+    var servers: ServerList
+    /// The follower of the last reading, with its open connection.
+    private var follower: (any DirectoryFollower)?
+    /// A connection that was made for the relay domains, to be used by the reading that follows.
+    var spare: DirectorySession?
+    /// The faults of the relay domains when they were last read.
+    private var domainFaults = EntryFaults()
+    /// A password that a server refused. It isn't tried again for a while, so that the account isn't locked.
+    var refusal: RefusedPassword? {
+        didSet { rest.withLock { $0 = refusal?.until } }
+    }
+
+    init(_ configuration: SourceConfiguration, _ directory: DirectoryConfiguration) {
+        self.configuration = configuration
+        self.directory = directory
+        servers = ServerList(directory.servers)
+    }
+
+    // MARK: RecipientSource
+
+    func relayDomains(_ request: ReadRequest) throws(SourceError) -> [RelayDomain]? {
+        guard let source = directory.relayDomains else { return nil }
+        return try inTurn { () throws(SourceError) in
+            var ignored = SourceReport()
+            return try withServers(request, report: &ignored) { session, _ throws(LDAPError) in
+                let reader = RelayDomainReader(session, source, before: request.previous?.domains ?? [])
+                let domains = try reader.read(request.check)
+                domainFaults = reader.faults
+                spare = session
+                return domains
+            }
+        }
+    }
+
+    func read(
+        _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
+    ) throws(SourceError) -> SourceResult {
+        try inTurn { () throws(SourceError) in
+            let kept = follower
+            follower = nil
+            defer {
+                spare = nil
+                report.domainFaults = domainFaults
+            }
+            if let kept, request.keepsConnections, !request.readsAll, let previous = request.previous,
+                previous.cursor == kept.cursor
+            {
+                do throws(LDAPError) {
+                    var fresh = report
+                    let result = try readNext(kept, request, into: entries, report: &fresh)
+                    report = fresh
+                    return result
+                } catch {
+                    if let cancellation = error.cancellation { throw cancellation }
+                    entries.discard()
+                    report.remarks.append("the connection to \(kept.session.connection.uri) was lost: \(error.text)")
+                }
+            }
+            if let stored = request.previous?.cursor, DirectoryCursor(stored) == nil {
+                report.remarks.append(
+                    "the position that the last sync stored can't be read, so everything is read again")
+            }
+            return try withServers(request, report: &report) { session, report throws(LDAPError) in
+                do throws(LDAPError) {
+                    return try read(session, request, into: entries, report: &report)
+                } catch {
+                    // The next server may report that nothing has changed.
+                    entries.discard()
+                    throw error
+                }
+            }
+        }
+    }
+
+    func isReconciliationDue(_ previous: PreviousReading, now: Date) -> Bool {
+        guard let cursor = DirectoryCursor(previous.cursor), cursor.method != .full else { return false }
+        // A directory doesn't report that an expiry date has passed.
+        if let expiry = previous.report?.nextExpiry, expiry <= now { return true }
+        return abs(now.timeIntervalSince(cursor.reconciled)) >= Double(directory.reconcileInterval)
+    }
+
+    var changeDescriptor: Int32? {
+        turn.withLock { _ in follower.map { $0.session.connection.descriptor }.flatMap { $0 >= 0 ? $0 : nil } }
+    }
+
+    func hasReportedChanges() -> Bool {
+        turn.withLock { _ in
+            guard let follower else { return false }
+            return withoutBrokenPipeSignal {
+                do throws(LDAPError) { return try follower.receiveReports() } catch {
+                    // Reports may be lost with the connection: the next reading goes on from the stored cursor over
+                    // another one.
+                    self.follower = nil
+                    return true
+                }
+            }
+        }
+    }
+
+    func closeConnections() {
+        turn.withLock { _ in
+            withoutBrokenPipeSignal {
+                follower = nil
+                spare = nil
+            }
+        }
+    }
+
+    func interrupt() { sockets.shutDown() }
+
+    var earliestRetry: ContinuousClock.Instant? { rest.withLock { $0 } }
+
+    private func inTurn<Value>(_ work: () throws(SourceError) -> Value) throws(SourceError) -> Value {
+        var result: Result<Value, SourceError>?
+        turn.withLock { _ in
+            result = Result { () throws(SourceError) in try withoutBrokenPipeSignal(work) }
+        }
+        guard let result else { throw SourceError(.cancelled, "the source was not read") }
+        return try result.get()
+    }
+
+    // MARK: Reading
+
+    private func readNext(
+        _ follower: any DirectoryFollower, _ request: ReadRequest, into entries: SourceEntries,
+        report: inout SourceReport
+    ) throws(LDAPError) -> SourceResult {
+        let began = Date()
+        report.server = "\(follower.session.connection.uri)"
+        let reading = try follower.readNext(request, into: entries, report: &report)
+        self.follower = follower
+        try checkStorage(entries)
+        return SourceResult(reading: reading, asOf: began, cursor: follower.cursor)
+    }
+
+    /// Reads by the first method that the server allows: each goes on from the cursor, or else begins anew.
+    private func read(
+        _ session: DirectorySession, _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
+    ) throws(LDAPError) -> SourceResult {
+        let began = Date()
+        let previous = DirectoryCursor(request.previous?.cursor)
+        let cursor = request.readsAll ? nil : previous
+        // A remark that stood in the last report isn't made again.
+        let isKnown = previous?.method == .full
+        let followers = followers(session) { if !isKnown { report.remarks.append($0) } }
+        for (kind, start) in followers.flatMap({ kind in
+            cursor == nil ? [(kind, nil)] : [(kind, cursor), (kind, nil)]
+        }) {
+            do throws(LDAPError) {
+                let follower = try kind.init(session, start, wantsReports: request.keepsConnections && directory.push)
+                let reading = try follower.readFirst(request, into: entries, report: &report)
+                try checkStorage(entries)
+                if request.keepsConnections, follower.canReadNext { self.follower = follower }
+                report.method = kind.name
+                if let previous, previous.method != kind.method {
+                    report.remarks.append("Postern now follows changes by \(kind.name)")
+                }
+                if !follower.reportsDeletions, previous?.server != DirectoryCursor(follower.cursor)?.server {
+                    report.remarks.append(
+                        "the server doesn't report deletions to this account, so everything is read at every interval, and only new "
+                            + "and changed entries come sooner; to change that, grant the right \"Replicating Directory Changes\" on "
+                            + "the domain, or the right to read CN=Deleted Objects")
+                }
+                return SourceResult(reading: reading, asOf: began, cursor: follower.cursor)
+            } catch {
+                // The server refuses this method. Any other error sends the reading to the next server.
+                guard error.isRefusalOfMethod else { throw error }
+                entries.discard()
+                report = SourceReport(server: report.server, remarks: report.remarks)
+                if start?.method == kind.method {
+                    report.remarks.append(
+                        "\(kind.name) can't go on from the last sync, so everything is read again: \(error.text)")
+                } else if start == nil, !isKnown {
+                    report.remarks.append("\(kind.name) is unavailable: \(error.text)")
+                }
+            }
+        }
+        try session.readAll(into: entries, report: &report, check: request.check)
+        try checkStorage(entries)
+        report.method = "paged search"
+        var position = DirectoryCursor(.full, reconciled: began)
+        position.references = try session.checkReferences(request, isWhole: true, &report.remarks)
+        return SourceResult(reading: .full, asOf: began, cursor: position.encoded)
+    }
+
+    /// The methods to follow changes, the best first.
+    ///
+    /// - Parameter explain: called with the reason if there is none although the server's kind has one.
+    private func followers(_ session: DirectorySession, _ explain: (String) -> Void) -> [any DirectoryFollower.Type] {
+        switch directory.incremental {
+        case .off: return []
+        case .sync: return [ContentSyncFollower.self]
+        case .dirSync: return [DirSyncFollower.self]
+        case .usn: return [USNFollower.self]
+        case .auto: break
+        }
+        guard directory.dialect != .generic else { return [] }
+        guard !directory.followsReferrals else {
+            explain(
+                "with follow_referrals everything is read each time, as no server reports the changes of another one")
+            return []
+        }
+        guard directory.dialect == .openLDAP else { return [DirSyncFollower.self, USNFollower.self] }
+        guard session.root.supportedControls.contains(LDAPControl.OID.syncRequest) else {
+            explain(
+                "the server doesn't support \(ContentSyncFollower.name), so everything is read at each interval; OpenLDAP's overlay "
+                    + "syncprov adds it")
+            return []
+        }
+        return [ContentSyncFollower.self]
+    }
+
+    /// Throws the error of a temporary file that entries could not be written to.
+    private func checkStorage(_ entries: SourceEntries) throws(LDAPError) {
+        if let failure = entries.failure { throw .cancelled(failure) }
+    }
+}
+
+// All that changes in it is used only while `turn` is held.
+extension DirectorySource: @unchecked Sendable {}

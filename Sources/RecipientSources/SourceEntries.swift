@@ -1,0 +1,226 @@
+package import RecipientIndex
+import Synchronization
+import System
+
+/// One listing of a recipient by an object of a source. The bytes are borrowed.
+package struct SourceEntry {
+    /// The recipient's canonical key.
+    package var key: UnsafeBufferPointer<UInt8>
+    /// Among the entries of one source, the reading that gave it; in the state, the id of its source; among those of
+    /// several sources, the place of its source.
+    package var tag: Int
+    /// Whether the recipient is internal-only, disabled, a catch-all domain or an alias domain.
+    package var flags: RecipientFlags
+    /// The object that lists the recipient, such as a directory entry's GUID; empty for a line of a table.
+    package var object: UnsafeBufferPointer<UInt8>
+
+    package init(
+        key: UnsafeBufferPointer<UInt8>, tag: Int, flags: RecipientFlags, object: UnsafeBufferPointer<UInt8>
+    ) {
+        self.key = key
+        self.tag = tag
+        self.flags = flags
+        self.object = object
+    }
+
+    /// The order of the state's entries: by key, source, object.
+    package func precedes(_ other: SourceEntry) -> Bool {
+        let order = key.compare(other.key)
+        if order != 0 { return order < 0 }
+        return tag == other.tag ? object.precedes(other.object) : tag < other.tag
+    }
+}
+
+/// Collects the entries of a source while it is read, and sorts them in bounded memory. For one thread at a time.
+///
+/// A source calls ``begin(changesOnly:)``, then ``add(key:flags:object:)`` for each recipient in a domain that it may
+/// list (``admits(_:)``). It may begin anew at any time, such as on another server: entries of earlier beginnings don't
+/// count.
+package final class SourceEntries {
+    private let sorter: EntrySorter
+    private let domains: DomainFilter
+    private let progress: ReadingProgress
+    /// The number of the current beginning, which is the tag of its entries.
+    private var beginning = 0
+    /// The objects that the entries replace; nil where the entries are the whole list.
+    package private(set) var changes: ObjectChanges?
+    /// Where the aliases of a table lead.
+    var aliasTargets = AliasTargets()
+
+    /// - Parameters:
+    ///   - folder: where entries are kept that exceed the capacity.
+    ///   - domains: the domains that the source may list.
+    ///   - capacity: how many bytes of entries are kept in memory.
+    package init(
+        folder: String, domains: DomainFilter, capacity: Int = 8 << 20, progress: ReadingProgress = ReadingProgress()
+    ) {
+        sorter = EntrySorter(folder: folder, capacity: capacity)
+        self.domains = domains
+        self.progress = progress
+    }
+
+    /// The error that keeps entries from being stored; a source ends its reading with it.
+    package var failure: SourceError? { sorter.failure }
+
+    /// Begins a reading.
+    ///
+    /// - Parameter changesOnly: whether the entries replace some objects of the list (see ``replace(_:)``) instead of
+    ///   the whole list.
+    package func begin(changesOnly: Bool = false) {
+        discard()
+        if changesOnly { changes = ObjectChanges() }
+    }
+
+    /// Discards all entries so far.
+    package func discard() {
+        beginning += 1
+        changes = nil
+        aliasTargets = AliasTargets()
+    }
+
+    /// Notes that an object has changed or gone: its earlier entries don't count any more.
+    package func replace(_ object: [UInt8]) { changes?.replaced.insert(object) }
+
+    /// Notes that, of the objects with this prefix, only those in the set and those replaced still exist.
+    package func keepOnly(_ present: Set<ObjectID>, prefix: UInt8) { changes?.present[prefix] = present }
+
+    /// Whether the source may list recipients of a domain.
+    package func admits(_ domain: UnsafeBufferPointer<UInt8>) -> Bool { domains.admits(domain) }
+
+    /// Whether a domain is a relay domain, whichever source may list its recipients.
+    func relays(_ domain: UnsafeBufferPointer<UInt8>) -> Bool { domains.relays(domain) }
+
+    func relays(_ domain: String) -> Bool {
+        var domain = domain
+        return domain.withUTF8 { relays($0) }
+    }
+
+    /// Shows observers why reading hasn't begun, as a clause; nil once it has.
+    package func wait(for reason: String?) { progress.waitsFor = reason }
+
+    /// Counts an entry of the source, whether it lists a recipient or not, for observers.
+    package func countEntry() { progress.countEntry() }
+
+    /// Adds an entry.
+    ///
+    /// - Parameters:
+    ///   - key: the recipient's canonical key, or `@domain` for a catch-all domain.
+    ///   - object: the object that lists the recipient; empty for a line of a table.
+    package func add(
+        key: UnsafeBufferPointer<UInt8>, flags: RecipientFlags, object: UnsafeBufferPointer<UInt8>
+    ) {
+        changes?.addKey(key)
+        sorter.add(SourceEntry(key: key, tag: beginning, flags: flags, object: object))
+    }
+
+    /// The entries of the last beginning, in order; nothing is added afterwards.
+    fileprivate func sorted(place: Int) throws(SourceError) -> SortedEntries.Part {
+        let current = beginning
+        return SortedEntries.Part(entries: try sorter.finish()) { $0 == current ? place : nil }
+    }
+}
+
+/// The entries of several sources in one order, each tagged with the place of its source in the configuration.
+package final class JoinedEntries {
+    private var parts: [(place: Int, entries: SourceEntries)]
+
+    /// Joins what the sources at these places have listed; nothing is added to them afterwards.
+    package init(_ parts: [(place: Int, entries: SourceEntries)]) { self.parts = parts }
+
+    /// The objects that a reading of changes replaces, by the place of the source.
+    package var changes: [Int: ObjectChanges] {
+        var changes: [Int: ObjectChanges] = [:]
+        for part in parts { changes[part.place] = part.entries.changes }
+        return changes
+    }
+
+    /// All entries in order; once.
+    package func sorted() throws(SourceError) -> SortedEntries {
+        var sorted: [SortedEntries.Part] = []
+        for part in parts { sorted.append(try part.entries.sorted(place: part.place)) }
+        return try SortedEntries(joining: sorted)
+    }
+
+    /// Notes that the new list has a key, for ``unlistedTargets(ofSource:isAccepted:)``.
+    package func noteListed(_ key: UnsafeBufferPointer<UInt8>) {
+        for part in parts where !part.entries.aliasTargets.isEmpty { part.entries.aliasTargets.noteListed(key) }
+    }
+
+    /// The aliases of a table whose target isn't listed, once all keys of the new list are noted.
+    ///
+    /// - Parameter isAccepted: whether a target needn't be listed.
+    package func unlistedTargets(ofSource place: Int, isAccepted: (String) -> Bool) -> UnlistedTargets {
+        parts.first { $0.place == place }?.entries.aliasTargets.unlisted(isAccepted) ?? UnlistedTargets()
+    }
+}
+
+/// How far the reading of a source is, for other threads to look at.
+package final class ReadingProgress: Sendable {
+    private let count = Atomic(0)
+    private let reason = Mutex<String?>(nil)
+
+    package init() {}
+
+    /// How many entries have been read.
+    package var entries: Int { count.load(ordering: .relaxed) }
+
+    /// Why reading hasn't begun, as a clause; nil once it has.
+    package var waitsFor: String? {
+        get { reason.withLock { $0 } }
+        set { reason.withLock { $0 = newValue } }
+    }
+
+    func countEntry() { count.wrappingAdd(1, ordering: .relaxed) }
+}
+
+/// The sixteen bytes that identify a directory's object: an entryUUID (RFC 4530) or an objectGUID.
+package struct ObjectID: Hashable {
+    private let high: UInt64
+    private let low: UInt64
+
+    /// nil unless there are sixteen bytes.
+    package init?(_ bytes: some Collection<UInt8>) {
+        guard bytes.count == 16 else { return nil }
+        high = bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
+        low = bytes.dropFirst(8).reduce(0) { $0 << 8 | UInt64($1) }
+    }
+}
+
+/// The objects of a source that a reading of changes replaces. An object is named by a prefix byte, which tells the
+/// search bases of a source apart, and its sixteen bytes.
+package struct ObjectChanges {
+    /// The objects that have changed or gone.
+    package var replaced: Set<[UInt8]> = []
+    /// The objects that still exist, by prefix, where a server reports only these.
+    package var present: [UInt8: Set<ObjectID>] = [:]
+    /// The keys that the changed objects list now, each followed by a zero byte; nil once they are too many to look up
+    /// one by one.
+    package private(set) var keys: [UInt8]? = []
+
+    /// How many bytes of keys are looked up one by one.
+    private static let mostKeys = 4 << 20
+    /// How many objects are looked up one by one; for more, one walk over the whole list is cheaper.
+    private static let mostObjects = 50_000
+
+    mutating func addKey(_ key: UnsafeBufferPointer<UInt8>) {
+        guard let count = keys?.count else { return }
+        guard count + key.count < Self.mostKeys else {
+            keys = nil
+            return
+        }
+        keys?.append(contentsOf: key)
+        keys?.append(0)
+    }
+
+    /// Whether the addresses that may have changed can be found without a walk over the whole list.
+    package var isShort: Bool { keys != nil && present.isEmpty && replaced.count <= Self.mostObjects }
+
+    /// Whether the state's entries of an object don't count any more.
+    package func replaces(_ object: some Collection<UInt8>) -> Bool {
+        if replaced.contains(Array(object)) { return true }
+        guard let prefix = object.first, let present = present[prefix], let id = ObjectID(object.dropFirst()) else {
+            return false
+        }
+        return !present.contains(id)
+    }
+}

@@ -1,0 +1,159 @@
+import Glibc
+import System
+
+/// Reads the lines of an open file from front to back in bounded memory. It reads rather than maps: a file that is
+/// truncated under a mapping would end the process.
+final class LineReader {
+    /// A line without its line feed, valid until the next one is read.
+    struct Line {
+        var bytes: UnsafeBufferPointer<UInt8>
+        /// The line's number, from 1.
+        var number: Int
+        /// Whether the line is longer than `longestLine`; `bytes` is its beginning.
+        var cut: Bool
+    }
+
+    /// The longest line in bytes, so that a file of zeros doesn't fill the memory.
+    static let longestLine = 1 << 20
+
+    let descriptor: Int32
+    let name: String
+    private let check: () throws(SourceError) -> Void
+    private var buffer = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 256 << 10)
+    private var start = 0
+    private var end = 0
+    private var number = 0
+    private var ended = false
+
+    /// - Parameters:
+    ///   - descriptor: an open file, which the caller closes.
+    ///   - name: the file's name in messages.
+    ///   - check: called for each chunk; throws to end the reading.
+    init(
+        _ descriptor: Int32, name: String,
+        check: @escaping () throws(SourceError) -> Void = { () throws(SourceError) in }
+    ) {
+        self.descriptor = descriptor
+        self.name = name
+        self.check = check
+    }
+
+    deinit {
+        buffer.deallocate()
+    }
+
+    func next() throws(SourceError) -> Line? {
+        var searched = start
+        while true {
+            if let feed = lineFeed(from: searched) {
+                let found = line(start..<feed, cut: false)
+                start = feed + 1
+                return found
+            }
+            searched = end
+            if ended {
+                guard start < end else { return nil }
+                defer { start = end }
+                return line(start..<end, cut: false)
+            }
+            if end - start >= Self.longestLine { return try cutLine() }
+            let moved = start
+            try fill()
+            searched -= moved - start
+        }
+    }
+
+    private func line(_ range: Range<Int>, cut: Bool) -> Line {
+        number += 1
+        var range = range
+        // Editors of other systems write a byte order mark; before a later line it shows that two files were joined.
+        if range.count >= 3, buffer[range.lowerBound] == 0xef, buffer[range.lowerBound + 1] == 0xbb,
+            buffer[range.lowerBound + 2] == 0xbf
+        {
+            range = range.lowerBound + 3..<range.upperBound
+        }
+        return Line(bytes: UnsafeBufferPointer(rebasing: buffer[range]), number: number, cut: cut)
+    }
+
+    /// The beginning of an overlong line; passes over its end.
+    private func cutLine() throws(SourceError) -> Line {
+        let keep = 256
+        let beginning = line(start..<start + keep, cut: true)
+        start += keep
+        // The kept bytes stay in the buffer for the caller; the rest is read behind them.
+        while true {
+            if let feed = lineFeed(from: start) {
+                start = feed + 1
+                return beginning
+            }
+            end = start
+            if ended { return beginning }
+            try fill(sliding: false)
+        }
+    }
+
+    private func lineFeed(from index: Int) -> Int? {
+        guard let base = buffer.baseAddress, index < end, let found = memchr(base + index, 0x0a, end - index) else {
+            return nil
+        }
+        return UnsafeRawPointer(base).distance(to: UnsafeRawPointer(found))
+    }
+
+    private func fill(sliding: Bool = true) throws(SourceError) {
+        try check()
+        if sliding, start > 0, let base = buffer.baseAddress {
+            memmove(base, base + start, end - start)
+            end -= start
+            start = 0
+        }
+        if end == buffer.count {
+            let larger = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: buffer.count * 2)
+            _ = larger.update(fromContentsOf: buffer)
+            buffer.deallocate()
+            buffer = larger
+        }
+        while true {
+            let got = Glibc.read(descriptor, buffer.baseAddress?.advanced(by: end), buffer.count - end)
+            if got < 0, errno == EINTR { continue }
+            guard got >= 0 else { throw SourceError(.unreachable, "\(name) can't be read: \(systemMessage())") }
+            if got == 0 { ended = true }
+            end += got
+            return
+        }
+    }
+}
+
+/// A regular file that is open for reading, with its stamp from before the first read.
+final class TableFile {
+    let descriptor: Int32
+    let stamp: FileStamp
+    private let path: String
+
+    init(_ path: String, source: String) throws(SourceError) {
+        self.path = path
+        // Without O_NONBLOCK, opening a pipe would wait for its writer.
+        descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else {
+            throw SourceError(
+                .unreachable, "source \"\(source)\": \(path) can't be opened: \(systemMessage())", source: source)
+        }
+        var status = Glibc.stat()
+        guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+            let kind = status.st_mode & S_IFMT == S_IFDIR ? "a directory" : "not a regular file"
+            Glibc.close(descriptor)
+            throw SourceError(
+                .unreachable, "source \"\(source)\": \(path) is \(kind); accepted is a table in source text",
+                source: source)
+        }
+        stamp = FileStamp(status)
+    }
+
+    deinit {
+        Glibc.close(descriptor)
+    }
+
+    /// Whether the path still names this file and nobody has changed it since it was opened.
+    var isUnchanged: Bool {
+        FileStamp(descriptor: descriptor) == stamp && FileStamp(path: path) == stamp
+    }
+}

@@ -1,0 +1,153 @@
+import Foundation
+import RecipientIndex
+import RecipientSources
+import System
+
+/// The guards that a new list must pass before any of it is written.
+struct Guards {
+    let maxShrink: Double
+    let minimum: Int
+    let canaries: [String]
+
+    /// How many of so many recipients may go within the window: `max_shrink` of them, but always one, unless `max_shrink` is 0. Without
+    /// that one a short list could never lose a recipient.
+    func allowance(of count: Int) -> Int {
+        guard maxShrink > 0 else { return 0 }
+        return max(1, Int(exactly: (Double(count) * min(maxShrink, 1)).rounded(.down)) ?? 0)
+    }
+
+    /// A part of a list that is judged by itself.
+    private struct Part {
+        /// The scope of its violations.
+        var scope: String
+        /// The subject of its messages.
+        var name: String
+        var counts: ListChanges.Counts
+        /// What it has lost within the window before.
+        var earlier = WindowLosses.Count()
+        /// Whether it may lose all its recipients if the allowance covers them.
+        var mayEmpty = false
+    }
+
+    /// Every reason to refuse a list; empty if there is none.
+    ///
+    /// - Parameters:
+    ///   - sources: the names of the sources whose counts the changes have; the first `configured` of them are still configured.
+    ///   - read: for each configured source, whether it was read anew.
+    ///   - unknown: how many addresses the published snapshot has, if another state made it.
+    ///   - before: what was lost within the window before.
+    func violations(
+        _ changes: ListChanges, sources: [String], configured: Int, read: [Bool], unknown: Int?,
+        before: WindowLosses = WindowLosses()
+    ) -> [Refusal.Violation] {
+        var found = violations(
+            of: Part(scope: "all", name: "the list", counts: changes.total, earlier: before.all), since: before.since)
+        if let unknown {
+            let lost = max(0, unknown - changes.heldByUnknown)
+            let part = Part(
+                scope: "all",
+                name: "the published index, which another sync state made (its addresses can't be named),",
+                counts: .init(before: unknown, after: changes.listed, lost: lost))
+            found += violations(of: part, since: before.since).map { violation in
+                var violation = violation
+                violation.count = lost
+                return violation
+            }
+        }
+        for (place, counts) in changes.sources.enumerated() {
+            let isConfigured = place < configured
+            guard !isConfigured || read[place] else { continue }
+            let name = "source \"\(sources[place])\""
+            let part = Part(
+                scope: "source \(sources[place])", name: isConfigured ? name : name + ", no longer configured,",
+                counts: counts, earlier: before.sources[sources[place]] ?? .init(), mayEmpty: true)
+            if isConfigured, counts.after == 0, counts.before > 0 {
+                let text = "\(name) lists no recipients any more; it listed \(recipients(counts.before))"
+                found.append(.init(rule: .maxShrink, scope: part.scope, text: text))
+            } else {
+                found += violations(of: part, since: before.since)
+            }
+        }
+        for (number, counts) in changes.byDomain.enumerated() where counts.lost + counts.restricted > 0 {
+            let domain = changes.domains[number]
+            let part = Part(
+                scope: "domain \(domain)", name: "domain \(domain)", counts: counts,
+                earlier: before.domains[domain] ?? .init())
+            found += violations(of: part, since: before.since)
+        }
+        if changes.listed < minimum {
+            let text = "the new list holds \(recipients(changes.listed)), fewer than minimum = \(minimum)"
+            found.append(.init(rule: .minimum, scope: "all", text: text))
+        }
+        for (canary, isFound) in zip(canaries, changes.canariesFound) where !isFound {
+            found.append(.init(rule: .canaries, scope: "all", text: "the canary \(canary) is not listed"))
+        }
+        return found
+    }
+
+    /// The violations of sources that are read for the first time and more than a tenth of whose entries are malformed or unreachable; a
+    /// single such entry never counts.
+    func violations(ofFirstLists sources: [SourceState], isFirst: (String) -> Bool) -> [Refusal.Violation] {
+        sources.filter { isFirst($0.name) }.compactMap { source in
+            let faulty = source.report.faulty
+            // An entry of a directory may have several values, good and bad.
+            let values = max(source.report.read, source.recipients + faulty)
+            guard source.reading == .full, faulty > 1, faulty * 10 > values else { return nil }
+            return .init(
+                rule: .faulty, scope: "source \(source.name)",
+                text:
+                    "\(faulty) of the \(values) entries (\(percent(Double(faulty) / Double(max(1, values))))) that source "
+                    + "\"\(source.name)\" lists for the first time are malformed or can't be reached; 10 % are allowed")
+        }
+    }
+
+    /// The violation of a list that is shorter than one whose addresses the state has lost.
+    func violations(listed: Int, insteadOf before: Int) -> [Refusal.Violation] {
+        guard before - listed > allowance(of: before) else { return [] }
+        return [
+            .init(
+                rule: .maxShrink, scope: "all",
+                text:
+                    "the list would have \(recipients(listed)) instead of \(before); the sync state has lost some of them, so that "
+                    + "they can't be named", count: before - listed)
+        ]
+    }
+
+    private func violations(of part: Part, since: Date?) -> [Refusal.Violation] {
+        var found: [Refusal.Violation] = []
+        func add(_ text: String) { found.append(.init(rule: .maxShrink, scope: part.scope, text: text)) }
+        let (counts, earlier) = (part.counts, part.earlier)
+        // The size of the part when the window began, and what has been added since.
+        let base = counts.before + earlier.gone
+        if !part.mayEmpty, counts.before > 0, counts.after == 0 {
+            add("\(part.name) would lose all of its \(recipients(counts.before))")
+        } else if counts.lost > 0, counts.lost + earlier.gone > allowance(of: base) {
+            add("\(part.name) would lose \(share(counts.lost, after: earlier.gone, of: base, since: since))")
+        }
+        if counts.restricted > 0, counts.restricted + earlier.restricted > allowance(of: base) {
+            add(
+                "in \(part.name), \(share(counts.restricted, after: earlier.restricted, of: base, since: since))"
+                    + " would become internal-only or disabled")
+        }
+        return found
+    }
+
+    /// `12 of 100 recipients (12 %; max_shrink allows 10 %, here 10)`, with the losses of the window before.
+    private func share(_ now: Int, after earlier: Int, of base: Int, since: Date?) -> String {
+        let part = percent(Double(now + earlier) / Double(max(1, base)))
+        var text = "\(now + earlier) of \(recipients(base)) (\(part); max_shrink allows \(percent(maxShrink)), "
+        text += "here \(allowance(of: base))"
+        if earlier > 0 {
+            text += "; \(now) now and \(earlier) before"
+            if let since { text += ", since \(since.formatted(.iso8601))" }
+        }
+        return text + ")"
+    }
+
+    private func recipients(_ count: Int) -> String { count == 1 ? "1 recipient" : "\(count) recipients" }
+
+    private func percent(_ share: Double) -> String {
+        let tenths = (share * 1_000).rounded() / 10
+        return tenths == tenths.rounded() ? "\(Int(exactly: tenths) ?? 100) %" : "\(tenths) %"
+    }
+}

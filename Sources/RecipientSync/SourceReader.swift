@@ -1,0 +1,227 @@
+import Foundation
+import Glibc
+import RecipientIndex
+import RecipientSources
+import Synchronization
+import System
+
+/// Reads a source on a thread of its own, so that a slow source delays no other. One reading at a time; its result waits until it is
+/// removed.
+final class SourceReader: Sendable {
+    /// What is to be read, and how.
+    struct Order: Sendable {
+        /// What the state keeps of the source, if its entries are right under this configuration.
+        var previous: SourceRecord?
+        /// The fingerprint of the configuration and domains for which it is read.
+        var fingerprint: String
+        /// Whether a sync thread goes on afterwards.
+        var keepsConnections: Bool
+        var readsAll: Bool
+        var hasReportedChange: Bool
+        var acceptsNewReferences: Bool
+        var domains: DomainFilter
+        /// Where entries are written that don't fit into memory.
+        var folder: String
+        /// How many bytes of entries are kept in memory.
+        var capacity: Int
+        /// How long it may take.
+        var deadline: Duration
+    }
+
+    /// The result of a reading.
+    struct EndedReading {
+        var result: Result<SourceResult, SyncError>
+        var report: SourceReport
+        var entries: SourceEntries
+        /// In seconds.
+        var duration: Double
+    }
+
+    /// A reading under way, or one whose result waits.
+    final class Reading: Sendable {
+        let order: Order
+        let since = Date()
+        let began = ContinuousClock.now
+        let progress = ReadingProgress()
+        private let ended = Mutex<EndedReading?>(nil)
+        private let givenUp = Atomic(false)
+
+        init(_ order: Order) { self.order = order }
+
+        var isDone: Bool { ended.withLock { $0 != nil } }
+        var result: EndedReading? { ended.withLock { $0 } }
+        func end(with result: EndedReading) { ended.withLock { $0 = result } }
+
+        var isOverdue: Bool { ContinuousClock.now - began >= order.deadline }
+
+        /// Makes the reading end at its next check.
+        func giveUp() { givenUp.store(true, ordering: .sequentiallyConsistent) }
+
+        /// Whether it was told to end; its result is useless then.
+        var isGivenUp: Bool { givenUp.load(ordering: .sequentiallyConsistent) }
+
+        /// Throws if the reading takes too long or was told to end.
+        func check(_ name: String) throws(SyncError) {
+            if isOverdue { throw deadlineError(name) }
+            if isGivenUp {
+                throw SyncError(.unreachable, "source \"\(name)\": reading was given up", source: name)
+            }
+        }
+
+        func deadlineError(_ name: String) -> SyncError {
+            SyncError(
+                .unreachable,
+                "source \"\(name)\": reading took longer than \(order.deadline.inSeconds) (sync.deadline) and was given up after "
+                    + "\(progress.entries) entries; see why it is slow, or set a longer deadline", source: name)
+        }
+    }
+
+    /// How long a source may take to tell its relay domains, which are few.
+    private static let patienceForDomains = Duration.seconds(60)
+
+    let source: any RecipientSource
+    private let current = Mutex<Reading?>(nil)
+    private let isClosed = Atomic(false)
+    /// Readable once a reading has ended that nobody waited for.
+    private let ending = WakeUp()
+
+    init(_ source: any RecipientSource) { self.source = source }
+
+    var configuration: SourceConfiguration { source.configuration }
+
+    /// The reading under way, or the one whose result waits.
+    var reading: Reading? { current.withLock { $0 } }
+
+    /// Whether a reading is under way: until it ends, nothing else is asked of the source.
+    var isBusy: Bool { reading.map { !$0.isDone } ?? false }
+
+    /// How far the reading under way is.
+    var progress: SourceProgress? {
+        guard let reading, !reading.isDone else { return nil }
+        return SourceProgress(
+            name: configuration.name, since: reading.since, entries: reading.progress.entries,
+            waitsFor: reading.progress.waitsFor)
+    }
+
+    /// Begins a reading; the source isn't busy.
+    func start(_ order: Order, _ check: SharedCheck) -> Reading {
+        let reading = Reading(order)
+        current.withLock { $0 = reading }
+        NamedThread.start("source", stackSize: 1 << 20) { [self] in
+            reading.end(with: read(reading, check))
+            if isClosed.load(ordering: .sequentiallyConsistent) { source.closeConnections() }
+            ending.signal()
+        }
+        return reading
+    }
+
+    private func read(_ reading: Reading, _ check: SharedCheck) -> EndedReading {
+        let order = reading.order
+        let name = configuration.name
+        let entries = SourceEntries(
+            folder: order.folder, domains: order.domains, capacity: order.capacity, progress: reading.progress)
+        var report = SourceReport()
+        let request = ReadRequest(
+            previous: order.previous?.previous, keepsConnections: order.keepsConnections, readsAll: order.readsAll,
+            hasReportedChange: order.hasReportedChange, acceptsNewReferences: order.acceptsNewReferences
+        ) { () throws(SourceError) in
+            try askingSync { () throws(SyncError) in
+                try reading.check(name)
+                try check()
+            }
+        }
+        let result = Result { () throws(SyncError) in
+            try translatingErrors { () throws(SourceError) in
+                try source.read(request, into: entries, report: &report)
+            }
+        }
+        let duration = (ContinuousClock.now - reading.began) / .seconds(1)
+        return EndedReading(result: result, report: report, entries: entries, duration: duration)
+    }
+
+    /// Removes and returns the result of the last reading, if it has ended.
+    func removeResult() -> EndedReading? {
+        current.withLock { reading -> EndedReading? in
+            guard let result = reading?.result else { return nil }
+            reading = nil
+            ending.clear()
+            return result
+        }
+    }
+
+    /// The relay domains that the source names; nil if it isn't asked for any.
+    func relayDomains(_ request: ReadRequest) throws(SyncError) -> [RelayDomain]? {
+        let deadline = ContinuousClock.now + Self.patienceForDomains
+        let name = configuration.name
+        var bounded = request
+        bounded.check = { () throws(SourceError) in
+            try request.check()
+            guard ContinuousClock.now < deadline else {
+                throw SourceError(
+                    .unreachable,
+                    "source \"\(name)\": reading its relay domains took longer than \(Self.patienceForDomains.inSeconds)",
+                    source: name)
+            }
+        }
+        return try translatingErrors { () throws(SourceError) in try source.relayDomains(bounded) }
+    }
+
+    /// Whether the source is to be read in full again, to find changes that were missed.
+    func isReconciliationDue(_ record: SourceRecord, now: Date) -> Bool {
+        source.isReconciliationDue(record.previous, now: now)
+    }
+
+    // MARK: News
+
+    /// A descriptor that becomes readable when the source has news, or when a reading has ended that nobody waited for.
+    var changeDescriptor: Int32? { reading == nil ? source.changeDescriptor : ending.descriptor }
+
+    /// Whether the source has changed, or a reading has ended that nobody waited for.
+    func hasReportedChanges() -> Bool {
+        guard let reading else { return source.hasReportedChanges() }
+        // Emptied first: a reading that ends now makes it readable again.
+        ending.clear()
+        return reading.isDone
+    }
+
+    /// Until when the source isn't tried again, whatever the schedule says; nil if it may be tried at any time.
+    var earliestRetry: ContinuousClock.Instant? { source.earliestRetry }
+
+    // MARK: The end
+
+    /// Closes the source's connections, at once or when the reading under way has ended.
+    func closeConnections() {
+        isClosed.store(true, ordering: .sequentiallyConsistent)
+        if isBusy {
+            reading?.giveUp()
+            source.interrupt()
+        } else {
+            source.closeConnections()
+        }
+    }
+
+    /// Makes the reading under way end soon.
+    func interrupt() {
+        reading?.giveUp()
+        source.interrupt()
+    }
+}
+
+// Made by the thread of the reading, and used by others only when that has ended.
+extension SourceReader.EndedReading: @unchecked Sendable {}
+
+/// A check that several threads call, one at a time.
+final class SharedCheck {
+    private let check: () throws(SyncError) -> Void
+    private let turn = Mutex(())
+
+    init(_ check: @escaping () throws(SyncError) -> Void) { self.check = check }
+
+    func callAsFunction() throws(SyncError) {
+        let result = turn.withLock { _ in Result { () throws(SyncError) in try check() } }
+        try result.get()
+    }
+}
+
+// The closure is called by one thread at a time.
+extension SharedCheck: @unchecked Sendable {}

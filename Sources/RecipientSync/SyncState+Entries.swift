@@ -1,0 +1,111 @@
+import GRDB
+import RecipientIndex
+import RecipientSources
+
+/// Reads the state's entries in the order of address, source, object.
+struct EntryCursor: ~Copyable {
+    private let statement: SQLStatement
+
+    /// - Parameter affected: whether to give only the entries whose addresses are in ``AffectedAddresses``.
+    init(_ database: Database, affected: Bool = false) throws(SyncError) {
+        let rows =
+            affected
+            ? "temp.affected CROSS JOIN entry ON entry.address = affected.address ORDER BY affected.address, source, object"
+            : "entry ORDER BY address, source, object"
+        statement = try SQLStatement("SELECT entry.address, source, object, flags FROM \(rows)", database)
+    }
+
+    /// The next entry, its tag the id of its source, valid until the next call; nil at the end.
+    func next() throws(SyncError) -> SourceEntry? {
+        guard try statement.step() else { return nil }
+        return SourceEntry(
+            key: statement.text(0), tag: Int(statement.number(1)),
+            flags: RecipientFlags(rawValue: UInt8(truncatingIfNeeded: statement.number(3))), object: statement.blob(2))
+    }
+}
+
+/// The addresses that a source's changes may concern: those that the changed objects list in the state, and those that they list
+/// now. They are in a temporary table, which ends with the connection.
+final class AffectedAddresses {
+    private let addition: SQLStatement
+    private let search: SQLStatement
+
+    init(_ database: Database) throws {
+        try database.execute(
+            sql: """
+                CREATE TEMP TABLE IF NOT EXISTS affected (address TEXT PRIMARY KEY) WITHOUT ROWID;
+                DELETE FROM temp.affected
+                """)
+        addition = try SQLStatement("INSERT OR IGNORE INTO temp.affected VALUES (?)", database)
+        search = try SQLStatement(
+            """
+            INSERT OR IGNORE INTO temp.affected
+            SELECT address FROM entry WHERE source = ? AND object = ? AND object <> x''
+            """, database)
+    }
+
+    func add(_ key: UnsafeBufferPointer<UInt8>) throws(SyncError) {
+        addition.bind(key, at: 1)
+        try addition.run()
+    }
+
+    /// Adds the addresses that an object lists in the state.
+    func add(object: [UInt8], source: Int64) throws(SyncError) {
+        search.bind(source, at: 1)
+        try withBytes(of: object) { bytes throws(SyncError) in
+            search.bind(blob: bytes, at: 2)
+            try search.run()
+        }
+    }
+}
+
+/// Writes entries of the state.
+final class EntryWriter {
+    private let insertion: SQLStatement
+    private let deletion: SQLStatement
+
+    init(_ database: Database) throws(SyncError) {
+        insertion = try SQLStatement(
+            "INSERT OR REPLACE INTO entry (address, source, object, flags) VALUES (?, ?, ?, ?)", database)
+        deletion = try SQLStatement("DELETE FROM entry WHERE address = ? AND source = ? AND object = ?", database)
+    }
+
+    func insert(_ entry: SourceEntry, source: Int64) throws(SyncError) {
+        bind(entry, source, to: insertion)
+        insertion.bind(Int64(entry.flags.rawValue), at: 4)
+        try insertion.run()
+    }
+
+    func delete(_ entry: SourceEntry, source: Int64) throws(SyncError) {
+        bind(entry, source, to: deletion)
+        try deletion.run()
+    }
+
+    private func bind(_ entry: SourceEntry, _ source: Int64, to statement: SQLStatement) {
+        statement.bind(entry.key, at: 1)
+        statement.bind(source, at: 2)
+        statement.bind(blob: entry.object, at: 3)
+    }
+}
+
+/// Calls work with the bytes of an array, and passes on a `SyncError`, which the standard library's function doesn't do by its type.
+func withBytes<Value>(
+    of array: [UInt8], _ work: (UnsafeBufferPointer<UInt8>) throws(SyncError) -> Value
+) throws(SyncError) -> Value {
+    try array.withUnsafeBufferPointer { bytes in Result { () throws(SyncError) in try work(bytes) } }.get()
+}
+
+extension SyncState {
+    /// The error of a state whose entries aren't those of its list.
+    static func unsound(found: Int, expected: Int) -> SyncError {
+        SyncError(
+            .state,
+            "the sync state lists \(found) addresses where it should list \(expected): it has lost or gained some",
+            isUnsound: true)
+    }
+
+    /// Deletes the entries of sources that the state doesn't know.
+    static func deleteOrphans(_ database: Database) throws {
+        try database.execute(sql: "DELETE FROM entry WHERE source NOT IN (SELECT id FROM source)")
+    }
+}

@@ -1,0 +1,228 @@
+import Foundation
+import GRDB
+import Glibc
+import MailAddress
+import RecipientIndex
+import RecipientSources
+import System
+
+/// Reads the sources, compares their list with the last one, has the guards judge it, and publishes it as the recipient index.
+///
+/// Whatever fails on the way, the index in force is that of a list which passed the guards. The steps are in ``SyncPass``; this class
+/// holds what outlives a sync, takes the lock, and repairs or replaces a damaged state.
+public final class Synchronizer: Sendable {
+    /// A moment of a sync that tests stop at.
+    enum Step: CaseIterable {
+        case opened, read, judged, committed, published
+    }
+
+    let configuration: SyncConfiguration
+    let sources: [SourceReader]
+    /// The keys of the canaries, sorted.
+    let canaries: [String]
+    let clock: SyncClock
+    let hook: @Sendable (Step) throws(SyncError) -> Void
+
+    /// Creates a synchronizer; no file is opened yet.
+    ///
+    /// - Throws: `SyncError` of kind `configuration` if two sources have the same name, or a canary isn't an address.
+    public convenience init(_ configuration: SyncConfiguration) throws(SyncError) {
+        try self.init(configuration) { _ throws(SyncError) in }
+    }
+
+    /// - Parameter sources: in place of those of the configuration.
+    init(
+        _ configuration: SyncConfiguration, sources: [any RecipientSource]? = nil, clock: SyncClock = .machine,
+        hook: @escaping @Sendable (Step) throws(SyncError) -> Void
+    ) throws(SyncError) {
+        self.configuration = configuration
+        self.clock = clock
+        self.hook = hook
+        var names: Set<String> = []
+        for source in configuration.sources where !names.insert(source.name).inserted {
+            throw SyncError(
+                .configuration, "two sources have the name \"\(source.name)\": each needs a name of its own")
+        }
+        try translatingErrors { () throws(SourceError) in try DirectoryEnvironment.check(configuration.sources) }
+        let folder = folder(of: configuration.statePath)
+        let readers = sources ?? configuration.sources.map { $0.source(folder: folder) }
+        self.sources = readers.map(SourceReader.init)
+        canaries = try Self.keys(ofCanaries: configuration.canaries)
+    }
+
+    private static func keys(ofCanaries canaries: [String]) throws(SyncError) -> [String] {
+        var keys: Set<String> = []
+        for canary in canaries {
+            do throws(AddressError) {
+                let address = try RecipientAddress(path: canary)
+                if address.hasDomain {
+                    keys.insert(address.key)
+                    continue
+                }
+            } catch {
+                throw SyncError(.configuration, "the canary \"\(canary)\" is not an address: \(error)")
+            }
+            throw SyncError(.configuration, "the canary \"\(canary)\" has no domain; accepted: user@domain")
+        }
+        return keys.sorted { Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8)) }
+    }
+
+    /// How far the sources are that are being read now; on any thread, without waiting.
+    public var progress: [SourceProgress] { sources.compactMap(\.progress) }
+
+    /// Opens the state once, creating it if there is none, and checks that the index can be written, so that a daemon finds faults at its
+    /// start.
+    ///
+    /// - Throws: `SyncError` of kind `state`.
+    public func prepare() throws(SyncError) {
+        let place = folder(of: configuration.indexPath)
+        guard access(place, W_OK | X_OK) == 0 else {
+            throw SyncError(
+                .state, "the index \(configuration.indexPath) can't be written: \(place): \(systemMessage())")
+        }
+        var status = stat()
+        if stat(configuration.indexPath, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
+            throw SyncError(.state, "the index \(configuration.indexPath) can't be written: it is no regular file")
+        }
+        _ = try SyncState(path: configuration.statePath)
+    }
+
+    /// Reads all sources once and publishes what they list.
+    ///
+    /// A source that can't be reached keeps its last list, and the others are still published; it is among the report's `failures`. If it
+    /// has no list yet, or all sources fail, an error is thrown. So it is for a malformed line in any source.
+    ///
+    /// - Parameters:
+    ///   - dryRun: write neither state nor index; a refusal is then in the report instead of thrown.
+    ///   - acceptShrink: publish a list that `max_shrink` refuses; `minimum` and `canaries` hold nevertheless.
+    ///   - readsAll: read every source in full, though reading its changes would do.
+    /// - Throws: `SyncError`; the index in force then stays.
+    public func run(
+        dryRun: Bool = false, acceptShrink: Bool = false, readsAll: Bool = false
+    ) throws(SyncError) -> SyncReport {
+        try run(SyncOptions(readsAll: readsAll, isDryRun: dryRun, acceptsShrink: acceptShrink))
+    }
+
+    /// Runs one sync, then a second one for the losses that a person was not shown, and one for the sources that are due to be read in
+    /// full.
+    func run(_ options: SyncOptions) throws(SyncError) -> SyncReport {
+        var report = try runOnce(options)
+        if report.held > 0, !options.isDryRun {
+            do throws(SyncError) {
+                var later = options
+                later.acceptsShrink = false
+                report.append(try runOnce(later))
+            } catch {
+                throw SyncError(
+                    error.kind,
+                    "the list that was shown is accepted and published; later losses are judged by themselves: "
+                        + error.description, source: error.source, report: error.report, sources: error.sources,
+                    advice: error.advice)
+            }
+        }
+        guard !options.isDryRun, !options.readsAll, options.due == nil else { return report }
+        let due = try reconciliationsDue().subtracting(
+            report.sources.indices.filter { report.sources[$0].failure != nil || report.sources[$0].reading == .full })
+        guard !due.isEmpty else { return report }
+        // A person who accepted the list above has not seen this one.
+        let second = try runOnce(
+            SyncOptions(due: due, isThread: options.isThread, readsAll: true, check: options.check))
+        report.append(reconciliation: second, of: due.sorted().map { sources[$0].configuration.name })
+        return report
+    }
+
+    /// The places of the sources that are to be read in full again, to find changes that were missed.
+    private func reconciliationsDue() throws(SyncError) -> Set<Int> {
+        guard let state = try SyncState(reading: configuration.statePath) else { return [] }
+        let records = try state.transaction(.deferred) { database in (try SyncState.sources(database), .commit) }
+        let now = Date()
+        return Set(
+            sources.indices.filter { place in
+                records.contains {
+                    $0.name == sources[place].configuration.name && sources[place].isReconciliationDue($0, now: now)
+                }
+            })
+    }
+
+    private func runOnce(_ options: SyncOptions) throws(SyncError) -> SyncReport {
+        var options = options
+        options.started = Date()
+        let began = ContinuousClock.now
+        var report = try options.isDryRun ? tryOut(options) : runLocked(options)
+        report.duration = (ContinuousClock.now - began) / .seconds(1)
+        return report
+    }
+
+    /// Runs a pass on a state; if its entries turn out not to be those of its list, a second one that reads all sources in full.
+    func run(on state: SyncState, _ options: SyncOptions, notes: [String] = []) throws(SyncError) -> SyncReport {
+        do throws(SyncError) {
+            return try SyncPass(self, state, options, notes: notes).run()
+        } catch {
+            guard error.isUnsound else { throw error }
+            try options.check()
+            var full = options
+            (full.due, full.readsAll) = (nil, true)
+            let note = "\(error): all sources were read in full"
+            return try SyncPass(self, state, full, isSound: false, notes: [note]).run()
+        }
+    }
+
+    /// In how many seconds the next leaving recipient is to be rejected; nil if none is leaving, or the state can't be read.
+    func nextLeaves() -> Double? {
+        guard let state = try? SyncState(reading: configuration.statePath) else { return nil }
+        return leaving(in: state)?.next
+    }
+
+    /// How many recipients are leaving, and in how many seconds the next of them is to be rejected.
+    func leaving(in state: SyncState) -> (count: Int, next: Double?)? {
+        try? state.transaction(.deferred) { database in
+            let start = graceStart(try SyncState.time(database, clock))
+            let remaining = try SyncState.firstLeaving(database).map { first -> Double in
+                let (milliseconds, overflow) = first.subtractingReportingOverflow(start)
+                return overflow ? 0 : max(0, Double(milliseconds) / 1_000)
+            }
+            return ((try SyncState.leavingCount(database), remaining), .commit)
+        }
+    }
+
+    /// The sync's time at which the window of the guard begins.
+    func windowStart(_ now: Int64) -> Int64 { Self.time(now, before: configuration.shrinkWindow) }
+
+    /// The sync's time at which the grace of the recipients began that are to be rejected now.
+    func graceStart(_ now: Int64) -> Int64 { Self.time(now, before: configuration.grace) }
+
+    private static func time(_ now: Int64, before duration: Duration) -> Int64 {
+        let length = Int64(exactly: (max(.zero, duration) / .milliseconds(1)).rounded()) ?? .max
+        let (time, overflow) = now.subtractingReportingOverflow(length)
+        return overflow ? .min : time
+    }
+}
+
+/// What a sync reads, and what it may do.
+struct SyncOptions {
+    /// The places of the sources to read; nil for all.
+    var due: Set<Int>?
+    /// Whether a sync thread goes on afterwards: connections to directories stay open, and slow sources aren't waited for.
+    var isThread = false
+    /// Whether to read these sources in full, whatever is known of them.
+    var readsAll = false
+    /// Whether to write neither state nor index.
+    var isDryRun = false
+    /// Whether a person accepts a list that `max_shrink` refuses, and search references that are new.
+    var acceptsShrink = false
+    /// When the sync began.
+    var started = Date()
+    /// Called now and then; throws to end the sync.
+    var check: () throws(SyncError) -> Void = { () throws(SyncError) in }
+
+    func isDue(_ place: Int) -> Bool { due?.contains(place) ?? true }
+
+    /// Whether to ask a source for its relay domains. They change seldom, so not at every change of its recipients.
+    func asksForDomains(_ place: Int) -> Bool { due == nil || readsAll && isDue(place) }
+
+    /// Whether all sources are read whose list was refused.
+    func covers(_ refusal: Refusal, _ sources: [SourceConfiguration]) -> Bool {
+        guard let due, let names = refusal.sources else { return due == nil }
+        return sources.indices.allSatisfy { due.contains($0) || !names.contains(sources[$0].name) }
+    }
+}

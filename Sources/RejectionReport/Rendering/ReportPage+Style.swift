@@ -1,0 +1,104 @@
+extension ReportPage {
+    /// The page's style sheet.
+    static let style = """
+        :root{color-scheme:light dark;--paper:#f7f6f3;--card:#fff;--ink:#1d2126;--soft:#59616b;--line:#e2dfd8;--refused:#3f5f9e;--off:#c98500;--observed:#7ba59a;--problem:#a8231b;--problem-paper:#fdf0ee;--notice:#7d5200;--notice-paper:#fdf6e6;--good:#1f6b3b;--good-paper:#eaf5ed}
+        @media(prefers-color-scheme:dark){:root{--paper:#15181c;--card:#1e2227;--ink:#e9ebee;--soft:#a8b0ba;--line:#363c44;--refused:#86a6e6;--off:#e3a93c;--observed:#82b3a5;--problem:#ff9c92;--problem-paper:#3a2120;--notice:#f0c264;--notice-paper:#332a18;--good:#8ed3a3;--good-paper:#1c3024}}
+        *{box-sizing:border-box}
+        html{-webkit-text-size-adjust:100%;text-size-adjust:100%}
+        body{margin:0 auto;padding:2rem 1.5rem 3rem;max-width:66rem;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
+        p,ol,dl,dd{margin:0;padding:0}
+        h1{margin:.1rem 0 0;font-size:2rem;line-height:1.2;font-weight:650;letter-spacing:-.015em}
+        h2{margin:0 0 .6rem;font-size:1.1rem;line-height:1.3;font-weight:650}
+        h2 small{margin-left:.4rem;font-size:.9rem;font-weight:400;color:var(--soft)}
+        small{font-size:.85rem;color:var(--soft)}
+        bdi,.what,.action,.summary{overflow-wrap:anywhere}
+        .mark{display:flex;align-items:center;gap:.5rem;margin-bottom:1.1rem;font-weight:600}
+        .mark svg{fill:var(--refused)}
+        .host{margin-left:auto;font-weight:400;color:var(--soft)}
+        .period{color:var(--soft)}
+        .period span::before{content:"\\00b7";margin:0 .35rem}
+        .filters{margin-top:.5rem;padding:.15rem .7rem;display:inline-block;border:1px solid var(--line);border-radius:1rem;font-size:.9rem;overflow-wrap:anywhere}
+        .summary{margin-top:.9rem;font-size:1.15rem;max-width:46rem}
+        section,.quiet,.limit{margin-top:1.75rem}
+        .findings{list-style:none;display:grid;gap:.6rem}
+        .findings li{padding:.75rem 1rem;border-left:4px solid var(--notice);border-radius:0 .4rem .4rem 0;background:var(--notice-paper)}
+        .findings li.problem{border-color:var(--problem);background:var(--problem-paper)}
+        .what{font-weight:500}
+        .what b{margin-right:.4rem;font-size:.75rem;letter-spacing:.06em;text-transform:uppercase;color:var(--notice)}
+        .problem .what b{color:var(--problem)}
+        .action{margin-top:.15rem;padding-left:1.3rem;position:relative}
+        .action::before{content:"\\2192";position:absolute;left:0;color:var(--soft)}
+        .quiet{padding:.75rem 1rem;border-left:4px solid var(--good);border-radius:0 .4rem .4rem 0;background:var(--good-paper);color:var(--good);font-weight:500}
+        .limit{padding:.75rem 1rem;border-left:4px solid var(--notice);background:var(--notice-paper)}
+        .limit+.limit{margin-top:.5rem}
+        .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11.5rem,1fr));gap:.75rem}
+        .tiles div,.card{border:1px solid var(--line);border-radius:.6rem;background:var(--card)}
+        .tiles div{padding:.8rem 1rem}
+        .tiles div.main{border-top:4px solid var(--refused);padding-top:calc(.8rem - 3px)}
+        .tiles dt{color:var(--soft);font-size:.9rem}
+        .tiles dd b{font-size:1.6rem;line-height:1.25;font-weight:650;font-variant-numeric:tabular-nums;letter-spacing:-.01em}
+        .tiles dd span{color:var(--soft);white-space:nowrap}
+        .tiles dd{display:flex;flex-wrap:wrap;align-items:baseline;gap:0 .5rem}
+        .tiles small{flex-basis:100%}
+        .card{padding:1.1rem 1.25rem}
+        .note{margin:-.35rem 0 .7rem;color:var(--soft)}
+        table{width:100%;border-collapse:collapse;font-size:.92rem}
+        th,td{padding:.38rem .8rem .38rem 0;text-align:left;vertical-align:top;border-top:1px solid var(--line);font-weight:400}
+        thead th,thead td{border-top:0;padding-top:0;font-size:.82rem;color:var(--soft);white-space:nowrap}
+        th:last-child,td:last-child{padding-right:0}
+        .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+        @media(min-width:40.01rem){.wide .n,.wide .d{width:1%}.wide .s:nth-child(2),.wide .s:nth-child(3){min-width:14.5em}}
+        .d span{white-space:nowrap}
+        .bar{width:26%;min-width:6rem;vertical-align:middle}
+        .bar svg{display:block;width:100%;height:.6rem}
+        .lists{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,27rem),1fr));gap:1.25rem;margin-top:1.75rem}
+        .lists section{margin:0}
+        .top thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+        .top .n{width:4.5rem}
+        .top tbody tr:first-child td{border-top:0}
+        .top svg{display:block;width:100%;height:.2rem;margin-top:.15rem}
+        .r{fill:var(--refused)}.t{fill:var(--off)}.o{fill:var(--observed)}
+        .legend{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;margin:-.35rem 0 .5rem;font-size:.88rem;color:var(--soft)}
+        .legend span::before{content:"";display:inline-block;width:.7rem;height:.7rem;margin-right:.4rem;border-radius:2px;background:var(--refused)}
+        .legend .t::before{background:var(--off)}.legend .o::before{background:var(--observed)}
+        .trend{display:block;width:100%;height:auto}
+        .trend.narrow{display:none}
+        .trend text{fill:var(--soft);font-size:12px;font-variant-numeric:tabular-nums}
+        .tick{text-anchor:end}.label{text-anchor:middle}
+        .grid{stroke:var(--line)}
+        details{margin-top:.6rem}
+        summary{color:var(--soft);font-size:.9rem;cursor:pointer}
+        .figures{margin-top:.6rem}
+        footer{margin-top:2.25rem;font-size:.85rem;color:var(--soft)}
+        @media(max-width:40rem){
+        body{padding:1.25rem 1rem 2rem}
+        h1{font-size:1.6rem}
+        .summary{font-size:1.05rem}
+        .tiles{grid-template-columns:1fr 1fr}
+        .tiles div{padding:.65rem .8rem}
+        .tiles dd b{font-size:1.4rem}
+        .card{padding:.9rem 1rem}
+        .trend.wide{display:none}.trend.narrow{display:block}
+        .figures{font-size:.86rem}
+        .figures th,.figures td{padding-right:.5rem}
+        table.wide,table.wide tbody,table.wide tr{display:block}
+        table.wide thead,table.wide .bar{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+        table.wide tr{padding:.5rem 0;border-top:1px solid var(--line)}
+        table.wide tbody tr:first-child{border-top:0;padding-top:0}
+        table.wide td{display:grid;width:auto;grid-template-columns:6.5rem 1fr;padding:.08rem 0;border:0;text-align:left;white-space:normal}
+        table.wide td::before{content:attr(data-title);color:var(--soft);font-size:.85rem}
+        }
+        @media print{
+        @page{margin:14mm}
+        :root{color-scheme:light;--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--refused:#3f5f9e;--off:#c98500;--observed:#7ba59a;--problem:#a8231b;--problem-paper:#fff;--notice:#7d5200;--notice-paper:#fff;--good:#1f6b3b;--good-paper:#fff}
+        body{max-width:none;padding:0;font-size:10.5pt}
+        *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
+        section,.quiet,.limit,.lists{margin-top:1.1rem}
+        .findings li,.tiles div,.card,tr,svg{break-inside:avoid}
+        table{font-size:9pt}
+        h2,.note,thead{break-after:avoid}
+        .lists{grid-template-columns:1fr 1fr}
+        details::details-content{content-visibility:visible;height:auto}
+        }
+        """
+}

@@ -1,0 +1,230 @@
+public import Foundation
+
+/// One section of a report: rows under a title. Every format renders any section by the kinds and places of its
+/// columns.
+public struct ReportSection: Sendable, Equatable {
+    /// How text and HTML lay the section out.
+    public enum Style: Sendable, Equatable {
+        /// A number and a value, with the other columns below or beside them.
+        case list
+        /// A line for each row, with a bar.
+        case bars
+        /// A short list of the most frequent values.
+        case ranking
+    }
+
+    /// The form of the section in JSON.
+    public enum JSONForm: Sendable, Equatable {
+        /// A list with an object for each row.
+        case list
+        /// One object, for the only row; absent without a row.
+        case object
+        /// One object that has the first number of each row by the row's key.
+        case counts
+        /// One object with the key of the table, its rows, and the count of all other values.
+        case table(key: String, others: Int)
+    }
+
+    /// The values of one row, one for each column.
+    public struct Row: Sendable, Equatable {
+        /// The values, in the order of the columns.
+        public var cells: [Cell]
+        /// True where the row reports a problem.
+        public var isProblem = false
+
+        /// A row with a value for each column.
+        public init(_ cells: [Cell], isProblem: Bool = false) {
+            self.cells = cells
+            self.isProblem = isProblem
+        }
+    }
+
+    /// The section's name in JSON, such as `near_misses` or `top.recipients`; CSV has `_` for the dot.
+    public var path: String
+    /// The title.
+    public var title: String
+    /// One sentence for readers who see the section for the first time; may be empty.
+    public var note: String
+    /// The layout in text and HTML.
+    public var style: Style
+    /// The form in JSON.
+    public var form: JSONForm
+    /// The columns.
+    public var columns: [Column]
+    /// The rows.
+    public var rows: [Row]
+    /// What the section asks the postmaster to look at.
+    public var advice: [ReportFinding] = []
+
+    /// A section without rows and advice.
+    public init(
+        _ path: String, title: String, note: String = "", style: Style = .list, form: JSONForm = .list,
+        columns: [Column], rows: [Row] = []
+    ) {
+        self.path = path
+        self.title = title
+        self.note = note
+        self.style = style
+        self.form = form
+        self.columns = columns
+        self.rows = rows
+    }
+
+    /// The section's name in CSV.
+    var csvName: String { path.replacing(".", with: "_") }
+
+    /// The place of the first column that is there.
+    func index(of place: Column.Place) -> Int? { columns.firstIndex { $0.place == place } }
+
+    /// The numbers that bars show.
+    var bars: [Int] {
+        guard let column = index(of: .number) else { return [] }
+        return rows.map { $0.cells[column].count ?? 0 }
+    }
+}
+
+extension ReportSection {
+    /// What a column holds, and where it stands.
+    public struct Column: Sendable, Equatable {
+        /// What the values are; alignment, width and redaction follow from it.
+        public enum Kind: Sendable, Equatable {
+            /// A number of things, exact or estimated.
+            case count
+            /// A part of the whole in percent.
+            case share
+            /// A change against the period before.
+            case change
+            /// A moment, or the first and last of several.
+            case time
+            /// A moment that is shown as a day where it is a midnight.
+            case day
+            /// A number of seconds.
+            case duration
+            /// A mail address: personal, hidden by `--redact`.
+            case address
+            /// A name without an address in it, such as a domain or a host: shortened where it is too long.
+            case name
+            /// A sentence; addresses in it are hidden by `--redact`.
+            case text
+            /// Yes or no, in words.
+            case flag(yes: String, no: String)
+
+            /// True for the kinds that are aligned to the right.
+            var isNumber: Bool { [.count, .share, .change].contains(self) }
+        }
+
+        /// Where text and HTML put a value.
+        public enum Place: Sendable, Equatable {
+            /// In front, as the number of the row.
+            case number
+            /// The value that the row is about.
+            case key
+            /// Beside the key, in small type.
+            case beside
+            /// Below the key in text, in a column of its own in HTML.
+            case detail
+            /// In JSON and CSV only.
+            case data
+        }
+
+        /// The name in JSON; empty for a column that only people see.
+        public var name: String
+        /// The name in CSV.
+        public var csvName: String
+        /// The heading in HTML.
+        public var title: String
+        /// What the values are.
+        public var kind: Kind
+        /// Where they stand.
+        public var place: Place
+        /// In text: the noun that is counted, such as `sender`.
+        public var noun: String
+        /// In text: the words around the value, which stands for `{}`.
+        public var phrase: String
+        /// What people see for an empty text.
+        public var empty: String
+
+        /// A column; by default its name in CSV is that in JSON, or `key` and `related` by its place.
+        public init(
+            _ name: String, _ title: String, _ kind: Kind, _ place: Place = .detail, csv: String? = nil,
+            noun: String = "", phrase: String = "{}", empty: String = "-"
+        ) {
+            self.name = name
+            self.title = title
+            self.kind = kind
+            self.place = place
+            self.noun = noun
+            self.phrase = phrase
+            self.empty = empty
+            csvName = csv ?? (name.isEmpty ? "" : place == .key ? "key" : place == .beside ? "related" : name)
+        }
+    }
+
+    /// One value of a row.
+    public enum Cell: Sendable, Equatable {
+        /// Not known, or not applicable.
+        case none
+        /// An exact number.
+        case count(Int)
+        /// A number that is an estimate where the flag says so; JSON has the flag as `NAME_estimated`.
+        case estimate(Int, Bool)
+        /// A number of percent.
+        case share(Double)
+        /// A number, and the same of the period before.
+        case change(Int, from: Int)
+        /// A moment.
+        case time(Date)
+        /// The first and the last moment; JSON has them as `first` and `last`.
+        case span(Date, Date)
+        /// A number of seconds; a least number where the flag says so.
+        case duration(Int, isMinimum: Bool = false)
+        /// Any text, which may be hostile.
+        case text(String)
+        /// Yes or no.
+        case flag(Bool)
+
+        /// The number, if it is one.
+        var count: Int? {
+            switch self {
+            case .count(let count), .estimate(let count, _): count
+            default: nil
+            }
+        }
+    }
+}
+
+extension ReportSection.Column {
+    /// The number in front of a row.
+    static func number(_ name: String = "count", _ title: String = "Rejections", noun: String = "") -> Self {
+        Self(name, title, .count, .number, csv: "count", noun: noun)
+    }
+
+    /// The first and the last time of a row.
+    static func when(_ phrase: String = "{}", title: String = "When") -> Self {
+        Self("", title, .time, phrase: phrase)
+    }
+
+    /// The value as people see it: escaped, with words for its unit and its kind, times in the zone.
+    func text(_ cell: ReportSection.Cell, _ zone: TimeZone) -> String {
+        switch cell {
+        case .none: "–"
+        case .count(let count): ReportWords.grouped(count)
+        case .estimate(let count, let isEstimate): (isEstimate ? "about " : "") + ReportWords.grouped(count)
+        case .share(let percent): ReportWords.percent(percent)
+        case .change(let now, let before): ReportWords.change(now, from: before)
+        case .time(let date): kind == .day ? TimeText.day(date, zone) : TimeText.local(date, zone)
+        case .span(let first, let last): TimeText.span(first, last, zone)
+        case .duration(let seconds, let isMinimum): (isMinimum ? "at least " : "") + TimeText.duration(seconds)
+        case .text(let text): text.isEmpty ? empty : SafeText.escaped(text)
+        case .flag(let isSet): if case .flag(let yes, let no) = kind { isSet ? yes : no } else { "\(isSet)" }
+        }
+    }
+
+    /// The value in the words of the text form; nil where it is not known.
+    func sentence(_ cell: ReportSection.Cell, _ zone: TimeZone) -> String? {
+        if cell == .none || cell == .text("") { return nil }
+        var words = text(cell, zone)
+        if let count = cell.count, !noun.isEmpty { words += " " + (count == 1 ? noun : noun + "s") }
+        return phrase.replacing("{}", with: words, maxReplacements: 1)
+    }
+}

@@ -1,6 +1,0 @@
-/// Why a test can't go on.
-package struct TestFailure: Error, CustomStringConvertible {
-    package let description: String
-
-    package init(_ description: String) { self.description = description }
-}
