@@ -55,8 +55,8 @@ let package = Package(
             dependencies: ["RejectionLog", "System", .product(name: "Mustache", package: "swift-mustache")],
             swiftSettings: settings),
         .target(
-            name: "RecipientFilter", dependencies: ["MailAddress", "Milter", "RecipientIndex", "System"],
-            swiftSettings: settings),
+            name: "RecipientFilter",
+            dependencies: ["MailAddress", "Milter", "RecipientIndex", "RejectionLog", "System"], swiftSettings: settings),
         .target(
             name: "Monitoring",
             dependencies: [
@@ -123,7 +123,7 @@ let package = Package(
         .testTarget(
             name: "RecipientFilterTests",
             dependencies: [
-                "MailAddress", "Milter", "RecipientFilter", "RecipientIndex", "System", "TestSupport",
+                "MailAddress", "Milter", "RecipientFilter", "RecipientIndex", "RejectionLog", "System", "TestSupport",
             ],
             exclude: ["verdicts.cases", "replies.cases", "patterns.cases"], swiftSettings: settings),
         .testTarget(

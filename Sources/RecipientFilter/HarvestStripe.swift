@@ -1,17 +1,17 @@
 import System
 
-/// A part of a ``HarvestTable``: counts by client network, the least recent of which go when it is full.
+/// A part of a ``HarvestTable``: counts by client network. When it is full, the network that was looked up least recently is dropped.
 struct HarvestStripe {
     private struct Entry {
         let network: IPAddress
-        /// The latest part of a window that was counted in.
+        /// The number of the newest part of the window that has counts.
         var part: Int64
-        /// Unknown recipients by part, of the eight up to `part`; a part's place is its number modulo 8.
-        var counts: InlineArray<8, UInt32> = InlineArray(repeating: 0)
-        /// Known recipients by part, likewise.
+        /// The unknown recipients in each of the eight parts up to `part`; a part's place is its number modulo 8.
+        var unknown: InlineArray<8, UInt32> = InlineArray(repeating: 0)
+        /// The known recipients in each of these parts.
         var known: InlineArray<8, UInt32> = InlineArray(repeating: 0)
-        /// The part in which the network was last told of as an offender.
-        var told = Int64.min
+        /// The part in which the network was last reported as an offender.
+        var reported = Int64.min
         /// The neighbours in the order of use; `none` at the ends.
         var newer = HarvestStripe.none
         var older = HarvestStripe.none
@@ -25,10 +25,10 @@ struct HarvestStripe {
     private var entries: [Entry] = []
     private var newest = Self.none
     private var oldest = Self.none
-    /// What the numbers of the entries' parts count, in milliseconds.
+    /// The length of a part in milliseconds.
     private var partLength: Int64 = 0
     /// The unknown recipients that were counted last.
-    private(set) var recent = RecentRecipients()
+    private(set) var recent = RecentUnknownRecipients()
 
     init(capacity: Int) { self.capacity = min(capacity, Int(Self.none)) }
 
@@ -40,95 +40,94 @@ struct HarvestStripe {
             + recent.size
     }
 
-    /// Where the network stands in the window that ends now.
-    mutating func standing(of network: IPAddress, _ harvest: Policy.Harvest, _ now: Int64) -> HarvestTable.Standing {
+    /// How the network stands to its limit in the window that ends now.
+    mutating func state(of network: IPAddress, _ harvest: Policy.Harvest, now: Int64) -> HarvestTable.LimitState {
         let part = part(harvest, now)
-        guard let place = places[network] else { return .unseen }
+        guard let place = places[network] else { return .notSeen }
         use(place)
-        return isOver(entries[Int(place)], part, harvest.limit) ? .over : .below
+        return isOver(entries[Int(place)], part, limit: harvest.limit) ? .overLimit : .belowLimit
     }
 
-    /// Counts one unknown recipient more; whether the network is to be reported as an offender.
+    /// Counts an unknown recipient; returns whether the network is to be reported as an offender.
     ///
-    /// - Parameter key: the recipient's, for ``forget(_:)``.
-    mutating func add(
-        _ network: IPAddress, _ key: UnsafeBufferPointer<UInt8>, _ harvest: Policy.Harvest, _ now: Int64
+    /// - Parameter key: the recipient's canonical address, for ``forgive(_:)``.
+    mutating func countUnknown(
+        _ key: UnsafeBufferPointer<UInt8>, of network: IPAddress, _ harvest: Policy.Harvest, now: Int64
     ) -> Bool {
         let part = part(harvest, now)
         let place = place(for: network, part)
         use(place)
-        advance(&entries[Int(place)], part)
+        advance(&entries[Int(place)], to: part)
         let current = entries[Int(place)].part
         let slot = Int(current & (Self.parts - 1))
-        if entries[Int(place)].counts[slot] < .max { entries[Int(place)].counts[slot] += 1 }
+        if entries[Int(place)].unknown[slot] < .max { entries[Int(place)].unknown[slot] += 1 }
         recent.append(key, of: network, part: current)
-        let told = entries[Int(place)].told
-        guard isOver(entries[Int(place)], current, harvest.limit), told == .min || current - told >= Self.parts else {
-            return false
-        }
-        entries[Int(place)].told = current
+        let reported = entries[Int(place)].reported
+        guard isOver(entries[Int(place)], current, limit: harvest.limit),
+            reported == .min || current - reported >= Self.parts
+        else { return false }
+        entries[Int(place)].reported = current
         return true
     }
 
-    /// Counts one known recipient more, of a network that has asked for unknown ones.
-    mutating func addKnown(_ network: IPAddress, _ harvest: Policy.Harvest, _ now: Int64) {
+    /// Counts a known recipient, if the network has asked for unknown ones.
+    mutating func countKnown(of network: IPAddress, _ harvest: Policy.Harvest, now: Int64) {
         let part = part(harvest, now)
         guard let place = places[network] else { return }
-        advance(&entries[Int(place)], part)
+        advance(&entries[Int(place)], to: part)
         let slot = Int(entries[Int(place)].part & (Self.parts - 1))
         if entries[Int(place)].known[slot] < .max { entries[Int(place)].known[slot] += 1 }
     }
 
-    /// Takes back what was counted for a recipient that exists: it counts as a known one.
-    mutating func forget(_ recipient: RecentRecipients.Recipient) {
+    /// Counts a recipient as known that was counted as unknown.
+    mutating func forgive(_ recipient: RecentUnknownRecipients.Recipient) {
         guard recent.remove(recipient), let place = places[recipient.network] else { return }
         let slot = Int(recipient.part & (Self.parts - 1))
         guard entries[Int(place)].part - recipient.part < Self.parts, recipient.part <= entries[Int(place)].part,
-            entries[Int(place)].counts[slot] > 0
+            entries[Int(place)].unknown[slot] > 0
         else { return }
-        entries[Int(place)].counts[slot] -= 1
+        entries[Int(place)].unknown[slot] -= 1
         if entries[Int(place)].known[slot] < .max { entries[Int(place)].known[slot] += 1 }
     }
 
-    /// Brings an entry to a part; two threads may come in another order than their clocks.
-    private func advance(_ entry: inout Entry, _ part: Int64) {
+    /// Begins the parts up to `part` in an entry. A thread may be overtaken by one with a later time: then nothing changes.
+    private func advance(_ entry: inout Entry, to part: Int64) {
         guard part > entry.part else { return }
         if part - entry.part >= Self.parts {
-            entry.counts = InlineArray(repeating: 0)
+            entry.unknown = InlineArray(repeating: 0)
             entry.known = InlineArray(repeating: 0)
         } else {
             var passed = entry.part
             while passed < part {
                 passed += 1
-                entry.counts[Int(passed & (Self.parts - 1))] = 0
+                entry.unknown[Int(passed & (Self.parts - 1))] = 0
                 entry.known[Int(passed & (Self.parts - 1))] = 0
             }
         }
         entry.part = part
     }
 
-    /// Whether the network has asked for too many unknown recipients, and for more of them than of known ones: in the parts that the window
-    /// touches, the one that has begun, and seven before it.
-    private func isOver(_ entry: Entry, _ part: Int64, _ limit: Int) -> Bool {
+    /// Whether the network has asked for too many unknown recipients, and for more unknown than known ones, in the eight parts up to `part`.
+    private func isOver(_ entry: Entry, _ part: Int64, limit: Int) -> Bool {
         let first = max(part, entry.part) - (Self.parts - 1)
         var unknown = 0
         var known = 0
         var number = entry.part
         while number >= first {
-            unknown += Int(entry.counts[Int(number & (Self.parts - 1))])
+            unknown += Int(entry.unknown[Int(number & (Self.parts - 1))])
             known += Int(entry.known[Int(number & (Self.parts - 1))])
             number -= 1
         }
         return unknown >= limit && unknown > known
     }
 
-    /// The number of the part that has begun. Under a window of another length the former counts mean nothing.
+    /// The number of the part of the window that it is now. If the length of the window has changed, all counts are dropped.
     private mutating func part(_ harvest: Policy.Harvest, _ now: Int64) -> Int64 {
         let length = max(1, (Int64(harvest.window) * 1_000 + Self.parts - 2) / (Self.parts - 1))
         if length != partLength {
             places.removeAll()
             entries.removeAll()
-            recent = RecentRecipients()
+            recent = RecentUnknownRecipients()
             newest = Self.none
             oldest = Self.none
             partLength = length
@@ -175,45 +174,44 @@ struct HarvestStripe {
     }
 }
 
-/// The unknown recipients that were counted last in a ``HarvestStripe``, in bounded memory: one that turns out to exist was no guess.
-struct RecentRecipients {
-    /// A recipient that was counted.
+/// The unknown recipients that were counted last in a ``HarvestStripe``, in bounded memory: to forgive those that turn out to exist.
+struct RecentUnknownRecipients {
     struct Recipient {
-        /// The client network that asked for it.
+        /// The client network that asked for the recipient.
         let network: IPAddress
-        /// The part of the window that it was counted in.
+        /// The part of the window in which the recipient was counted.
         let part: Int64
-        /// Its canonical address.
+        /// The canonical address.
         let key: [UInt8]
-        /// Its number among all.
+        /// How many recipients were appended before this one.
         fileprivate let number: Int
     }
 
     private struct Record {
         let network: IPAddress
-        /// Nil once it is taken back.
+        /// Nil once the recipient was removed.
         var part: Int64?
-        /// The place of its first byte in all that was ever written.
+        /// How many bytes of addresses were written before this one's.
         let start: Int
         let length: Int
         let number: Int
     }
 
     private static let recordCount = 512
-    /// Room for the addresses: 32 bytes each on the average.
+    /// Room for addresses of 32 bytes on average.
     private static let byteCount = 16_384
 
-    /// By the number modulo ``recordCount``; empty until the first recipient comes.
+    /// By a recipient's number modulo ``recordCount``; empty until the first recipient is appended.
     private var records: [Record?] = []
     private var bytes: [UInt8] = []
-    /// How many recipients, and how many bytes of them, were ever written.
+    /// How many recipients, and how many bytes of addresses, were ever appended.
     private var count = 0
     private var written = 0
 
-    /// The memory that it takes, in bytes.
+    /// The memory of the list, in bytes.
     var size: Int { records.capacity * MemoryLayout<Record?>.stride + bytes.capacity }
 
-    /// Remembers a recipient in the place of the oldest ones.
+    /// Appends a recipient, which overwrites the oldest ones.
     mutating func append(_ key: UnsafeBufferPointer<UInt8>, of network: IPAddress, part: Int64) {
         guard !key.isEmpty, key.count <= 512 else { return }
         if records.isEmpty {
@@ -229,7 +227,7 @@ struct RecentRecipients {
         count &+= 1
     }
 
-    /// All that are remembered.
+    /// The recipients that aren't overwritten or removed.
     var all: [Recipient] {
         records.compactMap { record in
             guard let record, let part = record.part, written &- record.start <= Self.byteCount else { return nil }
@@ -238,7 +236,7 @@ struct RecentRecipients {
         }
     }
 
-    /// Forgets a recipient; false if it was forgotten already.
+    /// Removes a recipient; returns false if it isn't there any more.
     mutating func remove(_ recipient: Recipient) -> Bool {
         let place = recipient.number & (Self.recordCount - 1)
         guard !records.isEmpty, let record = records[place], record.number == recipient.number, record.part != nil

@@ -1,37 +1,37 @@
 import Synchronization
 public import System
 
-/// How many unknown recipients each client network has asked for over a sliding window, in bounded memory.
+/// Counts the unknown recipients that each client network has asked for in a sliding window, in bounded memory.
 ///
-/// The window is kept as seven equal parts and the one that has begun. So no window of the configured length ever holds more
-/// than the limit before a network is over it, and a network is never over it as long as no more than half of its recipients in the window
-/// were unknown. And a network is clear again at the latest a seventh of a window after it would be
-/// by exact count. When the table is full, the network that was asked about least recently goes.
+/// The window consists of eight parts, seven of which make up its length; the newest has only begun. So a network is over the limit once it
+/// has asked for more than the limit in any window of that length, and for more unknown than known recipients. It is below the limit again at
+/// most a seventh of a window later than by an exact count. When the table is full, the network that was looked up least recently is dropped.
 ///
-/// Any thread. Each network belongs to one of 64 stripes with a lock of its own, held for some tens of nanoseconds.
+/// Any thread. Each network belongs to one of 64 stripes, whose lock is held for some tens of nanoseconds.
 public final class HarvestTable: Sendable {
-    /// Where a client network stands.
-    public enum Standing: Sendable {
-        /// It has asked for no unknown recipient that is remembered.
-        case unseen
-        /// It has asked for some, and is below the limit.
-        case below
-        /// It has asked for too many.
-        case over
+    /// How a client network stands to its limit.
+    public enum LimitState: Sendable {
+        /// The table has no unknown recipients of the network.
+        case notSeen
+        /// The network is below the limit.
+        case belowLimit
+        /// The network has asked for too many unknown recipients.
+        case overLimit
     }
 
     /// A client network that has reached the limit.
     public struct Offender: Sendable, Equatable {
         /// The network; nil for processes on the MTA's own machine.
         public let network: IPNetwork?
-        /// The limit that it has reached.
+        /// The settings of the limit.
         public let limit: Policy.Harvest
     }
 
-    /// Offenders that nobody has taken note of yet.
+    /// The offenders that ``drainOffenders()`` hasn't returned yet.
     private struct Report {
         var offenders: [Offender] = []
-        var untold = 0
+        /// How many offenders more there were than the list has room for.
+        var omitted = 0
     }
 
     private final class StripeBox: Sendable {
@@ -39,13 +39,13 @@ public final class HarvestTable: Sendable {
         init(capacity: Int) { stripe = Mutex(HarvestStripe(capacity: capacity)) }
     }
 
-    /// More offenders than a person would read.
+    /// The most offenders in the report: more than a person would read.
     private static let reportCapacity = 100
 
     private let stripes: [StripeBox]
     private let report = Mutex(Report())
 
-    /// A table for so many client networks, 130 bytes each once they come.
+    /// A table for this number of client networks. Each takes 130 bytes once it is counted.
     public convenience init(networks: Int = 262_144) { self.init(networks: networks, stripes: 64) }
 
     /// - Parameter stripes: a power of two.
@@ -53,94 +53,85 @@ public final class HarvestTable: Sendable {
         self.stripes = (0..<stripes).map { _ in StripeBox(capacity: max(1, networks / stripes)) }
     }
 
-    /// Whether the client's network has reached the limit.
+    /// Whether the client's network is over the limit.
     ///
-    /// - Parameter now: milliseconds since any fixed moment, by a clock that isn't set.
-    public func isOver(_ address: IPAddress, limit harvest: Policy.Harvest, now: Int64) -> Bool {
-        standing(of: address, limit: harvest, now: now) == .over
+    /// - Parameter now: milliseconds on a clock that nobody sets.
+    public func isOver(_ client: IPAddress, limit harvest: Policy.Harvest, now: Int64) -> Bool {
+        state(of: client, limit: harvest, now: now) == .overLimit
     }
 
-    /// Where the client's network stands.
+    /// How the client's network stands to its limit.
     ///
-    /// - Parameter now: milliseconds since any fixed moment, by a clock that isn't set.
-    public func standing(of address: IPAddress, limit harvest: Policy.Harvest, now: Int64) -> Standing {
-        guard harvest.limit > 0, harvest.window > 0 else { return .unseen }
-        let network = harvest.network(of: address)
-        return box(network).stripe.withLock { $0.standing(of: network, harvest, now) }
+    /// - Parameter now: milliseconds on a clock that nobody sets.
+    public func state(of client: IPAddress, limit harvest: Policy.Harvest, now: Int64) -> LimitState {
+        guard harvest.limit > 0, harvest.window > 0 else { return .notSeen }
+        let network = harvest.network(of: client)
+        return box(network).stripe.withLock { $0.state(of: network, harvest, now: now) }
     }
 
-    /// Counts one known recipient in favour of the client's network; for networks that aren't ``Standing/unseen``.
-    public func countKnown(_ address: IPAddress, limit harvest: Policy.Harvest, now: Int64) {
+    /// Counts a known recipient in favour of the client's network. Not needed while the network is ``LimitState/notSeen``.
+    ///
+    /// - Parameter now: milliseconds on a clock that nobody sets.
+    public func countKnown(of client: IPAddress, limit harvest: Policy.Harvest, now: Int64) {
         guard harvest.limit > 0, harvest.window > 0 else { return }
-        let network = harvest.network(of: address)
-        box(network).stripe.withLock { $0.addKnown(network, harvest, now) }
+        let network = harvest.network(of: client)
+        box(network).stripe.withLock { $0.countKnown(of: network, harvest, now: now) }
     }
 
-    /// Takes back what was counted for recipients that exist after all, and counts them as known ones: for when another index or another
-    /// policy is in force. Only the last recipients are remembered, some hundreds for each 64th of the networks.
+    /// Counts an unknown recipient against the client's network.
     ///
-    /// - Parameter isUnknown: whether a recipient, by its canonical address, is still unknown. Called without a lock.
-    public func forgive(_ isUnknown: (UnsafeBufferPointer<UInt8>) -> Bool) {
-        for box in stripes {
-            // Under the lock nothing is copied: a recipient in judgement may wait for it.
-            let recent = box.stripe.withLock { $0.recent }
-            let found = recent.all.filter { recipient in recipient.key.withUnsafeBufferPointer { !isUnknown($0) } }
-            guard !found.isEmpty else { continue }
-            box.stripe.withLock { stripe in for recipient in found { stripe.forget(recipient) } }
-        }
-    }
-
-    /// Counts one unknown recipient against the client's network.
-    ///
-    /// - Parameter key: the recipient's canonical address, for ``forgive(_:)``.
-    public func count(
-        _ address: IPAddress, _ key: UnsafeBufferPointer<UInt8>, limit harvest: Policy.Harvest, now: Int64
+    /// - Parameters:
+    ///   - key: the recipient's canonical address, for ``forgive(_:)``; empty to leave it out there.
+    ///   - now: milliseconds on a clock that nobody sets.
+    public func countUnknown(
+        _ key: UnsafeBufferPointer<UInt8>, of client: IPAddress, limit harvest: Policy.Harvest, now: Int64
     ) {
         guard harvest.limit > 0, harvest.window > 0 else { return }
-        let network = harvest.network(of: address)
-        guard box(network).stripe.withLock({ $0.add(network, key, harvest, now) }) else { return }
+        let network = harvest.network(of: client)
+        guard box(network).stripe.withLock({ $0.countUnknown(key, of: network, harvest, now: now) }) else { return }
         let offender = Offender(
-            network: address.isUnspecified
-                ? nil : IPNetwork(of: address, ipv4Prefix: harvest.ipv4Prefix, ipv6Prefix: harvest.ipv6Prefix),
+            network: client.isUnspecified
+                ? nil : IPNetwork(of: client, ipv4Prefix: harvest.ipv4Prefix, ipv6Prefix: harvest.ipv6Prefix),
             limit: harvest)
         report.withLock { report in
             if report.offenders.count < Self.reportCapacity {
                 report.offenders.append(offender)
-            } else if report.untold < .max {
-                report.untold += 1
+            } else if report.omitted < .max {
+                report.omitted += 1
             }
         }
     }
 
-    /// Counts one unknown recipient that nobody will forgive.
-    func count(_ address: IPAddress, limit harvest: Policy.Harvest, now: Int64) {
-        count(address, .none, limit: harvest, now: now)
-    }
-
-    /// The networks that have reached the limit since the last call, each at most once in a window, and how many more than
-    /// there is room for.
-    public func takeOffenders() -> (offenders: [Offender], untold: Int) {
-        report.withLock { report in
-            let taken = (report.offenders, report.untold)
-            report = Report()
-            return taken
+    /// Counts recipients as known that were counted as unknown and exist after all: for a new index or policy. Each stripe remembers only its
+    /// last few hundred recipients.
+    ///
+    /// - Parameter isUnknown: whether a recipient, given as its canonical address, is still unknown. Called without a lock.
+    public func forgive(_ isUnknown: (UnsafeBufferPointer<UInt8>) -> Bool) {
+        for box in stripes {
+            // A reference, not a copy: a session may be waiting for the lock.
+            let recent = box.stripe.withLock { $0.recent }
+            let found = recent.all.filter { recipient in recipient.key.withUnsafeBufferPointer { !isUnknown($0) } }
+            guard !found.isEmpty else { continue }
+            box.stripe.withLock { stripe in for recipient in found { stripe.forgive(recipient) } }
         }
     }
 
-    /// The client networks in memory.
+    /// The networks that have reached the limit since the last call, each at most once in a window, and how many more there were than the list
+    /// has room for.
+    public func drainOffenders() -> (offenders: [Offender], omitted: Int) {
+        report.withLock { report in
+            defer { report = Report() }
+            return (report.offenders, report.omitted)
+        }
+    }
+
+    /// How many client networks the table holds.
     public var networks: Int { stripes.reduce(0) { $0 + $1.stripe.withLock { $0.networks } } }
 
-    /// The memory that the table takes, in octets, as far as its own storage goes.
+    /// The memory of the table's own storage, in bytes.
     var size: Int { stripes.reduce(0) { $0 + $1.stripe.withLock { $0.size } } }
 
     private func box(_ network: IPAddress) -> StripeBox {
         stripes[Int(truncatingIfNeeded: UInt(bitPattern: network.hashValue)) & (stripes.count - 1)]
-    }
-}
-
-extension Policy.Harvest {
-    /// The network that a client is counted under, as its first address.
-    func network(of client: IPAddress) -> IPAddress {
-        client.masked(ipv4Prefix: ipv4Prefix, ipv6Prefix: ipv6Prefix)
     }
 }

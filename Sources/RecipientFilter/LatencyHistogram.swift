@@ -2,29 +2,30 @@ import Glibc
 import Synchronization
 import System
 
-/// How long recipients took to be judged: counted without a lock, on several places that the callers' threads spread to.
+/// A histogram of the time that judging a recipient took. Threads count without a lock, each mostly in a place of its own.
 public final class LatencyHistogram: @unchecked Sendable {
-    /// The upper ends of the buckets in nanoseconds; what takes longer is in one more.
+    /// The upper bounds of the buckets in nanoseconds; one more bucket counts longer times.
     public static let bounds: [UInt64] = [
         1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
         10_000_000, 100_000_000, 1_000_000_000,
     ]
 
-    /// What was counted so far.
+    /// The counts at one moment.
     public struct Reading: Sendable, Equatable {
-        /// How many there are in each bucket, not in those below it.
+        /// The count of each bucket by itself, without the buckets below it.
         public var counts = [Int](repeating: 0, count: LatencyHistogram.bounds.count + 1)
-        /// The sum in nanoseconds.
+        /// The sum of all times in nanoseconds.
         public var sum = 0
     }
 
-    /// So many places, each of so many numbers: those of the buckets and the sum, on cache lines of its own.
+    /// Each place is on cache lines of its own.
     private static let places = 16
+    /// The numbers of a place: the buckets' counts, the sum, and padding.
     private static let size = 24
-    /// In memory of its own, since a reference to an object would be counted at each recipient.
+    /// In memory of its own: Swift would count references to an array at each recipient.
     private let numbers: UnsafeMutablePointer<Atomic<Int>>
 
-    /// An empty one.
+    /// A histogram without counts.
     public init() {
         numbers = .allocate(capacity: Self.places * Self.size)
         for place in 0..<Self.places * Self.size { (numbers + place).initialize(to: Atomic(0)) }
@@ -35,11 +36,11 @@ public final class LatencyHistogram: @unchecked Sendable {
         numbers.deallocate()
     }
 
-    /// The moment to give to ``record(since:)``.
+    /// The present moment, for ``record(since:)``.
     @inline(__always)
     static func now() -> UInt64 { Clocks.monotonicNanoseconds }
 
-    /// Counts the time from a moment until now. Any thread; some tens of nanoseconds.
+    /// Counts the time from a moment until now. Takes some tens of nanoseconds; any thread.
     func record(since began: UInt64) { record(Self.now() &- began) }
 
     func record(_ nanoseconds: UInt64) {
@@ -53,7 +54,7 @@ public final class LatencyHistogram: @unchecked Sendable {
         start[Self.bounds.count + 1].wrappingAdd(Int(truncatingIfNeeded: nanoseconds), ordering: .relaxed)
     }
 
-    /// What was counted so far.
+    /// The counts so far.
     public var reading: Reading {
         var reading = Reading()
         for place in 0..<Self.places {

@@ -1,80 +1,86 @@
 public import MailAddress
+public import RejectionLog
 public import System
 
-/// The configuration as the verdict needs it: immutable, looked up by bytes, replaced whole.
+/// The part of the configuration that decides about recipients: immutable, and replaced whole when the configuration changes.
 public final class Policy: Sendable {
-    /// What is decided for one relay domain, every per-domain override resolved.
+    /// A relay domain with its settings: the global ones, overridden by those of its `[[domain]]`.
     public struct Domain: Sendable {
-        /// The domain as an A-label; one that begins with a dot stands for its sub-domains only.
+        /// The domain as an A-label. A name that begins with a dot stands for the sub-domains only.
         public let name: String
-        /// What the configuration says for the domain.
+        /// The domain's settings.
         public let rules: Rules
-        /// The caller's own number for the domain, as ``VerdictEvent`` hands it on.
-        public let tag: UInt32
+        /// The domain's number in the counters of the rejection log.
+        public let slot: DomainSlot
     }
 
     /// The settings that a `[[domain]]` may override.
     public struct Rules: Sendable, Equatable {
-        /// Whether the verdict is only logged and the MTA told to continue.
+        /// Observe mode: whether verdicts are only logged, and the MTA is told to continue.
         public var observe = false
         /// Whether every recipient of the domain is accepted.
         public var catchAll = false
-        /// The characters that set off a detail; empty for none.
+        /// The characters that begin a detail, such as `+`; empty for none.
         public var delimiter = "+"
-        /// Whether the sub-domains are relay domains too, under the same rules; nil: as ``Settings/subdomains`` says.
+        /// Whether the sub-domains are relay domains with the same settings; nil: as ``Settings/subdomains``.
         public var subdomains: Bool?
-        /// Whether `prvs=tag=user` is judged as `user` (BATV).
+        /// Whether `prvs=TAG=user` is judged as `user` (BATV).
         public var batv = false
         /// Whether bounces to addresses that a forwarder has rewritten (SRS) are accepted.
         public var srs = false
-        /// The local parts, in canonical form, that are refused in this domain whatever the index says.
+        /// The local parts, in canonical form, that are rejected in this domain, also if they are listed.
         public var blocked: [String] = []
-        /// The replies of this domain that differ from ``Settings/replies``.
+        /// The domain's own replies, which take the place of those in ``Settings/replies``.
         public var replies: [ReplyKind: ReplyTemplate] = [:]
-        /// The domain whose recipients those of this one are, as an A-label; nil where it is no alias. It counts where both are relay
-        /// domains and no alias leads back to this one.
+        /// The domain that this one is an alias of, as an A-label; nil if it isn't an alias. An alias is ignored unless both are relay
+        /// domains, and if its chain of aliases leads back to this domain.
         public var aliasOf: String?
-        /// Whether an alias has a mode of its own; without, that of the domain whose recipients it has.
+        /// Whether an alias domain has a mode of its own; if not, it has the mode of the domain that it is an alias of.
         public var hasOwnMode = false
-        /// What becomes of a recipient while there is no index: tempfail or accept.
-        public var indexMissing = Verdict.Action.tempfail
-        /// What becomes of an unlisted recipient while the index is too old; nil: reject it as ever.
-        public var indexStale: Verdict.Action?
-        /// Whether an internal-only recipient is refused as unknown, hiding that it exists.
+        /// The outcome for recipients while there is no index: deferred or accepted.
+        public var indexMissing = Outcome.deferred
+        /// The outcome for unlisted recipients while the index is too old, deferred or accepted; nil: rejected, as with a new index.
+        public var indexStale: Outcome?
+        /// Whether the reply to an internal-only recipient is that to an unknown one, which hides that it exists.
         public var hideInternalOnly = false
-        /// Whether a disabled mailbox is refused as unknown, hiding that it exists.
+        /// Whether the reply to a disabled mailbox is that to an unknown recipient, which hides that it exists.
         public var hideDisabled = true
-        /// Whether a recipient that would be rejected as unknown, and has sent through the gateway lately, is deferred instead.
+        /// Whether an unlisted recipient that has sent through the gateway lately is deferred instead of rejected.
         public var defersUnlistedSenders = false
 
         /// The defaults of the configuration file.
         public init() {}
     }
 
-    /// The client's unknown recipients that are let through before it is turned away.
+    /// The harvest limit: how many unknown recipients a client network may ask for before it is deferred; and the tarpit.
     public struct Harvest: Sendable, Equatable {
-        /// Unknown recipients a window; 0 turns the limit off.
+        /// The most unknown recipients in a window; 0 turns the limit off.
         public var limit = 50
         /// The window's length in seconds.
         public var window = 600
-        /// The leading bits of an IPv4 address that make up a client network.
+        /// The prefix length of an IPv4 client network.
         public var ipv4Prefix = 32
-        /// The leading bits of an IPv6 address that make up a client network.
+        /// The prefix length of an IPv6 client network.
         public var ipv6Prefix = 64
-        /// Milliseconds that a refusal which tells of an unknown recipient is held back; 0 for none.
+        /// For how many milliseconds a reply that says that a recipient is unknown is held back; 0: not at all.
         public var tarpit = 0
-        /// How many refusals may be held back at once.
+        /// The most replies that are held back at once.
         public var tarpitLimit = 50
 
         /// The defaults of the configuration file.
         public init() {}
+
+        /// The client network that an address is counted under, as its first address.
+        func network(of client: IPAddress) -> IPAddress {
+            client.masked(ipv4Prefix: ipv4Prefix, ipv6Prefix: ipv6Prefix)
+        }
     }
 
-    /// Everything a policy is made of, in plain values.
+    /// The values that a policy is made of.
     public struct Settings: Sendable {
-        /// The relay domains: A-labels, each with its rules and the caller's number for it.
-        public var domains: [(name: String, rules: Rules, tag: UInt32)] = []
-        /// Whether the sub-domains of every relay domain are relay domains too, under the parent's rules.
+        /// The relay domains: A-labels, each with its settings and its number in the rejection log.
+        public var domains: [(name: String, rules: Rules, slot: DomainSlot)] = []
+        /// Whether the sub-domains of relay domains are relay domains with the parent's settings.
         public var subdomains = false
         /// The networks whose clients are trusted.
         public var trustedNetworks: [IPNetwork] = []
@@ -82,27 +88,32 @@ public final class Policy: Sendable {
         public var trustAuthenticated = true
         /// The local parts, in canonical form, that every relay domain accepts.
         public var always: [String] = ["postmaster", "abuse"]
-        /// The recipients, in canonical form, that are refused whatever the index says.
+        /// The recipients, in canonical form, that are rejected also if they are listed.
         public var blocked: [String] = []
-        /// What is accepted and refused by its form; the first pattern that matches counts.
+        /// The patterns that accept and block recipients; the first pattern that matches a recipient counts.
         public var patterns: [RecipientPattern] = []
-        /// Whether an index is expected: with a source configured, or an index that comes from elsewhere.
+        /// Whether an index is expected: a source is configured, or the index comes from another machine.
         public var indexExpected = false
-        /// Whether the index names relay domains too, so that without one no domain is known to be foreign.
+        /// Whether the index names relay domains, so that without an index no domain is known to be foreign.
         public var domainsFromIndex = false
-        /// The age in seconds from which an index is too old; nil: never.
+        /// The age in seconds above which an index is too old; nil: never.
         public var maximumIndexAge: Int64?
-        /// Whether a recipient in a foreign domain is refused in observe mode only.
+        /// Whether foreign domains are in observe mode.
         public var observe = false
-        /// The replies that differ from the default ones.
+        /// The replies that take the place of the default ones.
         public var replies: [ReplyKind: ReplyTemplate] = [:]
         /// The harvest limit.
         public var harvest = Harvest()
-        /// The networks that the harvest limit doesn't hold for.
+        /// The networks that the harvest limit doesn't apply to.
         public var harvestExempt: [IPNetwork] = []
 
-        /// No relay domain, and the defaults of the configuration file.
+        /// The defaults of the configuration file, without relay domains.
         public init() {}
+
+        /// Adds a relay domain, given as an A-label.
+        public mutating func addDomain(_ name: String, _ rules: Rules = Rules(), slot: DomainSlot = .foreign) {
+            domains.append((name, rules, slot))
+        }
     }
 
     /// The relay domains in the order of the settings.
@@ -110,31 +121,33 @@ public final class Policy: Sendable {
     /// The harvest limit in force.
     public let harvest: Harvest
     let harvestExempt: [IPNetwork]
-    /// By domain: whether its sub-domains are relay domains too.
+    /// For each domain, whether its sub-domains are relay domains.
     let subdomains: [Bool]
     let trustedNetworks: [IPNetwork]
     let trustAuthenticated: Bool
-    /// Whether an index is expected, without which recipients are put off.
+    /// Whether an index is expected: recipients are deferred while there is none.
     public let indexExpected: Bool
     let domainsFromIndex: Bool
     let maximumIndexAge: Int64?
-    /// Observe mode for recipients that belong to no relay domain.
+    /// Whether foreign domains are in observe mode.
     let observe: Bool
+    /// The replies by ``ReplyKind/rawValue``.
     let replies: [ReplyTemplate]
-    /// By domain: all replies where it has some of its own.
+    /// For each domain, all replies by ``ReplyKind/rawValue``; nil if the domain has none of its own.
     let ownReplies: [[ReplyTemplate]?]
-    /// By domain: its own blocked local parts, where it has some.
+    /// For each domain, its own blocked local parts; nil if it has none.
     let ownBlocked: [ByteTable?]
     let patterns: PatternSet
-    /// What the judgement reads of all this.
+    /// The settings of the domains in the form that judging reads.
     let tables: PolicyTables
+    /// The names of the domains, at the same positions.
     let domainTable: ByteTable
     let always: ByteTable
     let blocked: ByteTable
 
     /// Compiles the settings.
     public init(_ settings: Settings) {
-        domains = settings.domains.map { Domain(name: $0.name, rules: $0.rules, tag: $0.tag) }
+        domains = settings.domains.map { Domain(name: $0.name, rules: $0.rules, slot: $0.slot) }
         domainTable = ByteTable(settings.domains.map(\.name))
         subdomains = settings.domains.map { $0.rules.subdomains ?? settings.subdomains }
         trustedNetworks = settings.trustedNetworks
@@ -161,10 +174,10 @@ public final class Policy: Sendable {
         patterns = PatternSet(settings.patterns)
     }
 
-    /// How many aliases may lead from a domain to the one whose recipients it has.
+    /// The most aliases of aliases that lead from one domain to another.
     public static let longestAliasChain = 16
 
-    /// By domain: the domain that it is an alias of, if its alias counts.
+    /// For each domain, the domain that it is an alias of; nil if it is none, or its alias is ignored.
     private static func aliases(_ domains: [Domain], _ table: ByteTable, _ subdomains: [Bool]) -> [PolicyTables.Alias?]
     {
         var aliases = domains.map { domain -> PolicyTables.Alias? in
@@ -173,14 +186,14 @@ public final class Policy: Sendable {
             else { return nil }
             return PolicyTables.Alias(name: target, position: relay)
         }
-        // A circle has no recipients to judge by, and a judgement must end.
+        // Aliases that lead in a circle are ignored: judging would not end.
         let named = aliases
         for start in named.indices {
             var seen: [Int] = []
             var next = start as Int?
             while let position = next, let alias = named[position] {
                 seen.append(position)
-                // One that leads to a sub-domain of its own entry goes no further.
+                // A chain ends at a sub-domain, which isn't an alias itself.
                 next = domains[alias.position].name == alias.name ? alias.position : nil
                 if let next, seen.contains(next) || seen.count > longestAliasChain {
                     aliases[start] = nil
@@ -191,10 +204,10 @@ public final class Policy: Sendable {
         return aliases
     }
 
-    /// The relay domain that a domain name falls under, as a position in ``domains``; nil for a foreign one.
+    /// The relay domain that a domain name belongs to, as a position in ``domains``; nil for a foreign domain.
     ///
-    /// The name itself comes first, then its parents from the nearest on: an entry `.example.com` stands for sub-domains
-    /// only, as in Postfix's `relay_domains`, and with `subdomains` so does `example.com`.
+    /// The name itself is looked up first, then its parents, the nearest first. An entry `.example.com` stands for the sub-domains only,
+    /// as in Postfix's `relay_domains`; with `subdomains`, an entry `example.com` stands for them, too.
     public func relayDomain(_ name: UnsafeBufferPointer<UInt8>) -> Int? {
         Self.relayDomain(name, domainTable, subdomains)
     }
@@ -221,29 +234,32 @@ public final class Policy: Sendable {
         return nil
     }
 
-    /// The rules of the relay domain that an address is in.
+    /// The settings of the relay domain that an address is in; nil for a foreign domain.
     public func rules(of address: RecipientAddress) -> Rules? {
         address.withDomain { relayDomain($0) }.map { domains[$0].rules }
     }
 
-    /// Whether a client at this address may relay.
+    /// Whether a client at this address is trusted; false if the address isn't known.
     public func trusts(_ address: IPAddress?) -> Bool {
         guard let address else { return false }
         return trustedNetworks.contains { $0.contains(address) }
     }
 
-    /// Whether the harvest limit doesn't hold for a client at this address.
+    /// Whether a client at this address is exempt from the harvest limit; false if the address isn't known.
     public func exemptsFromHarvest(_ address: IPAddress?) -> Bool {
         guard !harvestExempt.isEmpty, let address else { return false }
         return harvestExempt.contains { $0.contains(address) }
     }
 
-    /// Whether a verdict is only logged, and the MTA told to continue: as the recipient's own domain has it, also if that is an alias.
+    /// Whether a verdict is only logged, and the MTA is told to continue: by the mode of the recipient's own domain, also if that is an
+    /// alias.
     public func observes(_ verdict: Verdict) -> Bool {
         verdict.countedDomain.map { tables[$0].observe } ?? observe
     }
 
-    /// The reply text of a kind, in the words of the domain where it has its own.
+    /// The reply of a kind: the domain's own, if it has one.
+    ///
+    /// - Parameter domain: a position in ``domains``; nil for a foreign domain.
     public func template(_ kind: ReplyKind, domain: Int?) -> ReplyTemplate {
         if let domain, let own = ownReplies[domain] { return own[kind.rawValue] }
         return replies[kind.rawValue]

@@ -1,34 +1,35 @@
 import MailAddress
-import Milter
+import RejectionLog
 
-/// What the judgement of a recipient reads of a policy: plain values in memory of their own, so that no reference is counted on the
-/// way, which would have all threads write to one cache line.
+/// The settings of the relay domains and their replies in the form that judging reads: plain values in memory of their own. Reading
+/// counts no references, which would have all threads write to one cache line.
 struct PolicyTables: ~Copyable {
-    /// What a domain decides; the rules say what each means.
+    /// A relay domain's settings; ``Policy/Rules`` describes them.
     struct Traits {
         let observe, catchAll, batv, srs, acceptsWithoutIndex, hidesInternalOnly, hidesDisabled, hasOwnBlocked: Bool
-        /// Whether the reply to an unknown recipient is a temporary one.
+        /// Whether the reply to unknown recipients is a temporary one (4xx).
         let defersUnknown: Bool
         let defersUnlistedSenders: Bool
-        let indexStale: Verdict.Action?
+        let indexStale: Outcome?
         let delimiters: DelimiterSet
-        let tag: UInt32
-        /// Where its replies begin.
+        let slot: DomainSlot
+        /// The position of the domain's first reply.
         let replies: Int
-        /// Where the domain is an alias: the domain whose recipients it has, its name in memory of the table.
+        /// The domain that this one is an alias of; nil if it isn't an alias.
         let alias: Target?
-        /// Its own name.
+        /// The domain's name, in memory of the table.
         let name: UnsafeBufferPointer<UInt8>
     }
 
-    /// The domain that an alias is judged as.
+    /// The domain that an alias domain is an alias of.
     struct Target {
+        /// The name, in memory of the table.
         let name: UnsafeBufferPointer<UInt8>
-        /// Of the domain whose rules hold for it.
+        /// The position of the relay domain that the name belongs to.
         let position: Int
     }
 
-    /// The same as it is handed over.
+    /// A ``Target`` before the table has copied its name.
     struct Alias {
         let name: String
         let position: Int
@@ -36,13 +37,13 @@ struct PolicyTables: ~Copyable {
 
     /// By the position in ``Policy/domains``.
     private let traits: UnsafeMutableBufferPointer<Traits>
-    /// In the order of ``ReplyKind``: first those of no domain, then those of each domain that has some of its own.
+    /// By ``ReplyKind/rawValue``: first the global replies, then those of each domain that has some of its own.
     private let replies: UnsafeMutableBufferPointer<PreparedReply>
 
     /// - Parameters:
-    ///   - replies: by kind, where a domain has none of its own.
-    ///   - ownReplies: by domain; all kinds where it has some of its own.
-    ///   - aliases: by domain; nil for one that is no alias.
+    ///   - replies: the global replies by kind.
+    ///   - ownReplies: for each domain, its replies by kind; nil for a domain without replies of its own.
+    ///   - aliases: for each domain, the domain that it is an alias of; nil for a domain that isn't an alias.
     init(_ domains: [Policy.Domain], replies: [ReplyTemplate], ownReplies: [[ReplyTemplate]?], aliases: [Alias?]) {
         var templates = replies
         var starts: [Int] = []
@@ -57,11 +58,11 @@ struct PolicyTables: ~Copyable {
                 at: place,
                 to: Traits(
                     observe: rules.observe, catchAll: rules.catchAll, batv: rules.batv, srs: rules.srs,
-                    acceptsWithoutIndex: rules.indexMissing == .accept, hidesInternalOnly: rules.hideInternalOnly,
+                    acceptsWithoutIndex: rules.indexMissing == .accepted, hidesInternalOnly: rules.hideInternalOnly,
                     hidesDisabled: rules.hideDisabled, hasOwnBlocked: !rules.blocked.isEmpty,
                     defersUnknown: (ownReplies[place] ?? replies)[ReplyKind.unknown.rawValue].isTemporary,
                     defersUnlistedSenders: rules.defersUnlistedSenders,
-                    indexStale: rules.indexStale, delimiters: DelimiterSet(rules.delimiter), tag: domain.tag,
+                    indexStale: rules.indexStale, delimiters: DelimiterSet(rules.delimiter), slot: domain.slot,
                     replies: starts[place],
                     alias: aliases[place].map { Target(name: Self.copy($0.name), position: $0.position) },
                     name: Self.copy(domain.name)))
@@ -88,88 +89,18 @@ struct PolicyTables: ~Copyable {
         return UnsafeBufferPointer(copy)
     }
 
-    /// Of a position in ``Policy/domains``.
+    /// The settings of the domain at a position of ``Policy/domains``.
     @inline(__always)
     subscript(domain: Int) -> Traits { traits[domain] }
 
+    /// The reply of a kind: the domain's own, if it has one.
     @inline(__always)
     func reply(_ kind: ReplyKind, domain: Int?) -> UnsafePointer<PreparedReply> {
         let start = domain.map { traits[$0].replies } ?? 0
-        // The table has the replies of no domain at least.
+        // The table always has the global replies.
         return UnsafePointer(replies.baseAddress.unsafelyUnwrapped + start + kind.rawValue)
     }
 }
 
-// Nothing in it changes between init and deinit.
+// Nothing changes between init and deinit.
 extension PolicyTables: @unchecked Sendable {}
-
-/// A ``ReplyTemplate`` as it is filled in: a handle, whose owner calls ``deallocate()``.
-struct PreparedReply {
-    private enum Piece {
-        case text(UnsafeBufferPointer<UInt8>)
-        case recipient, domain, client
-    }
-
-    let codes: ReplyCodes
-    /// The codes with a blank after each: how the reply begins in the log.
-    let prefix: UnsafeBufferPointer<UInt8>
-    private let pieces: UnsafeBufferPointer<Piece>
-
-    init(_ template: ReplyTemplate) {
-        codes = ReplyCodes(code: template.code, enhancedCode: template.enhancedCode)
-        prefix = Self.copy(Array("\(template.code) \(template.enhancedCode) ".utf8))
-        pieces = Self.copy(
-            template.segments.map { segment in
-                switch segment {
-                case .text(let text): .text(Self.copy(text))
-                case .recipient: .recipient
-                case .domain: .domain
-                case .client: .client
-                }
-            })
-    }
-
-    func deallocate() {
-        for case .text(let text) in pieces { text.deallocate() }
-        pieces.deallocate()
-        prefix.deallocate()
-    }
-
-    private static func copy<Element>(_ elements: [Element]) -> UnsafeBufferPointer<Element> {
-        let copy = UnsafeMutableBufferPointer<Element>.allocate(capacity: elements.count)
-        _ = copy.initialize(fromContentsOf: elements)
-        return UnsafeBufferPointer(copy)
-    }
-
-    /// Writes the reply's text, without the codes, into a buffer.
-    ///
-    /// Octets outside printable ASCII become `?`: a recipient is hostile input, and only a client that asked for SMTPUTF8 may
-    /// be sent UTF-8 (RFC 6531 section 3.7.4.1). What doesn't fit is cut off.
-    ///
-    /// - Parameter utf8: whether the client may, and the recipient is well-formed UTF-8.
-    /// - Returns: the number of octets written.
-    func render(
-        into buffer: UnsafeMutableBufferPointer<UInt8>, recipient: UnsafeBufferPointer<UInt8>,
-        domain: UnsafeBufferPointer<UInt8>, client: UnsafeBufferPointer<UInt8>,
-        utf8: Bool = false
-    ) -> Int {
-        var count = 0
-        for piece in pieces {
-            let bytes =
-                switch piece {
-                case .text(let text): text
-                case .recipient: recipient
-                case .domain: domain
-                case .client: client
-                }
-            let taken = min(bytes.count, buffer.count &- count)
-            for place in 0..<taken {
-                let byte = bytes[place]
-                let isFit = byte >= 0x20 && byte < 0x7f || byte > 0x7f && utf8
-                buffer[count &+ place] = isFit ? byte : UInt8(ascii: "?")
-            }
-            count &+= taken
-        }
-        return count
-    }
-}

@@ -1,18 +1,18 @@
 import Glibc
 import Synchronization
 
-/// Holds refusals back for a while, so that guessing recipients takes a harvester time.
+/// Holds replies back for a while, so that guessing recipients takes a client time.
 ///
-/// A recipient that is held takes one of the server's threads, for which it starts another (``MilterContext/wait(_:)``), up to the limit here. A
-/// refusal past the limit goes out at once. Any thread.
+/// A reply that is held back occupies a thread of the server, which starts another in its place (``MilterContext/wait(_:)``). Once as many are held
+/// back as the settings allow, further replies go out at once. Any thread.
 public final class Tarpit: Sendable {
     private let waiting = Atomic<Int>(0)
     private let isOpen = Atomic<Bool>(false)
-    /// A pipe whose reading end wakes all who wait when its other end is closed; -1 where none could be had.
+    /// A pipe. When its writing end is closed, the reading end wakes all threads that wait. -1 if the system gave no pipe.
     private let readingEnd: Int32
     private let writingEnd: Int32
 
-    /// A tarpit that holds what comes.
+    /// A tarpit that holds replies back until ``letGo()``.
     public init() {
         var ends: (Int32, Int32) = (-1, -1)
         let status = withUnsafeMutableBytes(of: &ends) { bytes in
@@ -27,13 +27,13 @@ public final class Tarpit: Sendable {
         if readingEnd >= 0 { close(readingEnd) }
     }
 
-    /// How many are held now.
+    /// How many replies are held back now.
     public var held: Int { waiting.load(ordering: .relaxed) }
 
-    /// Returns after the time that the settings say; at once where they say none, where as many are held as they allow,
-    /// and when the filter is about to end.
+    /// Waits for the time in the settings. Returns at once if the settings have no tarpit, if as many replies are held back as they allow, and
+    /// after ``letGo()``.
     ///
-    /// - Parameter wait: runs what waits, such as ``MilterContext/wait(_:)``; not called where nothing is to be waited for.
+    /// - Parameter wait: runs the waiting, such as ``MilterContext/wait(_:)``; not called if there is nothing to wait for.
     public func hold(_ harvest: Policy.Harvest, wait: (() -> Void) -> Void = { $0() }) {
         guard harvest.tarpit > 0, readingEnd >= 0, !isOpen.load(ordering: .relaxed) else { return }
         let place = waiting.add(1, ordering: .relaxed).newValue
@@ -48,13 +48,13 @@ public final class Tarpit: Sendable {
         while true {
             let left = (end - ContinuousClock.now) / .milliseconds(1)
             guard left > 0 else { return }
-            // Readable means let go; a signal only interrupts.
+            // The pipe is readable after letGo(); a signal only interrupts.
             if poll(&polled, 1, Int32(left.rounded(.up))) >= 0 { return }
             guard errno == EINTR else { return }
         }
     }
 
-    /// Lets all go, and holds nobody from now on.
+    /// Sends out all replies that are held back, and holds back no more.
     public func letGo() {
         guard !isOpen.exchange(true, ordering: .acquiringAndReleasing) else { return }
         if writingEnd >= 0 { close(writingEnd) }

@@ -1,23 +1,24 @@
 public import MailAddress
 import Synchronization
 
-/// Who has sent through this gateway as a trusted client's sender, in a relay domain, without being in the index: by address, with the day.
+/// The addresses in relay domains that have sent through this gateway from trusted clients and that the index doesn't list, each with the day on
+/// which it last sent.
 ///
-/// Reading takes no lock and allocates nothing, and neither does writing. It has room for some 30,000 addresses in 256 KiB; where it is
-/// full, the one that hasn't sent for longest goes. An address is known by 60 bits of a hash with a key of the process's own. Any thread.
+/// Reading and writing take no lock and allocate nothing; any thread. There is room for some 30,000 addresses in 256 KiB; a new address takes the
+/// place of the one that hasn't sent for longest. Addresses are held as 60 bits of a hash whose key is the process's own.
 public final class UnlistedSenders {
-    /// How many days after it last sent an address is deferred rather than rejected.
+    /// For how many days after it last sent an address is deferred instead of rejected.
     public static let days: Int64 = 30
 
     private static let setCount = 4096
     private static let wayCount = 8
 
-    /// Sets of places: in each 48 bits of the hash, then 16 of the day since 1970; 0 is an empty one.
+    /// The sets of places. A place has 48 bits of the hash, then 16 bits of the day since 1970; 0 is a free place.
     private let places: UnsafeMutablePointer<Atomic<UInt64>>
-    /// The first day that counts.
+    /// The first day on which an address must have sent to count.
     private let firstDay = Atomic<Int64>(0)
 
-    /// Nobody yet.
+    /// No addresses.
     public init() {
         places = .allocate(capacity: Self.setCount * Self.wayCount)
         for place in 0..<Self.setCount * Self.wayCount { (places + place).initialize(to: Atomic(0)) }
@@ -28,13 +29,15 @@ public final class UnlistedSenders {
         places.deallocate()
     }
 
-    /// Takes an address down with the day, in days since 1970 (UTC), on which it sent; an earlier day than the one known changes nothing.
+    /// Adds an address, or updates the day on which it last sent.
     ///
-    /// - Parameter key: the canonical address.
+    /// - Parameters:
+    ///   - key: the canonical address.
+    ///   - day: in days since 1970 (UTC); ignored if the address has a later day.
     public func insert(_ key: UnsafeBufferPointer<UInt8>, day: Int64) {
         let (set, mark) = Self.home(key)
         let word = mark &<< 16 | UInt64(UInt16(clamping: day))
-        // A writer that meets another one tries again; that many at one set at once there aren't.
+        // A thread that meets another one in its set tries again. No sixteen threads meet at once.
         for _ in 0..<16 {
             var choice = (place: places + set, word: UInt64.max)
             for way in 0..<Self.wayCount {
@@ -45,7 +48,7 @@ public final class UnlistedSenders {
                     choice = (place, found)
                     break
                 }
-                // Two threads with one address choose the same place: the first of the oldest.
+                // Two threads with the same address choose the same place: the first of the oldest.
                 if choice.word == .max || found & 0xffff < choice.word & 0xffff { choice = (place, found) }
             }
             if choice.place.pointee.compareExchange(expected: choice.word, desired: word, ordering: .relaxed).exchanged
@@ -55,16 +58,16 @@ public final class UnlistedSenders {
         }
     }
 
-    /// Takes an address down with the day on which it sent.
+    /// Adds a canonical address, or updates the day on which it last sent, in days since 1970 (UTC).
     public func insert(_ key: String, day: Int64) {
         var key = key
         key.withUTF8 { insert($0, day: day) }
     }
 
-    /// Has addresses count that have sent within ``days`` before this day, in days since 1970.
+    /// Sets the date: addresses count that have sent within ``days`` before this day, in days since 1970 (UTC).
     public func setToday(_ day: Int64) { firstDay.store(day - Self.days, ordering: .relaxed) }
 
-    /// Whether the address has sent lately.
+    /// Whether the address has sent within ``days``.
     public func contains(_ address: RecipientAddress) -> Bool {
         let (set, mark) = address.withKey(Self.home)
         let first = firstDay.load(ordering: .relaxed)
@@ -75,7 +78,7 @@ public final class UnlistedSenders {
         return false
     }
 
-    /// How many addresses have sent lately.
+    /// How many addresses have sent within ``days``.
     public var count: Int {
         let first = firstDay.load(ordering: .relaxed)
         var count = 0
@@ -86,7 +89,7 @@ public final class UnlistedSenders {
         return count
     }
 
-    /// The first place of a key's set, and its mark there.
+    /// The first place of an address's set, and the bits of the hash that mark the address there.
     private static func home(_ key: UnsafeBufferPointer<UInt8>) -> (set: Int, mark: UInt64) {
         var hasher = Hasher()
         hasher.combine(bytes: UnsafeRawBufferPointer(key))
@@ -96,5 +99,5 @@ public final class UnlistedSenders {
     }
 }
 
-// What changes is atomic.
+// All that changes is atomic.
 extension UnlistedSenders: @unchecked Sendable {}

@@ -1,106 +1,109 @@
-/// What is decided of one recipient, and why: the result of ``Policy/verdict(for:client:index:now:)``.
-public struct Verdict: Sendable, Equatable {
-    /// What the MTA is told, were the domain in enforce mode.
-    public enum Action: String, Sendable, CaseIterable {
-        case accept, reject, tempfail
-    }
+public import RejectionLog
 
-    /// What the MTA is told.
-    public let action: Action
-    /// Why.
+/// The decision on one recipient, and why: the result of ``Policy/verdict(for:client:index:senders:now:)``.
+public struct Verdict: Sendable, Equatable {
+    /// What the MTA is told if the domain is in enforce mode.
+    public let outcome: Outcome
+    /// Why, as the log and the report count it.
     public let reason: Reason
-    /// The row of the verdict table that decided, 1 to 20.
-    public let rule: Int
+    /// The rule that decided.
+    public let rule: VerdictRule
     /// The reply to give; nil for an accepted recipient.
     public let reply: ReplyKind?
-    /// The relay domain's settings as a position in ``Policy/domains``; nil for a foreign domain and a path without one.
+    /// The relay domain whose settings decided, as a position in ``Policy/domains``; nil for a foreign domain and a path without one.
     public let domain: Int?
-    /// The alias domain that the recipient is in, as a position in ``Policy/domains``; nil where it isn't in one. The rest of the
-    /// verdict is then that on the same local part of ``domain``.
+    /// The alias domain that the recipient is in, as a position in ``Policy/domains``; nil if it isn't in one. The rest of the verdict is
+    /// that on the same local part in ``domain``.
     public internal(set) var alias: Int?
-    /// Whether the recipient was found only without its `+detail`.
+    /// Whether the recipient was found in the index only without its `+detail`.
     public let withoutDetail: Bool
     /// The pattern that decided, by its position in ``Policy/Settings/patterns``.
     public let pattern: Int?
 
-    /// The domain that the recipient is counted for: its own, though an alias is judged by the rules of another one.
+    /// The domain that the recipient is counted for: its own, also if that is an alias of another.
     public var countedDomain: Int? { alias ?? domain }
 
-    /// Whether the refusal tells the client that the recipient doesn't exist, which is what a harvester counts on.
+    /// Whether the reply tells the client that the recipient doesn't exist: the harvest limit counts these.
     public var revealsUnknown: Bool { reply == .unknown || reply == .blocked }
 
-    /// Whether the refusal is one that a harvester is to wait for.
+    /// Whether the tarpit holds the reply back.
     var isHeldBack: Bool { revealsUnknown || reply == .harvest }
 
-    /// The verdict on what is no recipient path.
-    public static var invalidPath: Verdict { .reject(1, .syntax, .syntax) }
+    /// The verdict on a path that isn't valid.
+    public static var invalidPath: Verdict { .reject(.syntax) }
 
     static func accept(
-        _ rule: Int, _ reason: Reason, _ domain: Int? = nil, withoutDetail: Bool = false, pattern: Int? = nil
+        _ rule: VerdictRule, in domain: Int? = nil, withoutDetail: Bool = false, pattern: Int? = nil
     ) -> Verdict {
         Verdict(
-            action: .accept, reason: reason, rule: rule, reply: nil, domain: domain, withoutDetail: withoutDetail,
-            pattern: pattern)
+            outcome: .accepted, reason: rule.reason, rule: rule, reply: nil, domain: domain,
+            withoutDetail: withoutDetail, pattern: pattern)
     }
 
+    /// - Parameters:
+    ///   - reason: nil for the rule's own.
+    ///   - reply: nil for the rule's own.
     static func reject(
-        _ rule: Int, _ reason: Reason, _ reply: ReplyKind, _ domain: Int? = nil, withoutDetail: Bool = false,
-        pattern: Int? = nil
+        _ rule: VerdictRule, reason: Reason? = nil, reply: ReplyKind? = nil, in domain: Int? = nil,
+        withoutDetail: Bool = false, pattern: Int? = nil
     ) -> Verdict {
         Verdict(
-            action: .reject, reason: reason, rule: rule, reply: reply, domain: domain, withoutDetail: withoutDetail,
-            pattern: pattern)
+            outcome: .rejected, reason: reason ?? rule.reason, rule: rule, reply: reply ?? rule.reply, domain: domain,
+            withoutDetail: withoutDetail, pattern: pattern)
     }
 
-    static func tempfail(
-        _ rule: Int, _ reason: Reason, _ reply: ReplyKind, _ domain: Int?, withoutDetail: Bool = false
+    /// - Parameter reply: nil for the rule's own.
+    static func deferred(
+        _ rule: VerdictRule, reply: ReplyKind? = nil, in domain: Int?, withoutDetail: Bool = false
     ) -> Verdict {
         Verdict(
-            action: .tempfail, reason: reason, rule: rule, reply: reply, domain: domain, withoutDetail: withoutDetail,
-            pattern: nil)
+            outcome: .deferred, reason: rule.reason, rule: rule, reply: reply ?? rule.reply, domain: domain,
+            withoutDetail: withoutDetail, pattern: nil)
     }
 }
 
-/// Why a verdict is what it is: the last column of the verdict table.
+/// Why a recipient was accepted, rejected or deferred, as the log and the report count it.
+///
+/// A new reason is a case here, its word in ``name``, and a ``VerdictRule`` whose verdicts have it.
 public enum Reason: UInt8, Sendable, CaseIterable {
-    /// Not a valid RFC 5321 path.
+    /// The path isn't valid by RFC 5321.
     case syntax
-    /// `<postmaster>` without a domain, which RFC 5321 section 4.5.1 obliges to accept.
+    /// `<postmaster>` without a domain, which RFC 5321 section 4.5.1 requires to accept.
     case postmaster
-    /// A foreign domain or a routed local part from a client that may not relay.
+    /// A foreign domain or a routed local part, from a client that isn't trusted.
     case relay
-    /// A foreign domain from a client that may relay.
+    /// A foreign domain, from a trusted client.
     case trusted
-    /// A local part that `recipients.always` accepts.
+    /// A local part in `recipients.always`.
     case always
-    /// An address in `recipients.blocked` or in its domain's own list.
+    /// An address in `recipients.blocked`, or in the list of its domain.
     case blocked
-    /// The client's network asked for too many unknown recipients.
+    /// The client's network is over its harvest limit.
     case harvest
-    /// There should be an index, and there is none.
+    /// There is no index, though one is expected.
     case noIndex
-    /// In the index, and usable by this client.
+    /// Listed, and usable by this client.
     case listed
-    /// In the index for trusted clients only.
+    /// Listed for trusted clients only.
     case internalOnly
-    /// In the index as a disabled mailbox.
+    /// Listed as a disabled mailbox.
     case disabled
-    /// Not in the index, in a domain that takes all.
+    /// Not listed, in a catch-all domain.
     case catchAll
-    /// Not in the index, and the index is older than `index.max_age`.
+    /// Not listed, and the index is older than `index.max_age`.
     case staleIndex
-    /// Not in the index.
+    /// Not listed.
     case unknown
-    /// Accepted or blocked by one of `recipients.patterns`.
+    /// Accepted or blocked by a pattern of `recipients.patterns`.
     case pattern
-    /// A bounce to an address that a forwarder has rewritten.
+    /// A bounce to an address that a forwarder has rewritten (SRS).
     case srs
-    /// In the index, but in no source any more, for less than the time of grace.
+    /// Left the recipient list less than `sync.grace` ago.
     case leaving
-    /// Not in the index, but it has sent through this gateway lately.
+    /// Not listed, but has sent through this gateway lately.
     case unlistedSender
 
-    /// The word for it, at most 15 octets, as it stands in the log, the report and `postern check --batch`.
+    /// The reason's word in the log, the report and `postern check --batch`: at most 15 bytes.
     public var name: String {
         switch self {
         case .syntax: "syntax"
@@ -122,5 +125,33 @@ public enum Reason: UInt8, Sendable, CaseIterable {
         case .leaving: "leaving"
         case .unlistedSender: "unlisted-sender"
         }
+    }
+}
+
+extension Outcome {
+    /// The word for the outcome in `postern check`: accept, reject or tempfail.
+    public var verdictWord: String {
+        switch self {
+        case .accepted: "accept"
+        case .rejected: "reject"
+        case .deferred: "tempfail"
+        }
+    }
+}
+
+/// What is known of the client when a recipient is judged.
+public struct ClientTrust: Sendable, Equatable {
+    /// Whether the client is in a trusted network or has authenticated.
+    public var isTrusted: Bool
+    /// Whether the client's network is over its harvest limit.
+    public var isOverHarvestLimit: Bool
+    /// Whether the message is a bounce: MAIL FROM:<>.
+    public var isBounce: Bool
+
+    /// By default, a client that isn't trusted and is below its harvest limit, with a message that isn't a bounce.
+    public init(isTrusted: Bool = false, isOverHarvestLimit: Bool = false, isBounce: Bool = false) {
+        self.isTrusted = isTrusted
+        self.isOverHarvestLimit = isOverHarvestLimit
+        self.isBounce = isBounce
     }
 }

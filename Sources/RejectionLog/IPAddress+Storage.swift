@@ -1,4 +1,4 @@
-import Foundation
+package import Foundation
 package import System
 
 // How the database holds a client's address: in 4 bytes (IPv4), in 16 (IPv6), or not at all, for a client without an
@@ -10,19 +10,18 @@ extension IPAddress {
     /// The text of a client's network in reports, such as `192.0.2.0/24`; empty for a client without an address.
     package var clientNetworkText: String { isUnspecified ? "" : "\(self)/\(isIPv4 ? 24 : 64)" }
 
-    /// The first address of the network under which reports count a client: the /24 of an IPv4 address, the /64 of an
-    /// IPv6 address.
+    /// The first address of the network under which reports count a client: the /24 of an IPv4 address, the /64 of an IPv6 address.
     package var clientNetwork: IPAddress { masked(ipv4Prefix: 24, ipv6Prefix: 64) }
 
     /// Calls `body` with the bytes that the database holds.
-    func withStored<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+    package func withStored<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
         if isUnspecified { return try body(UnsafeRawBufferPointer(start: nil, count: 0)) }
         if isIPv4 { return try withUnsafeBytes(of: UInt32(truncatingIfNeeded: low).bigEndian, body) }
         return try withUnsafeBytes(of: (high.bigEndian, low.bigEndian), body)
     }
 
     /// The bytes that the database holds.
-    var stored: Data { withStored { Data($0) } }
+    package var stored: Data { withStored { Data($0) } }
 
     /// Reads the bytes that the database holds; any other number of bytes than 4 and 16 is a client without an address.
     package init(stored bytes: UnsafeRawBufferPointer) {

@@ -6,7 +6,7 @@ public struct LogEntry: Sendable, Equatable {
     public var id: Int64
     /// The time, to the millisecond.
     public var time: Date
-    /// `.refused` or `.tempfailed`.
+    /// ``Outcome/rejected`` or ``Outcome/deferred``.
     public var outcome: Outcome
     /// True where observe mode accepted the recipient.
     public var observed: Bool
@@ -39,8 +39,8 @@ extension Outcome {
     public var name: String {
         switch self {
         case .accepted: "accepted"
-        case .refused: "refused"
-        case .tempfailed: "tempfailed"
+        case .rejected: "refused"
+        case .deferred: "tempfailed"
         }
     }
 }

@@ -1,98 +1,100 @@
 public import System
 
-/// What the MTA was told about a recipient, or would have been told in observe mode.
+/// What the MTA is told about a recipient, or would be told if the domain weren't in observe mode. The database holds the numbers.
 public enum Outcome: UInt8, Sendable, CaseIterable {
-    /// 2xx, or no objection of ours.
+    /// The recipient is accepted as far as the filter is concerned.
     case accepted = 0
-    /// 5xx.
-    case refused = 1
-    /// 4xx.
-    case tempfailed = 2
+    /// The recipient is rejected with a 5xx reply.
+    case rejected = 1
+    /// The recipient is deferred with a 4xx reply.
+    case deferred = 2
 }
 
-/// A relay domain's place in the counters; from ``RejectionLog/slot(forDomain:)``.
+/// The number of a relay domain in the log's counters; from ``RejectionLog/slot(forDomain:)``.
 public struct DomainSlot: Sendable, Hashable {
     let index: UInt32
 
-    /// The place as a number, for those who keep it where only a number fits.
-    public var number: UInt32 { index }
-
-    init(index: UInt32) { self.index = index }
-
-    /// The place of a number that ``number`` gave, in the same open log.
-    public init(number: UInt32) { index = number }
-
-    /// Every domain that is not registered. What is refused for such a domain is counted exactly in the sum; by name
-    /// only as far as detail rows tell the name.
+    /// The slot of all domains that aren't registered. Their rejected recipients are counted exactly in the sum; by domain, as far as
+    /// detail rows name the domain.
     public static let foreign = DomainSlot(index: 0)
 }
 
-/// A reason's place in the counters; from ``RejectionLog/slot(forReason:)``.
+/// The number of a reason in the log's counters; from ``RejectionLog/slot(forReason:)``.
 public struct ReasonSlot: Sendable, Hashable {
     let index: UInt8
 
-    /// Where reasons land that found no place (more than 250 were registered); shown as "other".
-    static let other = ReasonSlot(index: 0)
-    /// Not a verdict: a detail row that found no room. Never handed out.
+    /// The slot of the reasons that found no slot of their own because more than 250 were registered; shown as "other".
+    public static let other = ReasonSlot(index: 0)
+    /// Counts detail rows that were thinned out; never handed out.
     static let thinned = ReasonSlot(index: 255)
 }
 
-/// What one RCPT became. The buffers are borrowed for the call of ``RejectionLog/record(_:)`` only.
+/// One judged recipient (RCPT TO) with what is known of its session, for ``RejectionLog/record(_:)``.
 ///
-/// Every text may be hostile: any bytes, any length. Over-long ones are cut at a character (see ``DetailBuffer``'s
-/// limits in the source: recipient and sender 512 octets, names 255, session and MTA 64, reply 512).
-public struct LogEvent {
+/// The texts are borrowed from the caller for the call. They may be hostile: any bytes, of any length. The log cuts a text that is too long
+/// between two characters; ``DetailBuffer/Field/limit`` has the limits.
+public struct RecipientEvent {
     /// Bytes of the caller, valid for the call.
     public typealias Bytes = UnsafeBufferPointer<UInt8>
 
-    /// Wall-clock milliseconds since 1970 (UTC).
+    /// When the recipient was judged, in milliseconds since 1970 (UTC).
     public var time: Int64
-    /// What the verdict was. An accepted recipient is only counted: it leaves no detail row.
+    /// What the MTA was told. An accepted recipient is counted and leaves no detail row.
     public var outcome: Outcome
-    /// True in observe mode: the MTA was told to continue whatever the verdict.
+    /// Whether the domain is in observe mode: the MTA was told to continue, whatever the outcome.
     public var observed: Bool
-    /// Why; from ``RejectionLog/slot(forReason:)``. The reason named "mta" is what the MTA refused itself.
+    /// Why. The reason ``RejectionLog/mtaReason`` marks recipients that the MTA rejected itself.
     public var reason: ReasonSlot
-    /// The recipient's relay domain, or `.foreign`.
+    /// The recipient's relay domain, or ``DomainSlot/foreign``.
     public var domain: DomainSlot
-    /// The recipient as the client gave it.
-    public var recipient: Bytes
-    /// The recipient's domain as an A-label; needed for `.foreign` only, empty if there is none.
+    /// The recipient's domain as an A-label, empty if there is none; recorded for ``DomainSlot/foreign`` only.
     public var domainName: Bytes
-    /// The reverse-path, empty for `<>`.
+    /// The path of RCPT TO as it came, without the angle brackets.
+    public var recipient: Bytes
+    /// The reverse-path of MAIL FROM without the angle brackets; empty for a bounce.
     public var sender: Bytes
-    /// Where the connection came from.
+    /// The client's address; ``System/IPAddress/unspecified`` if the client has none or the MTA doesn't know it.
     public var client: IPAddress
-    /// The client's host name as the MTA says.
+    /// The client's host name as the MTA found it; may be empty.
     public var clientName: Bytes
-    /// The name given at HELO or EHLO.
+    /// The argument of HELO or EHLO.
     public var helo: Bytes
-    /// The queue id where the MTA has one already, else a session id.
-    public var session: Bytes
-    /// True if the client has authenticated.
+    /// The queue ID; empty until the MTA has given one.
+    public var queueID: Bytes
+    /// Whether the client has authenticated.
     public var authenticated: Bool
-    /// The MTA that asked (its `j` or `{daemon_name}`).
+    /// The MTA's own name, its macro `{j}`.
     public var mta: Bytes
-    /// The reply as sent, or as it would have been sent: code, enhanced code, text.
+    /// The reply with its codes, as the client is told or would be told in enforce mode; empty for an accepted recipient.
     public var reply: Bytes
 
-    /// An event with its counted part; the texts are empty until set.
-    public init(time: Int64, outcome: Outcome, observed: Bool = false, reason: ReasonSlot, domain: DomainSlot) {
-        let none = Bytes(start: nil, count: 0)
+    /// An event of these values.
+    @inlinable
+    public init(
+        time: Int64, outcome: Outcome, observed: Bool, reason: ReasonSlot, domain: DomainSlot, domainName: Bytes,
+        recipient: Bytes, sender: Bytes, client: IPAddress, clientName: Bytes, helo: Bytes, queueID: Bytes,
+        authenticated: Bool, mta: Bytes, reply: Bytes
+    ) {
         self.time = time
         self.outcome = outcome
         self.observed = observed
         self.reason = reason
         self.domain = domain
-        recipient = none
-        domainName = none
-        sender = none
-        client = .unspecified
-        clientName = none
-        helo = none
-        session = none
-        authenticated = false
-        mta = none
-        reply = none
+        self.domainName = domainName
+        self.recipient = recipient
+        self.sender = sender
+        self.client = client
+        self.clientName = clientName
+        self.helo = helo
+        self.queueID = queueID
+        self.authenticated = authenticated
+        self.mta = mta
+        self.reply = reply
     }
+}
+
+extension UnsafeBufferPointer<UInt8> {
+    /// No bytes.
+    @inlinable
+    package static var none: Self { Self(start: nil, count: 0) }
 }

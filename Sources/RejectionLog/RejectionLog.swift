@@ -33,9 +33,9 @@ public final class RejectionLog: Sendable {
         public var report: @Sendable (String) -> Void
         /// Gets the failure of each attempt, and nil when the log works again. Called on the writer's thread.
         public var condition: @Sendable (PartFailure?) -> Void = { _ in }
-        /// Gets the detail rows from the writer, whether or not it can write them. Called on the writer's thread, so it
-        /// should return quickly.
-        public var stored: (@Sendable (StoredRows) -> Void)?
+        /// Gets the detail rows when the writer takes them from the queue, whether or not it can write them. Called on the writer's thread, which
+        /// waits: it must be quick.
+        public var received: (@Sendable (ReceivedRows) -> Void)?
         /// Gets the unlisted senders of the database each time it has been opened. Called on the writer's thread.
         public var unlistedSenders: (@Sendable ([UnlistedSender]) -> Void)?
         /// Gets the day, in days since 1970 (UTC), a few times a second while the clock is trusted. Called on the
@@ -75,7 +75,7 @@ public final class RejectionLog: Sendable {
     public static let mtaReason = "mta"
 
     private let options: Options
-    private let core: LogCore
+    private let queue: RecordingQueue
     private let writer: LogWriter
     private let finished = SteadySemaphore()
 
@@ -85,9 +85,9 @@ public final class RejectionLog: Sendable {
     /// database is moved aside; a database of another program or of a newer Postern is not changed.
     public init(_ options: Options) {
         self.options = options
-        let capacity = max(options.queueCapacity, 64 << 10) / LogCore.stripeCount
-        core = LogCore(detailCapacity: capacity, patience: options.patience)
-        writer = LogWriter(core: core, options: options, detailCapacity: capacity)
+        let capacity = max(options.queueCapacity, 64 << 10) / RecordingQueue.stripeCount
+        queue = RecordingQueue(detailCapacity: capacity, patience: options.patience)
+        writer = LogWriter(queue: queue, options: options, detailCapacity: capacity)
         NamedThread.start("log") { [writer, finished] in
             writer.run()
             finished.signal()
@@ -95,45 +95,45 @@ public final class RejectionLog: Sendable {
     }
 
     deinit {
-        if !core.isAbandoned { close() }
+        if !queue.isAbandoned { close() }
     }
 
     /// The place of a relay domain (an A-label) in the counters: the same for the same name while the log is open. It
     /// must not be called with names that clients send.
     public func slot(forDomain name: String) -> DomainSlot {
-        DomainSlot(index: UInt32(core.domains.number(of: name)))
+        DomainSlot(index: UInt32(queue.domains.number(of: name)))
     }
 
     /// The place of a reason in the counters: the same for the same name while the log is open. Names are those of the
     /// verdict table ("unknown", "relay", …), and ``mtaReason``.
     public func slot(forReason name: String) -> ReasonSlot {
-        ReasonSlot(index: UInt8(core.reasons.number(of: name)))
+        ReasonSlot(index: UInt8(queue.reasons.number(of: name)))
     }
 
-    /// Counts the recipient and, unless it was accepted, queues its detail row. Called on any thread; it never waits
-    /// for the writer or the disk, and usually allocates nothing.
-    public func record(_ event: borrowing LogEvent) {
-        // Only spreads the threads: any answer is right.
+    /// Counts the recipient and, unless it was accepted, queues its detail row for the writer. Any thread; never waits for the writer or the disk,
+    /// and allocates nothing unless the counters' table has to grow.
+    public func record(_ event: borrowing RecipientEvent) {
+        // Spreads the threads over the stripes; any number will do.
         let thread = UInt(bitPattern: Int(pthread_self()))
-        core.record(event, home: Int(truncatingIfNeeded: (thread >> 12) &* 0x9E37_79B9_7F4A_7C15 >> 48))
+        queue.record(event, home: Int(truncatingIfNeeded: (thread >> 12) &* 0x9E37_79B9_7F4A_7C15 >> 48))
     }
 
     /// Waits until everything recorded so far is in the database; false if writing failed (the writer tries again).
     @discardableResult
     public func flush() -> Bool {
-        core.request(.store)
+        queue.request(.store)
     }
 
     /// Prunes everything that is older than its retention now; for tests.
     @discardableResult
     func prune() -> Bool {
-        core.request(.prune)
+        queue.request(.prune)
     }
 
     /// Adds everything written so far to the tallies and closes the days that are over; for tests.
     @discardableResult
     func tally() -> Bool {
-        core.request(.tally)
+        queue.request(.tally)
     }
 
     /// Records that an index came into force; reports conclude from it when a recipient was listed. The same index is
@@ -145,7 +145,7 @@ public final class RejectionLog: Sendable {
     ///   - created: when it was made.
     ///   - time: when it came into force.
     public func recordIndex(generation: UInt64, recipients: Int, created: Date, time: Date = Date()) {
-        core.note(
+        queue.note(
             RecordedIndex(
                 time: Timestamp.milliseconds(since1970: time), generation: Int64(clamping: generation),
                 recipients: Int64(clamping: recipients), created: Timestamp.milliseconds(since1970: created)))
@@ -158,7 +158,7 @@ public final class RejectionLog: Sendable {
     ///   - address: its canonical address.
     ///   - time: when, in milliseconds since 1970.
     public func recordUnlistedSender(_ address: UnsafeBufferPointer<UInt8>, time: Int64) {
-        core.note(
+        queue.note(
             UnlistedSender(
                 address: StoredText.string(UnsafeRawBufferPointer(address)), lastDay: time / 86_400_000, count: 1))
     }
@@ -168,8 +168,8 @@ public final class RejectionLog: Sendable {
     /// - Returns: false if the disk didn't answer in time.
     @discardableResult
     public func waitForOpening(within limit: Duration) -> Bool {
-        defer { core.beginning.signal() }
-        return core.beginning.wait(within: limit)
+        defer { queue.firstOpening.signal() }
+        return queue.firstOpening.wait(within: limit)
     }
 
     /// Writes all that is queued and ends the writer. Later records are lost.
@@ -180,7 +180,7 @@ public final class RejectionLog: Sendable {
     /// - Returns: true if the writer has ended.
     @discardableResult
     public func close(within limit: Duration? = nil) -> Bool {
-        core.stop()
+        queue.stop()
         guard let limit else {
             finished.wait()
             finished.signal()
@@ -191,15 +191,15 @@ public final class RejectionLog: Sendable {
             finished.signal()
             return true
         }
-        core.abandon()
+        queue.abandon()
         options.report(
-            "rejection log \(options.path): closed with \(core.uncounted) recipients uncounted: its disk doesn't answer"
+            "rejection log \(options.path): closed with \(queue.uncounted) recipients uncounted: its disk doesn't answer"
         )
         return false
     }
 
-    /// Why the log can't be written at present, and when the next attempt is; nil while it can. Called on any thread.
-    public var failure: PartFailure? { core.failure(path: options.path) }
+    /// Why the log can't be written at the moment, and when it is tried next; nil while it can. Any thread.
+    public var failure: PartFailure? { queue.failure(path: options.path) }
 
     /// The state of the log, for metrics.
     public struct Statistics: Sendable, Equatable {
@@ -223,21 +223,21 @@ public final class RejectionLog: Sendable {
 
     /// The verdicts recorded since the log was opened, as of the writer's last round; it has four a second.
     public var verdictTotals: [VerdictTotal] {
-        core.totals.list(domains: core.domains.names, reasons: core.reasons.names)
+        queue.totals.list(domains: queue.domains.names, reasons: queue.reasons.names)
     }
 
     /// The state of the log at present.
     public var statistics: Statistics {
         var queued = 0
         var capacity = 0
-        for place in 0..<LogCore.stripeCount {
-            let (used, size) = core.stripes[place].state.withLock { ($0.details.used, $0.details.capacity) }
+        for place in 0..<RecordingQueue.stripeCount {
+            let (used, size) = queue.stripes[place].state.withLock { ($0.details.used, $0.details.capacity) }
             queued &+= used
             capacity &+= size
         }
         return Statistics(
-            queued: queued, queueCapacity: capacity, written: core.written.load(ordering: .relaxed),
-            thinned: core.thinned.load(ordering: .relaxed), failing: failure != nil, waiting: core.uncounted,
-            isOpen: core.isOpen.load(ordering: .relaxed), damagedCopy: core.damagedCopy)
+            queued: queued, queueCapacity: capacity, written: queue.written.load(ordering: .relaxed),
+            thinned: queue.thinned.load(ordering: .relaxed), failing: failure != nil, waiting: queue.uncounted,
+            isOpen: queue.isOpen.load(ordering: .relaxed), damagedCopy: queue.damagedCopy)
     }
 }

@@ -52,8 +52,7 @@ final class FilterService {
         log = Self.openLog(configuration, lines, senders, health, logger)
         let policy = HotSwap<Policy>(Reloader.policy(configuration, log))
         let context = FilterContext(
-            policy: policy, index: index, harvest: HarvestTable(), senders: senders,
-            sink: LogSink(log))
+            policy: policy, index: index, harvest: HarvestTable(), senders: senders, log: log)
         tarpit = context.tarpit
         let sync = SyncCounters(sources: configuration.sync.sources.map(\.name))
         self.sync = sync
@@ -218,7 +217,7 @@ final class FilterService {
         health.expect(.log)
         var options = RejectionLog.Options(path: configuration.log.database) { logger.error("\($0)") }
         options.retention = TimeInterval(configuration.log.retention)
-        if let lines { options.stored = { lines.take($0) } }
+        if let lines { options.received = { lines.enqueue($0) } }
         options.detailRetention = TimeInterval(configuration.log.detailRetention)
         options.maximumSize = configuration.log.maximumSize > 0 ? configuration.log.maximumSize : nil
         options.unlistedSenders = { $0.forEach { senders.insert($0.address, day: $0.lastDay) } }

@@ -5,19 +5,18 @@ import RecipientFilter
 import Synchronization
 import System
 
-/// Writes a line for each client network that has reached its harvest limit, on a thread of its own: the sessions that
-/// find out must not wait for whoever reads the messages.
+/// Writes a message for each client network that reaches its harvest limit, on a thread of its own: no session waits for standard error.
 final class OffenderLog: Sendable {
     private let table: HarvestTable
     private let logger: Logger
     private let stopping = SteadySemaphore()
     private let ended = SteadySemaphore()
-    private let seen = Atomic<Int>(0)
+    private let total = Atomic<Int>(0)
 
     /// How many offenders there were.
-    var count: Int { seen.load(ordering: .relaxed) }
+    var count: Int { total.load(ordering: .relaxed) }
 
-    /// A log of this table's offenders, which starts with ``start()``.
+    /// A log of the table's offenders; ``start()`` starts it.
     init(_ table: HarvestTable, _ logger: Logger) {
         self.table = table
         self.logger = logger
@@ -32,21 +31,24 @@ final class OffenderLog: Sendable {
         }
     }
 
-    /// Writes what is left and ends the thread.
+    /// Writes the messages that are left, and ends the thread.
     func stop() {
         stopping.signal()
         ended.wait()
     }
 
     private func write() {
-        let (offenders, untold) = table.takeOffenders()
-        seen.add(offenders.count + untold, ordering: .relaxed)
-        for offender in offenders { logger.warning("\(Self.line(offender))") }
-        if untold > 0 { logger.warning("harvest: \(Words.count(untold, "more network")) reached the limit") }
+        let (offenders, omitted) = table.drainOffenders()
+        total.add(offenders.count + omitted, ordering: .relaxed)
+        for offender in offenders { logger.warning("\(Self.message(offender))") }
+        if omitted > 0 {
+            let verb = omitted == 1 ? "has" : "have"
+            logger.warning("harvest: \(Words.count(omitted, "more network")) \(verb) reached the limit")
+        }
     }
 
-    /// The line for an offender.
-    static func line(_ offender: HarvestTable.Offender) -> String {
+    /// The message about an offender.
+    static func message(_ offender: HarvestTable.Offender) -> String {
         let client = offender.network?.shortDescription ?? "the MTA's own machine"
         let window = Words.duration(seconds: offender.limit.window)
         return "harvest: \(client) has reached \(Words.count(offender.limit.limit, "unknown recipient")) in \(window): "

@@ -67,9 +67,9 @@ final class Reloader: Sendable {
         state = Mutex(State(configuration: configuration))
     }
 
-    /// The policy of a configuration, its domains tagged for ``LogSink``.
+    /// The policy of a configuration, whose domains have their slots in the log.
     static func policy(_ configuration: Configuration, _ log: RejectionLog) -> Policy {
-        configuration.compiledPolicy { log.slot(forDomain: $0).number }
+        configuration.compiledPolicy { log.slot(forDomain: $0) }
     }
 
     /// Adds the relay domains and alias domains that a new index names to the policy; may be called from any thread.

@@ -16,11 +16,11 @@ extension ReportContext {
         let configuration = read.addingDomains(of: index?.info.sources ?? [])
         relayDomains = configuration.domains.map(\.name).filter { !$0.hasPrefix(".") }
         if let index {
-            let policy = configuration.compiledPolicy { _ in 0 }
+            let policy = configuration.compiledPolicy()
             let seconds = Int64(now.timeIntervalSince1970)
             isUnknown = { path in
                 guard let address = try? RecipientAddress(path: path) else { return false }
-                return policy.verdict(for: address, client: ClientStanding(), index: index, now: seconds).reason
+                return policy.verdict(for: address, client: ClientTrust(), index: index, now: seconds).reason
                     == .unknown
             }
             isListed = { path in

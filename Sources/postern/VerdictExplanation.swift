@@ -3,16 +3,17 @@ import MailAddress
 import RecipientFilter
 import RecipientIndex
 import RecipientSync
+import RejectionLog
 import System
 
-/// A verdict with all that led to it, as `postern check` tells it.
+/// A verdict and everything that led to it, as `postern check` shows it.
 struct VerdictExplanation: Encodable {
-    /// A configuration key that had a part in the verdict.
+    /// A configuration key that the verdict depends on.
     struct Setting: Encodable {
         let key: String
-        /// The file and line where it is set; nil where it stands at its default.
+        /// The file and line where the key is set; nil if it has its default.
         let place: String?
-        /// The line as it stands in the file.
+        /// The line of the file.
         let text: String?
     }
 
@@ -20,20 +21,20 @@ struct VerdictExplanation: Encodable {
     struct Source: Encodable {
         let name: String
         let type: String
-        /// Where in the source, such as `line 17 of /etc/postfix/virtual`; nil where that can't be told.
+        /// The place in the source, such as `line 17 of /etc/postfix/virtual`; nil if the sync's state doesn't have it.
         let origin: String?
     }
 
-    /// The time of grace of a recipient that has left the list.
+    /// When a recipient left the list, and when it will be rejected.
     struct Departure: Encodable {
-        /// When no source listed it any more.
+        /// Since when no source lists the recipient.
         let left: Date
-        /// From when on it is rejected.
+        /// When the recipient will be rejected.
         let rejectedFrom: Date
-        /// The names of the sources that listed it last.
+        /// The names of the sources that listed the recipient last.
         let sources: [String]
 
-        /// In words, for a person.
+        /// The departure in words.
         var text: String {
             let names = sources.map(\.escapedForMessage).joined(separator: ", ")
             return "left \(names.isEmpty ? "the list" : names) at \(Words.time(left)); rejected from "
@@ -42,48 +43,68 @@ struct VerdictExplanation: Encodable {
     }
 
     let address: String
-    let action: Verdict.Action
+    let outcome: Outcome
     let reason: String
-    let rule: Int
+    let rule: VerdictRule
     let explanation: String
     let reply: String?
     let observed: Bool
-    /// The address that was judged in the place of the one given: without its BATV tag, or in the domain that its own is an alias of.
+    /// The address that was judged in place of the given one: without its BATV tag, or in the domain that its own is an alias of.
     let judgedAs: String?
-    /// The alias domains on the way, each in a clause.
+    /// For each alias domain that led to the judged address, a clause such as `alias.example is an alias of example.com`.
     private let aliases: [String]
     let lookedUp: [String]
     let domain: String?
     let client: String?
     let trusted: Bool
-    /// Whether the harvest limit doesn't hold for the client.
+    /// Whether the client is exempt from the harvest limit.
     let harvestExempt: Bool
     let decidedBy: [Setting]
     let sources: [Source]
-    /// When a recipient that is leaving left the list, and from when on it is rejected; nil where that can't be told.
+    /// When a recipient that is leaving left the list; nil if the sync's state doesn't have it.
     let departure: Departure?
-    /// The day on which a recipient that isn't listed last sent through this gateway, as 2026-11-30.
+    /// The day on which an unlisted recipient last sent through this gateway, as 2026-11-30; nil if it hasn't sent.
     let lastSent: String?
     let index: String
 
-    enum CodingKeys: String, CodingKey {
-        case address
-        case action = "verdict"
-        case reason, rule, explanation, reply, observed
+    private enum CodingKeys: String, CodingKey {
+        case address, verdict, reason, rule, explanation, reply, observed
         case judgedAs, lookedUp
         case domain, client, trusted, harvestExempt
         case decidedBy
         case sources, departure, lastSent, index
     }
 
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(address, forKey: .address)
+        try container.encode(outcome.verdictWord, forKey: .verdict)
+        try container.encode(reason, forKey: .reason)
+        try container.encode(rule.rawValue, forKey: .rule)
+        try container.encode(explanation, forKey: .explanation)
+        try container.encodeIfPresent(reply, forKey: .reply)
+        try container.encode(observed, forKey: .observed)
+        try container.encodeIfPresent(judgedAs, forKey: .judgedAs)
+        try container.encode(lookedUp, forKey: .lookedUp)
+        try container.encodeIfPresent(domain, forKey: .domain)
+        try container.encodeIfPresent(client, forKey: .client)
+        try container.encode(trusted, forKey: .trusted)
+        try container.encode(harvestExempt, forKey: .harvestExempt)
+        try container.encode(decidedBy, forKey: .decidedBy)
+        try container.encode(sources, forKey: .sources)
+        try container.encodeIfPresent(departure, forKey: .departure)
+        try container.encodeIfPresent(lastSent, forKey: .lastSent)
+        try container.encode(index, forKey: .index)
+    }
+
     init(
-        of address: String, client: String?, standing: ClientStanding, index: IndexSnapshot?, policy: Policy,
+        of address: String, client: String?, trust: ClientTrust, index: IndexSnapshot?, policy: Policy,
         senders: LoggedSenders, configuration: Configuration
     ) {
         let recipient = Result { () throws(AddressError) in try RecipientAddress(path: address) }
         let now = Date()
         let verdict = policy.verdict(
-            for: recipient, client: standing, index: index, senders: senders.lately,
+            for: recipient, client: trust, index: index, senders: senders.lately,
             now: Int64(now.timeIntervalSince1970))
         let parsed = try? recipient.get()
         let relayDomain = verdict.domain.map { configuration.domains[$0] }
@@ -91,19 +112,19 @@ struct VerdictExplanation: Encodable {
 
         self.address = address
         self.client = client
-        action = verdict.action
+        outcome = verdict.outcome
         reason = verdict.reason.name
         rule = verdict.rule
-        trusted = standing.isTrusted
+        trusted = trust.isTrusted
         harvestExempt = policy.exemptsFromHarvest(client.flatMap { try? IPAddress($0) })
-        observed = verdict.action != .accept && policy.observes(verdict)
+        observed = verdict.outcome != .accepted && policy.observes(verdict)
         var explanation = verdict.explanation
         if case .failure(let error) = recipient { explanation += ": \(error)" }
-        if verdict.reason != .srs, verdict.action == .reject, parsed?.isForwardersOwn == true, let relayDomain {
+        if verdict.reason != .srs, verdict.outcome == .rejected, parsed?.isForwardersOwn == true, let relayDomain {
             explanation +=
                 relayDomain.rules.srs
-                ? "; an address that a forwarder has rewritten (SRS) takes bounces only, which --bounce is for"
-                : "; it is one that a forwarder has rewritten (SRS), and recipients.srs isn't set"
+                ? "; an address that a forwarder has rewritten (SRS) is valid for bounces only: check it with --bounce"
+                : "; it is an address that a forwarder has rewritten (SRS), and recipients.srs isn't set"
         }
         self.explanation = explanation
         reply = verdict.reply.map {
@@ -116,7 +137,7 @@ struct VerdictExplanation: Encodable {
         var candidates: [String] = []
         var aliases: [String] = []
         if verdict.alias != nil {
-            // Each domain on the way was looked into.
+            // The recipient was looked up in each domain of the chain.
             while let address = judged, aliases.count <= Policy.longestAliasChain, let moved = policy.aliased(address) {
                 let rules = policy.rules(of: address)
                 candidates += [
@@ -144,7 +165,7 @@ struct VerdictExplanation: Encodable {
         } else if verdict.reason == .blocked, candidates.contains(where: configuration.policy.blocked.contains),
             configuration.lines.exactLine(of: "recipients.blocked") != nil
         {
-            // Not the list of its domain, which may be there, too.
+            // The domain's own list may be set, too.
             decidedBy = Self.settings("recipients.blocked", nil, configuration)
         } else {
             decidedBy = verdict.decidingKeys.flatMap { Self.settings($0, relayDomain?.name, configuration) }
@@ -173,16 +194,16 @@ struct VerdictExplanation: Encodable {
         }
     }
 
-    /// The explanation for a person, at most 80 columns where the values allow.
+    /// The text that `postern check` prints.
     var text: String {
         var lines = [
-            "\(address.escapedForMessage): \(action.rawValue)\(observed ? " (observe mode: only logged)" : "")"
+            "\(address.escapedForMessage): \(outcome.verdictWord)\(observed ? " (observe mode: only logged)" : "")"
         ]
         func row(_ title: String, _ value: String) {
             lines.append("  \(title.padding(toLength: 11, withPad: " ", startingAt: 0)) \(value)")
         }
         if let reply { row("reply", reply) }
-        row("reason", "\(reason) (rule \(rule))")
+        row("reason", "\(reason) (rule: \(rule.rawValue))")
         row("because", explanation)
         for (position, setting) in decidedBy.enumerated() {
             row(
@@ -208,7 +229,7 @@ struct VerdictExplanation: Encodable {
         return lines.joined(separator: "\n")
     }
 
-    /// When a key left the list, by the sync's state; nil where the state doesn't know.
+    /// When a recipient, given by its key, left the list; nil if the sync's state doesn't have it.
     private static func departure(of key: String, _ configuration: Configuration) -> Departure? {
         let found = RecipientSync.Departure(
             of: key, state: configuration.sync.state, grace: configuration.sync.grace)
@@ -218,7 +239,7 @@ struct VerdictExplanation: Encodable {
         }
     }
 
-    /// The pattern that decided, as it is written.
+    /// The pattern that decided, with its place in the configuration.
     private static func setting(ofPattern position: Int, _ configuration: Configuration) -> Setting {
         let key = "recipients.patterns[\(position)]"
         let pattern = configuration.policy.patterns[position]
@@ -228,7 +249,7 @@ struct VerdictExplanation: Encodable {
             text: "\(key): match '\(pattern.text)', action \(pattern.action.rawValue)")
     }
 
-    /// The places where a key is set for this domain: in its `[[domain]]`, else in the global section, else nowhere.
+    /// Where a key is set for the domain: in its `[[domain]]`, else in the global section. If it isn't set, a setting without a place says so.
     private static func settings(_ key: String, _ domain: String?, _ configuration: Configuration) -> [Setting] {
         let last = key.split(separator: ".").last.map(String.init) ?? key
         var found: [Setting] = []
@@ -245,8 +266,6 @@ struct VerdictExplanation: Encodable {
         return found
     }
 }
-
-extension Verdict.Action: Encodable {}
 
 extension String {
     fileprivate var trimmingAngleBrackets: String {

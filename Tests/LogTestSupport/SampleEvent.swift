@@ -7,7 +7,7 @@ package import TestSupport
 /// An event with texts of its own.
 package struct Sample {
     package var time: Int64 = Sample.base
-    package var outcome = Outcome.refused
+    package var outcome = Outcome.rejected
     package var observed = false
     package var reason = "unknown"
     /// A relay domain, or nil: foreign, with `domainName`.
@@ -27,7 +27,7 @@ package struct Sample {
     package static let base: Int64 = 1_795_392_000_000
 
     package init(
-        time: Int64 = Sample.base, outcome: Outcome = .refused, observed: Bool = false, reason: String = "unknown",
+        time: Int64 = Sample.base, outcome: Outcome = .rejected, observed: Bool = false, reason: String = "unknown",
         domain: String? = "example.com", domainName: [UInt8] = [], recipient: [UInt8]? = nil, sender: [UInt8]? = nil,
         client: IPAddress? = nil, clientName: [UInt8]? = nil, helo: [UInt8]? = nil, session: [UInt8]? = nil,
         authenticated: Bool = false, mta: [UInt8]? = nil, reply: [UInt8]? = nil
@@ -55,7 +55,7 @@ package struct Sample {
         }
     }
 
-    package func with<R>(reason: ReasonSlot, domain: DomainSlot, _ body: (LogEvent) -> R) -> R {
+    package func with<R>(reason: ReasonSlot, domain: DomainSlot, _ body: (RecipientEvent) -> R) -> R {
         recipient.withUnsafeBufferPointer { recipient in
             domainName.withUnsafeBufferPointer { domainName in
                 sender.withUnsafeBufferPointer { sender in
@@ -64,20 +64,13 @@ package struct Sample {
                             session.withUnsafeBufferPointer { session in
                                 mta.withUnsafeBufferPointer { mta in
                                     reply.withUnsafeBufferPointer { reply in
-                                        var event = LogEvent(
-                                            time: time, outcome: outcome, observed: observed, reason: reason,
-                                            domain: domain)
-                                        event.recipient = recipient
-                                        event.domainName = domainName
-                                        event.sender = sender
-                                        event.client = client
-                                        event.clientName = clientName
-                                        event.helo = helo
-                                        event.session = session
-                                        event.authenticated = authenticated
-                                        event.mta = mta
-                                        event.reply = reply
-                                        return body(event)
+                                        body(
+                                            RecipientEvent(
+                                                time: time, outcome: outcome, observed: observed, reason: reason,
+                                                domain: domain, domainName: domainName, recipient: recipient,
+                                                sender: sender, client: client, clientName: clientName, helo: helo,
+                                                queueID: session, authenticated: authenticated, mta: mta,
+                                                reply: reply))
                                     }
                                 }
                             }

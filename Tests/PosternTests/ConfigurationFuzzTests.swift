@@ -35,7 +35,7 @@ import Testing
             try Data(input).write(to: URL(fileURLWithPath: path))
             do {
                 let configuration = try Configuration.load(path)
-                _ = configuration.compiledPolicy { _ in 0 }
+                _ = configuration.compiledPolicy()
                 _ = configuration.syncConfiguration
                 accepted += 1
             } catch {

@@ -5,6 +5,7 @@ import RecipientFilter
 import RecipientIndex
 import RecipientSources
 import RecipientSync
+import RejectionLog
 import TestSupport
 import Testing
 
@@ -108,7 +109,7 @@ import Testing
         #expect(named.domains.map(\.rules.aliasOf) == [nil, "two.example", "example.com", nil, nil])
         #expect(named.domains.map(\.aliasSource) == [nil, "virtual", nil, nil, nil])
         #expect(named.aliasChain(of: "one.example") == ["one.example", "two.example", "example.com"])
-        let policy = named.compiledPolicy { _ in 0 }
+        let policy = named.compiledPolicy()
         let address = try RecipientAddress(path: "anna@one.example")
         #expect(policy.aliased(address)?.key == "anna@two.example")
         #expect(named.aliasCircles == [])
@@ -177,12 +178,12 @@ import Testing
         #expect(configuration.policy.harvest.tarpit == 5_000 && configuration.policy.harvest.tarpitLimit == 9)
         let general = configuration.domains[0].rules
         #expect(general.delimiter == "-")
-        #expect(general.indexMissing == .accept)
+        #expect(general.indexMissing == .accepted)
         let special = configuration.domains[1].rules
         #expect(special.observe && special.catchAll && !special.hideDisabled)
         #expect(special.delimiter == "+")
-        #expect(special.indexStale == .tempfail)
-        #expect(special.indexMissing == .accept)
+        #expect(special.indexStale == .deferred)
+        #expect(special.indexMissing == .accepted)
         #expect(configuration.index.path == folder.file("here.index"))
         #expect(configuration.sync.maximumShrink == 0.025)
         #expect(configuration.sync.sources.first?.domains == ["xn--bcher-kva.example", "sub.example.com"])

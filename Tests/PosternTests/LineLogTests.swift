@@ -1,5 +1,6 @@
 import Logging
 import Synchronization
+import System
 import TestSupport
 import Testing
 
@@ -27,18 +28,21 @@ import Testing
     }
 
     /// So many refusals in one write.
-    private func rows(_ count: Int, thinned: Int = 0) -> (StoredRows, DetailBuffer) {
+    private func rows(_ count: Int, thinned: Int = 0) -> (ReceivedRows, DetailBuffer) {
         var buffer = DetailBuffer(capacity: 1 << 20)
         let recipient = Array("nobody@example.com".utf8)
         recipient.withUnsafeBufferPointer { recipient in
             for _ in 0..<count {
-                var event = LogEvent(
-                    time: 1_795_392_000_000, outcome: .refused, reason: ReasonSlot(index: 1), domain: .foreign)
-                event.recipient = recipient
-                _ = buffer.append(event)
+                let none = RecipientEvent.Bytes(start: nil, count: 0)
+                _ = buffer.append(
+                    RecipientEvent(
+                        time: 1_795_392_000_000, outcome: .rejected, observed: false, reason: ReasonSlot(index: 1),
+                        domain: .foreign, domainName: none, recipient: recipient, sender: none,
+                        client: .unspecified, clientName: none, helo: none, queueID: none, authenticated: false,
+                        mta: none, reply: none))
             }
         }
-        return (StoredRows(buffers: [buffer], domains: [""], reasons: ["other", "unknown"], thinned: thinned), buffer)
+        return (ReceivedRows(buffers: [buffer], domains: [""], reasons: ["other", "unknown"], thinned: thinned), buffer)
     }
 
     @Test func aFloodIsThinnedAndItsCountTold() throws {
@@ -47,13 +51,13 @@ import Testing
         let log = LineLog(redact: false, kept.logger, clock: { now.withLock { $0 } })
         for _ in 0..<10 {
             let (rows, buffer) = rows(500, thinned: 7)
-            log.take(rows)
+            log.enqueue(rows)
             buffer.deallocate()
         }
         log.start()
         log.stop()
         #expect(kept.lines.filter { $0.contains("reject: RCPT from") }.count == LineLog.burst)
-        #expect(kept.lines.contains { $0.hasPrefix("\(5_000 + 70 - LineLog.burst) more refusals without a line") })
+        #expect(kept.lines.contains { $0.hasPrefix("\(5_000 + 70 - LineLog.burst) more rejected or deferred recipients without a line") })
     }
 
     @Test func theAllowanceComesBack() throws {
@@ -66,7 +70,7 @@ import Testing
             let (rows, buffer) = rows(LineLog.burst)
             // The queue is as long as a burst.
             while kept.lines.count < second * LineLog.burst { onThreads(1) { _ in } }
-            log.take(rows)
+            log.enqueue(rows)
             buffer.deallocate()
         }
         log.stop()

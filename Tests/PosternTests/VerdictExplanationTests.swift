@@ -2,6 +2,7 @@ import Foundation
 import MailAddress
 import RecipientFilter
 import RecipientIndex
+import RejectionLog
 import TestSupport
 import Testing
 
@@ -35,8 +36,8 @@ import Testing
         builder.add("user@example.org", [])
         _ = try builder.publish(to: folder.file("index"), sources: [])
         return VerdictExplanation(
-            of: address, client: nil, standing: ClientStanding(isBounce: bounce),
-            index: try IndexSnapshot(path: folder.file("index")), policy: configuration.compiledPolicy { _ in 0 },
+            of: address, client: nil, trust: ClientTrust(isBounce: bounce),
+            index: try IndexSnapshot(path: folder.file("index")), policy: configuration.compiledPolicy(),
             senders: LoggedSenders(configuration, isNeeded: false), configuration: configuration)
     }
 
@@ -48,11 +49,11 @@ import Testing
 
     @Test func patterns() throws {
         let accepted = try explanation("lst-7@example.com")
-        #expect(accepted.reason == "pattern" && accepted.rule == 17 && accepted.action == .accept)
+        #expect(accepted.reason == "pattern" && accepted.rule == .pattern && accepted.outcome == .accepted)
         #expect(place(accepted) == ["recipients.patterns[1] 5"])
         #expect(accepted.text.contains("match '^lst-[0-9]+@', action accept"))
         let blocked = try explanation("lst-07@example.com")
-        #expect(blocked.reason == "pattern" && blocked.rule == 7 && blocked.action == .reject)
+        #expect(blocked.reason == "pattern" && blocked.rule == .blocked && blocked.outcome == .rejected)
         #expect(blocked.explanation == "a pattern blocks this recipient")
         #expect(place(blocked) == ["recipients.patterns[0] 5"])
     }
@@ -67,18 +68,18 @@ import Testing
 
     @Test func bounceTags() throws {
         let inner = try explanation("prvs=1234abcdef=user+x@example.org")
-        #expect(inner.action == .accept && inner.rule == 13)
+        #expect(inner.outcome == .accepted && inner.rule == .listed)
         #expect(inner.judgedAs == "user+x@example.org")
         #expect(inner.lookedUp == ["user+x@example.org", "user@example.org"])
         #expect(inner.text.contains("judged as   user+x@example.org (the address inside a BATV one)"))
         let plain = try explanation("prvs=1234abcdef=user@example.com")
-        #expect(plain.action == .reject && plain.judgedAs == nil)
+        #expect(plain.outcome == .rejected && plain.judgedAs == nil)
     }
 
     @Test func forwarders() throws {
         let address = "SRS0=hhhh=tt=example.net=someone"
         let bounce = try explanation("\(address)@example.com", bounce: true)
-        #expect(bounce.reason == "srs" && bounce.rule == 18)
+        #expect(bounce.reason == "srs" && bounce.rule == .srs)
         #expect(place(bounce) == ["recipients.srs 9"])
         #expect(try explanation("\(address)@example.com").explanation.contains("takes bounces only"))
         let off = try explanation("\(address)@example.org", bounce: true)

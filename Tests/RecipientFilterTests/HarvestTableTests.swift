@@ -22,7 +22,7 @@ import Testing
         let stranger = try IPAddress("2001:db8:0:1::1")
         for count in 0..<10 {
             #expect(!table.isOver(client, limit: limit, now: 1_000_000), "after \(count)")
-            table.count(client, limit: limit, now: 1_000_000)
+            table.countUnknown(of: client, limit: limit, now: 1_000_000)
         }
         #expect(table.isOver(client, limit: limit, now: 1_000_000))
         #expect(table.isOver(neighbour, limit: limit, now: 1_069_999))
@@ -34,20 +34,20 @@ import Testing
     @Test func knownRecipientsSpeakForTheNetwork() throws {
         let table = HarvestTable()
         let client = try IPAddress("192.0.2.1")
-        #expect(table.standing(of: client, limit: limit, now: 1_000_000) == .unseen)
-        table.count(client, limit: limit, now: 1_000_000)
-        #expect(table.standing(of: client, limit: limit, now: 1_000_000) == .below)
-        for _ in 0..<20 { table.countKnown(client, limit: limit, now: 1_000_000) }
-        for _ in 0..<19 { table.count(client, limit: limit, now: 1_000_000) }
+        #expect(table.state(of: client, limit: limit, now: 1_000_000) == .notSeen)
+        table.countUnknown(of: client, limit: limit, now: 1_000_000)
+        #expect(table.state(of: client, limit: limit, now: 1_000_000) == .belowLimit)
+        for _ in 0..<20 { table.countKnown(of: client, limit: limit, now: 1_000_000) }
+        for _ in 0..<19 { table.countUnknown(of: client, limit: limit, now: 1_000_000) }
         #expect(!table.isOver(client, limit: limit, now: 1_000_000))
-        #expect(table.takeOffenders().offenders.isEmpty)
-        table.count(client, limit: limit, now: 1_000_000)
+        #expect(table.drainOffenders().offenders.isEmpty)
+        table.countUnknown(of: client, limit: limit, now: 1_000_000)
         #expect(table.isOver(client, limit: limit, now: 1_000_000))
-        #expect(table.takeOffenders().offenders.count == 1)
-        table.countKnown(client, limit: limit, now: 1_000_000)
+        #expect(table.drainOffenders().offenders.count == 1)
+        table.countKnown(of: client, limit: limit, now: 1_000_000)
         #expect(!table.isOver(client, limit: limit, now: 1_000_000))
         // The known ones leave the window as the unknown ones do.
-        for _ in 0..<10 { table.count(client, limit: limit, now: 1_100_000) }
+        for _ in 0..<10 { table.countUnknown(of: client, limit: limit, now: 1_100_000) }
         #expect(table.isOver(client, limit: limit, now: 1_100_000))
     }
 
@@ -58,7 +58,7 @@ import Testing
         let guesser = try IPAddress("192.0.2.2")
         func count(_ client: IPAddress, _ recipient: String, now: Int64) {
             var recipient = recipient
-            recipient.withUTF8 { table.count(client, $0, limit: limit, now: now) }
+            recipient.withUTF8 { table.countUnknown($0, of: client, limit: limit, now: now) }
         }
         for number in 0..<10 {
             count(innocent, "real\(number)@example.com", now: 1_000_000)
@@ -79,7 +79,7 @@ import Testing
 
     /// Only so many are remembered, of any length; forgiving old ones takes nothing from a newer window.
     @Test func theLastRecipientsAreRemembered() throws {
-        var recent = RecentRecipients()
+        var recent = RecentUnknownRecipients()
         let network = try IPAddress("192.0.2.1")
         var expected: [String] = []
         var random = SeededGenerator(seed: 11)
@@ -100,10 +100,10 @@ import Testing
         let client = try IPAddress("192.0.2.1")
         for _ in 0..<9 {
             Array("old@example.com".utf8).withUnsafeBufferPointer {
-                table.count(client, $0, limit: limit, now: 1_000_000)
+                table.countUnknown($0, of: client, limit: limit, now: 1_000_000)
             }
         }
-        for _ in 0..<10 { table.count(client, limit: limit, now: 1_200_000) }
+        for _ in 0..<10 { table.countUnknown(of: client, limit: limit, now: 1_200_000) }
         table.forgive { _ in false }
         #expect(table.isOver(client, limit: limit, now: 1_200_000))
     }
@@ -112,10 +112,10 @@ import Testing
     @Test func windowHasNoSeam() throws {
         let table = HarvestTable()
         let client = try IPAddress("192.0.2.1")
-        for _ in 0..<5 { table.count(client, limit: limit, now: 1_049_999) }
-        for _ in 0..<4 { table.count(client, limit: limit, now: 1_050_001) }
+        for _ in 0..<5 { table.countUnknown(of: client, limit: limit, now: 1_049_999) }
+        for _ in 0..<4 { table.countUnknown(of: client, limit: limit, now: 1_050_001) }
         #expect(!table.isOver(client, limit: limit, now: 1_050_001))
-        table.count(client, limit: limit, now: 1_119_000)
+        table.countUnknown(of: client, limit: limit, now: 1_119_000)
         #expect(table.isOver(client, limit: limit, now: 1_119_000))
         #expect(!table.isOver(client, limit: limit, now: 1_131_000))
     }
@@ -141,7 +141,7 @@ import Testing
             if isOver { refused += 1 } else { clear += 1 }
             // Some come through though the limit is reached: sessions that were judged at the same moment.
             if !isOver || random.next() % 20 == 0 {
-                table.count(clients[index], limit: limit, now: now)
+                table.countUnknown(of: clients[index], limit: limit, now: now)
                 events[index].append(now)
             }
         }
@@ -164,7 +164,7 @@ import Testing
                 guard let place = model.firstIndex(of: number) else { continue }
                 model.remove(at: place)
             } else {
-                table.count(client, limit: limit, now: 1_000)
+                table.countUnknown(of: client, limit: limit, now: 1_000)
                 counts[number, default: 0] += 1
                 if let place = model.firstIndex(of: number) { model.remove(at: place) }
                 if model.count == 50 { counts[model.removeFirst()] = nil }
@@ -179,7 +179,7 @@ import Testing
         let off = Self.harvest(limit: 0, window: 70)
         let table = HarvestTable()
         let client = try IPAddress("192.0.2.1")
-        for _ in 0..<100 { table.count(client, limit: off, now: 1) }
+        for _ in 0..<100 { table.countUnknown(of: client, limit: off, now: 1) }
         #expect(!table.isOver(client, limit: off, now: 1))
         #expect(table.networks == 0)
     }
@@ -187,10 +187,10 @@ import Testing
     @Test func anotherWindowBeginsAnew() throws {
         let table = HarvestTable()
         let client = try IPAddress("192.0.2.1")
-        for _ in 0..<10 { table.count(client, limit: limit, now: 1_000_000) }
+        for _ in 0..<10 { table.countUnknown(of: client, limit: limit, now: 1_000_000) }
         let longer = Self.harvest(limit: 10, window: 3_600)
         #expect(!table.isOver(client, limit: longer, now: 1_000_000))
-        for _ in 0..<10 { table.count(client, limit: longer, now: 1_000_000) }
+        for _ in 0..<10 { table.countUnknown(of: client, limit: longer, now: 1_000_000) }
         #expect(table.isOver(client, limit: longer, now: 1_900_000))
     }
 
@@ -200,8 +200,8 @@ import Testing
         let regular = try IPAddress("198.51.100.1")
         #expect(table.size < 100_000)
         for number in 0..<300_000 as Range<UInt64> {
-            table.count(IPAddress(high: 0x2001_0db8_0000_0000 | number, low: 1), limit: limit, now: 50)
-            if number % 10_000 == 0 { table.count(regular, limit: limit, now: 50) }
+            table.countUnknown(of: IPAddress(high: 0x2001_0db8_0000_0000 | number, low: 1), limit: limit, now: 50)
+            if number % 10_000 == 0 { table.countUnknown(of: regular, limit: limit, now: 50) }
         }
         #expect(table.networks <= 262_144)
         // 64 stripes fill up one a little before the other.
@@ -214,38 +214,38 @@ import Testing
         let table = HarvestTable()
         let client = try IPAddress("192.0.2.1")
         let other = try IPAddress("2001:db8:0:7::9")
-        for _ in 0..<9 { table.count(client, limit: limit, now: 1_000_000) }
-        #expect(table.takeOffenders().offenders.isEmpty)
-        for _ in 0..<5 { table.count(client, limit: limit, now: 1_000_000) }
-        for _ in 0..<12 { table.count(other, limit: limit, now: 1_000_000) }
-        let told = table.takeOffenders()
-        #expect(told.offenders.map { "\($0.network.map { "\($0)" } ?? "-")" } == ["192.0.2.1/32", "2001:db8:0:7::/64"])
-        #expect(told.untold == 0)
-        table.count(client, limit: limit, now: 1_060_000)
-        #expect(table.takeOffenders().offenders.isEmpty)
-        for _ in 0..<10 { table.count(client, limit: limit, now: 1_090_000) }
-        #expect(table.takeOffenders().offenders.count == 1)
+        for _ in 0..<9 { table.countUnknown(of: client, limit: limit, now: 1_000_000) }
+        #expect(table.drainOffenders().offenders.isEmpty)
+        for _ in 0..<5 { table.countUnknown(of: client, limit: limit, now: 1_000_000) }
+        for _ in 0..<12 { table.countUnknown(of: other, limit: limit, now: 1_000_000) }
+        let reported = table.drainOffenders()
+        #expect(reported.offenders.map { "\($0.network.map { "\($0)" } ?? "-")" } == ["192.0.2.1/32", "2001:db8:0:7::/64"])
+        #expect(reported.omitted == 0)
+        table.countUnknown(of: client, limit: limit, now: 1_060_000)
+        #expect(table.drainOffenders().offenders.isEmpty)
+        for _ in 0..<10 { table.countUnknown(of: client, limit: limit, now: 1_090_000) }
+        #expect(table.drainOffenders().offenders.count == 1)
     }
 
     @Test func moreOffendersThanAnyoneReadsAreCounted() {
         let table = HarvestTable()
         for number in 1...150 as ClosedRange<UInt32> {
-            for _ in 0..<10 { table.count(IPAddress(ipv4: number), limit: limit, now: 1) }
+            for _ in 0..<10 { table.countUnknown(of: IPAddress(ipv4: number), limit: limit, now: 1) }
         }
-        let told = table.takeOffenders()
-        #expect(told.offenders.count == 100)
-        #expect(told.untold == 50)
-        #expect(table.takeOffenders().untold == 0)
+        let reported = table.drainOffenders()
+        #expect(reported.offenders.count == 100)
+        #expect(reported.omitted == 50)
+        #expect(table.drainOffenders().omitted == 0)
     }
 
     @Test func manyThreadsAtOnceCountAll() {
         let table = HarvestTable()
         let high = Self.harvest(limit: 40_000, window: 70)
         onThreads(4) { _ in
-            for _ in 0..<10_000 { table.count(IPAddress(ipv4: 7), limit: high, now: 1_000) }
+            for _ in 0..<10_000 { table.countUnknown(of: IPAddress(ipv4: 7), limit: high, now: 1_000) }
         }
         #expect(table.isOver(IPAddress(ipv4: 7), limit: high, now: 1_000))
         #expect(!table.isOver(IPAddress(ipv4: 7), limit: Self.harvest(limit: 40_001, window: 70), now: 1_000))
-        #expect(table.takeOffenders().offenders.count == 1)
+        #expect(table.drainOffenders().offenders.count == 1)
     }
 }

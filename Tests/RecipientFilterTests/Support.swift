@@ -1,6 +1,7 @@
 import Foundation
 import RecipientFilter
 import RecipientIndex
+import System
 import TestSupport
 
 /// A table of cases: the lines of a `.cases` file beside the tests, without comments and blank lines.
@@ -38,5 +39,12 @@ extension ReplyKind {
     init?(key: String) {
         guard let kind = Self.allCases.first(where: { $0.key == key }) else { return nil }
         self = kind
+    }
+}
+
+extension HarvestTable {
+    /// Counts an unknown recipient that can't be forgiven.
+    func countUnknown(of client: IPAddress, limit harvest: Policy.Harvest, now: Int64) {
+        countUnknown(UnsafeBufferPointer(start: nil, count: 0), of: client, limit: harvest, now: now)
     }
 }

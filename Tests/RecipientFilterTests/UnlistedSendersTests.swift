@@ -82,11 +82,11 @@ import Testing
         settings.blocked = ["blocked@example.com"]
         settings.patterns = [try RecipientPattern("^lst-", action: .accept)]
         for name in ["example.com", "example.org", "all.example"] {
-            settings.domains.append((name: name, rules: Policy.Rules(), tag: 0))
+            settings.addDomain(name)
         }
         var alias = Policy.Rules()
         alias.aliasOf = "example.com"
-        settings.domains.append((name: "alias.example", rules: alias, tag: 0))
+        settings.addDomain("alias.example", alias)
         let found = Policy(settings).unlistedMailbox(of: try address(sender), index: index, now: 1_800_000_000)
         #expect(found?.key == mailbox, "\(sender)")
     }
@@ -99,7 +99,8 @@ import Testing
         var alias = rules
         alias.aliasOf = "example.com"
         var settings = Policy.Settings()
-        settings.domains = [(name: "example.com", rules: rules, tag: 0), (name: "alias.example", rules: alias, tag: 0)]
+        settings.addDomain("example.com", rules)
+        settings.addDomain("alias.example", alias)
         let policy = Policy(settings)
         let senders = UnlistedSenders()
         senders.insert("joe@example.com", day: 20_000)
@@ -108,7 +109,7 @@ import Testing
             ("ann@alias.example", .unknown), ("user@alias.example", .listed),
         ] {
             let verdict = policy.verdict(
-                for: try address(recipient), client: ClientStanding(), index: index, senders: senders,
+                for: try address(recipient), client: ClientTrust(), index: index, senders: senders,
                 now: 1_800_000_000)
             #expect(verdict.reason == reason, "\(recipient)")
         }

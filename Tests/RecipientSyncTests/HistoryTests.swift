@@ -305,12 +305,12 @@ private final class History {
     private func compare(_ totals: inout [String: Int]) -> Bool {
         guard let snapshot = try? folder.snapshot() else { return true }
         var settings = Policy.Settings()
-        settings.domains = ["example.com", "example.org"].map { ($0, .init(), 0) }
+        for domain in ["example.com", "example.org"] { settings.addDomain(domain) }
         settings.indexExpected = true
         let policy = Policy(settings)
         for address in everListed.sorted() {
             let path = Result { () throws(AddressError) in try RecipientAddress(path: address) }
-            let verdict = policy.verdict(for: path, client: ClientStanding(), index: snapshot, now: 0)
+            let verdict = policy.verdict(for: path, client: ClientTrust(), index: snapshot, now: 0)
             let given: Expected? =
                 switch verdict.reason {
                 case .listed: .listed

@@ -14,16 +14,16 @@ import Testing
             for _ in 0..<5 {
                 for host in 0..<200 as Range<UInt32> { networks.insert(IPAddress(ipv4: 0xC000_0200 + host), day: day) }
             }
-            #expect(networks.take() == [IPAddress(ipv4: 0xC000_0200): day])
+            #expect(networks.drain() == [IPAddress(ipv4: 0xC000_0200): day])
             networks.insert(IPAddress(ipv4: 0xC000_0201), day: day)
             networks.insert(.unspecified, day: day)
-            #expect(networks.take().isEmpty)
+            #expect(networks.drain().isEmpty)
         }
         // More than there is room for wait, and come with a later recipient.
         var seen: Set<IPAddress> = []
         for _ in 0..<3 {
             for number in 0..<25_000 as Range<UInt32> { networks.insert(IPAddress(ipv4: number << 8), day: 3) }
-            let taken = networks.take()
+            let taken = networks.drain()
             #expect(taken.count <= 10_000)
             seen.formUnion(taken.keys)
         }

@@ -10,11 +10,11 @@ import Testing
             let minute = Int64.random(in: 0...CounterKey.maximumMinute, using: &random)
             let slot = UInt32.random(in: 0...CounterKey.maximumSlot, using: &random)
             let reason = UInt8.random(in: 0...255, using: &random)
-            let outcome = Outcome.allCases.randomElement(using: &random) ?? .refused
+            let outcome = Outcome.allCases.randomElement(using: &random) ?? .rejected
             let observed = Bool.random(using: &random)
             let key = CounterKey(minute: minute, slot: slot, reason: reason, outcome: outcome, observed: observed)
             #expect(key.minute == minute && key.slot == slot && key.reason == reason)
-            #expect(key.outcome == outcome.rawValue && key.observed == observed)
+            #expect(key.outcome == outcome && key.observed == observed)
         }
         for absurd in [Int64.min, -1, Int64.max] {
             let minute = CounterKey.minute(ofMilliseconds: absurd)
@@ -31,7 +31,7 @@ import Testing
             for _ in 0..<Int.random(in: 0...3_000, using: &random) {
                 let key = CounterKey(
                     minute: Int64.random(in: 0...20, using: &random), slot: UInt32.random(in: 0...20, using: &random),
-                    reason: 1, outcome: .refused, observed: Bool.random(using: &random))
+                    reason: 1, outcome: .rejected, observed: Bool.random(using: &random))
                 table.add(key)
                 expected[key, default: 0] += 1
             }

@@ -18,7 +18,7 @@ import Testing
                 }
                 let sample = Sample(
                     time: Int64.random(in: Int64.min...Int64.max, using: &random),
-                    outcome: Bool.random(using: &random) ? .refused : .tempfailed,
+                    outcome: Bool.random(using: &random) ? .rejected : .deferred,
                     observed: Bool.random(using: &random),
                     domainName: bytes(300), recipient: bytes(600), sender: bytes(600), clientName: bytes(300),
                     helo: bytes(300), session: bytes(70), mta: bytes(70), reply: bytes(600))
@@ -43,7 +43,7 @@ import Testing
                 #expect(Array(record.text(.sender)) == Array(sample.sender.prefix(512)))
                 #expect(Array(record.text(.clientName)) == Array(sample.clientName.prefix(255)))
                 #expect(Array(record.text(.helo)) == Array(sample.helo.prefix(255)))
-                #expect(Array(record.text(.session)) == Array(sample.session.prefix(64)))
+                #expect(Array(record.text(.queueID)) == Array(sample.session.prefix(64)))
                 #expect(Array(record.text(.mta)) == Array(sample.mta.prefix(64)))
                 #expect(Array(record.text(.reply)) == Array(sample.reply.prefix(512)))
             }

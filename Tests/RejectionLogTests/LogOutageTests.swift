@@ -133,7 +133,7 @@ import Testing
         let told = SharedCount()
         let thinned = SharedCount()
         var options = options(folder.path + "/none/rejections.sqlite")
-        options.stored = { rows in
+        options.received = { rows in
             told.value.add(rows.entries(limit: .max).entries.count, ordering: .relaxed)
             thinned.value.add(rows.thinned, ordering: .relaxed)
         }
@@ -159,7 +159,7 @@ import Testing
         for minute in 0..<Int64(3) {
             for number in 0..<each {
                 var sample = Sample(time: Sample.base + minute * 60_000, domain: "d\(number).example")
-                sample.outcome = number % 2 == 0 ? .accepted : .refused
+                sample.outcome = number % 2 == 0 ? .accepted : .rejected
                 sample.record(in: log)
             }
             #expect(!log.flush())
@@ -246,7 +246,7 @@ import Testing
         let hanging = DispatchSemaphore(value: 0)
         var options = options(folder.database)
         options.patience = 0.01
-        options.stored = { _ in hanging.wait() }
+        options.received = { _ in hanging.wait() }
         let log = RejectionLog(options)
         log.flush()
         record(1, in: log)

@@ -17,7 +17,7 @@ import Testing
     @Test func everyKindIsCountedAndRefusalsLeaveARow() throws {
         let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
-        Sample(outcome: .tempfailed, reason: "no-index").record(in: log)
+        Sample(outcome: .deferred, reason: "no-index").record(in: log)
         Sample(outcome: .accepted, reason: "listed").record(in: log)
         Sample(observed: true).record(in: log)
         Sample(reason: "mta").record(in: log)
@@ -45,7 +45,7 @@ import Testing
             Sample(time: time).record(in: log)
             Sample(time: time, outcome: .accepted, reason: "listed").record(in: log)
             Sample(time: time, observed: true).record(in: log)
-            Sample(time: time, outcome: .tempfailed, reason: "no-index").record(in: log)
+            Sample(time: time, outcome: .deferred, reason: "no-index").record(in: log)
             Sample(time: time, reason: "mta").record(in: log)
             Sample(time: time, reason: "relay", domain: nil, domainName: Array("x\(minute).example".utf8)).record(
                 in: log)
@@ -101,10 +101,10 @@ import Testing
     @Test func whatIsStoredIsTold() throws {
         let told = Lines()
         var options = RejectionLog.Options(path: folder.database)
-        options.stored = { rows in
-            let (entries, left) = rows.entries(limit: 2, without: ["mta"])
+        options.received = { rows in
+            let (entries, more) = rows.entries(limit: 2, without: ["mta"])
             for entry in entries { told.add("\(entry.reason) \(entry.domain) \(entry.recipient)") }
-            told.add("and \(left), thinned \(rows.thinned)")
+            told.add("and \(more), thinned \(rows.thinned)")
         }
         let log = RejectionLog(options)
         Sample(reason: "mta").record(in: log)
@@ -129,7 +129,7 @@ import Testing
         #expect(
             entry
                 == LogEntry(
-                    id: 1, time: Date(timeIntervalSince1970: Double(Sample.base + 1_234) / 1000), outcome: .refused,
+                    id: 1, time: Date(timeIntervalSince1970: Double(Sample.base + 1_234) / 1000), outcome: .rejected,
                     observed: false, reason: "unknown", recipient: "user@example.com", domain: "example.com",
                     sender: "sender@example.net", client: "2001:db8::1", clientName: "mail.example.net",
                     helo: "helo.example.net", session: "4AbC12", authenticated: true, mta: "mx.example.com",
@@ -149,7 +149,7 @@ import Testing
                 var samples = [
                     Sample(reason: "unknown", domain: "example.com"), Sample(reason: "relay", domain: nil),
                     Sample(outcome: .accepted, reason: "listed", domain: "example.org"),
-                    Sample(outcome: .tempfailed, reason: "stale-index", domain: "example.org"),
+                    Sample(outcome: .deferred, reason: "stale-index", domain: "example.org"),
                 ]
                 samples[1].domainName = Array("foreign\(number).example".utf8)
                 let slots = samples.map {
@@ -267,7 +267,7 @@ import Testing
         #expect(log.flush())
         let report = try wholeLog(folder.database, top: 2_000)
         #expect(report.byReason == ["relay": 1_500])
-        #expect(report.top.domains.count == ForeignNames.minuteLimit)
+        #expect(report.top.domains.count == ForeignDomains.minuteLimit)
         // The same names in the next minute: those known are named again, and the limit starts anew.
         for index in 0..<1_500 {
             var sample = Sample(time: Sample.base + 60_000, reason: "relay", domain: nil)

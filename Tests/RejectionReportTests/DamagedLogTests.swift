@@ -42,7 +42,7 @@ import Testing
                 case 1: sample.reason = "mta"
                 case 2: (sample.outcome, sample.reason) = (.accepted, "listed")
                 case 3: sample.observed = true
-                case 4: (sample.outcome, sample.reason) = (.tempfailed, "no-index")
+                case 4: (sample.outcome, sample.reason) = (.deferred, "no-index")
                 default: break
                 }
                 sample.record(in: log)

@@ -18,7 +18,7 @@ import Testing
     }
 
     @Test func textAndJSONLinesHaveTheDocumentedForm() throws {
-        var bare = Sample(time: Sample.base + 61_005, outcome: .tempfailed, observed: true, reason: "no-index")
+        var bare = Sample(time: Sample.base + 61_005, outcome: .deferred, observed: true, reason: "no-index")
         bare.sender = []
         bare.client = .unspecified
         bare.clientName = []
@@ -44,7 +44,7 @@ import Testing
     }
 
     @Test func mailLogLinesHaveTheDocumentedForm() throws {
-        var bare = Sample(outcome: .tempfailed, observed: true, reason: "no-index")
+        var bare = Sample(outcome: .deferred, observed: true, reason: "no-index")
         bare.sender = []
         bare.client = .unspecified
         bare.clientName = []
@@ -89,7 +89,7 @@ import Testing
                 ? "550 5.1.1 <\(recipient)>: Recipient address rejected: User unknown"
                 : turn % 3 == 1 ? text() : "5 <\(text())>"
             let entry = LogEntry(
-                id: 1, time: Date(), outcome: .refused, observed: Bool.random(using: &random), reason: some(text()),
+                id: 1, time: Date(), outcome: .rejected, observed: Bool.random(using: &random), reason: some(text()),
                 recipient: recipient, domain: "", sender: text(), client: "2001:db8::1", clientName: some(text()),
                 helo: text(), session: some(text()), authenticated: Bool.random(using: &random), mta: some(text()),
                 reply: reply)

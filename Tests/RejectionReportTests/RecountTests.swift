@@ -25,7 +25,7 @@ import Testing
             let domain = domains.randomElement(using: &random) ?? nil
             var sample = Sample(
                 time: Sample.base + Int64.random(in: 0..<(days * Self.day), using: &random),
-                outcome: Int.random(in: 0..<5, using: &random) == 0 ? .tempfailed : .refused,
+                outcome: Int.random(in: 0..<5, using: &random) == 0 ? .deferred : .rejected,
                 observed: Int.random(in: 0..<6, using: &random) == 0,
                 reason: reasons.randomElement(using: &random) ?? "unknown", domain: domain)
             if domain == nil { sample.domainName = Array("foreign.example".utf8) }
@@ -62,7 +62,7 @@ import Testing
                 if let wanted = query.selection.domain, wanted != domain { continue }
                 if let wanted = query.selection.reason, wanted != event.reason { continue }
                 if let wanted = query.selection.client, !wanted.contains(event.client) { continue }
-                if event.outcome == .refused, !event.observed { refused += 1 }
+                if event.outcome == .rejected, !event.observed { refused += 1 }
                 byReason[event.reason, default: 0] += 1
                 recipients[String(decoding: event.recipient, as: UTF8.self), default: 0] += 1
                 senders[String(decoding: event.sender, as: UTF8.self), default: 0] += 1

@@ -19,7 +19,7 @@ import Testing
             var sample = Sample(
                 time: Sample.base + (try #require(Int64(line[0]))) * 60_000,
                 outcome: line[2].hasPrefix("accepted")
-                    ? .accepted : line[2].hasPrefix("tempfailed") ? .tempfailed : .refused,
+                    ? .accepted : line[2].hasPrefix("tempfailed") ? .deferred : .rejected,
                 observed: line[2].hasSuffix("*"), reason: line[3], domain: line[4].hasPrefix("~") ? nil : line[4],
                 domainName: Array(line[4].dropFirst().utf8))
             sample.recipient = Array(line[5].utf8)

@@ -60,7 +60,7 @@ import Testing
         record("ann@example.com", log, day: 3)
         record("listed@example.com", log, day: 3)
         record("zoe@example.org", log, day: 3)
-        Sample(outcome: .tempfailed, reason: "no-index").record(in: log)
+        Sample(outcome: .deferred, reason: "no-index").record(in: log)
         log.close()
         let isUnknown: @Sendable (UnsafeBufferPointer<UInt8>) -> Bool = { !$0.elementsEqual("listed@example.com".utf8) }
         let report = try report(from: 0, to: 1) { _, context in context.isUnknown = isUnknown }

@@ -331,7 +331,7 @@ package struct LogPeriod {
     }
 
     private static func outcome(_ value: Int64) -> Outcome {
-        UInt8(exactly: value).flatMap(Outcome.init(rawValue:)) ?? .refused
+        UInt8(exactly: value).flatMap(Outcome.init(rawValue:)) ?? .rejected
     }
 
     private func counterFilter(_ span: TimeUnit.Span) -> (String, StatementArguments) {
@@ -361,7 +361,7 @@ package struct LogPeriod {
     ///
     /// Only the last day of each is known, so senders that went on after the end of the period are among them.
     package func unlistedSenders() throws -> [UnlistedSender] {
-        try SenderStore.all(db, since: selection.minutes.from / 1440)
+        try UnlistedSenderStore.all(db, since: selection.minutes.from / 1440)
     }
 
     /// The indexes that have come into force, oldest first, whatever the period.
@@ -375,11 +375,11 @@ extension LogPeriod.Counts {
         case .accepted:
             totals.accepted &+= count
             return
-        case .refused, .tempfailed:
+        case .rejected, .deferred:
             if reason == RejectionLog.mtaReason { totals.mtaRefused &+= count }
             if observed {
                 totals.observed &+= count
-            } else if outcome == .refused {
+            } else if outcome == .rejected {
                 totals.refused &+= count
             } else {
                 totals.tempfailed &+= count

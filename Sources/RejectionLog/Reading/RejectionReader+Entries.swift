@@ -175,7 +175,7 @@ extension RejectionReader {
         let client: Data = try row.optional(8) ?? Data()
         return LogEntry(
             id: try row.value(0), time: try Timestamp.date(milliseconds: row.value(1)),
-            outcome: Outcome(rawValue: try row.value(2)) ?? .refused, observed: try row.value(3),
+            outcome: Outcome(rawValue: try row.value(2)) ?? .rejected, observed: try row.value(3),
             reason: try row.optional(4) ?? "", recipient: try row.value(5), domain: try row.optional(6) ?? "",
             sender: try row.value(7), client: client.withUnsafeBytes { IPAddress(stored: $0).clientText },
             clientName: try row.value(9), helo: try row.value(10), session: try row.value(11),

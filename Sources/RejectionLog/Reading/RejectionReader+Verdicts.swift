@@ -25,8 +25,8 @@ extension RejectionReader {
             switch outcome {
             case .accepted: accepted &+= count
             case _ where isObserved: observed &+= count
-            case .refused: refused &+= count
-            case .tempfailed: tempfailed &+= count
+            case .rejected: refused &+= count
+            case .deferred: tempfailed &+= count
             }
         }
 
@@ -86,7 +86,7 @@ extension RejectionReader {
                 """, arguments: [span.unit.rawValue, span.from, span.to, RejectionLog.mtaReason])
         while let row = try rows.next() {
             body(
-                try row.value(0), Outcome(rawValue: try row.value(1)) ?? .refused, try row.value(2), try row.count(3))
+                try row.value(0), Outcome(rawValue: try row.value(1)) ?? .rejected, try row.value(2), try row.count(3))
         }
     }
 }

@@ -2,20 +2,20 @@ import GRDB
 import Synchronization
 import System
 
-/// The client networks from which a recipient was accepted, each told once a day.
+/// Collects the client networks from which a recipient was accepted, each once a day. Any thread.
 ///
-/// Most of what comes is accepted, so what has been reported is remembered without a lock, in 256 KiB; a network that finds no room there is reported
-/// again. Any thread.
+/// Most recipients are accepted: a table of 256 KiB without a lock remembers which networks were collected. A network that another has displaced
+/// there is collected again.
 final class AcceptedNetworks {
-    /// More networks than this at once wait for their next recipient.
+    /// The most networks that wait for the writer; further ones are collected at their next recipient.
     private static let limit = 10_000
     private static let setCount = 8_192
     private static let wayCount = 4
 
-    /// Sets of hashes of a network with a day; 0 is an empty place.
+    /// The sets of places. A place has the hash of a network and a day; 0 is a free place.
     private let places: UnsafeMutablePointer<Atomic<UInt64>>
-    /// Those that the writer hasn't taken yet, with the day.
-    private let fresh = Mutex<[IPAddress: Int64]>([:])
+    /// The networks that wait for the writer, each with the day.
+    private let waiting = Mutex<[IPAddress: Int64]>([:])
 
     init() {
         places = .allocate(capacity: Self.setCount * Self.wayCount)
@@ -27,9 +27,9 @@ final class AcceptedNetworks {
         places.deallocate()
     }
 
-    /// Takes down the network of a client of which a recipient is accepted.
+    /// Collects the network of a client from which a recipient was accepted.
     ///
-    /// - Parameter day: in days since 1970.
+    /// - Parameter day: in days since 1970 (UTC).
     func insert(_ client: IPAddress, day: Int64) {
         guard !client.isUnspecified else { return }
         let network = client.clientNetwork
@@ -44,29 +44,30 @@ final class AcceptedNetworks {
         if choice.pointee.load(ordering: .relaxed) != 0 {
             choice = places + (set &+ Int(truncatingIfNeeded: hash &>> 60) & (Self.wayCount - 1))
         }
-        let isTaken = fresh.withLock { fresh in
-            guard fresh.count < Self.limit || fresh[network] != nil else { return false }
-            fresh[network] = max(day, fresh[network] ?? day)
+        let isTaken = waiting.withLock { waiting in
+            guard waiting.count < Self.limit || waiting[network] != nil else { return false }
+            waiting[network] = max(day, waiting[network] ?? day)
             return true
         }
         if isTaken { choice.pointee.store(hash, ordering: .relaxed) }
     }
 
-    /// The networks that have come since the last call, with the day.
-    func take() -> [IPAddress: Int64] {
-        fresh.withLock { fresh in
-            defer { fresh = [:] }
-            return fresh
+    /// Removes and returns the networks, each with the day.
+    func drain() -> [IPAddress: Int64] {
+        waiting.withLock { waiting in
+            defer { waiting = [:] }
+            return waiting
         }
     }
 }
 
-// What changes is atomic or has a lock.
+// All that changes is atomic or has a lock.
 extension AcceptedNetworks: @unchecked Sendable {}
 
-/// The table of networks from which a recipient was accepted, with the last day.
+/// Reads and writes the database's table of networks from which a recipient was accepted, each with the last day.
 enum AcceptedNetworkStore {
-    static func enter(_ db: Database, _ networks: [IPAddress: Int64]) throws {
+    /// Adds networks, each with the day.
+    static func add(_ db: Database, _ networks: [IPAddress: Int64]) throws {
         guard !networks.isEmpty else { return }
         let statement = try db.cachedStatement(
             sql: """
@@ -76,7 +77,7 @@ enum AcceptedNetworkStore {
         for (network, day) in networks { try statement.execute(arguments: [network.stored, day]) }
     }
 
-    /// Removes networks from which nothing was accepted since a day; at most so many.
+    /// Deletes networks from which no recipient was accepted since a day, `limit` at most.
     static func prune(_ db: Database, before day: Int64, limit: Int) throws -> Int {
         try db.execute(
             sql: """
@@ -86,7 +87,7 @@ enum AcceptedNetworkStore {
         return db.changesCount
     }
 
-    /// Whether a recipient was accepted from the network since a day; nil where the log doesn't go back so far.
+    /// Whether a recipient was accepted from the network since a day; nil if the log doesn't go back to that day.
     static func accepted(_ db: Database, _ network: IPAddress, since day: Int64) throws -> Bool? {
         let found = try Int64.fetchOne(
             db, sql: "SELECT last_day FROM accepted_network WHERE network = ?", arguments: [network.stored])

@@ -1,27 +1,28 @@
 import GRDB
 
-/// Enters counts and detail rows into the database, and knows the ids of the names there.
-struct Books {
-    /// What a row of the table `counter` counts.
-    private struct Row: Hashable {
+/// Adds counts and detail rows to the database. Holds the ids that names have there.
+struct CounterStore {
+    /// The key of a row in the table `counter`, but for its unit of time.
+    private struct CounterRow: Hashable {
         var start: Int64
         var reason: Int64
         var domain: Int64
-        var outcome: UInt8
+        var outcome: Outcome
         var observed: Bool
     }
 
+    /// The id of the next detail row.
     private(set) var nextDetail: Int64
     /// The id of the newest detail row.
     var lastDetail: Int64 { nextDetail &- 1 }
-    /// Ids by slot; -1 for those not looked up yet.
+    /// The ids of domains and reasons by slot; -1 for those that haven't been looked up.
     private var domainIDs: [Int64] = [0]
     private var reasonIDs: [Int64] = []
-    private var foreign = ForeignNames()
+    private var foreignDomains = ForeignDomains()
 
-    /// - Parameter least: the next id is not lower than this.
+    /// - Parameter least: the lowest id that the next detail row may get.
     init(_ db: Database, path: String, from least: Int64) throws {
-        // The rows themselves have the last word: an id that is taken would stop all writing.
+        // The table may have a higher id than the noted one. An id that is in use would stop all writing.
         let noted = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'next_detail'") ?? 1
         let last = try Int64.fetchOne(db, sql: "SELECT max(id) FROM detail") ?? 0
         nextDetail = max(noted, last &+ 1, least)
@@ -30,87 +31,89 @@ struct Books {
         }
     }
 
-    /// No log comes near it in a thousand years.
+    /// An id that no log reaches in a thousand years.
     private static let highestDetail: Int64 = 1 << 60
 
-    /// Within a transaction: enters everything.
+    /// Adds counts and detail rows, within the caller's transaction.
     ///
-    /// A foreign domain's refusal comes counted under slot 0; its detail row, if there is one, moves the count from there
-    /// to the name, so that the sum is exact whether or not the row found room.
+    /// A recipient in a foreign domain is counted under slot 0. If it has a detail row, that row moves the count to the domain's name: the sum
+    /// is exact whether or not there was room for the row.
     ///
     /// - Parameters:
-    ///   - domains, reasons: the names by slot.
-    ///   - nameForeign: false: the counts of foreign domains stay without a name.
+    ///   - domains: the names by domain slot.
+    ///   - reasons: the names by reason slot.
+    ///   - namesForeign: whether foreign domains are counted by name.
     /// - Returns: how many detail rows were written.
-    mutating func enter(
+    mutating func add(
         _ db: Database, counts: [CounterKey: Int64], details: [DetailBuffer], domains: [String], reasons: [String],
-        nameForeign: Bool
+        namesForeign: Bool
     ) throws -> Int {
-        var rows: [Row: Int64] = [:]
+        var rows: [CounterRow: Int64] = [:]
         var thinned: [Int64: Int64] = [:]
         for (key, count) in counts {
             if key.reason == ReasonSlot.thinned.index {
                 thinned[key.minute, default: 0] &+= count
                 continue
             }
-            let row = Row(
+            let row = CounterRow(
                 start: key.minute, reason: try reasonID(db, Int(key.reason), reasons),
                 domain: try domainID(db, Int(key.slot), domains), outcome: key.outcome, observed: key.observed)
             rows[row, default: 0] &+= count
         }
 
-        let writer = try DetailWriter(db)
+        let statement = try DetailStatement(db)
         var id = nextDetail
         for buffer in details {
             try buffer.forEach { record in
                 let reason = try reasonID(db, Int(record.reason), reasons)
                 var domain = try domainID(db, Int(record.slot), domains)
-                if record.slot == 0, nameForeign {
+                if record.slot == 0, namesForeign {
                     let minute = CounterKey.minute(ofMilliseconds: record.time)
-                    domain = try foreign.id(db, record.text(.domainName), minute: minute)
+                    domain = try foreignDomains.id(db, record.text(.domainName), minute: minute)
                     if domain != 0 {
-                        var row = Row(
-                            start: minute, reason: reason, domain: domain, outcome: record.outcome.rawValue,
+                        var row = CounterRow(
+                            start: minute, reason: reason, domain: domain, outcome: record.outcome,
                             observed: record.observed)
                         rows[row, default: 0] &+= 1
                         row.domain = 0
                         rows[row, default: 0] &-= 1
                     }
                 }
-                try writer.insert(record, id: id, reason: reason, domain: domain)
+                try statement.insert(record, id: id, reason: reason, domain: domain)
                 id &+= 1
             }
         }
-        writer.finish()
-        try enter(db, rows)
-        try enter(db, thinned: thinned)
+        statement.finish()
+        try add(db, rows)
+        try add(db, thinned: thinned)
         if id != nextDetail {
             try db.execute(sql: "UPDATE state SET value = ? WHERE name = 'next_detail'", arguments: [id])
         }
         let written = Int(id &- nextDetail)
-        // If the commit fails, these numbers are simply not used.
+        // If the commit fails, these ids stay unused.
         nextDetail = id
         return written
     }
 
-    private func enter(_ db: Database, _ minutes: [Row: Int64]) throws {
-        let writer = try CounterWriter(db)
+    /// Adds the counts of minutes to the counters of all units of time.
+    private func add(_ db: Database, _ minutes: [CounterRow: Int64]) throws {
+        let statement = try CounterStatement(db)
         for unit in TimeUnit.allCases {
-            var rows: [Row: Int64] = [:]
+            var rows: [CounterRow: Int64] = [:]
             for (row, count) in minutes {
                 var row = row
                 row.start = unit.start(of: row.start)
                 rows[row, default: 0] &+= count
             }
             for (row, count) in rows where count != 0 {
-                try writer.add(
+                try statement.add(
                     unit: unit, start: row.start, reason: row.reason, domain: row.domain, outcome: row.outcome,
                     observed: row.observed, count: count)
             }
         }
     }
 
-    private func enter(_ db: Database, thinned: [Int64: Int64]) throws {
+    private func add(_ db: Database, thinned: [Int64: Int64]) throws {
         let statement = try db.cachedStatement(
             sql: "INSERT INTO thinned VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count")
         for (minute, count) in thinned {
@@ -134,25 +137,24 @@ struct Books {
     private mutating func domainID(_ db: Database, _ slot: Int, _ names: [String]) throws -> Int64 {
         while domainIDs.count <= slot { domainIDs.append(-1) }
         if domainIDs[slot] < 0 {
-            // A relay domain is never pruned from the names while it is one: 0 says so.
-            domainIDs[slot] = try ForeignNames.register(db, slot < names.count ? names[slot] : "", day: nil)
+            domainIDs[slot] = try ForeignDomains.register(db, slot < names.count ? names[slot] : "", day: nil)
         }
         return domainIDs[slot]
     }
 }
 
-/// Which foreign domains are counted by name: at most 1,000 different ones a minute and 20,000 a day, so that a sender who
-/// makes names up can't grow the database without bound. The others are counted without a name.
-struct ForeignNames {
+/// The foreign domains that are counted by name: at most 1,000 a minute and 20,000 a day, so that a client that makes up names can't grow the
+/// database without bound. Further ones are counted without their names.
+struct ForeignDomains {
     static let minuteLimit = 1_000
     static let dayLimit = 20_000
 
-    /// By day: the ids of the names counted on it.
+    /// The ids of the names that are counted on a day, by day.
     private var days: [Int64: [String: Int64]] = [:]
-    /// By minute: the ids counted in it.
+    /// The ids that are counted in a minute, by minute.
     private var minutes: [Int64: Set<Int64>] = [:]
 
-    /// The id under which a refusal for this domain is counted; 0 is "without a name".
+    /// The id under which a recipient in the domain is counted; 0 for no name.
     mutating func id(_ db: Database, _ name: UnsafeRawBufferPointer, minute: Int64) throws -> Int64 {
         guard !name.isEmpty else { return 0 }
         let name = StoredText.string(name)
@@ -174,8 +176,9 @@ struct ForeignNames {
         return id
     }
 
-    /// Adds the name to the database if need be.
-    /// - Parameter day: the last day on which it is counted; nil for a relay domain, which isn't pruned.
+    /// The id of a name, which is added to the database if it isn't there.
+    ///
+    /// - Parameter day: the last day on which the name is counted; nil for a relay domain, which is never pruned (its day is 0).
     static func register(_ db: Database, _ name: String, day: Int64?) throws -> Int64 {
         try db.cachedStatement(
             sql: """
@@ -189,7 +192,7 @@ struct ForeignNames {
     }
 
     private mutating func open(_ db: Database, day: Int64) throws {
-        // Late records of yesterday come beside those of today; clocks that leap don't make this grow.
+        // Records of yesterday may come late, beside those of today. Clocks that leap must not make the table grow.
         if days.count > 2 { days.removeAll() }
         let rows = try Row.fetchCursor(
             db, sql: "SELECT name, id FROM domain WHERE last_day = ?", arguments: [day])

@@ -1,7 +1,66 @@
 import Synchronization
 
-/// Counts by ``CounterKey`` in open addressing over memory of its own: adding takes no allocation until three quarters of
-/// the places are taken, then the table doubles. A handle: whoever holds the last one calls ``deallocate()``.
+/// The key of a counter, packed into one word: minute, domain slot, reason slot, outcome, observe mode.
+///
+/// From the highest bit down: 1 bit that is always set, so that 0 is a free place in a table; 28 bits, the minute since 1970; 24 bits, the
+/// domain slot; 8 bits, the reason slot; 2 bits, the outcome; 1 bit, observe mode.
+struct CounterKey: Hashable, Sendable {
+    let bits: UInt64
+
+    static let maximumMinute: Int64 = (1 << 28) - 1
+    static let maximumSlot: UInt32 = (1 << 24) - 1
+
+    init(bits: UInt64) {
+        self.bits = bits
+    }
+
+    init(minute: Int64, slot: UInt32, reason: UInt8, outcome: Outcome, observed: Bool) {
+        let minute = UInt64(bitPattern: min(max(minute, 0), Self.maximumMinute))
+        let slot = UInt64(min(slot, Self.maximumSlot))
+        var bits: UInt64 = 1 << 63
+        bits |= minute << 35
+        bits |= slot << 11
+        bits |= UInt64(reason) << 3
+        bits |= UInt64(outcome.rawValue) << 1
+        self.bits = bits | (observed ? 1 : 0)
+    }
+
+    var minute: Int64 { Int64((bits >> 35) & 0xFFF_FFFF) }
+    var slot: UInt32 { UInt32(truncatingIfNeeded: bits >> 11) & 0xFF_FFFF }
+    var reason: UInt8 { UInt8(truncatingIfNeeded: bits >> 3) }
+    var outcome: Outcome { Outcome(rawValue: UInt8(truncatingIfNeeded: bits >> 1) & 3) ?? .rejected }
+    var observed: Bool { bits & 1 == 1 }
+
+    /// The key without the domain.
+    var ofNoDomain: CounterKey {
+        CounterKey(minute: minute, slot: 0, reason: reason, outcome: outcome, observed: observed)
+    }
+
+    /// The key without the domain, in the first minute of its hour.
+    var ofItsHour: CounterKey {
+        CounterKey(minute: minute - minute % 60, slot: 0, reason: reason, outcome: outcome, observed: observed)
+    }
+
+    /// The key without the minute.
+    var ofNoMinute: CounterKey {
+        CounterKey(minute: 0, slot: slot, reason: reason, outcome: outcome, observed: observed)
+    }
+
+    /// The key under which detail rows are counted that were thinned out in the minute.
+    static func thinned(minute: Int64) -> CounterKey {
+        CounterKey(minute: minute, slot: 0, reason: ReasonSlot.thinned.index, outcome: .accepted, observed: false)
+    }
+
+    /// The minute of a time in milliseconds since 1970. Times before 1970 and after 2480 give the first and the last minute.
+    static func minute(ofMilliseconds time: Int64) -> Int64 {
+        min(max(time / 60_000, 0), maximumMinute)
+    }
+}
+
+/// Counts by ``CounterKey``, in open addressing over memory of its own. Adding allocates only when the table is three quarters full: then it
+/// doubles. A handle: the last owner calls ``deallocate()``.
+///
+/// System's `ByteTable` is for byte strings and never removes; here the keys are words and the counts are cleared four times a second.
 struct CounterTable {
     private var keys: UnsafeMutablePointer<UInt64>
     private var counts: UnsafeMutablePointer<Int64>
@@ -68,66 +127,10 @@ struct CounterTable {
     }
 }
 
-// The memory has one user at a time: a stripe under its lock, or the writer thread after the two have changed tables.
+// One thread at a time uses the memory: a session's under the stripe's lock, or the writer's after it has exchanged the tables.
 extension CounterTable: @unchecked Sendable {}
 
-/// What is counted apart, packed into one word: minute, domain slot, reason, outcome, observed.
-///
-/// Layout from the top: 1 bit always set (so that zero means "free" in a table), 28 bits minute since 1970, 24 bits
-/// domain slot, 8 bits reason, 2 bits outcome, 1 bit observed.
-struct CounterKey: Hashable, Sendable {
-    let bits: UInt64
-
-    static let maximumMinute: Int64 = (1 << 28) - 1
-    static let maximumSlot: UInt32 = (1 << 24) - 1
-
-    init(bits: UInt64) {
-        self.bits = bits
-    }
-
-    init(minute: Int64, slot: UInt32, reason: UInt8, outcome: Outcome, observed: Bool) {
-        let minute = UInt64(bitPattern: min(max(minute, 0), Self.maximumMinute))
-        let slot = UInt64(min(slot, Self.maximumSlot))
-        var bits: UInt64 = 1 << 63
-        bits |= minute << 35
-        bits |= slot << 11
-        bits |= UInt64(reason) << 3
-        bits |= UInt64(outcome.rawValue) << 1
-        self.bits = bits | (observed ? 1 : 0)
-    }
-
-    var minute: Int64 { Int64((bits >> 35) & 0xFFF_FFFF) }
-    var slot: UInt32 { UInt32(truncatingIfNeeded: bits >> 11) & 0xFF_FFFF }
-    var reason: UInt8 { UInt8(truncatingIfNeeded: bits >> 3) }
-    var outcome: UInt8 { UInt8(truncatingIfNeeded: bits >> 1) & 3 }
-    var observed: Bool { bits & 1 == 1 }
-
-    /// The same without the domain.
-    var ofNoDomain: CounterKey {
-        CounterKey(
-            minute: minute, slot: 0, reason: reason, outcome: Outcome(rawValue: outcome) ?? .refused, observed: observed
-        )
-    }
-
-    /// The same without the domain, in the first minute of its hour.
-    var ofItsHour: CounterKey {
-        CounterKey(
-            minute: minute - minute % 60, slot: 0, reason: reason, outcome: Outcome(rawValue: outcome) ?? .refused,
-            observed: observed)
-    }
-
-    /// A record of one detail row that found no room in the minute.
-    static func thinned(minute: Int64) -> CounterKey {
-        CounterKey(minute: minute, slot: 0, reason: ReasonSlot.thinned.index, outcome: .accepted, observed: false)
-    }
-
-    /// The minute of a time in milliseconds since 1970; times before 1970 and after 2480 are clamped.
-    static func minute(ofMilliseconds time: Int64) -> Int64 {
-        min(max(time / 60_000, 0), maximumMinute)
-    }
-}
-
-/// Names that got a number once and keep it; numbers are never reused.
+/// The numbers that names (of domains, of reasons) have in counters. A number is never used for another name.
 final class NameRegistry: Sendable {
     private struct State {
         var names: [String]
@@ -138,13 +141,14 @@ final class NameRegistry: Sendable {
     private let limit: Int
 
     /// - Parameters:
-    ///   - first: the name of number 0, where everything lands that finds no place.
-    ///   - limit: how many names there may be.
+    ///   - first: the name with the number 0, which names over the limit get, too.
+    ///   - limit: the most names.
     init(first: String, limit: Int) {
         state = Mutex(State(names: [first], numbers: [first: 0]))
         self.limit = limit
     }
 
+    /// The name's number; a new name gets the next one.
     func number(of name: String) -> Int {
         state.withLock { state in
             if let number = state.numbers[name] { return number }
@@ -155,36 +159,33 @@ final class NameRegistry: Sendable {
         }
     }
 
-    /// All names by number, as of now: the writer asks after it has taken the counters that refer to them.
+    /// All names by number. Asked for after counters were taken, it has the names of all their numbers.
     var names: [String] { state.withLock { $0.names } }
 }
 
-/// What was recorded since the log was opened, of one kind.
+/// How many recipients of one kind were recorded since the log was opened.
 public struct VerdictTotal: Sendable, Hashable {
-    /// The name given to ``RejectionLog/slot(forDomain:)``; empty for foreign domains, all of them as one.
+    /// The name given to ``RejectionLog/slot(forDomain:)``; empty for all foreign domains together.
     public var domain: String
     /// The name given to ``RejectionLog/slot(forReason:)``.
     public var reason: String
-    /// What the verdict was.
+    /// What the MTA was told.
     public var outcome: Outcome
-    /// Whether it was logged only, in observe mode.
+    /// Whether the verdict was only logged, in observe mode.
     public var observed: Bool
     /// How many recipients.
     public var count: Int
 }
 
-/// Sums over the log's life, kept by its writer from what it takes from the stripes: they cost the callers nothing.
+/// The sums since the log was opened. The writer adds what it takes from the queue: the sessions' threads have no work with them.
 final class VerdictTotals: Sendable {
-    /// By the key of the counters with its minute at 0.
+    /// By the counters' keys without the minute.
     private let sums = Mutex<[CounterKey: Int]>([:])
 
     func add(_ counts: [(CounterKey, Int64)]) {
         sums.withLock { sums in
             for (key, count) in counts where key.reason != ReasonSlot.thinned.index {
-                let timeless = CounterKey(
-                    minute: 0, slot: key.slot, reason: key.reason, outcome: Outcome(rawValue: key.outcome) ?? .refused,
-                    observed: key.observed)
-                sums[timeless, default: 0] &+= Int(truncatingIfNeeded: count)
+                sums[key.ofNoMinute, default: 0] &+= Int(truncatingIfNeeded: count)
             }
         }
     }
@@ -194,7 +195,7 @@ final class VerdictTotals: Sendable {
             VerdictTotal(
                 domain: Int(key.slot) < domains.count ? domains[Int(key.slot)] : "",
                 reason: Int(key.reason) < reasons.count ? reasons[Int(key.reason)] : "other",
-                outcome: Outcome(rawValue: key.outcome) ?? .refused, observed: key.observed, count: count)
+                outcome: key.outcome, observed: key.observed, count: count)
         }
     }
 }

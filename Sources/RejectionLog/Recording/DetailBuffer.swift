@@ -1,21 +1,21 @@
 import System
 
-/// Detail records packed one after another into memory of its own; appending is a handful of copies and never allocates.
-/// A handle: whoever holds the last one calls ``deallocate()``.
+/// Detail records, one after another in memory of its own. Appending copies the texts and allocates nothing. A handle: the last owner calls
+/// ``deallocate()``.
 ///
-/// A record, in host byte order and without alignment: length of it all (4), time (8), domain slot (4), reason (1),
-/// flags (1), address (16), eight text lengths (2 each), the texts in the order of ``Field``.
+/// A record has, in host byte order and without alignment: its length (4 bytes), time (8), domain slot (4), reason slot (1), flags (1),
+/// client's address (16), eight text lengths (2 each), and the texts in the order of ``Field``.
 struct DetailBuffer {
-    /// The texts of a record, in order.
+    /// The texts of a record, in their order.
     enum Field: Int, CaseIterable {
-        case recipient, domainName, sender, clientName, helo, session, mta, reply
+        case recipient, domainName, sender, clientName, helo, queueID, mta, reply
 
-        /// The most octets that are kept; RFC 5321 4.5.3.1 allows less for all that it limits.
+        /// The most bytes that are kept of a text; at least what RFC 5321 section 4.5.3.1 allows.
         var limit: Int {
             switch self {
             case .recipient, .sender, .reply: 512
             case .domainName, .clientName, .helo: 255
-            case .session, .mta: 64
+            case .queueID, .mta: 64
             }
         }
     }
@@ -40,17 +40,17 @@ struct DetailBuffer {
         used = 0
     }
 
-    /// False, and nothing changed, if the record doesn't fit.
-    mutating func append(_ event: borrowing LogEvent) -> Bool {
-        let recipient = Self.cut(event.recipient, .recipient)
-        let domainName = event.domain == .foreign ? Self.cut(event.domainName, .domainName) : 0
-        let sender = Self.cut(event.sender, .sender)
-        let clientName = Self.cut(event.clientName, .clientName)
-        let helo = Self.cut(event.helo, .helo)
-        let session = Self.cut(event.session, .session)
-        let mta = Self.cut(event.mta, .mta)
-        let reply = Self.cut(event.reply, .reply)
-        let texts = recipient &+ domainName &+ sender &+ clientName &+ helo &+ session &+ mta &+ reply
+    /// Appends the event's record; returns false, and changes nothing, if the record doesn't fit.
+    mutating func append(_ event: borrowing RecipientEvent) -> Bool {
+        let recipient = Self.length(of: event.recipient, .recipient)
+        let domainName = event.domain == .foreign ? Self.length(of: event.domainName, .domainName) : 0
+        let sender = Self.length(of: event.sender, .sender)
+        let clientName = Self.length(of: event.clientName, .clientName)
+        let helo = Self.length(of: event.helo, .helo)
+        let queueID = Self.length(of: event.queueID, .queueID)
+        let mta = Self.length(of: event.mta, .mta)
+        let reply = Self.length(of: event.reply, .reply)
+        let texts = recipient &+ domainName &+ sender &+ clientName &+ helo &+ queueID &+ mta &+ reply
         let total = Self.headerSize &+ texts
         guard total <= capacity &- used else { return false }
 
@@ -58,34 +58,34 @@ struct DetailBuffer {
         if event.observed { flags |= 4 }
         if event.authenticated { flags |= 8 }
         var place = base + used
-        Self.put(UInt32(truncatingIfNeeded: total), &place)
-        Self.put(event.time, &place)
-        Self.put(event.domain.index, &place)
-        Self.put(event.reason.index, &place)
-        Self.put(flags, &place)
-        Self.put(event.client.high, &place)
-        Self.put(event.client.low, &place)
-        Self.put(UInt16(truncatingIfNeeded: recipient), &place)
-        Self.put(UInt16(truncatingIfNeeded: domainName), &place)
-        Self.put(UInt16(truncatingIfNeeded: sender), &place)
-        Self.put(UInt16(truncatingIfNeeded: clientName), &place)
-        Self.put(UInt16(truncatingIfNeeded: helo), &place)
-        Self.put(UInt16(truncatingIfNeeded: session), &place)
-        Self.put(UInt16(truncatingIfNeeded: mta), &place)
-        Self.put(UInt16(truncatingIfNeeded: reply), &place)
-        Self.put(event.recipient, recipient, &place)
-        Self.put(event.domainName, domainName, &place)
-        Self.put(event.sender, sender, &place)
-        Self.put(event.clientName, clientName, &place)
-        Self.put(event.helo, helo, &place)
-        Self.put(event.session, session, &place)
-        Self.put(event.mta, mta, &place)
-        Self.put(event.reply, reply, &place)
+        Self.append(UInt32(truncatingIfNeeded: total), to: &place)
+        Self.append(event.time, to: &place)
+        Self.append(event.domain.index, to: &place)
+        Self.append(event.reason.index, to: &place)
+        Self.append(flags, to: &place)
+        Self.append(event.client.high, to: &place)
+        Self.append(event.client.low, to: &place)
+        Self.append(UInt16(truncatingIfNeeded: recipient), to: &place)
+        Self.append(UInt16(truncatingIfNeeded: domainName), to: &place)
+        Self.append(UInt16(truncatingIfNeeded: sender), to: &place)
+        Self.append(UInt16(truncatingIfNeeded: clientName), to: &place)
+        Self.append(UInt16(truncatingIfNeeded: helo), to: &place)
+        Self.append(UInt16(truncatingIfNeeded: queueID), to: &place)
+        Self.append(UInt16(truncatingIfNeeded: mta), to: &place)
+        Self.append(UInt16(truncatingIfNeeded: reply), to: &place)
+        Self.append(event.recipient, recipient, to: &place)
+        Self.append(event.domainName, domainName, to: &place)
+        Self.append(event.sender, sender, to: &place)
+        Self.append(event.clientName, clientName, to: &place)
+        Self.append(event.helo, helo, to: &place)
+        Self.append(event.queueID, queueID, to: &place)
+        Self.append(event.mta, mta, to: &place)
+        Self.append(event.reply, reply, to: &place)
         used &+= total
         return true
     }
 
-    /// The records in the order of their coming; each is valid for the call of `body` only.
+    /// Calls `body` with the records in the order in which they were appended. Each is valid for the call only.
     func forEach(_ body: (DetailRecord) throws -> Void) rethrows {
         var offset = 0
         while offset < used {
@@ -95,31 +95,31 @@ struct DetailBuffer {
         }
     }
 
-    /// How many octets of the text are kept: all up to the limit, else whole UTF-8 characters.
-    private static func cut(_ text: LogEvent.Bytes, _ field: Field) -> Int {
+    /// How many bytes of the text are kept: all up to the limit, else as many whole UTF-8 characters as fit.
+    private static func length(of text: RecipientEvent.Bytes, _ field: Field) -> Int {
         guard text.count > field.limit else { return text.count }
         var end = field.limit
-        // At most three continuation bytes belong to one character; more is no UTF-8, and then any cut will do.
+        // A character has at most three continuation bytes. Text with more is not UTF-8, and is cut anywhere.
         while end > field.limit - 4, text[end] & 0xC0 == 0x80 { end &-= 1 }
         return text[end] & 0xC0 == 0x80 ? field.limit : end
     }
 
-    private static func put<T: BitwiseCopyable>(_ value: T, _ place: inout UnsafeMutableRawPointer) {
+    private static func append<T: BitwiseCopyable>(_ value: T, to place: inout UnsafeMutableRawPointer) {
         place.storeBytes(of: value, as: T.self)
         place += MemoryLayout<T>.size
     }
 
-    private static func put(_ text: LogEvent.Bytes, _ count: Int, _ place: inout UnsafeMutableRawPointer) {
+    private static func append(_ text: RecipientEvent.Bytes, _ count: Int, to place: inout UnsafeMutableRawPointer) {
         guard count > 0, let start = text.baseAddress else { return }
         place.copyMemory(from: start, byteCount: count)
         place += count
     }
 }
 
-// The memory has one user at a time: a stripe under its lock, or the writer thread after the two have changed buffers.
+// One thread at a time uses the memory: a session's under the stripe's lock, or the writer's after it has exchanged the buffers.
 extension DetailBuffer: @unchecked Sendable {}
 
-/// One packed record of a ``DetailBuffer``, read in place.
+/// A record of a ``DetailBuffer``, read in place.
 struct DetailRecord {
     private let base: UnsafeRawPointer
 
@@ -131,7 +131,7 @@ struct DetailRecord {
     var time: Int64 { base.loadUnaligned(fromByteOffset: 4, as: Int64.self) }
     var slot: UInt32 { base.loadUnaligned(fromByteOffset: 12, as: UInt32.self) }
     var reason: UInt8 { base.load(fromByteOffset: 16, as: UInt8.self) }
-    var outcome: Outcome { Outcome(rawValue: flags & 3) ?? .refused }
+    var outcome: Outcome { Outcome(rawValue: flags & 3) ?? .rejected }
     var observed: Bool { flags & 4 != 0 }
     var authenticated: Bool { flags & 8 != 0 }
     var client: IPAddress {
@@ -140,7 +140,7 @@ struct DetailRecord {
             low: base.loadUnaligned(fromByteOffset: 26, as: UInt64.self))
     }
 
-    /// The texts in the order of ``DetailBuffer/Field``; valid as long as the buffer isn't reused.
+    /// Calls `body` with the texts in the order of ``DetailBuffer/Field``.
     func forEachText(_ body: (DetailBuffer.Field, UnsafeRawBufferPointer) throws -> Void) rethrows {
         var place = base + DetailBuffer.headerSize
         for field in DetailBuffer.Field.allCases {
@@ -166,37 +166,38 @@ struct DetailRecord {
     }
 }
 
-/// Detail rows that the writer has just taken over, whether or not it can write them, for ``RejectionLog/Options/stored``; valid for the call only.
-public struct StoredRows {
+/// The detail rows that the writer has just taken from the queue, whether or not it can write them; for ``RejectionLog/Options/received``. Valid
+/// for the call only.
+public struct ReceivedRows {
     let buffers: [DetailBuffer]
     let domains: [String]
     let reasons: [String]
-    /// How many rows were thinned out since the last call, and are therefore not among these.
+    /// How many rows were thinned out since the last call and are missing here.
     public let thinned: Int
 
-    /// The first rows of reasons that are wanted, in the order of time, and how many more there are of these.
+    /// The first rows in the order of time, and how many more rows there are. The entries have the id 0.
     ///
-    /// The id of each is 0. What isn't asked for costs next to nothing.
-    public func entries(limit: Int, without unwanted: Set<String> = []) -> (entries: [LogEntry], left: Int) {
+    /// - Parameter unwanted: the reasons whose rows are left out and not counted.
+    public func entries(limit: Int, without unwanted: Set<String> = []) -> (entries: [LogEntry], more: Int) {
         var entries: [LogEntry] = []
-        var left = 0
+        var more = 0
         for buffer in buffers {
             buffer.forEach { record in
                 let reason = Int(record.reason) < reasons.count ? reasons[Int(record.reason)] : "other"
                 if unwanted.contains(reason) { return }
                 if entries.count < limit {
-                    entries.append(entry(record, reason))
+                    entries.append(entry(record, reason: reason))
                 } else {
-                    left &+= 1
+                    more &+= 1
                 }
             }
         }
-        // Threads spread to several buffers.
+        // Each buffer is ordered by itself.
         entries.sort { $0.time < $1.time }
-        return (entries, left)
+        return (entries, more)
     }
 
-    private func entry(_ record: DetailRecord, _ reason: String) -> LogEntry {
+    private func entry(_ record: DetailRecord, reason: String) -> LogEntry {
         func text(_ field: DetailBuffer.Field) -> String { StoredText.string(record.text(field)) }
         let isKnown = record.slot > 0 && Int(record.slot) < domains.count
         return LogEntry(
@@ -204,6 +205,6 @@ public struct StoredRows {
             reason: reason, recipient: text(.recipient),
             domain: isKnown ? domains[Int(record.slot)] : text(.domainName), sender: text(.sender),
             client: record.client.clientText, clientName: text(.clientName), helo: text(.helo),
-            session: text(.session), authenticated: record.authenticated, mta: text(.mta), reply: text(.reply))
+            session: text(.queueID), authenticated: record.authenticated, mta: text(.mta), reply: text(.reply))
     }
 }

@@ -2,77 +2,73 @@ import Dispatch
 import Foundation
 import System
 
-/// Whether the log can be written: since when it can't, why, and when it is tried next. Says each change once.
+/// Whether the log can be written; if not, since when, why, and when the writer tries again. Each change is reported once.
 struct LogHealth {
-    /// What the writer does with the database.
-    enum Work {
-        case store, tally, prune
-    }
-
     private struct Trouble {
-        var work: Work
+        /// The task that fails.
+        var task: WriterTask
         var failure: PartFailure
         var began: DispatchTime
-        var due: DispatchTime
-        /// How often it has failed in a row.
+        var nextTry: DispatchTime
+        /// How many attempts have failed in a row.
         var failures = 0
         /// The reasons that were reported.
-        var said: Set<String> = []
+        var reported: Set<String> = []
     }
 
-    private let core: LogCore
+    private let queue: RecordingQueue
     private let options: RejectionLog.Options
     private var trouble: Trouble?
 
-    init(core: LogCore, options: RejectionLog.Options) {
-        self.core = core
+    init(queue: RecordingQueue, options: RejectionLog.Options) {
+        self.queue = queue
         self.options = options
     }
 
-    /// True while the work fails.
-    func isFailing(_ work: Work) -> Bool { trouble?.work == work }
+    /// Whether the last attempt at the task failed.
+    func isFailing(_ task: WriterTask) -> Bool { trouble?.task == task }
 
-    /// True if the work doesn't fail, or may be tried again.
-    func isDue(_ work: Work) -> Bool {
-        guard let trouble, trouble.work == work else { return true }
-        return DispatchTime.now() >= trouble.due
+    /// Whether the task doesn't fail, or is to be tried again now.
+    func isDue(_ task: WriterTask) -> Bool {
+        guard let trouble, trouble.task == task else { return true }
+        return DispatchTime.now() >= trouble.nextTry
     }
 
-    /// Takes note of a failure.
+    /// Notes and reports a failure.
     ///
     /// - Parameter waiting: how many recipients are counted in memory only.
-    mutating func failed(_ work: Work, _ error: LogError, waiting: Int64) {
+    mutating func failed(_ task: WriterTask, _ error: LogError, waiting: Int64) {
         let now = DispatchTime.now()
         var trouble =
             trouble
             ?? Trouble(
-                work: work, failure: PartFailure(reason: error.reason, advice: error.advice), began: now, due: now)
-        // What is stored comes first: it is tried most often.
-        if trouble.work != .store { trouble.work = work }
+                task: task, failure: PartFailure(reason: error.reason, advice: error.advice), began: now, nextTry: now)
+        // A failure to store is kept: storing is tried most often.
+        if trouble.task != .store { trouble.task = task }
         let shift = min(trouble.failures, 20)
         let pause = min(options.retryPause.lowerBound << shift, options.retryPause.upperBound)
         trouble.failures += 1
-        trouble.due = now + .milliseconds(pause)
+        trouble.nextTry = now + .milliseconds(pause)
         trouble.failure = PartFailure(
             reason: error.reason, advice: error.advice, since: trouble.failure.since,
             nextTry: Date().addingTimeInterval(Double(pause) / 1000))
-        let isNew = trouble.said.count < 100 && trouble.said.insert(error.reason).inserted
+        let isNew = trouble.reported.count < 100 && trouble.reported.insert(error.reason).inserted
         self.trouble = trouble
-        core.setFailure(trouble.failure)
+        queue.setFailure(trouble.failure)
         options.condition(trouble.failure)
         guard isNew else { return }
         options.report(
-            "\(error); \(waiting) recipients are counted in memory and written as soon as it goes on; "
-                + "detail rows that find no room are thinned out")
+            "\(error); \(waiting) recipients are counted in memory until the log can be written; "
+                + "detail rows without room there are thinned out")
     }
 
-    /// Takes note that the work was done.
+    /// Notes that the task was done; reports it after a failure.
     ///
-    /// - Parameter late: how many recipients had been counted in memory before.
-    mutating func works(_ work: Work, path: String, late: Int64) {
-        guard let trouble, trouble.work == work else { return }
+    /// - Parameter late: how many recipients were counted in memory before.
+    mutating func works(_ task: WriterTask, path: String, late: Int64) {
+        guard let trouble, trouble.task == task else { return }
         self.trouble = nil
-        core.setFailure(nil)
+        queue.setFailure(nil)
         let seconds = (DispatchTime.now().uptimeNanoseconds &- trouble.began.uptimeNanoseconds) / 1_000_000_000
         options.report(
             "rejection log \(path): written again after \(seconds) s, with \(late) recipients that were counted in memory; "
@@ -81,9 +77,9 @@ struct LogHealth {
     }
 }
 
-/// Decides when a damaged database may be moved aside for a new one: not again and again where the disk damages each.
-struct DamageControl {
-    /// Seconds that a new database is given before it may be moved aside too; doubled each time, up to a day.
+/// Moves damaged databases aside for new ones, but not one after another: the disk may damage each.
+struct DamagedLogReplacement {
+    /// How many seconds a database must have been in use before it may be moved aside; doubled each time, up to a day.
     private var pause: TimeInterval
     private let firstPause: TimeInterval
     private var last: DispatchTime?
@@ -93,14 +89,14 @@ struct DamageControl {
         self.pause = pause
     }
 
-    /// Moves the database aside, and gives its new path; an error while it must stay.
+    /// Moves the database aside and returns its new path; throws while the database must stay.
     mutating func moveAside(_ file: LogFile, because error: LogError) throws(LogError) -> String {
         let now = Date()
         let age: TimeInterval
         if let last {
             age = Double(DispatchTime.now().uptimeNanoseconds &- last.uptimeNanoseconds) / 1e9
         } else if let newest = file.newestDamaged, newest <= now {
-            // An earlier run may have done it just now.
+            // An earlier run of the filter moved one aside.
             age = now.timeIntervalSince(newest)
         } else {
             age = .infinity
@@ -109,7 +105,7 @@ struct DamageControl {
             throw LogError(
                 .corrupt, file.path,
                 "the rejection log \(file.path) is damaged again, soon after another was moved aside",
-                advice: "check the disk; it is left as it is for now")
+                advice: "check the disk; the file stays as it is for now")
         }
         let copy = try file.moveAside(at: now)
         pause = age > 86_400 ? firstPause : min(pause * 2, 86_400)

@@ -1,26 +1,27 @@
 import GRDB
 import System
 
-/// Removes what is past its retention or over the size, a little at a time between the writer's rounds, and gives the room
-/// back to the disk.
+/// Deletes what is past its retention or over the size limit, a little at a time between the writer's rounds, and gives the space back to the
+/// file system.
 struct Pruner {
     private static let batch = 1_000
     private static let hour: Int64 = 3_600_000
-    /// Milliseconds between looks at the size.
-    private static let lookInterval: Int64 = 5_000
-    /// Milliseconds until the next try while the time isn't known for sure.
-    private static let patience: Int64 = 60_000
+    /// Milliseconds between checks of the size.
+    private static let sizeCheckInterval: Int64 = 5_000
+    /// Milliseconds until the next attempt while the time isn't trusted.
+    private static let untrustedTimeInterval: Int64 = 60_000
 
     private let retention: Int64?
     private let detailRetention: Int64?
     private let maximumSize: Int64?
-    /// When to look again, on the steady clock; nil: at once.
+    /// When to prune by age next, on the steady clock; nil: at once.
     private var next: Int64?
-    private var nextLook: Int64?
-    /// True while a round of pruning has more to do.
+    /// When to check the size next, on the steady clock; nil: at once.
+    private var nextSizeCheck: Int64?
+    /// Whether there is more to prune now.
     private(set) var isBusy = false
 
-    /// What is to go by the options.
+    /// A pruner with the retention and size limit of the options.
     init(_ options: RejectionLog.Options) {
         func milliseconds(_ seconds: Double?) -> Int64? { seconds.flatMap { Int64(exactly: ($0 * 1000).rounded()) } }
         retention = milliseconds(options.retention)
@@ -29,45 +30,48 @@ struct Pruner {
         maximumSize = options.maximumSize.map(Int64.init)
     }
 
-    /// Once an hour, every few seconds where there is a limit of size, and at each call until the work is done.
+    /// Whether it is time to prune: once an hour; with a size limit, every few seconds; and until all is done.
     func isDue(_ steady: Int64) -> Bool {
         if isBusy { return true }
         if detailRetention != nil, isOver(next, steady) { return true }
-        return maximumSize != nil && isOver(nextLook, steady)
+        return maximumSize != nil && isOver(nextSizeCheck, steady)
     }
 
     private func isOver(_ moment: Int64?, _ steady: Int64) -> Bool { moment.map { steady >= $0 } ?? true }
 
-    /// The last time that an earlier run of the filter was sure of.
+    /// The last time that an earlier run of the filter trusted.
     static func trustedTime(_ db: Database) throws -> Int64? {
         let time = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'trusted_time'")
         return time.flatMap { (0...CounterKey.maximumMinute * 60_000).contains($0) ? $0 : nil }
     }
 
-    /// After a failure: not again before the next hour.
+    /// Ends pruning until the next hour, after a failure.
     mutating func postpone() {
         isBusy = false
     }
 
-    /// One small batch of work. Detail rows that aren't in the tallies yet, those after `tallied`, stay.
+    /// Prunes one small batch.
     ///
     /// - Parameters:
-    ///   - now: the time for the retention; nil while it isn't known for sure: then nothing is too old.
-    ///   - wall: the time on the wall.
+    ///   - now: the trusted time, in milliseconds since 1970; nil while there is none: then nothing is too old.
+    ///   - wall: the time of the wall clock.
+    ///   - steady: the time of the steady clock.
+    ///   - wanted: whether to prune by age before it is time.
+    ///   - tallied: the id of the last detail row in the tallies; later ones stay.
     mutating func step(
         _ db: Database, now: Int64?, wall: Int64, steady: Int64, wanted: Bool, tallied: Int64
     ) throws {
-        nextLook = steady &+ Self.lookInterval
+        nextSizeCheck = steady &+ Self.sizeCheckInterval
         let isAged = isBusy || wanted || isOver(next, steady)
         isBusy = true
         if isAged {
-            next = steady &+ (now == nil ? Self.patience : Self.hour)
+            next = steady &+ (now == nil ? Self.untrustedTimeInterval : Self.hour)
             if let now, try removeOld(db, now, tallied) >= Self.batch { return }
         }
         if try removeLarge(db, tallied, now: now ?? wall) { return }
         let free = try Int.fetchOne(db, sql: "PRAGMA freelist_count") ?? 0
         let pages = try Int.fetchOne(db, sql: "PRAGMA page_count") ?? 0
-        // Some room is used again every day: to give all of it back would only be work.
+        // New rows soon use some of the free pages again.
         if isAged, free > max(256, pages / 16) {
             try db.execute(sql: "PRAGMA incremental_vacuum(512)")
             return
@@ -79,12 +83,12 @@ struct Pruner {
         var removed = 0
         try db.inTransaction(.immediate) {
             try Tallier.note(db, "trusted_time", now)
-            try SenderStore.prune(db, today: now / 86_400_000)
+            try UnlistedSenderStore.prune(db, today: now / 86_400_000)
             if let detailRetention {
                 removed = try Self.removeDetails(db, before: now &- detailRetention, tallied, now: now)
             }
             guard let retention else { return .commit }
-            // Counters of all units go by whole days, so that the units still agree with each other, and tallies with them.
+            // Counters of all units are deleted by whole days, so that they agree with each other and with the tallies.
             let minute = TimeUnit.day.start(of: CounterKey.minute(ofMilliseconds: now &- retention))
             for unit in TimeUnit.allCases where removed < Self.batch {
                 removed += try Self.remove(db, "counter", unit, before: minute, limit: Self.batch - removed)
@@ -96,7 +100,7 @@ struct Pruner {
             guard removed < Self.batch else { return .commit }
             try db.execute(sql: "DELETE FROM folded WHERE day < ?", arguments: [minute / 1440])
             removed += try AcceptedNetworkStore.prune(db, before: minute / 1440, limit: Self.batch - removed)
-            // The one in force at the beginning of what is kept stays.
+            // The index that was in force when the retention begins stays.
             try db.execute(
                 sql: """
                     DELETE FROM generation WHERE time < ?1
@@ -113,7 +117,7 @@ struct Pruner {
         return removed
     }
 
-    /// Removes a batch if the database is too large; false if it isn't, or if nothing can go.
+    /// Deletes a batch if the database is too large; returns false if it isn't, or if nothing can be deleted.
     private func removeLarge(_ db: Database, _ tallied: Int64, now: Int64) throws -> Bool {
         guard let maximumSize else { return false }
         let size = try Int64.fetchOne(db, sql: "PRAGMA page_size") ?? 0
@@ -140,8 +144,8 @@ struct Pruner {
         return removed > 0
     }
 
-    /// Removes a batch of the oldest ones, and notes since when all are there: not a time to come, which rows have that were
-    /// recorded while the clock was wrong.
+    /// Deletes a batch of the oldest detail rows, and notes from when on all are there. That is at most now: rows recorded with a wrong clock may
+    /// have a time in the future.
     private static func removeDetails(
         _ db: Database, before time: Int64, _ tallied: Int64, now: Int64
     ) throws -> Int {
@@ -191,11 +195,11 @@ struct Pruner {
     }
 }
 
-/// Where the log takes the time from, both in milliseconds.
+/// The clocks of the log, in milliseconds.
 package struct LogClocks: Sendable {
-    /// Since 1970; may leap.
+    /// The time since 1970; the clock may be set.
     package var wall: @Sendable () -> Int64
-    /// Since any fixed moment; never leaps, and goes on while the machine sleeps.
+    /// The time since a fixed moment, suspended time included; nobody can set the clock.
     package var steady: @Sendable () -> Int64
 
     package init(wall: @escaping @Sendable () -> Int64, steady: @escaping @Sendable () -> Int64) {
@@ -206,30 +210,29 @@ package struct LogClocks: Sendable {
     package static let system = LogClocks(wall: { Clocks.wall }, steady: { Clocks.sinceBoot })
 }
 
-/// The time of day that something may be deleted by: a wall clock that leaps must not make everything old.
+/// The time by which old data is deleted: a wall clock that is set wrong must not make everything old.
 ///
-/// The wall clock is trusted once it has agreed with the steady clock for an hour. While it hasn't, the time is that of the last
-/// moment it was trusted plus what has passed since by the steady clock, if the wall clock isn't behind that; across a restart the
-/// last trusted moment comes from the database.
+/// The wall clock is trusted after it has agreed with the steady clock for an hour. Until then, the time is the last trusted one plus the time
+/// that has passed on the steady clock, or the wall clock's if that is earlier. After a restart the last trusted time comes from the database.
 struct TrustedTime {
-    /// How long both clocks must agree, and by how many milliseconds they may drift apart meanwhile.
+    /// For how many milliseconds the clocks must agree, and by how many they may differ.
     static let proof: Int64 = 3_600_000
     static let tolerance: Int64 = 300_000
 
-    /// The difference between the clocks, and since when on the steady one it has been that.
+    /// The difference between the clocks, and since when on the steady clock it has been the same.
     private var agreement: (difference: Int64, since: Int64)?
-    /// A moment that was trusted, on both clocks.
+    /// The last trusted time, on both clocks.
     private var anchor: (wall: Int64, steady: Int64)?
 
-    /// Milliseconds since 1970; nil while nothing is known.
+    /// The time in milliseconds since 1970; nil while no time was ever trusted.
     private(set) var now: Int64?
 
-    /// Takes over a moment that an earlier run trusted, unless a later one is known.
+    /// Sets the time that an earlier run trusted last, unless this run has trusted one.
     mutating func remember(_ time: Int64, steady: Int64) {
         if anchor == nil { anchor = (time, steady) }
     }
 
-    /// Looks at both clocks.
+    /// Updates the time from both clocks.
     mutating func observe(wall: Int64, steady: Int64) {
         let difference = wall &- steady
         if let agreement, (difference &- agreement.difference).magnitude <= UInt64(Self.tolerance),

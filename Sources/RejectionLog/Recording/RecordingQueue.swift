@@ -3,76 +3,141 @@ import Foundation
 import Synchronization
 import System
 
-/// What the callers' threads and the writer share.
-final class LogCore: Sendable {
-    /// A wish of a caller who waits for its fulfilment.
-    final class Ticket: Sendable {
-        enum Wish { case store, prune, tally }
-        let wish: Wish
-        let done = SteadySemaphore()
-        let fulfilled = Atomic<Bool>(false)
+/// What the log's writer can be asked to do.
+enum WriterTask {
+    /// Write what was recorded.
+    case store
+    /// Add written detail rows to the tallies.
+    case tally
+    /// Delete what is past its retention or over the size.
+    case prune
+}
 
-        init(_ wish: Wish) {
-            self.wish = wish
+/// The queue between the sessions' threads, which record, and the writer's thread; with the requests to the writer and the state of its database.
+final class RecordingQueue: Sendable {
+    /// A request to the writer by a thread that waits until it is done.
+    final class Request: Sendable {
+        let task: WriterTask
+        private let answered = SteadySemaphore()
+        private let isDone = Atomic<Bool>(false)
+
+        init(_ task: WriterTask) { self.task = task }
+
+        /// Ends the wait; called by the writer.
+        func answer(isDone: Bool) {
+            self.isDone.store(isDone, ordering: .releasing)
+            answered.signal()
         }
 
-        func answer(_ value: Bool) {
-            fulfilled.store(value, ordering: .releasing)
-            done.signal()
+        /// Waits for the answer: whether the task is done.
+        func wait() -> Bool {
+            answered.wait()
+            return isDone.load(ordering: .acquiring)
         }
     }
 
     private struct Requests {
-        var tickets: [Ticket] = []
-        /// Indexes that came into force; the newest ones where the database is long out of reach.
+        var requests: [Request] = []
+        /// Indexes that came into force; the newest ones while the database can't be written.
         var indexes: [RecordedIndex] = []
-        /// Asked to end.
-        var stopping = false
-        /// Has ended: nobody answers tickets any more.
-        var ended = false
+        /// Whether the writer is to end.
+        var isStopping = false
+        /// Whether the writer has ended: requests are not answered any more.
+        var hasEnded = false
     }
 
-    /// How the database is doing.
     private struct Condition {
         var failure: PartFailure?
         var damagedCopy: String?
-        /// Since when the writer has been at work without a rest; nil while it rests.
-        var busySince: Date?
-        /// Nobody waits for the writer any more: the process is about to end.
+        /// Since when the writer has been working without a pause; nil while it waits for work.
+        var workingSince: Date?
+        /// Whether the process is about to end without waiting for the writer.
         var isAbandoned = false
     }
 
     static let stripeCount = 16
 
-    let stripes: InlineArray<16, Stripe>
+    let stripes: InlineArray<16, QueueStripe>
     let domains = NameRegistry(first: "", limit: Int(CounterKey.maximumSlot))
     let reasons = NameRegistry(first: "other", limit: Int(ReasonSlot.thinned.index))
     let written = Atomic<Int>(0)
     let thinned = Atomic<Int>(0)
-    /// Recipients that the writer has taken over and not yet written.
+    /// Recipients that the writer holds and hasn't written yet.
     let waiting = Atomic<Int>(0)
-    /// True while the writer has the database open.
+    /// Whether the writer has the database open.
     let isOpen = Atomic<Bool>(false)
     let totals = VerdictTotals()
     let accepted = AcceptedNetworks()
-    /// Seconds that the writer may be at work before its disk is said to hang.
+    /// Signalled when the writer has tried to open the database for the first time.
+    let firstOpening = SteadySemaphore()
+    /// How many seconds the writer may work before its disk counts as hanging.
     private let patience: TimeInterval
 
-    /// Every stripe was found full: until the writer has come, callers don't look further than their own.
-    private let saturated = Atomic<Bool>(false)
-    /// Rung when the writer has tried to open the database for the first time.
-    let beginning = SteadySemaphore()
-    private let bell = SteadySemaphore()
-    /// The bell has been rung and not yet heard: saves ringing (a system call) for each record of a flood.
-    private let rung = Atomic<Bool>(false)
+    /// Whether every stripe was found full. Until the writer has made room, a session tries its own stripe only.
+    private let isFull = Atomic<Bool>(false)
+    /// Wakes the writer.
+    private let wakeUp = SteadySemaphore()
+    /// Whether the writer was woken and hasn't begun yet: saves the system call of a signal for each recipient of a flood.
+    private let isWoken = Atomic<Bool>(false)
     private let requests = Mutex(Requests())
     private let senders = Mutex(PendingSenders())
     private let condition = Mutex(Condition())
 
     init(detailCapacity: Int, patience: TimeInterval) {
         self.patience = patience
-        stripes = InlineArray { _ in Stripe(detailCapacity: detailCapacity, counterPlaces: 256) }
+        stripes = InlineArray { _ in QueueStripe(detailCapacity: detailCapacity, counterPlaces: 256) }
     }
+
+    // MARK: For the sessions' threads
+
+    /// Counts the recipient, and keeps its detail row for the writer.
+    ///
+    /// - Parameter home: any number of the caller's thread; threads with different numbers mostly use different stripes.
+    func record(_ event: borrowing RecipientEvent, home: Int) {
+        let event = copy event
+        if event.outcome == .accepted { accepted.insert(event.client, day: event.time / 86_400_000) }
+        let minute = CounterKey.minute(ofMilliseconds: event.time)
+        let key = CounterKey(
+            minute: minute, slot: event.domain.index, reason: event.reason.index, outcome: event.outcome,
+            observed: event.observed)
+        var hasNoRoom = false
+        let reach = isFull.load(ordering: .relaxed) ? 1 : Self.stripeCount
+        for step in 0..<reach {
+            let place = (home &+ step) & (Self.stripeCount - 1)
+            switch stripes[place].state.withLockIfAvailable({ $0.add(event, key) }) {
+            case .added: return
+            case .addedAndHalfFull:
+                wakeWriter()
+                return
+            case .noRoom: hasNoRoom = true
+            case nil: break
+            }
+        }
+        if hasNoRoom, reach > 1 { isFull.store(true, ordering: .relaxed) }
+        // All stripes are full or locked. A lock is only ever held for a few copies.
+        let place = home & (Self.stripeCount - 1)
+        stripes[place].state.withLock { state in
+            if hasNoRoom || state.add(event, key) == .noRoom { state.addThinned(key) }
+        }
+        wakeWriter()
+    }
+
+    /// Keeps the note of an index that came into force for the writer.
+    func note(_ index: RecordedIndex) {
+        requests.withLock { requests in
+            if requests.indexes.count >= 1_000 { requests.indexes.removeFirst() }
+            requests.indexes.append(index)
+        }
+        wakeWriter()
+    }
+
+    /// Keeps a message of an unlisted sender for the writer.
+    func note(_ sender: UnlistedSender) {
+        senders.withLock { $0.add(sender) }
+        wakeWriter()
+    }
+
+    // MARK: For other threads
 
     /// How many recipients are counted in memory only.
     var uncounted: Int {
@@ -81,114 +146,36 @@ final class LogCore: Sendable {
         return max(0, sum)
     }
 
-    func record(_ event: borrowing LogEvent, home: Int) {
-        let event = copy event
-        if event.outcome == .accepted { accepted.insert(event.client, day: event.time / 86_400_000) }
-        let minute = CounterKey.minute(ofMilliseconds: event.time)
-        let key = CounterKey(
-            minute: minute, slot: event.domain.index, reason: event.reason.index, outcome: event.outcome,
-            observed: event.observed)
-        var full = false
-        let reach = saturated.load(ordering: .relaxed) ? 1 : Self.stripeCount
-        for step in 0..<reach {
-            let place = (home &+ step) & (Self.stripeCount - 1)
-            switch stripes[place].state.withLockIfAvailable({ $0.add(event, key) }) {
-            case .done: return
-            case .filling:
-                ring()
-                return
-            case .full: full = true
-            case nil: break
-            }
+    /// Has the writer do a task, and waits for it; false if the writer couldn't, or has ended.
+    func request(_ task: WriterTask) -> Bool {
+        let request = Request(task)
+        let hasEnded = requests.withLock { requests in
+            if !requests.hasEnded { requests.requests.append(request) }
+            return requests.hasEnded
         }
-        if full, reach > 1 { saturated.store(true, ordering: .relaxed) }
-        // Full or busy everywhere. A lock is only ever held for a few copies.
-        let place = home & (Self.stripeCount - 1)
-        stripes[place].state.withLock { state in
-            if full || state.add(event, key) == .full { state.addThinned(key) }
-        }
-        ring()
+        if hasEnded { return false }
+        wakeUp.signal()
+        return request.wait()
     }
 
-    /// The writer has made room.
-    func relieve() {
-        if saturated.load(ordering: .relaxed) { saturated.store(false, ordering: .relaxed) }
+    /// Tells the writer to end.
+    func stop() {
+        requests.withLock { $0.isStopping = true }
+        wakeUp.signal()
     }
 
-    func ring() {
-        if !rung.load(ordering: .relaxed), !rung.exchange(true, ordering: .acquiringAndReleasing) {
-            bell.signal()
-        }
-    }
+    /// Notes that the process ends without waiting for the writer.
+    func abandon() { condition.withLock { $0.isAbandoned = true } }
 
-    /// The writer waits here; `patient`: until the time is over or somebody waits for an answer, whatever the bell says.
-    func wait(milliseconds: Int, patient: Bool) {
-        let deadline = ContinuousClock.now + .milliseconds(milliseconds)
-        while bell.wait(within: deadline - .now) {
-            if !patient || hasRequests { break }
-        }
-        rung.store(false, ordering: .releasing)
-    }
-
-    /// True if somebody waits for the writer or wants it to end.
-    var hasRequests: Bool { requests.withLock { $0.stopping || !$0.tickets.isEmpty } }
-
-    func takeTickets() -> (tickets: [Ticket], stopping: Bool) {
-        requests.withLock { requests in
-            let tickets = requests.tickets
-            requests.tickets = []
-            return (tickets, requests.stopping)
-        }
-    }
-
-    /// Keeps an index's note for the writer's next round.
-    func note(_ index: RecordedIndex) {
-        requests.withLock { requests in
-            if requests.indexes.count >= 1_000 { requests.indexes.removeFirst() }
-            requests.indexes.append(index)
-        }
-        ring()
-    }
-
-    /// The indexes noted since the last call.
-    func takeIndexes() -> [RecordedIndex] {
-        requests.withLock { requests in
-            defer { requests.indexes = [] }
-            return requests.indexes
-        }
-    }
-
-    /// Keeps a message of an unlisted sender for the writer's next round.
-    func note(_ sender: UnlistedSender) {
-        senders.withLock { $0.add(sender) }
-        ring()
-    }
-
-    /// The messages of unlisted senders since the last call.
-    func takeSenders() -> PendingSenders {
-        senders.withLock { senders in
-            defer { senders.removeAll() }
-            return senders
-        }
-    }
-
-    /// Called by the writer when it begins to work.
-    func begin() { condition.withLock { $0.busySince = Date() } }
-
-    /// Called by the writer when it has nothing to do.
-    func rest() { condition.withLock { $0.busySince = nil } }
-
-    func setFailure(_ failure: PartFailure?) { condition.withLock { $0.failure = failure } }
-
-    func setDamagedCopy(_ path: String) { condition.withLock { $0.damagedCopy = path } }
+    var isAbandoned: Bool { condition.withLock { $0.isAbandoned } }
 
     /// Where the last damaged database was moved to.
     var damagedCopy: String? { condition.withLock { $0.damagedCopy } }
 
-    /// Why the database can't be written; also if the writer has been waiting for its disk for long.
+    /// Why the database can't be written: the last failure, or a disk for which the writer has been waiting for long.
     func failure(path: String) -> PartFailure? {
         condition.withLock { condition in
-            guard let since = condition.busySince, case let age = Date().timeIntervalSince(since), age > patience
+            guard let since = condition.workingSince, case let age = Date().timeIntervalSince(since), age > patience
             else { return condition.failure }
             return PartFailure(
                 reason: "the disk of the rejection log \(path) has not answered for \(Int(clamping: Int64(age))) s",
@@ -196,82 +183,119 @@ final class LogCore: Sendable {
         }
     }
 
-    /// Called by whoever no longer waits for the writer.
-    func abandon() { condition.withLock { $0.isAbandoned = true } }
+    // MARK: For the writer
 
-    var isAbandoned: Bool { condition.withLock { $0.isAbandoned } }
+    /// Waits until there is work, for the time at most.
+    ///
+    /// - Parameter forRequests: ends the wait early for a request only, not for what was recorded.
+    func wait(milliseconds: Int, forRequests: Bool) {
+        let deadline = ContinuousClock.now + .milliseconds(milliseconds)
+        while wakeUp.wait(within: deadline - .now) {
+            if !forRequests || hasRequests { break }
+        }
+        isWoken.store(false, ordering: .releasing)
+    }
 
-    /// Called by the writer as its last act.
+    /// Whether a request waits, or the writer is to end.
+    var hasRequests: Bool { requests.withLock { $0.isStopping || !$0.requests.isEmpty } }
+
+    /// Removes and returns the requests; and whether the writer is to end.
+    func drainRequests() -> (requests: [Request], isStopping: Bool) {
+        requests.withLock { requests in
+            defer { requests.requests = [] }
+            return (requests.requests, requests.isStopping)
+        }
+    }
+
+    /// Removes and returns the notes of indexes.
+    func drainRecordedIndexs() -> [RecordedIndex] {
+        requests.withLock { requests in
+            defer { requests.indexes = [] }
+            return requests.indexes
+        }
+    }
+
+    /// Removes and returns the messages of unlisted senders.
+    func drainSenders() -> PendingSenders {
+        senders.withLock { senders in
+            defer { senders.removeAll() }
+            return senders
+        }
+    }
+
+    /// Notes that the writer has made room in a stripe.
+    func noteRoom() {
+        if isFull.load(ordering: .relaxed) { isFull.store(false, ordering: .relaxed) }
+    }
+
+    /// Notes that the writer begins to work.
+    func beginWork() { condition.withLock { $0.workingSince = Date() } }
+
+    /// Notes that the writer has nothing to do.
+    func endWork() { condition.withLock { $0.workingSince = nil } }
+
+    func setFailure(_ failure: PartFailure?) { condition.withLock { $0.failure = failure } }
+
+    func setDamagedCopy(_ path: String) { condition.withLock { $0.damagedCopy = path } }
+
+    /// Notes that the writer has ended. Requests that are left are answered with no.
     func end() {
         let left = requests.withLock { requests in
-            requests.ended = true
-            return requests.tickets
+            requests.hasEnded = true
+            return requests.requests
         }
-        for ticket in left { ticket.answer(false) }
+        for request in left { request.answer(isDone: false) }
     }
 
-    /// Returns when the writer has fulfilled the wish: false if it couldn't, or has ended.
-    func request(_ wish: Ticket.Wish) -> Bool {
-        let ticket = Ticket(wish)
-        let ended = requests.withLock { requests in
-            if !requests.ended { requests.tickets.append(ticket) }
-            return requests.ended
+    private func wakeWriter() {
+        if !isWoken.load(ordering: .relaxed), !isWoken.exchange(true, ordering: .acquiringAndReleasing) {
+            wakeUp.signal()
         }
-        if ended { return false }
-        bell.signal()
-        ticket.done.wait()
-        return ticket.fulfilled.load(ordering: .acquiring)
-    }
-
-    func stop() {
-        requests.withLock { $0.stopping = true }
-        bell.signal()
     }
 }
 
-/// One of several places to which the callers' threads spread: whoever finds a stripe busy takes the next.
-struct Stripe: ~Copyable {
-    /// What is under the lock; held for a few copies, or for the exchange of the two handles.
+/// One of the parts of a ``RecordingQueue``, with a lock of its own: a thread that finds its stripe locked uses the next.
+struct QueueStripe: ~Copyable {
+    /// What the lock protects. The lock is held for a few copies, or for the writer's exchange of the buffers.
     struct State: Sendable {
-        /// More different counters than this are kept by the hour and without the domain, so that they need little room however
-        /// long the writer doesn't come.
+        /// Above this number of different counters, further ones are kept by the hour and without the domain: then they need little memory
+        /// however long the writer doesn't come.
         static let counterLimit = 16_384
 
         var details: DetailBuffer
         var counters: CounterTable
-        /// How many recipients `counters` holds.
+        /// How many recipients `counters` counts.
         var recipients = 0
-        /// True while `counters` holds counts under another minute or domain than their own.
+        /// Whether `counters` has counts by the hour and without their domain.
         var isCoarse = false
-        /// Set by the writer while more detail rows come than it is to keep.
+        /// Whether detail rows are thinned out; set by the writer while too many come.
         var thins = false
 
-        /// What became of a record.
-        enum Admission {
-            /// Counted, and its detail row queued if it has one.
-            case done
-            /// The same, and the writer should come before its time.
-            case filling
-            /// Nothing happened: the detail row doesn't fit.
-            case full
+        enum Addition {
+            /// The recipient is counted, and its detail row queued if it has one.
+            case added
+            /// As ``added``, and the writer should come soon.
+            case addedAndHalfFull
+            /// There is no room for the detail row: the recipient isn't counted either.
+            case noRoom
         }
 
-        /// Counts and queues, or neither; counts alone while details are thinned out.
-        mutating func add(_ event: borrowing LogEvent, _ key: CounterKey) -> Admission {
+        /// Counts a recipient and queues its detail row; only counts it while detail rows are thinned out.
+        mutating func add(_ event: borrowing RecipientEvent, _ key: CounterKey) -> Addition {
             if event.outcome == .accepted {
                 count(key)
-                return .done
+                return .added
             }
             if thins {
                 addThinned(key)
-                return .done
+                return .added
             }
-            guard details.append(event) else { return .full }
+            guard details.append(event) else { return .noRoom }
             count(key)
-            return details.used &* 2 > details.capacity ? .filling : .done
+            return details.used &* 2 > details.capacity ? .addedAndHalfFull : .added
         }
 
-        /// Counts without a detail row, which is counted as thinned out.
+        /// Counts a recipient, and a detail row that was thinned out.
         mutating func addThinned(_ key: CounterKey) {
             count(key)
             counters.add(.thinned(minute: counters.used < Self.counterLimit ? key.minute : key.ofItsHour.minute))
@@ -280,14 +304,13 @@ struct Stripe: ~Copyable {
         private mutating func count(_ key: CounterKey) {
             recipients &+= 1
             guard counters.used >= Self.counterLimit else { return counters.add(key) }
-            // The writer hasn't come for long: its disk hangs.
             isCoarse = true
             counters.add(key.ofItsHour)
         }
     }
 
     let state: Mutex<State>
-    // Keeps the locks of neighbours out of one cache line.
+    // Keeps neighbouring locks out of one cache line.
     private let padding: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0, 0, 0, 0, 0)
 
     init(detailCapacity: Int, counterPlaces: Int) {

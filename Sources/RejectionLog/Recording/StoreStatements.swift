@@ -1,9 +1,8 @@
 import GRDB
 import GRDBSQLite
 
-/// Inserts detail rows by binding the packed octets in place: what a flood costs most is done here, so SQLite is spoken to
-/// directly, through GRDB's prepared statement.
-struct DetailWriter {
+/// The statement that inserts detail rows. It binds the texts in place, with SQLite's own functions: most of a flood's work is done here.
+struct DetailStatement {
     private let statement: Statement
     private let handle: OpaquePointer
 
@@ -26,7 +25,7 @@ struct DetailWriter {
         code |= sqlite3_bind_int64(handle, 6, domain)
         code |= sqlite3_bind_int64(handle, 7, record.authenticated ? 1 : 0)
         code |= record.client.withStored { bytes in
-            // A nil destructor: the octets stay in place until the step below.
+            // A nil destructor: the bytes stay in place until the statement has run.
             bytes.isEmpty
                 ? sqlite3_bind_null(handle, 8)
                 : sqlite3_bind_blob(handle, 8, bytes.baseAddress, CInt(bytes.count), Statement.copies)
@@ -40,7 +39,7 @@ struct DetailWriter {
         try statement.runOnce(bound: code)
     }
 
-    /// The bindings point into buffers that are about to be reused.
+    /// Removes the bindings, which point into buffers that are about to be reused.
     func finish() {
         sqlite3_clear_bindings(handle)
     }
@@ -59,9 +58,8 @@ struct DetailWriter {
     }
 }
 
-/// Adds to counts. A flood of made-up domains makes thousands of these a transaction, so SQLite is spoken to directly, as
-/// for detail rows.
-struct CounterWriter {
+/// The statement that adds to counters. A flood of made-up domains needs thousands in a transaction, so this uses SQLite's own functions, too.
+struct CounterStatement {
     private let statement: Statement
     private let handle: OpaquePointer
 
@@ -75,13 +73,13 @@ struct CounterWriter {
     }
 
     func add(
-        unit: TimeUnit, start: Int64, reason: Int64, domain: Int64, outcome: UInt8, observed: Bool, count: Int64
+        unit: TimeUnit, start: Int64, reason: Int64, domain: Int64, outcome: Outcome, observed: Bool, count: Int64
     ) throws {
         var code = sqlite3_bind_int64(handle, 1, unit.rawValue)
         code |= sqlite3_bind_int64(handle, 2, start)
         code |= sqlite3_bind_int64(handle, 3, reason)
         code |= sqlite3_bind_int64(handle, 4, domain)
-        code |= sqlite3_bind_int64(handle, 5, Int64(outcome))
+        code |= sqlite3_bind_int64(handle, 5, Int64(outcome.rawValue))
         code |= sqlite3_bind_int64(handle, 6, observed ? 1 : 0)
         code |= sqlite3_bind_int64(handle, 7, count)
         try statement.runOnce(bound: code)

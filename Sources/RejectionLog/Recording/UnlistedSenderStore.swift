@@ -1,15 +1,15 @@
 import GRDB
 
-/// A sender in a relay domain that the recipient index doesn't list, though mail of it has come from a trusted client.
+/// A sender in a relay domain that the recipient index doesn't list, with mail from a trusted client.
 public struct UnlistedSender: Sendable, Equatable {
     /// The canonical address.
     public var address: String
-    /// The last day on which it sent, in days since 1970 (UTC).
+    /// The last day on which the sender sent, in days since 1970 (UTC).
     public var lastDay: Int64
-    /// How many messages it has sent.
+    /// How many messages the sender has sent.
     public var count: Int
 
-    /// A sender of so many messages.
+    /// A sender with these values.
     public init(address: String, lastDay: Int64, count: Int) {
         self.address = address
         self.lastDay = lastDay
@@ -19,14 +19,14 @@ public struct UnlistedSender: Sendable, Equatable {
 
 /// Messages of unlisted senders that aren't in the database yet, by address.
 struct PendingSenders: Sendable {
-    /// More addresses than this at once are not taken.
+    /// The most addresses; further ones are dropped.
     static let limit = 10_000
 
     private(set) var senders: [String: UnlistedSender] = [:]
 
     var isEmpty: Bool { senders.isEmpty }
 
-    /// Adds one that may be there already.
+    /// Adds messages of a sender.
     mutating func add(_ sender: UnlistedSender) {
         if let known = senders[sender.address] {
             senders[sender.address] = UnlistedSender(
@@ -44,15 +44,15 @@ struct PendingSenders: Sendable {
     mutating func removeAll() { senders = [:] }
 }
 
-/// The table of unlisted senders.
-enum SenderStore {
-    /// How many addresses the table keeps: those that have sent last.
+/// Reads and writes the database's table of unlisted senders.
+enum UnlistedSenderStore {
+    /// The most addresses in the table; those that have sent last are kept.
     static let limit = 10_000
-    /// How many days an address is kept after it last sent.
+    /// For how many days after it last sent an address is kept.
     static let retention: Int64 = 90
 
-    /// Adds messages of senders, and removes the senders over the limit.
-    static func enter(_ db: Database, _ pending: PendingSenders) throws {
+    /// Adds messages of senders, and deletes the senders over the limit.
+    static func add(_ db: Database, _ pending: PendingSenders) throws {
         guard !pending.isEmpty else { return }
         let statement = try db.cachedStatement(
             sql: """
@@ -72,15 +72,15 @@ enum SenderStore {
                 """, arguments: [surplus])
     }
 
-    /// Removes those that haven't sent for long.
+    /// Deletes the senders that haven't sent for ``retention`` days.
     ///
-    /// - Parameter today: in days since 1970.
+    /// - Parameter today: in days since 1970 (UTC).
     static func prune(_ db: Database, today: Int64) throws {
         try db.execute(
             sql: "DELETE FROM unlisted_sender WHERE last_day < ?", arguments: [today &- retention])
     }
 
-    /// Those that have sent since a day, the last and most frequent first.
+    /// The senders that last sent on one of these days (since 1970, UTC): the latest first, of these the most frequent.
     static func all(_ db: Database, since day: Int64 = .min, until last: Int64 = .max) throws -> [UnlistedSender] {
         try Row.fetchAll(
             db,
@@ -98,8 +98,8 @@ enum SenderStore {
 }
 
 extension RejectionReader {
-    /// The unlisted senders that have sent since a day (days since 1970, UTC), those first that have sent last.
+    /// The unlisted senders that have sent since a day (in days since 1970, UTC), the latest first.
     public func unlistedSenders(since day: Int64) throws(LogError) -> [UnlistedSender] {
-        try read { try SenderStore.all($0, since: day) }
+        try read { try UnlistedSenderStore.all($0, since: day) }
     }
 }

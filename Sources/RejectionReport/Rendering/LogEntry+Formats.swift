@@ -46,7 +46,7 @@ extension LogEntry: Encodable {
     /// another field; only the reply, which is last, keeps its spaces.
     public func textLine() -> String {
         var line = TimeText.milliseconds(time)
-        line += (observed ? " observed:" : " ") + (outcome == .tempfailed ? "deferred" : "rejected")
+        line += (observed ? " observed:" : " ") + (outcome == .deferred ? "deferred" : "rejected")
         line += " " + word(reason)
         line += " to=<\(inside(recipient))> from=<\(inside(sender))>"
         line += " client=\(clientName.isEmpty ? "unknown" : word(clientName))[\(client.isEmpty ? "unknown" : client)]"

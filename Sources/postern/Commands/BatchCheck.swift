@@ -4,29 +4,32 @@ import MailAddress
 import RecipientFilter
 import RecipientIndex
 import RecipientSources
+import RejectionLog
 
-/// `postern check --batch`: verdicts on standard input's lines, without a `String` in between.
+/// `postern check --batch`: prints the verdict on each line of standard input, without making a `String` of it.
 struct BatchCheck {
     private let policy: Policy
-    private let standing: ClientStanding
+    private let trust: ClientTrust
     private let index: IndexSnapshot?
     private let senders: UnlistedSenders
     private let now = Int64(Date().timeIntervalSince1970)
-    /// How a line begins, by verdict and reason: both words with a tab behind each. They live as long as the process.
+    /// The beginnings of the output lines, by outcome and reason: both words, each with a tab after it. Never freed.
     private let beginnings: UnsafeBufferPointer<UnsafeBufferPointer<UInt8>>
 
-    /// How many addresses are parsed, and their places in the index asked for, before the first of them is judged: the
-    /// processor then waits for the memory of all at once.
+    /// How many addresses are parsed, and fetched from the index, before the first is judged: the processor waits for the memory of all of them at
+    /// once.
     private static let group = Lines.count
     private typealias Lines = InlineArray<16, UnsafeBufferPointer<UInt8>>
     private static let chunkSize = 1 << 18
 
-    init(policy: Policy, standing: ClientStanding, index: IndexSnapshot?, senders: UnlistedSenders) {
+    init(policy: Policy, trust: ClientTrust, index: IndexSnapshot?, senders: UnlistedSenders) {
         self.policy = policy
-        self.standing = standing
+        self.trust = trust
         self.index = index
         self.senders = senders
-        let texts = Self.actions.flatMap { action in Reason.allCases.map { "\(action.rawValue)\t\($0.name)\t" } }
+        let texts = Outcome.allCases.flatMap { outcome in
+            Reason.allCases.map { "\(outcome.verdictWord)\t\($0.name)\t" }
+        }
         let beginnings = UnsafeMutableBufferPointer<UnsafeBufferPointer<UInt8>>.allocate(capacity: texts.count)
         for (place, text) in texts.enumerated() {
             let copy = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: text.utf8.count)
@@ -37,13 +40,12 @@ struct BatchCheck {
     }
 
     private let reasonCount = Reason.allCases.count
-    private static let actions: [Verdict.Action] = [.accept, .reject, .tempfail]
 
     func run() throws {
         var input = [UInt8](repeating: 0, count: Self.chunkSize)
-        var output = Output()
+        var output = OutputBuffer()
         defer { output.deallocate() }
-        // The beginning of a line whose end hasn't been read yet.
+        // The bytes of a line whose end hasn't been read yet.
         var left = 0
         var isBegun = false
         while true {
@@ -77,9 +79,9 @@ struct BatchCheck {
         }
     }
 
-    /// Takes a byte-order mark of UTF-8 from the beginning of the input, which is none of the first address's.
+    /// Removes a byte-order mark of UTF-8 from the beginning of the input.
     ///
-    /// - Returns: how many bytes it had.
+    /// - Returns: how many bytes were removed.
     private static func removeByteOrderMark(_ input: inout [UInt8], _ filled: Int) throws -> Int {
         let start = input.prefix(min(filled, 3))
         guard !TextEncoding.isUTF16(input.prefix(filled)) else {
@@ -95,8 +97,8 @@ struct BatchCheck {
         return 3
     }
 
-    /// Judges the lines and returns how many octets they had; a last one without an end is one only at the end of the input.
-    private func judge(_ text: UnsafeBufferPointer<UInt8>, isLast: Bool, _ output: inout Output) throws -> Int {
+    /// Judges the lines and returns how many bytes they have. A last line without a line end counts only at the end of the input.
+    private func judge(_ text: UnsafeBufferPointer<UInt8>, isLast: Bool, _ output: inout OutputBuffer) throws -> Int {
         guard let start = text.baseAddress else { return 0 }
         var place = 0
         try withUnsafeTemporaryAllocation(of: RecipientAddress.self, capacity: Self.group) { addresses in
@@ -131,7 +133,7 @@ struct BatchCheck {
     }
 
     private func answer(
-        _ lines: Lines, _ addresses: Slice<UnsafeMutableBufferPointer<RecipientAddress>>, _ output: inout Output
+        _ lines: Lines, _ addresses: Slice<UnsafeMutableBufferPointer<RecipientAddress>>, _ output: inout OutputBuffer
     ) throws {
         let addresses = UnsafeMutableBufferPointer(rebasing: addresses)
         guard let first = addresses.baseAddress else { return }
@@ -142,26 +144,20 @@ struct BatchCheck {
         withExtendedLifetime(fetched) {}
         for place in 0..<addresses.count {
             let verdict = policy.verdict(
-                for: first[place], client: standing, index: index, senders: senders, now: now)
+                for: first[place], client: trust, index: index, senders: senders, now: now)
             try answer(lines[place], verdict, &output)
         }
     }
 
-    private func answer(_ line: UnsafeBufferPointer<UInt8>, _ verdict: Verdict, _ output: inout Output) throws {
-        let action =
-            switch verdict.action {
-            case .accept: 0
-            case .reject: 1
-            case .tempfail: 2
-            }
-        try output.append(beginnings[action * reasonCount + Int(verdict.reason.rawValue)])
+    private func answer(_ line: UnsafeBufferPointer<UInt8>, _ verdict: Verdict, _ output: inout OutputBuffer) throws {
+        try output.append(beginnings[Int(verdict.outcome.rawValue) * reasonCount + Int(verdict.reason.rawValue)])
         try output.append(line)
         try output.appendLineEnd()
     }
 }
 
-/// What is to be written to standard output, in memory of its own: a handle, whose owner calls ``deallocate()``.
-private struct Output {
+/// A buffer for standard output in memory of its own. A handle: the owner calls ``deallocate()``.
+private struct OutputBuffer {
     private static let capacity = 1 << 18
     private let start = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 16)
     private var count = 0
@@ -173,10 +169,10 @@ private struct Output {
         var done = 0
         while done < bytes.count {
             if count == Self.capacity { try flush() }
-            let taken = min(bytes.count - done, Self.capacity - count)
-            memcpy(start + count, source + done, taken)
-            count += taken
-            done += taken
+            let length = min(bytes.count - done, Self.capacity - count)
+            memcpy(start + count, source + done, length)
+            count += length
+            done += length
         }
     }
 

@@ -2,6 +2,7 @@ import Foundation
 import RecipientFilter
 import RecipientIndex
 import RecipientSources
+import RejectionLog
 import RecipientSync
 
 extension Configuration {
@@ -130,8 +131,8 @@ extension Configuration {
             || rulesOfIndexDomains.values.contains(where: \.defersUnlistedSenders)
     }
 
-    /// The policy, in which each domain has the tag that `tag` gives it.
-    func compiledPolicy(tag: (String) -> UInt32) -> Policy {
+    /// The policy, in which each domain has the slot of the rejection log that `slot` gives it.
+    func compiledPolicy(slot: (String) -> DomainSlot = { _ in .foreign }) -> Policy {
         var settings = policy
         settings.domains = domains.map { domain in
             var rules = domain.rules
@@ -140,7 +141,7 @@ extension Configuration {
             {
                 rules.observe = relay.rules.observe
             }
-            return (domain.name, rules, tag(domain.name))
+            return (domain.name, rules, slot(domain.name))
         }
         return Policy(settings)
     }

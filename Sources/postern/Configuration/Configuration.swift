@@ -3,6 +3,7 @@ import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
+import RejectionLog
 import RecipientSources
 import RecipientSync
 import System
@@ -36,7 +37,7 @@ struct Configuration: Sendable {
     var rulesOfIndexDomains: [String: Policy.Rules] = [:]
     /// The rules of a domain without a `[[domain]]` table.
     var rules = Policy.Rules()
-    /// The policy without its domains' tags.
+    /// The policy without the relay domains.
     var policy = Policy.Settings()
 
     var index: Index

@@ -1,4 +1,5 @@
 import RecipientFilter
+import RejectionLog
 import System
 
 // The keys that decide about recipients: [relay], [recipients], [policy], [[domain]], [harvest] and [replies].
@@ -128,13 +129,13 @@ struct RuleKeys: ConfigurationKeys {
             Begin with "observe"; postern report shows what would have been rejected.
             """)
     let indexMissing = ConfigurationKey(
-        "index_missing", .choice(["tempfail": Verdict.Action.tempfail, "accept": .accept]), default: "tempfail",
+        "index_missing", .choice(["tempfail": Outcome.deferred, "accept": .accepted]), default: "tempfail",
         explanation: """
             Whether recipients are deferred ("tempfail") or accepted ("accept") while there is no recipient index.
             """
     )
     let indexStale = ConfigurationKey(
-        "index_stale", .choice(["keep": Verdict.Action?.none, "tempfail": .tempfail, "accept": .accept]),
+        "index_stale", .choice(["keep": Outcome?.none, "tempfail": .deferred, "accept": .accepted]),
         default: "keep",
         explanation: """
             Whether unknown recipients are still rejected ("keep"), deferred ("tempfail") or accepted ("accept")

@@ -12,7 +12,7 @@ private let policy: Policy = {
     rules.subdomains = true
     rules.blocked = ["old"]
     var settings = Policy.Settings()
-    settings.domains = [("example.com", rules, 0), ("xn--bcher-kva.example", rules, 1), (".below.example", rules, 2)]
+    for domain in ["example.com", "xn--bcher-kva.example", ".below.example"] { settings.addDomain(domain, rules) }
     settings.blocked = ["old@example.com"]
     settings.patterns = ["^lst-[0-9]+@", "(a|ä)+.*b{2,3}$"].compactMap { try? RecipientPattern($0, action: .accept) }
     return Policy(settings)
@@ -21,7 +21,7 @@ private let policy: Policy = {
 private func check(_ path: UnsafeBufferPointer<UInt8>) {
     let recipient = Result { () throws(AddressError) in try RecipientAddress(path: path) }
     for isBounce in [false, true] {
-        _ = policy.verdict(for: recipient, client: ClientStanding(isBounce: isBounce), index: nil, now: 0)
+        _ = policy.verdict(for: recipient, client: ClientTrust(isBounce: isBounce), index: nil, now: 0)
     }
     guard case .success(let address) = recipient else { return }
     if !address.withKey({ $0.count <= 512 }) { fatalError("too long a key: \(address.key)") }

@@ -23,12 +23,12 @@ private func check(_ input: UnsafeBufferPointer<UInt8>) {
     if budget.steps > 600_000 || budget.bytes > 600_000 { fatalError("\(budget) for \(text)") }
     guard let pattern = compiled else { return }
     var settings = Policy.Settings()
-    settings.domains = [("example.com", Policy.Rules(), 0)]
+    settings.addDomain("example.com")
     settings.patterns = [pattern]
     let policy = Policy(settings)
     let rest = UnsafeBufferPointer(rebasing: input[min(end + 1, input.count)...])
     let recipient = Result { () throws(AddressError) in try RecipientAddress(path: rest) }
-    _ = policy.verdict(for: recipient, client: ClientStanding(), index: nil, now: 0)
+    _ = policy.verdict(for: recipient, client: ClientTrust(), index: nil, now: 0)
 }
 
 /// Called by libFuzzer with each input.
