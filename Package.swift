@@ -56,7 +56,8 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "RecipientFilter",
-            dependencies: ["MailAddress", "Milter", "RecipientIndex", "RejectionLog", "System"], swiftSettings: settings),
+            dependencies: ["MailAddress", "Milter", "RecipientIndex", "RejectionLog", "System"], swiftSettings: settings
+        ),
         .target(
             name: "Monitoring",
             dependencies: [

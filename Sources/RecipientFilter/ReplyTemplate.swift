@@ -77,7 +77,8 @@ public struct ReplyTemplate: Sendable, Equatable {
         func fault(_ what: String) -> ReplyTemplateError { ReplyTemplateError(description: what) }
         let shape = "a reply code, an enhanced code and a text, such as \"\(kind.defaultText)\""
         guard template.utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7f }) else {
-            throw fault("contains a control character or a character outside ASCII; accepted: one line of printable ASCII")
+            throw fault(
+                "contains a control character or a character outside ASCII; accepted: one line of printable ASCII")
         }
         guard template.utf8.count <= Self.maximumLength else {
             throw fault("is \(template.utf8.count) bytes long; accepted: at most \(Self.maximumLength)")

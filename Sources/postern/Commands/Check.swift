@@ -86,7 +86,8 @@ struct Check: ParsableCommand {
         } catch {
             switch error.kind {
             case .missing: break
-            case .unreadable: throw Messages.fail("can't judge without the recipient index: \(error)", ExitStatus.notPermitted)
+            case .unreadable:
+                throw Messages.fail("can't judge without the recipient index: \(error)", ExitStatus.notPermitted)
             default: throw Messages.fail("can't judge without the recipient index: \(error)", ExitStatus.unsoundData)
             }
             if configuration.policy.indexExpected { Messages.write("note: judged without a recipient index: \(error)") }

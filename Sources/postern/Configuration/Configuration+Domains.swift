@@ -2,8 +2,8 @@ import Foundation
 import RecipientFilter
 import RecipientIndex
 import RecipientSources
-import RejectionLog
 import RecipientSync
+import RejectionLog
 
 extension Configuration {
     /// The settings of the sync thread.

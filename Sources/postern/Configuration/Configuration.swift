@@ -3,9 +3,9 @@ import MailAddress
 import Milter
 import RecipientFilter
 import RecipientIndex
-import RejectionLog
 import RecipientSources
 import RecipientSync
+import RejectionLog
 import System
 
 /// The configuration file, read and checked, with its defaults filled in. All paths are absolute.
