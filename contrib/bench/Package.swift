@@ -11,6 +11,7 @@ let settings: [SwiftSetting] = [
 
 let package = Package(
     name: "postern-bench",
+    dependencies: [.package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0")],
     targets: [
         .executableTarget(
             name: "postern-bench", dependencies: ["CCDB", "CLMDB", "RecipientIndex"], swiftSettings: settings),
@@ -23,7 +24,11 @@ let package = Package(
         .target(name: "System", dependencies: ["CSystem"], swiftSettings: settings),
         .target(name: "RecipientIndex", dependencies: ["System"], swiftSettings: settings),
         .target(
-            name: "RecipientFilter", dependencies: ["MailAddress", "Milter", "RecipientIndex", "System"],
+            name: "RecipientFilter",
+            dependencies: ["MailAddress", "Milter", "RecipientIndex", "RejectionLog", "System"],
+            swiftSettings: settings),
+        .target(
+            name: "RejectionLog", dependencies: ["System", .product(name: "GRDB", package: "GRDB.swift")],
             swiftSettings: settings),
         .target(name: "MailAddress", dependencies: ["CIDN2"], swiftSettings: settings),
         .target(name: "Milter", dependencies: ["CMilter", "System"], swiftSettings: settings),
