@@ -89,7 +89,7 @@ enum LogSchema {
         guard application == applicationID else {
             throw LogError(
                 .notALog, path,
-                "\(path) is not a rejection log: it is the database of another program; Postern has not changed it",
+                "\(path) is not a rejection log: it is another program's database; Postern has not changed it",
                 advice: "give log.database another path")
         }
         guard version >= 0 else { throw LogError.damaged(path, "its schema has the number \(version)") }
