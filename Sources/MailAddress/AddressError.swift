@@ -51,7 +51,7 @@ extension AddressError: CustomStringConvertible {
         case .empty: "there is no address; accepted: for example <user@example.com>"
         case .unbalanced(let byte): "\(Self.name(byte)) stands alone; accepted: \(Self.pair(byte))"
         case .controlCharacter(let byte):
-            "it contains the control character \(Self.hexadecimal(byte)), which no address may contain"
+            "it contains the control character \(Self.hexadecimal(byte)); accepted: printable characters"
         case .unexpectedCharacter(let byte):
             "\(Self.name(byte)) is not allowed here; accepted: in a \"quoted\" local part"
         case .adjacentWords:

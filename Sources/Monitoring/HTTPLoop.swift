@@ -54,7 +54,9 @@ final class HTTPLoop {
             usleep(1_000)
         }
         // libmicrohttpd aborts the process if a connection still waits for its response when it is stopped.
-        guard unfinished.wait(timeout: .now() + .milliseconds(200)) == .success else {
+        let areFinished = SteadySemaphore()
+        unfinished.notify(queue: queue) { areFinished.signal() }
+        guard areFinished.wait(within: .milliseconds(200)) else {
             // The queue still refers to the loop and its daemon: both are left as they are.
             _ = Unmanaged.passRetained(self)
             return isSound

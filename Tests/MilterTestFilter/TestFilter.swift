@@ -124,7 +124,8 @@ final class TestSession: MilterSession {
         case "state":
             return refuse(
                 context, "550", "5.0.0",
-                "\(connection.hostname)|\(connection.address.map(String.init(describing:)) ?? "-")"
+                "\(connection.hostname)|"
+                    + (connection.address.map(String.init(describing:)) ?? (connection.isLocal ? "unix" : "-"))
                     + "|\(name)|\(greeting)|\(sender)")
         case "macros":
             return refuse(

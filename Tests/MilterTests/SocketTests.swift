@@ -67,7 +67,7 @@ import Testing
         try Data("precious".utf8).write(to: URL(fileURLWithPath: path))
         let error = try #require(failure(opening: path))
         #expect(error.kind == .unusable)
-        #expect(error.description.contains("is no socket"))
+        #expect(error.description.contains("is not a socket"))
         #expect(try String(contentsOfFile: path, encoding: .utf8) == "precious")
         let link = folder.file("link")
         try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: path)

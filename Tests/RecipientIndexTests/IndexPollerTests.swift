@@ -144,12 +144,12 @@ final class WatcherEvents: Sendable {
         let sound = try SnapshotBytes((0..<60_000).map { ("\($0)@example.com", []) }, generation: 2)
         try sound.damaged().write(to: path)
         #expect(!poller.look(atOnce: true) && swap.current == nil)
-        #expect(events.all.count == 1 && events.all[0].hasPrefix("failed: the bytes from"))
+        #expect(events.all.count == 1 && events.all[0].hasPrefix("failed: the checksum of the bytes from"))
         try publish(1)
         #expect(poller.look(atOnce: true) && poller.look(atOnce: true))
         try sound.damaged().write(to: path)
         for _ in 0..<5 { #expect(poller.look(atOnce: false)) }
-        #expect(events.all.count == 3 && events.all[2].hasPrefix("failed: the bytes from"))
+        #expect(events.all.count == 3 && events.all[2].hasPrefix("failed: the checksum of the bytes from"))
         #expect(swap.current?.info.generation == 1)
     }
 
