@@ -97,10 +97,13 @@ final class HTTPLoop {
             method: method, path: path, host: header("Host"), accept: header("Accept"),
             hasBody: header("Transfer-Encoding") != nil || header("Content-Length").map { $0 != "0" } ?? false)
         switch makeAnswer(request) {
-        case .now(let response): return send(response, on: connection)
+        case .now(let response):
+            // libmicrohttpd closes a connection whose response is queued at the first call, before the body was read.
+            if request.hasBody { return send(response, on: connection) }
+            keep(response, in: pending)
+            return .YES
         case .later(let make):
-            let state = PendingResponse()
-            pending.pointee = Unmanaged.passRetained(state).toOpaque()
+            let state = keep(nil, in: pending)
             MHD_suspend_connection(connection)
             let suspended = SuspendedConnection(connection: connection)
             queue.async(group: unfinished) {
@@ -110,6 +113,16 @@ final class HTTPLoop {
             }
             return .YES
         }
+    }
+
+    /// Has libmicrohttpd keep a response, or the place for one that isn't made yet, until it calls again.
+    @discardableResult
+    private func keep(
+        _ response: HTTPServer.Response?, in pending: UnsafeMutablePointer<UnsafeMutableRawPointer?>
+    ) -> PendingResponse {
+        let state = PendingResponse(response)
+        pending.pointee = Unmanaged.passRetained(state).toOpaque()
+        return state
     }
 
     private func send(_ response: HTTPServer.Response, on connection: OpaquePointer) -> MHD_Result {
@@ -123,7 +136,9 @@ final class HTTPLoop {
 
 /// The response that a request waits for; nil until it is made.
 private final class PendingResponse: Sendable {
-    let response = Mutex<HTTPServer.Response?>(nil)
+    let response: Mutex<HTTPServer.Response?>
+
+    init(_ response: HTTPServer.Response?) { self.response = Mutex(response) }
 }
 
 /// A connection that libmicrohttpd leaves alone until it is resumed, which any thread may do; `MHD_suspend_connection`.

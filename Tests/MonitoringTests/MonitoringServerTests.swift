@@ -62,7 +62,11 @@ import Testing
         let client = try HTTPClient(port: server.port)
         client.send(request + "Connection: close\r\n\r\n")
         let response = client.readToEnd()
-        #expect(response.hasPrefix("HTTP/1.1 \(status) ") || response.hasPrefix("HTTP/1.0 \(status) "), "\(response)")
+        // Some versions of libmicrohttpd close the connection without a response if the request line is malformed.
+        let isClosed = status == 400 && response.isEmpty
+        #expect(
+            isClosed || response.hasPrefix("HTTP/1.1 \(status) ") || response.hasPrefix("HTTP/1.0 \(status) "),
+            "\(response)")
     }
 
     @Test func withoutNamesEveryHostIsAccepted() {

@@ -166,7 +166,7 @@ import Testing
         let error = #expect(throws: ConfigurationError.self) { try load(wholeSample) }
         #expect(
             error?.faults.map(\.key) == [
-                "relay.domains_from[0]", "source[2].sasl", "domain[0].catch_all",
+                "relay.domains_from[0]", "domain[0].replies", "source[2].sasl",
             ], "\(error?.description ?? "")")
     }
 

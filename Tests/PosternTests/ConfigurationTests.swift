@@ -26,7 +26,10 @@ import Testing
                     String($0.dropFirst(path.count + 1))
                 }
                 #expect(reported.count == faulty.expected.count, "\(faulty.name): \(reported.joined(separator: "\n"))")
-                for (line, expected) in zip(reported, faulty.expected) {
+                for (report, expected) in zip(reported, faulty.expected) {
+                    // The column of a syntax error depends on the version of toml++.
+                    let line = report.replacing(/^(\d+):\d+: not TOML/) { "\($0.1): not TOML" }
+                    #expect(line != report || !line.contains("not TOML"), "\(faulty.name): \(report) has no column")
                     #expect(line.hasPrefix(expected.place), "\(faulty.name): \(line)")
                     #expect(line.contains(expected.part), "\(faulty.name): \(line)")
                 }

@@ -10,19 +10,21 @@ import Testing
             _ = try TOMLNode(parsing: text)
             return nil
         } catch {
-            return "\(error.line ?? 0):\(error.column ?? 0): \(error.message)"
+            // The column depends on the version of toml++.
+            if error.line != nil { #expect((error.column ?? 0) > 0) }
+            return "\(error.line ?? 0): \(error.message)"
         }
     }
 
     @Test(arguments: [
-        ("a = 1\n\na = 2\n", "3:3: Error while parsing key-value pair: cannot redefine"),
-        ("[a]\n[a]\n", "2:1: Error while parsing table header: cannot redefine"),
-        ("a = 99999999999999999999\n", "1:25: Error while parsing decimal integer"),
-        ("a = 1e999\n", "1:10: Error while parsing floating-point"),
-        ("a = \"x\n", "1:7: Error while parsing string"), ("a = { b = 1\n", "1:12: Error while parsing inline table"),
-        ("a = 1979-13-01\n", "1:12: Error while parsing date"), ("[[[a]]]\n", "1:3: Error while parsing key"),
-        ("[a", "1:3: Error while parsing table header"), ("a = \"\\uD800\"\n", "1:11: Error while parsing string"),
-        ("a = \"b\u{1}c\"\n", "1:7: Error while parsing string"),
+        ("a = 1\n\na = 2\n", "3: Error while parsing key-value pair: cannot redefine"),
+        ("[a]\n[a]\n", "2: Error while parsing table header: cannot redefine"),
+        ("a = 99999999999999999999\n", "1: Error while parsing decimal integer"),
+        ("a = 1e999\n", "1: Error while parsing floating-point"),
+        ("a = \"x\n", "1: Error while parsing string"), ("a = { b = 1\n", "1: Error while parsing inline table"),
+        ("a = 1979-13-01\n", "1: Error while parsing date"), ("[[[a]]]\n", "1: Error while parsing key"),
+        ("[a", "1: Error while parsing table header"), ("a = \"\\uD800\"\n", "1: Error while parsing"),
+        ("a = \"b\u{1}c\"\n", "1: Error while parsing string"),
         (String(repeating: "a.", count: 200) + "a = 1", "tables are nested more than 100 deep"),
         ("a = " + String(repeating: "[", count: 300), "exceeded maximum nested value depth"),
     ])

@@ -50,12 +50,12 @@ import Testing
     @Test func patterns() throws {
         let accepted = try explanation("lst-7@example.com")
         #expect(accepted.reason == "pattern" && accepted.rule == .pattern && accepted.outcome == .accepted)
-        #expect(place(accepted) == ["recipients.patterns[1] 5"])
+        #expect(place(accepted) == ["recipients.patterns[1] 7"])
         #expect(accepted.text.contains("match '^lst-[0-9]+@', action accept"))
         let blocked = try explanation("lst-07@example.com")
         #expect(blocked.reason == "pattern" && blocked.rule == .blocked && blocked.outcome == .rejected)
         #expect(blocked.explanation == "a pattern blocks this recipient")
-        #expect(place(blocked) == ["recipients.patterns[0] 5"])
+        #expect(place(blocked) == ["recipients.patterns[0] 6"])
     }
 
     @Test func blockedHereOrThere() throws {
@@ -81,7 +81,7 @@ import Testing
         let bounce = try explanation("\(address)@example.com", bounce: true)
         #expect(bounce.reason == "srs" && bounce.rule == .srs)
         #expect(place(bounce) == ["recipients.srs 9"])
-        #expect(try explanation("\(address)@example.com").explanation.contains("takes bounces only"))
+        #expect(try explanation("\(address)@example.com").explanation.contains("is valid for bounces only"))
         let off = try explanation("\(address)@example.org", bounce: true)
         #expect(off.reason == "unknown" && off.explanation.contains("recipients.srs isn't set"))
     }

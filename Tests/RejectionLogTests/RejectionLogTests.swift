@@ -55,9 +55,9 @@ import Testing
         #expect(tallies.allSatisfy { $0.count == 3 })
         #expect(
             Set(tallies.map { "\($0.domain) \($0.reason) \($0.outcome) \($0.observed)" }) == [
-                "example.com unknown refused false", "example.com listed accepted false",
-                "example.com unknown refused true", "example.com no-index tempfailed false",
-                "example.com mta refused false", " relay refused false",
+                "example.com unknown rejected false", "example.com listed accepted false",
+                "example.com unknown rejected true", "example.com no-index deferred false",
+                "example.com mta rejected false", " relay rejected false",
             ])
         let reader = try RejectionReader(path: folder.database)
         var each = RejectionReader.Verdicts()

@@ -29,7 +29,7 @@ extension Directories {
             }
             let clear = SourceTable.samba(samba, uris: [samba.uri], bases: [unit])
             try gateway.configure([clear])
-            #expect(try gateway.sync().error.contains("would carry the password in clear"))
+            #expect(try gateway.sync().error.contains("would carry the password unencrypted"))
             try gateway.configure([clear.with(["allow_plaintext": "true"])])
             let run = try gateway.sync()
             #expect(run.status == 75)
