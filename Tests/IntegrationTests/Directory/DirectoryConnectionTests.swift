@@ -204,7 +204,8 @@ extension Directories {
             let noted = try gateway.sync()
             #expect(noted.status == 0)
             #expect(
-                noted.error.contains("note: source[0].password_file: other users than the owner can use"), "\(noted.error)")
+                noted.error.contains("note: source[0].password_file: other users than the owner can use"),
+                "\(noted.error)")
             #expect(noted.error.contains("(mode 0644); chmod 600 it"))
             try gateway.write(secret: "")
             let empty = try gateway.sync("--full")
