@@ -7,13 +7,14 @@ import System
 
 /// An HTTP server at work: libmicrohttpd's daemon, and its connections.
 ///
-/// Everything happens on the thread that makes it and calls ``run(tick:until:)``, but for the responses that are made on a queue.
+/// libmicrohttpd's thread calls back; the thread that calls ``run(tick:until:)`` ends connections that are too old; responses that take time are
+/// made on a queue.
 final class HTTPLoop {
-    /// The daemon; set right after the loop is made, since the daemon's callbacks need the loop.
+    /// Set right after the loop is made, since the daemon's callbacks need the loop; they don't use it.
     private var daemon: OpaquePointer?
     private let limits: HTTPServer.Limits
     private let makeAnswer: @Sendable (HTTPServer.Request) -> HTTPServer.Answer
-    private var connections: HTTPConnections
+    private let connections: Mutex<HTTPConnections>
     private let queue = DispatchQueue(label: "http documents")
     /// The responses that are being made.
     private let unfinished = DispatchGroup()
@@ -27,7 +28,7 @@ final class HTTPLoop {
     ) throws(PartFailure) {
         self.limits = limits
         makeAnswer = answer
-        connections = HTTPConnections(limits)
+        connections = Mutex(HTTPConnections(limits))
         // libmicrohttpd stops accepting at its limits; these leave room for the connections that the loop is ending.
         daemon = cmicrohttpd_start(
             listener, answerRequest, requestEnded, connectionChanged, Unmanaged.passUnretained(self).toOpaque(),
@@ -41,17 +42,13 @@ final class HTTPLoop {
         }
     }
 
-    /// Serves until the function says true, which it is asked at least once a tick.
+    /// Serves until the function says true, which it is asked once a tick.
     ///
     /// - Parameter tick: in milliseconds.
-    /// - Returns: whether it was told to stop; false after a failure.
-    func run(tick: Int32, until isOver: () -> Bool) -> Bool {
-        var isSound = true
-        while isSound, !isOver() {
-            isSound = MHD_run_wait(daemon, tick) == .YES
-            connections.endOld(now: .now)
-            // Without a descriptor left, libmicrohttpd returns at once, again and again.
-            usleep(1_000)
+    func run(tick: UInt32, until isOver: () -> Bool) {
+        while !isOver() {
+            usleep(tick * 1_000)
+            connections.withLock { $0.endOld(now: .now) }
         }
         // libmicrohttpd aborts the process if a connection still waits for its response when it is stopped.
         let areFinished = SteadySemaphore()
@@ -59,10 +56,9 @@ final class HTTPLoop {
         guard areFinished.wait(within: .milliseconds(200)) else {
             // The queue still refers to the loop and its daemon: both are left as they are.
             _ = Unmanaged.passRetained(self)
-            return isSound
+            return
         }
         MHD_stop_daemon(daemon)
-        return isSound
     }
 
     // MARK: Callbacks
@@ -70,59 +66,58 @@ final class HTTPLoop {
     /// A connection was opened or closed.
     fileprivate func changed(_ connection: OpaquePointer, isOpen: Bool) {
         let socket = cmicrohttpd_socket(connection)
-        if isOpen { connections.add(socket, now: .now) } else { connections.remove(socket) }
+        connections.withLock { if isOpen { $0.add(socket, now: .now) } else { $0.remove(socket) } }
     }
 
     /// A request was answered, or its connection has ended.
     fileprivate func ended(_ connection: OpaquePointer) {
-        connections.renew(cmicrohttpd_socket(connection), now: .now)
+        connections.withLock { $0.renew(cmicrohttpd_socket(connection), now: .now) }
     }
 
-    /// The headers of a request have come, or its response was made on the queue.
+    /// Called for a request until a response is queued: when its headers have come, when all of it has come, and when its response was made.
+    ///
+    /// libmicrohttpd closes a connection whose response is queued, or that is suspended, at the first of these calls: it takes the request as
+    /// incomplete. Only a request with a body, which nobody reads, gets its response then.
     ///
     /// - Parameter pending: where libmicrohttpd keeps the ``PendingResponse`` of the request.
     fileprivate func answer(
-        _ connection: OpaquePointer, _ method: String, _ path: String,
-        _ pending: UnsafeMutablePointer<UnsafeMutableRawPointer?>
+        _ connection: OpaquePointer, method: String, path: String,
+        pending: UnsafeMutablePointer<UnsafeMutableRawPointer?>
     ) -> MHD_Result {
-        if let state = pending.pointee {
-            let response = Unmanaged<PendingResponse>.fromOpaque(state).takeUnretainedValue().response.withLock { $0 }
-            guard let response else { return .YES }
-            return send(response, on: connection)
-        }
-        func header(_ name: String) -> String? {
-            MHD_lookup_connection_value(connection, .HEADER_KIND, name).map { String(cString: $0) }
-        }
-        let request = HTTPServer.Request(
-            method: method, path: path, host: header("Host"), accept: header("Accept"),
-            hasBody: header("Transfer-Encoding") != nil || header("Content-Length").map { $0 != "0" } ?? false)
-        switch makeAnswer(request) {
-        case .now(let response):
-            // libmicrohttpd closes a connection whose response is queued at the first call, before the body was read.
-            if request.hasBody { return send(response, on: connection) }
-            keep(response, in: pending)
+        guard let kept = pending.pointee else {
+            let answer = makeAnswer(request(connection, method: method, path: path))
+            if case .now(let response) = answer, hasBody(connection) { return send(response, on: connection) }
+            pending.pointee = Unmanaged.passRetained(PendingResponse(answer)).toOpaque()
             return .YES
+        }
+        let state = Unmanaged<PendingResponse>.fromOpaque(kept).takeUnretainedValue()
+        switch state.answer.withLock({ $0 }) {
+        case .now(let response): return send(response, on: connection)
         case .later(let make):
-            let state = keep(nil, in: pending)
             MHD_suspend_connection(connection)
             let suspended = SuspendedConnection(connection: connection)
             queue.async(group: unfinished) {
                 let response = make()
-                state.response.withLock { $0 = response }
+                state.answer.withLock { $0 = .now(response) }
                 MHD_resume_connection(suspended.connection)
             }
             return .YES
         }
     }
 
-    /// Has libmicrohttpd keep a response, or the place for one that isn't made yet, until it calls again.
-    @discardableResult
-    private func keep(
-        _ response: HTTPServer.Response?, in pending: UnsafeMutablePointer<UnsafeMutableRawPointer?>
-    ) -> PendingResponse {
-        let state = PendingResponse(response)
-        pending.pointee = Unmanaged.passRetained(state).toOpaque()
-        return state
+    private func request(_ connection: OpaquePointer, method: String, path: String) -> HTTPServer.Request {
+        HTTPServer.Request(
+            method: method, path: path, host: header("Host", of: connection), accept: header("Accept", of: connection),
+            hasBody: hasBody(connection))
+    }
+
+    private func hasBody(_ connection: OpaquePointer) -> Bool {
+        header("Transfer-Encoding", of: connection) != nil
+            || header("Content-Length", of: connection).map { $0 != "0" } ?? false
+    }
+
+    private func header(_ name: String, of connection: OpaquePointer) -> String? {
+        MHD_lookup_connection_value(connection, .HEADER_KIND, name).map { String(cString: $0) }
     }
 
     private func send(_ response: HTTPServer.Response, on connection: OpaquePointer) -> MHD_Result {
@@ -134,11 +129,11 @@ final class HTTPLoop {
     }
 }
 
-/// The response that a request waits for; nil until it is made.
+/// The answer that a request waits for: a response, or the function that makes it.
 private final class PendingResponse: Sendable {
-    let response: Mutex<HTTPServer.Response?>
+    let answer: Mutex<HTTPServer.Answer>
 
-    init(_ response: HTTPServer.Response?) { self.response = Mutex(response) }
+    init(_ answer: HTTPServer.Answer) { self.answer = Mutex(answer) }
 }
 
 /// A connection that libmicrohttpd leaves alone until it is resumed, which any thread may do; `MHD_suspend_connection`.
@@ -159,7 +154,7 @@ private func answerRequest(
     _ bodySize: UnsafeMutablePointer<Int>?, _ state: UnsafeMutablePointer<UnsafeMutableRawPointer?>?
 ) -> MHD_Result {
     guard let loop = loop(server), let connection, let path, let method, let state else { return .NO }
-    return loop.answer(connection, String(cString: method), String(cString: path), state)
+    return loop.answer(connection, method: String(cString: method), path: String(cString: path), pending: state)
 }
 
 /// `MHD_RequestCompletedCallback`.

@@ -4,7 +4,7 @@ import Glibc
 import Synchronization
 package import System
 
-/// Answers HTTP/1.1 requests of GET and HEAD with small documents, by libmicrohttpd, on one thread named `http`.
+/// Answers HTTP/1.1 requests of GET and HEAD with small documents, by libmicrohttpd on a thread of its own.
 ///
 /// No client costs the others anything: connections are few, each has little memory and little time, and the oldest one ends when there are too many.
 /// Requests that don't fit get the answers of libmicrohttpd: 400 for a malformed one, 414 for a long path, 431 for long headers.
@@ -63,7 +63,7 @@ package final class HTTPServer: Sendable {
     private static let firstPause = 5
     private static let longestPause = 60
     /// Milliseconds between two looks for connections that are too old, and for the end of the server.
-    private static let tick: Int32 = 250
+    private static let tick: UInt32 = 250
 
     private let host: String
     private let port: UInt16
@@ -75,7 +75,7 @@ package final class HTTPServer: Sendable {
 
     /// A server that doesn't listen yet.
     ///
-    /// - Parameter answer: called on the server's thread; must not wait for anything.
+    /// - Parameter answer: called on libmicrohttpd's thread; must not wait for anything.
     package init(
         host: String, port: UInt16, limits: Limits = Limits(), answer: @escaping @Sendable (Request) -> Answer
     ) {
@@ -120,11 +120,7 @@ package final class HTTPServer: Sendable {
             do throws(PartFailure) {
                 let loop = try HTTPLoop(listener: try openListener(), limits, answer)
                 condition(nil)
-                (pause, since) = (Self.firstPause, nil)
-                if loop.run(tick: Self.tick, until: { isStopping.load(ordering: .acquiring) }) { return }
-                failure = PartFailure(
-                    reason: "http: \(place): serving was interrupted: \(systemMessage())",
-                    advice: "see whether the process may have more descriptors (LimitNOFILE= in the unit)")
+                return loop.run(tick: Self.tick) { isStopping.load(ordering: .acquiring) }
             } catch {
                 failure = error
             }
