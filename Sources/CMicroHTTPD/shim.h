@@ -3,15 +3,15 @@
 #include <microhttpd.h>
 
 /*
- * MHD_start_daemon(), which is variadic, for a socket that listens; the daemon closes it, and serves it on a thread of its own. It waits by
- * poll(2): with epoll(7), libmicrohttpd misses the end of a half-closed connection. NULL if it can't be started.
+ * MHD_start_daemon(), which is variadic, for a socket that listens; the daemon closes it. Each connection has a thread, so that a callback may
+ * take its time: a connection that is suspended instead loses its response if its client half-closes it. NULL if the daemon can't be started.
  */
 static inline struct MHD_Daemon *cmicrohttpd_start(
     int listener, MHD_AccessHandlerCallback answer, MHD_RequestCompletedCallback answered,
     MHD_NotifyConnectionCallback connected, void *server, unsigned int connections,
     unsigned int connections_of_address, size_t connection_memory, unsigned int idle_seconds) {
     return MHD_start_daemon(
-        MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, answer, server, MHD_OPTION_LISTEN_SOCKET, listener,
+        MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_THREAD_PER_CONNECTION, 0, NULL, NULL, answer, server, MHD_OPTION_LISTEN_SOCKET, listener,
         MHD_OPTION_NOTIFY_COMPLETED, answered, server, MHD_OPTION_NOTIFY_CONNECTION, connected, server,
         MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, connections_of_address,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, connection_memory, MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds,

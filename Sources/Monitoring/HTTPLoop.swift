@@ -7,8 +7,8 @@ import System
 
 /// An HTTP server at work: libmicrohttpd's daemon, and its connections.
 ///
-/// libmicrohttpd's thread calls back; the thread that calls ``run(tick:until:)`` ends connections that are too old; responses that take time are
-/// made on a queue.
+/// libmicrohttpd calls back on a thread of each connection; the thread that calls ``run(tick:until:)`` ends connections that are too old.
+/// Responses that take time are made on a queue, one after another.
 final class HTTPLoop {
     /// Set right after the loop is made, since the daemon's callbacks need the loop; they don't use it.
     private var daemon: OpaquePointer?
@@ -50,11 +50,10 @@ final class HTTPLoop {
             usleep(tick * 1_000)
             connections.withLock { $0.endOld(now: .now) }
         }
-        // libmicrohttpd aborts the process if a connection still waits for its response when it is stopped.
         let areFinished = SteadySemaphore()
         unfinished.notify(queue: queue) { areFinished.signal() }
         guard areFinished.wait(within: .milliseconds(200)) else {
-            // The queue still refers to the loop and its daemon: both are left as they are.
+            // Stopping the daemon would wait for the response: both are left as they are.
             _ = Unmanaged.passRetained(self)
             return
         }
@@ -74,12 +73,12 @@ final class HTTPLoop {
         connections.withLock { $0.renew(cmicrohttpd_socket(connection), now: .now) }
     }
 
-    /// Called for a request until a response is queued: when its headers have come, when all of it has come, and when its response was made.
+    /// Called for a request when its headers have come, and again when all of it has come.
     ///
-    /// libmicrohttpd closes a connection whose response is queued, or that is suspended, at the first of these calls: it takes the request as
-    /// incomplete. Only a request with a body, which nobody reads, gets its response then.
+    /// libmicrohttpd closes a connection whose response is queued at the first call: it takes the request as incomplete. Only a request with a
+    /// body, which nobody reads, gets its response then.
     ///
-    /// - Parameter pending: where libmicrohttpd keeps the ``PendingResponse`` of the request.
+    /// - Parameter pending: where libmicrohttpd keeps the ``PendingAnswer`` of the request.
     fileprivate func answer(
         _ connection: OpaquePointer, method: String, path: String,
         pending: UnsafeMutablePointer<UnsafeMutableRawPointer?>
@@ -87,21 +86,15 @@ final class HTTPLoop {
         guard let kept = pending.pointee else {
             let answer = makeAnswer(request(connection, method: method, path: path))
             if case .now(let response) = answer, hasBody(connection) { return send(response, on: connection) }
-            pending.pointee = Unmanaged.passRetained(PendingResponse(answer)).toOpaque()
+            pending.pointee = Unmanaged.passRetained(PendingAnswer(answer)).toOpaque()
             return .YES
         }
-        let state = Unmanaged<PendingResponse>.fromOpaque(kept).takeUnretainedValue()
-        switch state.answer.withLock({ $0 }) {
+        switch Unmanaged<PendingAnswer>.fromOpaque(kept).takeUnretainedValue().answer {
         case .now(let response): return send(response, on: connection)
         case .later(let make):
-            MHD_suspend_connection(connection)
-            let suspended = SuspendedConnection(connection: connection)
-            queue.async(group: unfinished) {
-                let response = make()
-                state.answer.withLock { $0 = .now(response) }
-                MHD_resume_connection(suspended.connection)
-            }
-            return .YES
+            unfinished.enter()
+            defer { unfinished.leave() }
+            return send(queue.sync(execute: make), on: connection)
         }
     }
 
@@ -129,16 +122,11 @@ final class HTTPLoop {
     }
 }
 
-/// The answer that a request waits for: a response, or the function that makes it.
-private final class PendingResponse: Sendable {
-    let answer: Mutex<HTTPServer.Answer>
+/// The answer to a request whose end hasn't come.
+private final class PendingAnswer {
+    let answer: HTTPServer.Answer
 
-    init(_ answer: HTTPServer.Answer) { self.answer = Mutex(answer) }
-}
-
-/// A connection that libmicrohttpd leaves alone until it is resumed, which any thread may do; `MHD_suspend_connection`.
-private struct SuspendedConnection: @unchecked Sendable {
-    let connection: OpaquePointer
+    init(_ answer: HTTPServer.Answer) { self.answer = answer }
 }
 
 // MARK: Functions that libmicrohttpd calls
@@ -162,7 +150,7 @@ private func requestEnded(
     _ server: UnsafeMutableRawPointer?, _ connection: OpaquePointer?,
     _ state: UnsafeMutablePointer<UnsafeMutableRawPointer?>?, _ reason: MHD_RequestTerminationCode
 ) {
-    if let pending = state?.pointee { Unmanaged<PendingResponse>.fromOpaque(pending).release() }
+    if let pending = state?.pointee { Unmanaged<PendingAnswer>.fromOpaque(pending).release() }
     state?.pointee = nil
     if let connection { loop(server)?.ended(connection) }
 }

@@ -4,7 +4,7 @@ import Glibc
 import Synchronization
 package import System
 
-/// Answers HTTP/1.1 requests of GET and HEAD with small documents, by libmicrohttpd on a thread of its own.
+/// Answers HTTP/1.1 requests of GET and HEAD with small documents, by libmicrohttpd on threads of its own.
 ///
 /// No client costs the others anything: connections are few, each has little memory and little time, and the oldest one ends when there are too many.
 /// Requests that don't fit get the answers of libmicrohttpd: 400 for a malformed one, 414 for a long path, 431 for long headers.
@@ -75,7 +75,7 @@ package final class HTTPServer: Sendable {
 
     /// A server that doesn't listen yet.
     ///
-    /// - Parameter answer: called on libmicrohttpd's thread; must not wait for anything.
+    /// - Parameter answer: called on the threads of the connections.
     package init(
         host: String, port: UInt16, limits: Limits = Limits(), answer: @escaping @Sendable (Request) -> Answer
     ) {
