@@ -56,14 +56,17 @@ package final class ControlClient {
         let abstractCode = ControlSocket.withAbstractAddress(database: database) {
             Glibc.connect(descriptor, $0, $1)
         }
-        if abstractCode == 0, isTrusted(descriptor, folder: folder) { return descriptor }
+        if abstractCode == 0, let user = ControlSocket.peer(of: descriptor)?.user, isTrusted(user, folder: folder) {
+            if geteuid() == 0 || geteuid() == user { return descriptor }
+            // The filter would end the connection without a word.
+            code = EACCES
+        }
         close(descriptor)
         throw failure(code, path, database)
     }
 
-    /// Whether a program that listens at the abstract address may be the filter: anybody may listen there.
-    private static func isTrusted(_ descriptor: Int32, folder: Int32) -> Bool {
-        guard let user = ControlSocket.peer(of: descriptor)?.user else { return false }
+    /// Whether a user's program that listens at the abstract address may be the filter: anybody may listen there.
+    private static func isTrusted(_ user: uid_t, folder: Int32) -> Bool {
         var status = stat()
         return user == 0 || user == geteuid() || fstat(folder, &status) == 0 && user == status.st_uid
     }

@@ -178,7 +178,7 @@ extension FilterAlone {
             }
         }
 
-        @Test("without a filter there is nothing to reload, and a dead one's file is known for what it is")
+        @Test("without a filter there is nothing to reload, and the socket of a killed filter is replaced")
         func noFilter() throws {
             let workspace = try Workspace()
             let configuration = try PosternConfiguration(in: workspace)
@@ -190,7 +190,7 @@ extension FilterAlone {
             let filter = try LoneFilter()
             filter.postern.signal(SIGKILL)
             #expect(filter.postern.ending() == .killed(signal: SIGKILL))
-            #expect(FileManager.default.fileExists(atPath: filter.workspace.file("rejections.sqlite-serve")))
+            #expect(FileManager.default.fileExists(atPath: filter.workspace.file("rejections.sqlite-status")))
             #expect(try filter.configuration.run(["reload"]).ending == .exited(69))
             try filter.restart()
             #expect(try filter.configuration.run(["reload"]).ending == .exited(0))

@@ -74,7 +74,7 @@ extension FilterAlone {
             let status = try configuration.run(["status"])
             #expect(status.ending == .exited(1))
             #expect(status.output.contains("recipients.index: can't be opened: Permission denied"), "\(status.output)")
-            #expect(status.output.contains("there is no sync state that can be read"), "\(status.output)")
+            #expect(status.output.contains("sync.sqlite is missing or can't be read"), "\(status.output)")
         }
 
         @Test("folders of several users are refused")
