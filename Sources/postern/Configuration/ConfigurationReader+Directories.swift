@@ -1,4 +1,5 @@
 import RecipientSources
+import System
 
 /// The `[[source]]` tables of directories.
 extension ConfigurationReader {

@@ -1,5 +1,6 @@
 import Foundation
 import RecipientSources
+import System
 
 /// A `[[source]]` table with the keys of its type.
 enum SourceTable {

@@ -4,6 +4,7 @@ import Milter
 import RecipientFilter
 import RecipientIndex
 import RecipientSources
+import System
 
 extension Configuration {
     /// Reads and checks a configuration file.

@@ -1,4 +1,5 @@
 import CTOMLPlusPlus
+import System
 
 /// A table, an array or a value of a TOML document, with its place in the text.
 struct TOMLNode: Sendable {
