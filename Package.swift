@@ -93,11 +93,17 @@ let package = Package(
         .testTarget(
             name: "RecipientSourcesTests",
             dependencies: [
-                "MailAddress", "RecipientIndex", "RecipientSources", "RecipientSync", "System", "TestSupport",
+                "MailAddress", "RecipientIndex", "RecipientSources", "RecipientSync", "SyncTestSupport", "System",
+                "TestSupport",
             ],
             exclude: ["values.cases", "ldap.cases", "list.cases", "postfix.cases", "sendmail.cases"],
             swiftSettings: settings),
-        // What the tests of the log and of the report share.
+        // The part that the tests of sources and of the sync share.
+        .target(
+            name: "SyncTestSupport",
+            dependencies: ["RecipientIndex", "RecipientSources", "RecipientSync", "TestSupport"],
+            path: "Tests/SyncTestSupport", swiftSettings: settings),
+        // The part that the tests of the log and of the report share.
         .target(
             name: "LogTestSupport", dependencies: ["RejectionLog", "System", "TestSupport"],
             path: "Tests/LogTestSupport",
@@ -105,8 +111,8 @@ let package = Package(
         .testTarget(
             name: "RecipientSyncTests",
             dependencies: [
-                "MailAddress", "RecipientFilter", "RecipientIndex", "RecipientSources", "RecipientSync", "System",
-                "TestSupport", .product(name: "GRDB", package: "GRDB.swift"),
+                "MailAddress", "RecipientFilter", "RecipientIndex", "RecipientSources", "RecipientSync",
+                "SyncTestSupport", "System", "TestSupport", .product(name: "GRDB", package: "GRDB.swift"),
             ], swiftSettings: settings),
         .testTarget(
             name: "RejectionLogTests",

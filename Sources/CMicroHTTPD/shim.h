@@ -11,7 +11,8 @@ static inline struct MHD_Daemon *cmicrohttpd_start(
     MHD_NotifyConnectionCallback connected, void *server, unsigned int connections,
     unsigned int connections_of_address, size_t connection_memory, unsigned int idle_seconds) {
     return MHD_start_daemon(
-        MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_THREAD_PER_CONNECTION, 0, NULL, NULL, answer, server, MHD_OPTION_LISTEN_SOCKET, listener,
+        MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_THREAD_PER_CONNECTION, 0, NULL, NULL, answer, server,
+        MHD_OPTION_LISTEN_SOCKET, listener,
         MHD_OPTION_NOTIFY_COMPLETED, answered, server, MHD_OPTION_NOTIFY_CONNECTION, connected, server,
         MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, connections_of_address,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, connection_memory, MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds,

@@ -12,7 +12,6 @@ import System
 final class HTTPLoop {
     /// Set right after the loop is made, since the daemon's callbacks need the loop; they don't use it.
     private var daemon: OpaquePointer?
-    private let limits: HTTPServer.Limits
     private let makeAnswer: @Sendable (HTTPServer.Request) -> HTTPServer.Answer
     private let connections: Mutex<HTTPConnections>
     private let queue = DispatchQueue(label: "http documents")
@@ -26,7 +25,6 @@ final class HTTPLoop {
         listener: Int32, _ limits: HTTPServer.Limits,
         _ answer: @escaping @Sendable (HTTPServer.Request) -> HTTPServer.Answer
     ) throws(PartFailure) {
-        self.limits = limits
         makeAnswer = answer
         connections = Mutex(HTTPConnections(limits))
         // libmicrohttpd stops accepting at its limits; these leave room for the connections that the loop is ending.

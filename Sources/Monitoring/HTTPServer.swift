@@ -1,4 +1,3 @@
-import CMicroHTTPD
 package import Foundation
 import Glibc
 import Synchronization

@@ -16,7 +16,7 @@ public final class Policy: Sendable {
 
     /// The settings that a `[[domain]]` may override.
     public struct Rules: Sendable, Equatable {
-        /// Observe mode: whether verdicts are only logged, and the MTA is told to continue.
+        /// Observe mode: whether the filter only logs verdicts and lets the MTA continue.
         public var observe = false
         /// Whether every recipient of the domain is accepted.
         public var catchAll = false
@@ -251,7 +251,7 @@ public final class Policy: Sendable {
         return harvestExempt.contains { $0.contains(address) }
     }
 
-    /// Whether a verdict is only logged, and the MTA is told to continue: by the mode of the recipient's own domain, also if that is an
+    /// Whether the filter only logs a verdict and lets the MTA continue: by the mode of the recipient's own domain, also if that is an
     /// alias.
     public func observes(_ verdict: Verdict) -> Bool {
         verdict.countedDomain.map { tables[$0].observe } ?? observe

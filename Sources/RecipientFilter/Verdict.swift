@@ -2,7 +2,7 @@ public import RejectionLog
 
 /// The decision on one recipient, and why: the result of ``Policy/verdict(for:client:index:senders:now:)``.
 public struct Verdict: Sendable, Equatable {
-    /// What the MTA is told if the domain is in enforce mode.
+    /// The outcome for the MTA if the domain is in enforce mode.
     public let outcome: Outcome
     /// Why, as the log and the report count it.
     public let reason: Reason

@@ -57,10 +57,10 @@ final class SourceReader: Sendable {
         /// Makes the reading end at its next check.
         func giveUp() { givenUp.store(true, ordering: .sequentiallyConsistent) }
 
-        /// Whether it was told to end; its result is useless then.
+        /// Whether the sync has cancelled the reading; its result is useless then.
         var isGivenUp: Bool { givenUp.load(ordering: .sequentiallyConsistent) }
 
-        /// Throws if the reading takes too long or was told to end.
+        /// Throws if the reading takes too long or is cancelled.
         func check(_ name: String) throws(SyncError) {
             if isOverdue { throw deadlineError(name) }
             if isGivenUp {

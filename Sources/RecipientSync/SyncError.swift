@@ -16,7 +16,7 @@ public struct SyncError: Error, Sendable, CustomStringConvertible {
         case locked
         /// The configuration asks for something impossible.
         case configuration
-        /// The sync was told to stop.
+        /// The filter or a signal stopped the sync.
         case cancelled
     }
 

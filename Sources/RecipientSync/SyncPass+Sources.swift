@@ -4,7 +4,7 @@ import RecipientSources
 import System
 
 extension SyncPass {
-    /// How long a reading is waited for that was told to end.
+    /// How long the sync waits for the end of a reading that it has cancelled.
     private static let patienceForEnd = Duration.seconds(3)
     /// How long a sync thread waits for a source whose last list can be used.
     static let patience = Duration.seconds(1)

@@ -52,7 +52,7 @@ final class SyncPass {
         try synchronizer.hook(.read)
         if let approved = try approve() {
             try synchronizer.hook(.committed)
-            // A sync that was told to stop publishes nothing.
+            // A cancelled sync publishes nothing.
             try options.check()
             try publish(approved.list, edited: approved.edited)
             try synchronizer.hook(.published)

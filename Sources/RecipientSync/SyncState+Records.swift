@@ -22,7 +22,7 @@ struct SourceRecord {
     /// The relay domains that the source names; nil if it isn't asked for any.
     var domains: [RelayDomain]?
 
-    /// What the source is told of its last reading.
+    /// The last reading of the source, for its next one.
     var previous: PreviousReading { PreviousReading(cursor: cursor, report: state?.report, domains: domains) }
 }
 

@@ -1,6 +1,6 @@
 public import System
 
-/// What the MTA is told about a recipient, or would be told if the domain weren't in observe mode. The database holds the numbers.
+/// The verdict on a recipient as the MTA gets it, or would get it in enforce mode. The database holds the numbers.
 public enum Outcome: UInt8, Sendable, CaseIterable {
     /// The recipient is accepted as far as the filter is concerned.
     case accepted = 0
@@ -39,9 +39,9 @@ public struct RecipientEvent {
 
     /// When the recipient was judged, in milliseconds since 1970 (UTC).
     public var time: Int64
-    /// What the MTA was told. An accepted recipient is counted and leaves no detail row.
+    /// The verdict. An accepted recipient is counted and leaves no detail row.
     public var outcome: Outcome
-    /// Whether the domain is in observe mode: the MTA was told to continue, whatever the outcome.
+    /// Whether the domain is in observe mode: the filter let the MTA continue, whatever the outcome.
     public var observed: Bool
     /// Why. The reason ``RejectionLog/mtaReason`` marks recipients that the MTA rejected itself.
     public var reason: ReasonSlot
@@ -65,7 +65,7 @@ public struct RecipientEvent {
     public var authenticated: Bool
     /// The MTA's own name, its macro `{j}`.
     public var mta: Bytes
-    /// The reply with its codes, as the client is told or would be told in enforce mode; empty for an accepted recipient.
+    /// The reply with its codes, as the client gets it or would get it in enforce mode; empty for an accepted recipient.
     public var reply: Bytes
 
     /// An event of these values.

@@ -187,7 +187,7 @@ public final class RejectionLog: Sendable {
             return true
         }
         if finished.wait(within: limit) {
-            // For whoever else waits.
+            // Other threads may wait, too.
             finished.signal()
             return true
         }

@@ -146,3 +146,12 @@ package func allEntries(_ path: String, _ query: RejectionReader.EntryQuery = .i
 extension TemporaryFolder {
     package var database: String { file("rejections.sqlite") }
 }
+
+/// Records messages of an unlisted sender, some days after the time of the samples.
+package func recordUnlistedSender(_ address: String, in log: RejectionLog, day: Int64 = 0, times: Int = 1) {
+    for _ in 0..<times {
+        Array(address.utf8).withUnsafeBufferPointer {
+            log.recordUnlistedSender($0, time: Sample.base + day * 86_400_000 + 5)
+        }
+    }
+}

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import RecipientIndex
+import SyncTestSupport
 import TestSupport
 import Testing
 

@@ -1,5 +1,6 @@
 import Foundation
 import RecipientIndex
+import SyncTestSupport
 import TestSupport
 import Testing
 

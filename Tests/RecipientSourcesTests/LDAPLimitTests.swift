@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import SyncTestSupport
 import Synchronization
 import TestSupport
 import Testing

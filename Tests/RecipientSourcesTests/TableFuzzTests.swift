@@ -1,6 +1,7 @@
 import Foundation
 import MailAddress
 import RecipientIndex
+import SyncTestSupport
 import TestSupport
 import Testing
 

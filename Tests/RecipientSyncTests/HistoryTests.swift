@@ -1,6 +1,7 @@
 import Foundation
 import MailAddress
 import RecipientFilter
+import SyncTestSupport
 import TestSupport
 import Testing
 

@@ -1,5 +1,6 @@
 import Glibc
 import RecipientIndex
+import SyncTestSupport
 import TestSupport
 import Testing
 

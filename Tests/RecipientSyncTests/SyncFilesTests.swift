@@ -2,6 +2,7 @@ import Foundation
 import GRDB
 import Glibc
 import RecipientIndex
+import SyncTestSupport
 import Synchronization
 import System
 import TestSupport

@@ -25,25 +25,17 @@ import Testing
         return RejectionLog(options)
     }
 
-    private func record(_ address: String, _ log: RejectionLog, day: Int64 = 0, times: Int = 1) {
-        for _ in 0..<times {
-            Array(address.utf8).withUnsafeBufferPointer {
-                log.recordUnlistedSender($0, time: Sample.base + day * 86_400_000 + 5)
-            }
-        }
-    }
-
     private func stored() throws -> [UnlistedSender] {
         try RejectionReader(path: folder.database).unlistedSenders(since: .min)
     }
 
     @Test func theyAreKeptWithTheirLastDayAndHowOftenTheySent() throws {
         let log = log()
-        record("joe@example.com", log, times: 3)
-        record("ann@example.com", log, day: 2)
+        recordUnlistedSender("joe@example.com", in: log, times: 3)
+        recordUnlistedSender("ann@example.com", in: log, day: 2)
         #expect(log.flush())
-        record("joe@example.com", log, day: 1)
-        record("joe@example.com", log, day: -1)
+        recordUnlistedSender("joe@example.com", in: log, day: 1)
+        recordUnlistedSender("joe@example.com", in: log, day: -1)
         #expect(log.flush())
         log.close()
         #expect(
@@ -53,9 +45,9 @@ import Testing
             ])
     }
 
-    @Test func whoeverOpensTheLogAgainGetsThem() throws {
+    @Test func aLogThatIsOpenedAgainHasThem() throws {
         let first = log()
-        record("joe@example.com", first)
+        recordUnlistedSender("joe@example.com", in: first)
         first.close()
         let found = Mutex<[UnlistedSender]>([])
         let again = log { $0.unlistedSenders = { senders in found.withLock { $0 = senders } } }
@@ -68,7 +60,7 @@ import Testing
     @Test func onlyTheLastTenThousandAreKept() throws {
         let log = log()
         for number in 0..<12_000 {
-            record("u\(number)@example.com", log, day: Int64(number / 1_000))
+            recordUnlistedSender("u\(number)@example.com", in: log, day: Int64(number / 1_000))
             if number % 4_000 == 3_999 { #expect(log.flush()) }
         }
         log.close()
@@ -79,8 +71,8 @@ import Testing
 
     @Test func theyGoNinetyDaysAfterTheyLastSent() throws {
         let log = log()
-        record("joe@example.com", log)
-        record("ann@example.com", log, day: 5)
+        recordUnlistedSender("joe@example.com", in: log)
+        recordUnlistedSender("ann@example.com", in: log, day: 5)
         #expect(log.flush())
         // Sure of the time after an hour of both clocks.
         for _ in 0..<91 {
@@ -110,7 +102,7 @@ import Testing
     @Test func aLogThatCannotBeWrittenTakesThemLater() throws {
         try FileManager.default.createDirectory(atPath: folder.database, withIntermediateDirectories: false)
         let log = log { $0.retryPause = 1...1 }
-        record("joe@example.com", log)
+        recordUnlistedSender("joe@example.com", in: log)
         #expect(!log.flush())
         try FileManager.default.removeItem(atPath: folder.database)
         #expect(log.flush())

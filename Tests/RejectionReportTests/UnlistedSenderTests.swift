@@ -26,14 +26,6 @@ import Testing
         return RejectionLog(options)
     }
 
-    private func record(_ address: String, _ log: RejectionLog, day: Int64 = 0, times: Int = 1) {
-        for _ in 0..<times {
-            Array(address.utf8).withUnsafeBufferPointer {
-                log.recordUnlistedSender($0, time: Sample.base + day * 86_400_000 + 5)
-            }
-        }
-    }
-
     private func report(
         from day: Int, to end: Int, _ adjust: (inout ReportQuery, inout ReportContext) -> Void = { _, _ in }
     ) throws -> RejectionReport {
@@ -47,7 +39,7 @@ import Testing
     @Test func aQuietPeriodHasNoRejectionsAndNoProblems() throws {
         let log = log()
         Sample(outcome: .accepted, reason: "listed").record(in: log)
-        record("joe@example.com", log)
+        recordUnlistedSender("joe@example.com", in: log)
         log.close()
         #expect(try report(from: 1, to: 2).isQuiet)
         #expect(try !report(from: 0, to: 1).isQuiet)
@@ -56,10 +48,10 @@ import Testing
 
     @Test func unlistedSendersAreTheFirstFinding() throws {
         let log = log()
-        record("joe@example.com", log, times: 2)
-        record("ann@example.com", log, day: 3)
-        record("listed@example.com", log, day: 3)
-        record("zoe@example.org", log, day: 3)
+        recordUnlistedSender("joe@example.com", in: log, times: 2)
+        recordUnlistedSender("ann@example.com", in: log, day: 3)
+        recordUnlistedSender("listed@example.com", in: log, day: 3)
+        recordUnlistedSender("zoe@example.org", in: log, day: 3)
         Sample(outcome: .deferred, reason: "no-index").record(in: log)
         log.close()
         let isUnknown: @Sendable (UnsafeBufferPointer<UInt8>) -> Bool = { !$0.elementsEqual("listed@example.com".utf8) }

@@ -169,7 +169,7 @@ public struct VerdictTotal: Sendable, Hashable {
     public var domain: String
     /// The name given to ``RejectionLog/slot(forReason:)``.
     public var reason: String
-    /// What the MTA was told.
+    /// The verdict.
     public var outcome: Outcome
     /// Whether the verdict was only logged, in observe mode.
     public var observed: Bool

@@ -188,7 +188,7 @@ struct ConfigurationReader {
     private mutating func noticePublicListener(_ table: ConfigurationTable<HTTPKeys>) {
         guard let listen = configuration.http.listen, !listen.isLoopback else { return }
         configuration.notices.append(
-            "http.listen: \(listen) is not a loopback address: whoever can connect to it sees the addresses of "
+            "http.listen: \(listen) is not a loopback address: everybody who can connect to it sees the addresses of "
                 + "rejected "
                 + "mail\(configuration.log.redact ? " without their local parts" : "")")
     }

@@ -1,28 +1,26 @@
-import Foundation
-import TestSupport
-import Testing
-
-@testable import RecipientIndex
-@testable import RecipientSources
-@testable import RecipientSync
+package import Foundation
+package import RecipientIndex
+package import RecipientSources
+package import RecipientSync
+package import TestSupport
 
 extension TemporaryFolder {
-    func callAsFunction(_ name: String) -> String { file(name) }
+    package func callAsFunction(_ name: String) -> String { file(name) }
 
     /// Writes a file in place of another, as careful programs do.
     @discardableResult
-    func write(_ name: String, _ text: String) throws -> String {
+    package func write(_ name: String, _ text: String) throws -> String {
         try write(name, Data(text.utf8))
     }
 
     @discardableResult
-    func write(_ name: String, _ data: Data) throws -> String {
+    package func write(_ name: String, _ data: Data) throws -> String {
         try data.write(to: URL(fileURLWithPath: self(name)), options: .atomic)
         return self(name)
     }
 
-    /// A configuration with files `name.table` of this folder as sources, which rejects at once what goes.
-    func configuration(
+    /// A configuration with the files `name.table` of this folder as sources and without a time of grace.
+    package func configuration(
         _ sources: [String] = ["one"], format: TableFormat = .list, relay: Set<String> = ["example.com", "example.org"]
     ) -> SyncConfiguration {
         var configuration = SyncConfiguration(
@@ -34,16 +32,16 @@ extension TemporaryFolder {
         return configuration
     }
 
-    func snapshot() throws -> IndexSnapshot { try IndexSnapshot(path: self("recipients.index")) }
+    package func snapshot() throws -> IndexSnapshot { try IndexSnapshot(path: self("recipients.index")) }
 }
 
-/// `u0@domain` to the one before `u<count>@domain`, one a line.
-func users(_ count: Int, from start: Int = 0, at domain: String = "example.com") -> String {
+/// `count` addresses `uN@domain`, one a line.
+package func users(_ count: Int, from start: Int = 0, at domain: String = "example.com") -> String {
     (start..<start + count).map { "u\($0)@\(domain)\n" }.joined()
 }
 
-/// Whether a condition comes to hold within a minute.
-func eventually(_ condition: () -> Bool) -> Bool {
+/// Whether a condition becomes true within a minute.
+package func eventually(_ condition: () -> Bool) -> Bool {
     let limit = ContinuousClock.now + .seconds(60)
     while !condition() {
         if ContinuousClock.now > limit { return false }
@@ -52,8 +50,8 @@ func eventually(_ condition: () -> Bool) -> Bool {
     return true
 }
 
-/// The error that work throws.
-func syncError<Value>(_ work: () throws -> Value) -> SyncError? {
+/// The `SyncError` that the work throws.
+package func syncError<Value>(_ work: () throws -> Value) -> SyncError? {
     do {
         _ = try work()
         return nil
