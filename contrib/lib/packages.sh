@@ -100,6 +100,15 @@ faults_packages_missing() {
     command -v python3 >/dev/null || echo python3
 }
 
+# package_packages_missing: prints the missing packages that contrib/package needs, one a line.
+package_packages_missing() {
+    command -v dpkg-buildpackage >/dev/null || echo dpkg-dev
+    command -v dh >/dev/null || echo debhelper
+    [[ -e /usr/bin/dh_apparmor ]] || echo dh-apparmor
+    command -v chrpath >/dev/null || echo chrpath
+    command -v lintian >/dev/null || echo lintian
+}
+
 # documents_packages_missing: prints the missing packages that contrib/lib/documents needs, one a line.
 documents_packages_missing() {
     command -v mandoc >/dev/null || echo mandoc
