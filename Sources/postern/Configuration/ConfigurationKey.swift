@@ -11,16 +11,6 @@ struct ConfigurationKey<Value>: ConfigurationKeyDescription {
     let needsRestart: Bool
     let explanation: String
 
-    /// Describes a key.
-    ///
-    /// - Parameters:
-    ///   - isRequired: whether a table without the key is faulty.
-    ///   - default: the value of a file without the key.
-    ///   - defaultNote: in words, what holds without the key, where a value doesn't say it.
-    ///   - example: the value in the sample; the default where there is none.
-    ///   - isSetInSample: whether the sample sets the key, or shows it as a comment.
-    ///   - needsRestart: whether a change is in force only after a restart, not after a reload.
-    ///   - explanation: what the key is for, in one or two sentences.
     init(
         _ name: String, _ type: ConfigurationType<Value>, isRequired: Bool = false,
         default defaultValue: TOMLValue? = nil,
@@ -49,21 +39,28 @@ struct ConfigurationKey<Value>: ConfigurationKeyDescription {
     }
 }
 
-/// What is known of a key whatever the type of its value.
+/// The facts about a key that don't depend on the type of its value.
 protocol ConfigurationKeyDescription: Sendable {
     var name: String { get }
     /// What may be given, in the words of messages and of the manual.
     var accepted: String { get }
+    /// Whether a table without the key is faulty.
     var isRequired: Bool { get }
+    /// The value of a file without the key.
     var defaultValue: TOMLValue? { get }
+    /// The default in words, where a value doesn't say it.
     var defaultNote: String? { get }
+    /// The value in the sample; nil for the default.
     var example: TOMLValue? { get }
+    /// Whether the sample sets the key, or shows it as a comment.
     var isSetInSample: Bool { get }
+    /// Whether a change takes effect only after a restart, not after a reload.
     var needsRestart: Bool { get }
+    /// The purpose of the key, in one or two sentences.
     var explanation: String { get }
     /// The tables that the key holds; nil for a key that holds a value.
     var tables: ConfigurationTables? { get }
-    /// Whether the value is one that the key accepts.
+    /// Whether the key accepts the value.
     func isSound(_ value: TOMLValue, _ context: ConfigurationContext) -> Bool
 }
 
@@ -106,25 +103,22 @@ extension ConfigurationKeys {
     var explainedIn: String? { nil }
 
     /// Every key, in order.
-    var all: [any ConfigurationKeyDescription] {
-        Mirror(reflecting: self).children.flatMap { child -> [any ConfigurationKeyDescription] in
-            switch child.value {
-            case let key as any ConfigurationKeyDescription: [key]
-            case let keys as [any ConfigurationKeyDescription]: keys
-            case let part as any ConfigurationKeys: part.all
-            default: []
-            }
-        }
-    }
+    var all: [any ConfigurationKeyDescription] { parts({ $0 }, ofPart: { $0.all }) }
 
     /// What the sample and the manual show, in order.
     var entries: [ConfigurationEntry] {
         if let explainedIn { return [.shared(names: all.map(\.name), section: explainedIn)] }
-        return Mirror(reflecting: self).children.flatMap { child -> [ConfigurationEntry] in
+        return parts({ .key($0) }, ofPart: { $0.entries })
+    }
+
+    private func parts<Part>(
+        _ ofKey: (any ConfigurationKeyDescription) -> Part, ofPart: (any ConfigurationKeys) -> [Part]
+    ) -> [Part] {
+        Mirror(reflecting: self).children.flatMap { child -> [Part] in
             switch child.value {
-            case let key as any ConfigurationKeyDescription: [.key(key)]
-            case let keys as [any ConfigurationKeyDescription]: keys.map { .key($0) }
-            case let part as any ConfigurationKeys: part.entries
+            case let key as any ConfigurationKeyDescription: [ofKey(key)]
+            case let keys as [any ConfigurationKeyDescription]: keys.map(ofKey)
+            case let part as any ConfigurationKeys: ofPart(part)
             default: []
             }
         }
@@ -148,7 +142,7 @@ struct ConfigurationTable<Keys: ConfigurationKeys> {
             members: Dictionary(uniqueKeysWithValues: members.map { ($0, $1) }))
         let known = keys.all.map(\.name)
         for (name, _) in members where !known.contains(name) {
-            context.fault(self.path(of: name), UnknownKey(name, in: known).message)
+            context.fault(self.path(of: name), UnknownKey.message(name, known: known))
         }
     }
 
@@ -202,14 +196,12 @@ struct ConfigurationTable<Keys: ConfigurationKeys> {
     func path(of name: String) -> String { path.isEmpty ? name : "\(path).\(name)" }
 }
 
-/// A key that a table doesn't have, and the one that was probably meant.
-struct UnknownKey {
-    let message: String
-
-    init(_ name: String, in known: [String]) {
-        let near = known.sorted().first { Self.distance($0, name) <= max(1, name.count / 4) }
+/// The message about a key that a table doesn't have.
+private enum UnknownKey {
+    static func message(_ name: String, known: [String]) -> String {
+        let near = known.sorted().first { distance($0, name) <= max(1, name.count / 4) }
         let hint = near.map { "did you mean \"\($0)\"? " } ?? ""
-        message = "unknown key; \(hint)accepted here: \(known.sorted().joined(separator: ", "))"
+        return "unknown key; \(hint)accepted here: \(known.sorted().joined(separator: ", "))"
     }
 
     /// The Levenshtein distance: how many characters to insert, delete or replace.

@@ -93,8 +93,7 @@ extension ConfigurationReader {
             table.fault(
                 \.command,
                 "\"\(program.escapedForMessage)\" is not an absolute path; accepted: a program by its absolute path, "
-                    + "and its "
-                    + "arguments, such as [\"/usr/local/bin/list-users\", \"--all\"]")
+                    + "and its arguments, such as [\"/usr/local/bin/list-users\", \"--all\"]")
             return nil
         }
         return .command(
@@ -275,9 +274,8 @@ extension ConfigurationReader {
         guard directory.followsReferrals, directory.incremental != .auto, directory.incremental != .off else { return }
         table.fault(
             \.followsReferrals,
-            "can't be combined with incremental = \"\(directory.incremental.rawValue)\", which doesn't see changes on "
-                + "other "
-                + "servers; accepted: one of the two")
+            "can't be combined with incremental = \"\(directory.incremental.rawValue)\", which doesn't see changes "
+                + "on other servers; accepted: one of the two")
     }
 
     private func checkSecurity(
@@ -322,13 +320,11 @@ extension ConfigurationReader {
         if !directory.startTLS, directory.servers.contains(where: { $0.scheme == .ldap }) {
             configuration.notices.append(
                 "source \"\(name)\": allow_plaintext = true: the password and the recipients cross the network "
-                    + "unencrypted; "
-                    + "use ldaps:// or starttls = true and remove allow_plaintext")
+                    + "unencrypted; use ldaps:// or starttls = true and remove allow_plaintext")
         } else {
             configuration.notices.append(
                 "source \"\(name)\": allow_plaintext = true: no connection needs it now, and a later change of uris "
-                    + "may send "
-                    + "the password unencrypted; remove allow_plaintext")
+                    + "may send the password unencrypted; remove allow_plaintext")
         }
     }
 

@@ -82,9 +82,8 @@ struct ConfigurationReader {
         let isIndexGiven = file.value(\.index).has(\.path)
         if sources.isEmpty, !isIndexGiven, !configuration.domains.allSatisfy(\.rules.catchAll) {
             configuration.notices.append(
-                "there is no [[source]] and no index.path, so Postern doesn't wait for a recipient index: while there "
-                    + "is none "
-                    + "at \(configuration.index.path), it rejects recipients as unknown")
+                "there is no [[source]] and no index.path, so Postern doesn't wait for a recipient index: while "
+                    + "there is none at \(configuration.index.path), it rejects recipients as unknown")
         }
         configuration.policy.maximumIndexAge =
             configuration.index.maximumAge > 0 ? Int64(configuration.index.maximumAge) : nil
@@ -120,8 +119,7 @@ struct ConfigurationReader {
         table.fault(
             \.socket,
             "\"\(path.escapedForMessage)\" is \(kind); accepted: the path of a socket, or one where nothing is, such "
-                + "as "
-                + "\"/run/postern/milter.sock\"")
+                + "as \"/run/postern/milter.sock\"")
     }
 
     private mutating func readRecipients(_ table: ConfigurationTable<RecipientKeys>) {
@@ -189,8 +187,7 @@ struct ConfigurationReader {
         guard let listen = configuration.httpAddress, !listen.isLoopback else { return }
         configuration.notices.append(
             "http.listen: \(listen) is not a loopback address: everybody who can connect to it sees the addresses of "
-                + "rejected "
-                + "mail\(configuration.log.redact ? " without their local parts" : "")")
+                + "rejected mail\(configuration.log.redact ? " without their local parts" : "")")
     }
 }
 

@@ -9,7 +9,7 @@ import System
 // The types of values that only a mail filter has.
 
 /// A domain of the configuration file.
-struct GivenDomain: Sendable {
+struct ConfiguredDomain: Sendable {
     /// As the file writes it.
     let text: String
     /// The A-label, with a leading dot where the file has one.
@@ -34,15 +34,15 @@ extension String {
     var trimmingDot: String { hasPrefix(".") ? String(dropFirst()) : self }
 }
 
-extension ConfigurationType<GivenDomain> {
+extension ConfigurationType<ConfiguredDomain> {
     /// A domain name.
     static func domain(_ accepted: String, allowsDot: Bool = false) -> Self {
-        string(accepted: accepted) { text, _ in try GivenDomain(text, allowsDot: allowsDot) }
+        string(accepted: accepted) { text, _ in try ConfiguredDomain(text, allowsDot: allowsDot) }
     }
 }
 
 /// A table of `relay.domains_from`.
-struct GivenDomainTable: Sendable {
+struct RelayDomainTable: Sendable {
     /// As the file writes it, such as `transport:/etc/postfix/transport`.
     let text: String
     let format: DomainTableFormat
@@ -50,7 +50,7 @@ struct GivenDomainTable: Sendable {
     let path: String
 }
 
-extension ConfigurationType<GivenDomainTable> {
+extension ConfigurationType<RelayDomainTable> {
     /// The path of a table, with the kind of table before it.
     static let domainTable = string(
         accepted:
@@ -68,7 +68,7 @@ extension ConfigurationType<GivenDomainTable> {
             path = text[text.index(after: colon)...]
         }
         guard !path.isEmpty, !path.hasSuffix("/") else { throw ConfigurationProblem("is not a file's path") }
-        return GivenDomainTable(text: text, format: format, path: context.absolute(String(path)))
+        return RelayDomainTable(text: text, format: format, path: context.absolute(String(path)))
     }
 }
 
