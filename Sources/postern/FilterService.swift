@@ -90,7 +90,7 @@ final class FilterService {
             }
             Self.report(event, isInUse: index.current != nil, health, logger)
         }
-        monitoring = configuration.http.listen.map { Self.monitoringServer(at: $0, monitor) }
+        monitoring = configuration.httpAddress.map { Self.monitoringServer(at: $0, monitor) }
     }
 
     private static func monitoringServer(at place: HostAndPort, _ monitor: FilterMonitor) -> MonitoringServer {
@@ -138,7 +138,7 @@ final class FilterService {
         if monitoring != nil { health.expect(.http) }
         monitoring?.start(patience: .seconds(2)) { [health] in health.report(.http, $0) }
         let recipients = index.current.map { Words.count($0.info.recipients, "recipient") } ?? "no index yet"
-        if let listen = configuration.http.listen {
+        if let listen = configuration.httpAddress {
             logger.notice("http: metrics and the live page on http://\(listen)/")
         }
         if geteuid() == 0 { logger.warning("\(FilterStatus.rootNotice)") }

@@ -27,7 +27,7 @@ import Testing
         try Configuration.load(folder.write(lines.joined(separator: "\n") + "\n", as: "postern.toml"))
     }
 
-    @Test func keysAreDescribedOnce() {
+    @Test func eachKeyHasOneDescription() {
         #expect(tables.flatMap(\.keys.all).count > 100)
         for (section, keys) in tables {
             let names = keys.all.map(\.name)
@@ -43,8 +43,8 @@ import Testing
         }
     }
 
-    /// Defaults and examples are values that their keys accept.
-    @Test func defaultsAndExamplesAreSound() {
+    /// Every key accepts its own default and its own example.
+    @Test func defaultsAndExamplesAreAccepted() {
         for (section, keys) in tables {
             for key in keys.all {
                 for value in [key.defaultValue, key.example].compactMap({ $0 }) {
@@ -96,9 +96,9 @@ import Testing
         #expect(command == CommandConfiguration(command: ["/bin/true"]))
     }
 
-    /// The defaults of a directory's keys are those of the library.
+    /// A directory source without optional keys equals `DirectoryConfiguration` with its own defaults.
     @Test(arguments: DirectoryConfiguration.Dialect.allCases)
-    func defaultsOfDirectories(dialect: DirectoryConfiguration.Dialect) throws {
+    func keyDefaultsEqualDirectoryDefaults(dialect: DirectoryConfiguration.Dialect) throws {
         let configuration = try load([
             "[relay]", "domains = [\"example.com\"]", "[[source]]", "name = \"d\"", "type = \"\(dialect.rawValue)\"",
             "uris = [\"ldaps://dc1.corp.example\"]",
@@ -108,8 +108,8 @@ import Testing
             configuration.sync.sources.map(\.kind) == [.directory(DirectoryConfiguration(dialect, servers: servers))])
     }
 
-    /// The keys that say so in the manual are those that a reload leaves as they are.
-    @Test func keysThatNeedARestart() throws {
+    /// A reload leaves exactly those keys unchanged whose manual entry says that a change needs a restart.
+    @Test func reloadKeepsKeysThatNeedARestart() throws {
         let first = try load(["[relay]", "domains = [\"example.com\"]"])
         let second = try load([
             "[relay]", "domains = [\"example.com\"]", "[milter]", "socket = \"inet:8899@127.0.0.1\"",
@@ -136,7 +136,7 @@ import Testing
         }
     }
 
-    @Test func theSampleIsSound() throws {
+    @Test func theSampleIsAccepted() throws {
         let configuration = try load(sample)
         #expect(configuration.domains.map(\.name) == ["example.com", "example.org"])
         #expect(configuration.sync.sources.map(\.name) == ["recipients"])
@@ -179,8 +179,8 @@ import Testing
             "contrib/man/postern.toml.5 is not up to date; run: postern config manual > contrib/man/postern.toml.5")
     }
 
-    /// The documents and the configurations of contrib name no key that there isn't.
-    @Test func documentsNameNoOtherKeys() throws {
+    /// Every key that the documents and contrib's configurations name exists.
+    @Test func documentsNameExistingKeysOnly() throws {
         var sections: [String: Set<String>] = [:]
         for (section, keys) in tables { sections[section, default: []].formUnion(keys.all.map(\.name)) }
         let files = try documents()

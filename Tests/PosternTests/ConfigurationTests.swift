@@ -12,7 +12,7 @@ import Testing
 @testable import postern
 
 @Suite struct ConfigurationTests {
-    @Test func everyFaultIsReportedAtItsPlace() throws {
+    @Test func everyFaultIsReportedWithLineAndKey() throws {
         let folder = try TemporaryFolder()
         let cases = try FaultCase.read()
         #expect(cases.count >= 25)
@@ -37,13 +37,13 @@ import Testing
         }
     }
 
-    /// Every way to write a size means the same for every key.
+    /// All notations of a size give the same number of bytes.
     @Test(arguments: [
         ("\"64M\"", 64 << 20), ("\"64MiB\"", 64 << 20), ("\"65536K\"", 64 << 20), ("\"65536KiB\"", 64 << 20),
         ("\"67108864\"", 64 << 20), ("67108864", 64 << 20), ("\"4G\"", 4 << 30), ("\"4GiB\"", 4 << 30),
         ("\"1T\"", 1 << 40),
     ])
-    func sizes(text: String, size: Int) throws {
+    func allNotationsOfASizeAreRead(text: String, size: Int) throws {
         let folder = try TemporaryFolder()
         let configuration = try Configuration.load(
             folder.write(
@@ -66,7 +66,7 @@ import Testing
         #expect(command.maximumSize == size)
     }
 
-    @Test func relayDomainsOfTransportAndAccess() throws {
+    @Test func relayDomainsAreReadFromTransportAccessAndMailertable() throws {
         let folder = try TemporaryFolder()
         try folder.write("example.com smtp:[10.0.0.5]\njoe@other.example smtp:x\n", as: "transport")
         try folder.write("To:example.org RELAY\nConnect:10.0.0 RELAY\n", as: "access")
@@ -83,8 +83,8 @@ import Testing
         #expect(configuration.stamps.count == 5)
     }
 
-    /// An alias that a source's table names counts like one of the configuration, where both are relay domains.
-    @Test func aliasDomainsOfTheIndex() throws {
+    /// An alias domain that a source's table names has the effect of `alias_of` if both domains are relay domains.
+    @Test func aliasDomainsOfTheIndexTakeEffect() throws {
         let folder = try TemporaryFolder()
         let configuration = try Configuration.load(
             folder.write(
@@ -120,7 +120,7 @@ import Testing
         #expect(policy.domains.map(\.rules.observe) == [false, false, true, true, true])
     }
 
-    @Test func valuesAreRead() throws {
+    @Test func valuesOfEachSectionAreRead() throws {
         let folder = try TemporaryFolder()
         _ = try folder.write("example.net relay\n", as: "relay_domains")
         let path = try folder.write(
@@ -193,7 +193,7 @@ import Testing
         #expect(configuration.sourceFaults.map(\.key) == ["source[0].path"])
     }
 
-    @Test func addressRulesByDomain() throws {
+    @Test func domainTableOverridesAddressRules() throws {
         let folder = try TemporaryFolder()
         let path = try folder.write(
             """
@@ -274,7 +274,7 @@ import Testing
         }
     }
 
-    @Test func missingAndUnreadableFiles() throws {
+    @Test func missingFileAndFolderAreRejected() throws {
         let folder = try TemporaryFolder()
         for (name, part) in [("missing.toml", "No such file"), ("", "Is a directory")] {
             do {

@@ -33,7 +33,7 @@ import Testing
         #expect(isDue(&watch, 202) == true)
     }
 
-    @Test func stateIsDueOnce() throws {
+    @Test func eachStateIsDueOnce() throws {
         try folder.write("a", as: "postern.toml")
         var watch = ConfigurationWatch(stamps())
         try folder.write("b", as: "postern.toml")
@@ -50,7 +50,7 @@ import Testing
         #expect(isDue(&watch, 12) == true)
     }
 
-    @Test func fileThatAppearsIsAChange() throws {
+    @Test func newFileIsAChange() throws {
         try folder.write("a", as: "postern.toml")
         var watch = ConfigurationWatch(stamps())
         try folder.write("x", as: "domains")

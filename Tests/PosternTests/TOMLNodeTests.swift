@@ -28,16 +28,16 @@ import Testing
         (String(repeating: "a.", count: 200) + "a = 1", "tables are nested more than 100 deep"),
         ("a = " + String(repeating: "[", count: 300), "exceeded maximum nested value depth"),
     ])
-    func faultsHaveTheirPlace(text: String, expected: String) {
+    func syntaxFaultsNameTheirLine(text: String, expected: String) {
         #expect(fault(text)?.contains(expected) == true, "\(fault(text) ?? "none")")
     }
 
-    @Test func invalidUTF8HasItsPlace() {
+    @Test func invalidUTF8IsReportedWithItsLine() {
         #expect(fault(Array("a = 1\nb = \"".utf8) + [0xFF, 0x22, 0x0A])?.hasPrefix("2:") == true)
     }
 
     /// A byte order mark, CRLF, and every kind of value.
-    @Test func values() throws {
+    @Test func everyKindOfValueIsRead() throws {
         let text =
             "\u{FEFF}[a]\r\nt = \"x\\u0000\"\r\nn = [0x1F, 1.5,\r\n  true, 1979-05-27T07:32:00Z]\r\n[[b]]\r\nc = { "
             + "d.e = 1 }\r\n"
@@ -55,7 +55,7 @@ import Testing
         #expect(lines.line(of: "a.n[9]") == 3 && lines.exactLine(of: "a.x") == nil)
     }
 
-    @Test func tablesOfADomain() throws {
+    @Test func domainTablesAreFoundByName() throws {
         let text = "[[domain]]\nname = 'BÜCHER.example'\n[[domain]]\nname = \".example.com\" # one\n"
         let lines = ConfigurationLines(try TOMLNode(parsing: Array(text.utf8)), text: text)
         #expect(lines.domainTables(named: "xn--bcher-kva.example") == ["domain[0]"])

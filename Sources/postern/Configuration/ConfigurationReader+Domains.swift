@@ -81,7 +81,7 @@ extension ConfigurationReader {
 
     /// Puts the rules of a `[[domain]]` in force.
     private mutating func add(
-        _ rules: Policy.Rules, of domain: GivenDomain, _ table: ConfigurationTable<DomainKeys>
+        _ rules: Policy.Rules, of domain: ConfiguredDomain, _ table: ConfigurationTable<DomainKeys>
     ) {
         let name = domain.name
         if let position = configuration.domains.firstIndex(where: { $0.name == name }) {
@@ -162,8 +162,7 @@ extension ConfigurationReader {
             context.fault(
                 "sync.canaries",
                 "\"\(canary.escapedForMessage)\" is in no relay domain, so no source can list it; accepted: a "
-                    + "recipient in "
-                    + "a relay domain")
+                    + "recipient in a relay domain")
         }
     }
 
@@ -182,8 +181,7 @@ extension ConfigurationReader {
                 context.fault(
                     key,
                     "leads back to the domain itself (\(chain.joined(separator: " → "))); accepted: a domain that is "
-                        + "not an "
-                        + "alias, or whose aliases end at one")
+                        + "not an alias, or whose aliases end at one")
             } else if chain.count > Policy.longestAliasChain {
                 context.fault(
                     key,

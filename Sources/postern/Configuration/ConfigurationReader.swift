@@ -82,9 +82,8 @@ struct ConfigurationReader {
         let isIndexGiven = file.value(\.index).has(\.path)
         if sources.isEmpty, !isIndexGiven, !configuration.domains.allSatisfy(\.rules.catchAll) {
             configuration.notices.append(
-                "there is no [[source]] and no index.path, so Postern doesn't wait for a recipient index: while there "
-                    + "is none "
-                    + "at \(configuration.index.path), it rejects recipients as unknown")
+                "there is no [[source]] and no index.path, so Postern doesn't wait for a recipient index: while "
+                    + "there is none at \(configuration.index.path), it rejects recipients as unknown")
         }
         configuration.policy.maximumIndexAge =
             configuration.index.maximumAge > 0 ? Int64(configuration.index.maximumAge) : nil
@@ -120,8 +119,7 @@ struct ConfigurationReader {
         table.fault(
             \.socket,
             "\"\(path.escapedForMessage)\" is \(kind); accepted: the path of a socket, or one where nothing is, such "
-                + "as "
-                + "\"/run/postern/milter.sock\"")
+                + "as \"/run/postern/milter.sock\"")
     }
 
     private mutating func readRecipients(_ table: ConfigurationTable<RecipientKeys>) {
@@ -186,10 +184,44 @@ struct ConfigurationReader {
     }
 
     private mutating func noticePublicListener(_ table: ConfigurationTable<HTTPKeys>) {
-        guard let listen = configuration.http.listen, !listen.isLoopback else { return }
+        guard let listen = configuration.httpAddress, !listen.isLoopback else { return }
         configuration.notices.append(
             "http.listen: \(listen) is not a loopback address: everybody who can connect to it sees the addresses of "
-                + "rejected "
-                + "mail\(configuration.log.redact ? " without their local parts" : "")")
+                + "rejected mail\(configuration.log.redact ? " without their local parts" : "")")
+    }
+}
+
+/// Why a file can't be used, in the words of the system.
+enum FileFault {
+    /// Why the file can't be opened for reading; nil when it can.
+    static func reason(_ path: String) -> String? {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else { return systemMessage() }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { return systemMessage() }
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: return nil
+        case S_IFDIR: return systemMessage(EISDIR)
+        default: return "not a regular file"
+        }
+    }
+
+    /// Why the file can't be run as a program; nil when it can.
+    static func reasonNotExecutable(_ path: String) -> String? {
+        guard access(path, X_OK) != 0 else { return nil }
+        let message = systemMessage()
+        return reason(path) ?? message
+    }
+
+    /// Whether two paths name the same file, also through links.
+    static func isSame(_ first: String, _ second: String) -> Bool {
+        if canonical(first) == canonical(second) { return true }
+        guard let first = FileStamp(path: first), let second = FileStamp(path: second) else { return false }
+        return first.isSameFile(as: second)
+    }
+
+    private static func canonical(_ path: String) -> String {
+        URL(fileURLWithPath: path).standardizedFileURL.resolvingSymlinksInPath().path
     }
 }

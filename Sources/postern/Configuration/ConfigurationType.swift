@@ -9,14 +9,6 @@ struct ConfigurationType<Value>: Sendable {
     var tables: ConfigurationTables?
     /// Makes a value of what the file gives; nil after it has reported a fault.
     let read: @Sendable (ConfigurationValue) -> Value?
-
-    init(
-        accepted: String, tables: ConfigurationTables? = nil, read: @escaping @Sendable (ConfigurationValue) -> Value?
-    ) {
-        self.accepted = accepted
-        self.tables = tables
-        self.read = read
-    }
 }
 
 /// A value of the configuration file, with the key that it is given for.
@@ -35,11 +27,14 @@ struct ConfigurationValue {
     /// Reports a fault of this key.
     func fault(_ message: String) { context.fault(key, message) }
 
-    /// Reports that the value is wrong in some way, and what is accepted.
-    func refuse(_ problem: String, accepted: String) { fault("\(shown) \(problem); accepted: \(accepted)") }
+    /// Reports what is wrong with the value, and what is accepted. Returns nil, the value that can't be read.
+    func refuse<Value>(_ problem: String, accepted: String) -> Value? {
+        fault("\(shown) \(problem); accepted: \(accepted)")
+        return nil
+    }
 
-    /// Reports that the value is of another type.
-    func refuseType(accepted: String) { refuse("is \(value.kindName)", accepted: accepted) }
+    /// Reports that the value is of another type. Returns nil.
+    func refuseType<Value>(accepted: String) -> Value? { refuse("is \(value.kindName)", accepted: accepted) }
 
     /// The value as messages show it: on one line, not too long.
     private var shown: String {
@@ -72,32 +67,40 @@ extension ConfigurationType {
         -> Self
     {
         Self(accepted: accepted) { given in
-            guard case .string(let text) = given.value else {
-                given.refuseType(accepted: accepted)
-                return nil
-            }
+            guard case .string(let text) = given.value else { return given.refuseType(accepted: accepted) }
             guard !text.utf8.contains(0) else {
-                given.refuse("holds a NUL character", accepted: "text without one")
-                return nil
+                return given.refuse("holds a NUL character", accepted: "text without one")
             }
             do {
                 return try make(text, given.context)
             } catch let problem as ConfigurationProblem {
-                given.refuse(problem.text, accepted: problem.accepted ?? accepted)
+                return given.refuse(problem.text, accepted: problem.accepted ?? accepted)
             } catch {
                 given.fault("\(error)")
+                return nil
             }
-            return nil
+        }
+    }
+
+    /// A string that `make` turns into a value, or rejects by returning nil.
+    ///
+    /// - Parameter problem: what is wrong with a rejected string, such as "is not a mode".
+    static func string(accepted: String, problem: String, _ make: @escaping @Sendable (String) -> Value?) -> Self {
+        string(accepted: accepted) { text, _ in
+            guard let value = make(text) else { throw ConfigurationProblem(problem) }
+            return value
         }
     }
 
     /// One of a few words, each of which stands for a value.
     static func choice(_ choices: KeyValuePairs<String, Value>) -> Self where Value: Sendable {
-        let accepted = choices.map { "\"\($0.key)\"" }.joined(separator: ", ")
-        let values = choices.map { ($0.key, $0.value) }
-        return string(accepted: accepted) { text, _ in
-            guard let choice = values.first(where: { $0.0 == text }) else { throw ConfigurationProblem("is not known") }
-            return choice.1
+        choice(choices.map { ($0.key, $0.value) })
+    }
+
+    fileprivate static func choice(_ choices: [(word: String, value: Value)]) -> Self where Value: Sendable {
+        let accepted = choices.map { "\"\($0.word)\"" }.joined(separator: ", ")
+        return string(accepted: accepted, problem: "is not known") { text in
+            choices.first { $0.word == text }?.value
         }
     }
 }
@@ -105,10 +108,7 @@ extension ConfigurationType {
 extension ConfigurationType where Value: CaseIterable & RawRepresentable<String> & Sendable {
     /// One of a type's words.
     static func word(_: Value.Type) -> Self {
-        string(accepted: Value.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")) { text, _ in
-            guard let value = Value(rawValue: text) else { throw ConfigurationProblem("is not known") }
-            return value
-        }
+        choice(Value.allCases.map { ($0.rawValue, $0) })
     }
 }
 
@@ -125,10 +125,8 @@ extension ConfigurationType<String> {
 
 extension ConfigurationType<Double> {
     /// A percentage, as a fraction of 1.
-    static let percentage = string(accepted: "\"0%\" to \"100%\"") { text, _ in
-        guard text.last == "%", let percent = Double(text.dropLast()), (0...100).contains(percent) else {
-            throw ConfigurationProblem("is not a percentage")
-        }
+    static let percentage = string(accepted: "\"0%\" to \"100%\"", problem: "is not a percentage") { text in
+        guard text.last == "%", let percent = Double(text.dropLast()), (0...100).contains(percent) else { return nil }
         return percent / 100
     }
 }
@@ -138,9 +136,8 @@ extension ConfigurationType<Double> {
 extension ConfigurationType<Bool> {
     /// True or false.
     static let boolean = Self(accepted: "true or false") { given in
-        if case .boolean(let value) = given.value { return value }
-        given.refuseType(accepted: "true or false")
-        return nil
+        guard case .boolean(let value) = given.value else { return given.refuseType(accepted: "true or false") }
+        return value
     }
 }
 
@@ -152,13 +149,9 @@ extension ConfigurationType<Int> {
             ? "a whole number from \(range.lowerBound) up"
             : "a whole number from \(range.lowerBound) to \(range.upperBound)"
         return Self(accepted: accepted) { given in
-            guard case .integer(let number) = given.value else {
-                given.refuseType(accepted: accepted)
-                return nil
-            }
+            guard case .integer(let number) = given.value else { return given.refuseType(accepted: accepted) }
             guard let integer = Int(exactly: number), range.contains(integer) else {
-                given.refuse("is out of range", accepted: accepted)
-                return nil
+                return given.refuse("is out of range", accepted: accepted)
             }
             return integer
         }
@@ -199,8 +192,7 @@ extension ConfigurationType<Int> {
             case .string(let string): text = string
             case .integer(let integer): text = "\(integer)"
             case .table, .array, .number, .boolean, .date:
-                given.refuseType(accepted: accepted)
-                return nil
+                return given.refuseType(accepted: accepted)
             }
             if allowsNone, text.isEmpty || text == "0" { return 0 }
             let shifts = ["": 0, "K": 10, "M": 20, "G": 30, "T": 40]
@@ -208,19 +200,12 @@ extension ConfigurationType<Int> {
             let unit = text.dropFirst(digits.count)
             guard let shift = shifts[unit.hasSuffix("iB") && unit.count == 3 ? String(unit.prefix(1)) : String(unit)],
                 !digits.isEmpty
-            else {
-                given.refuse("is not a size", accepted: accepted)
-                return nil
-            }
+            else { return given.refuse("is not a size", accepted: accepted) }
             let (size, overflow) = (Int(digits) ?? .max).multipliedReportingOverflow(by: 1 << shift)
-            guard !overflow, size <= 1 << 50 else {
-                given.refuse("is too large", accepted: "at most 1024TiB")
-                return nil
-            }
+            guard !overflow, size <= 1 << 50 else { return given.refuse("is too large", accepted: "at most 1024TiB") }
             guard size >= minimum else {
                 let least = minimum >= 1 << 20 ? "\(minimum >> 20)MiB" : Words.count(minimum, "byte")
-                given.refuse("is too small", accepted: "at least \(least)\(none)")
-                return nil
+                return given.refuse("is too small", accepted: "at least \(least)\(none)")
             }
             return size
         }
@@ -255,14 +240,8 @@ extension ConfigurationType {
     ) -> Self where Value == [ListElement<Element>] {
         let accepted = "a list of strings, such as \(example)"
         return Self(accepted: accepted) { given in
-            guard case .array(let nodes) = given.value else {
-                given.refuseType(accepted: accepted)
-                return nil
-            }
-            guard allowsEmpty || !nodes.isEmpty else {
-                given.refuse("is an empty list", accepted: accepted)
-                return nil
-            }
+            guard case .array(let nodes) = given.value else { return given.refuseType(accepted: accepted) }
+            guard allowsEmpty || !nodes.isEmpty else { return given.refuse("is an empty list", accepted: accepted) }
             return nodes.enumerated().compactMap { index, node in
                 let given = ConfigurationValue(node.value, key: "\(given.key)[\(index)]", context: given.context)
                 return element.read(given).map { ListElement(key: given.key, value: $0) }
@@ -285,8 +264,7 @@ extension ConfigurationType {
             case .string: return element.read(given).map { [$0] } ?? []
             case .array: return list.read(given)
             case .table, .integer, .number, .boolean, .date:
-                given.refuseType(accepted: accepted)
-                return nil
+                return given.refuseType(accepted: accepted)
             }
         }
     }
@@ -295,8 +273,7 @@ extension ConfigurationType {
     static func table<Keys>(_ keys: Keys) -> Self where Value == ConfigurationTable<Keys> {
         Self(accepted: "a table", tables: ConfigurationTables(isList: false, kinds: [keys])) { given in
             guard case .table(let members) = given.value else {
-                given.refuseType(accepted: "a table, [\(given.key)]")
-                return nil
+                return given.refuseType(accepted: "a table, [\(given.key)]")
             }
             return ConfigurationTable(members, keys: keys, path: given.key, context: given.context)
         }
@@ -316,14 +293,13 @@ extension ConfigurationType {
     ) -> Self where Value == [Table] {
         Self(accepted: "tables", tables: ConfigurationTables(isList: true, kinds: kinds)) { given in
             guard case .array(let nodes) = given.value else {
-                given.refuseType(accepted: "tables, [[\(given.key)]]")
-                return nil
+                return given.refuseType(accepted: "tables, [[\(given.key)]]")
             }
             return nodes.enumerated().compactMap { index, node in
                 let key = "\(given.key)[\(index)]"
                 guard case .table(let members) = node.value else {
-                    ConfigurationValue(node.value, key: key, context: given.context).refuseType(accepted: "a table")
-                    return nil
+                    return ConfigurationValue(node.value, key: key, context: given.context).refuseType(
+                        accepted: "a table")
                 }
                 return make(members, key, given.context)
             }

@@ -69,9 +69,7 @@ struct IndexKeys: ConfigurationKeys {
         explanation: "The file of the recipient index.")
     let maximumAge = ConfigurationKey(
         "max_age", .duration(), default: "7d",
-        explanation: """
-            The age from which policy.index_stale holds. "0s" for no limit.
-            """)
+        explanation: #"The age from which policy.index_stale holds. "0s" for no limit."#)
 }
 
 struct SyncKeys: ConfigurationKeys {
@@ -128,9 +126,7 @@ struct LogKeys: ConfigurationKeys {
         explanation: "The time for which each rejection is kept with its details. It is at most log.retention.")
     let maximumSize = ConfigurationKey(
         "max_size", .size(from: 1 << 20, allowsNone: true), default: "4GiB", needsRestart: true,
-        explanation: """
-            The size of the database above which the oldest details are removed early. "0" for no limit.
-            """)
+        explanation: #"The size of the database above which the oldest details are removed early. "0" for no limit."#)
 }
 
 struct HTTPKeys: ConfigurationKeys {

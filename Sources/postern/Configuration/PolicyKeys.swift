@@ -84,9 +84,7 @@ struct PatternKeys: ConfigurationKeys {
     let action = ConfigurationKey(
         "action", .choice(["accept": RecipientPattern.Action.accept, "block": .block]), isRequired: true,
         example: "accept",
-        explanation: """
-            Whether the recipients that match are accepted ("accept") or rejected ("block").
-            """)
+        explanation: #"Whether the recipients that match are accepted ("accept") or rejected ("block")."#)
 }
 
 struct DomainKeys: ConfigurationKeys {
@@ -183,9 +181,7 @@ struct HarvestKeys: ConfigurationKeys {
     // Sendmail waits ten seconds for an answer.
     let tarpit = ConfigurationKey(
         "tarpit", .duration(to: 8), default: "0s",
-        explanation: """
-            The time by which the reply "user unknown" is delayed, which slows guessing down.
-            """)
+        explanation: #"The time by which the reply "user unknown" is delayed, which slows guessing down."#)
     let tarpitLimit = ConfigurationKey(
         "tarpit_limit", .integer(1...10_000), default: 50,
         explanation: "The number of replies that may be delayed at once. Each occupies a process of the MTA.")

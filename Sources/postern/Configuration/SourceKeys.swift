@@ -68,9 +68,7 @@ struct CommandSourceKeys: ConfigurationKeys {
             """)
     let format = ConfigurationKey(
         "format", .word(TableFormat.self), default: "list",
-        explanation: """
-            The format of its output: "postfix", "sendmail" or "list", as for a file.
-            """)
+        explanation: #"The format of its output: "postfix", "sendmail" or "list", as for a file."#)
     let timeout = ConfigurationKey(
         "timeout", .duration(from: 1), default: "60s", explanation: "The time that the program may take.")
     let maximumSize = ConfigurationKey(
@@ -132,9 +130,7 @@ struct DirectorySourceKeys: ConfigurationKeys {
             """)
     let keytab = ConfigurationKey(
         "keytab", .path, defaultNote: "the tickets of the environment", example: "/etc/postern/krb5.keytab",
-        explanation: """
-            The file with the Kerberos keys, for sasl = "gssapi". It is the same for all sources.
-            """)
+        explanation: #"The file with the Kerberos keys, for sasl = "gssapi". It is the same for all sources."#)
 
     // The connection.
     let startTLS = ConfigurationKey(
