@@ -1,6 +1,7 @@
 import Foundation
 import Milter
 import Synchronization
+import System
 
 /// What happened in the whole process.
 final class Counters: Sendable {
@@ -43,14 +44,14 @@ final class ServerHolder: Sendable {
 }
 
 func startThreads(_ server: MilterServer) {
-    Thread.detachNewThread {
+    NamedThread.start("server") {
         do { try server.run() } catch {
             complain("\(error)")
             _exit(70)
         }
     }
     let parent = getppid()
-    Thread.detachNewThread {
+    NamedThread.start("parent") {
         while getppid() == parent { usleep(500_000) }
         _exit(71)
     }

@@ -1,5 +1,6 @@
 import Foundation
 import Synchronization
+import System
 import TestSupport
 import Testing
 
@@ -71,11 +72,9 @@ import Testing
     @Test func `a value lives until its last reader's call ends, while other readers go on`() {
         let ended = Mutex<[Int]>([])
         let swap = HotSwap(Box(1, onEnd: { ended.withLock { $0.append(1) } }))
-        let (inside, leave, published) = (
-            DispatchSemaphore(value: 0), DispatchSemaphore(value: 0), DispatchSemaphore(value: 0)
-        )
+        let (inside, leave) = (SteadySemaphore(), SteadySemaphore())
         for _ in 0..<2 {
-            Thread.detachNewThread {
+            NamedThread.start("reader") {
                 swap.makeReader().withCurrent { _ in
                     inside.signal()
                     leave.wait()
@@ -83,10 +82,7 @@ import Testing
             }
             inside.wait()
         }
-        Thread.detachNewThread {
-            swap.publish(Box(2))
-            published.signal()
-        }
+        let publishing = NamedThread.start("publishing") { swap.publish(Box(2)) }
         // Readers don't wait for the writer, which can't come to an end.
         let reader = swap.makeReader()
         #expect(eventually { reader.withSome { $0.number } == 2 })
@@ -96,7 +92,7 @@ import Testing
         usleep(20_000)
         #expect(ended.withLock { $0 } == [])
         leave.signal()
-        published.wait()
+        publishing.waitForEnd()
         #expect(ended.withLock { $0 } == [1])
     }
 
@@ -215,10 +211,8 @@ import Testing
         let lookups = Atomic(0)
         let changes = Atomic(0)
         let newest = Atomic(0)
-        let ended = DispatchSemaphore(value: 0)
-        let readers = 4
-        for _ in 0..<readers {
-            let thread = Thread {
+        let readers = (0..<4).map { _ in
+            NamedThread.start("reader") {
                 let reader = swap.makeReader()
                 var last = 0
                 var number = 0
@@ -238,16 +232,14 @@ import Testing
                     lookups.add(1, ordering: .relaxed)
                 }
                 newest.max(last, ordering: .relaxed)
-                ended.signal()
             }
-            thread.start()
         }
         for generation in 1...300 { swap.publish(try publish(generation)) }
         // Each reader has gone round at least once more.
         let before = lookups.load(ordering: .relaxed)
         #expect(eventually { lookups.load(ordering: .relaxed) > before + 1000 })
         isOver.store(true, ordering: .releasing)
-        for _ in 0..<readers { ended.wait() }
+        for reader in readers { reader.waitForEnd() }
         #expect(wrong.load(ordering: .relaxed) == 0)
         #expect(changes.load(ordering: .relaxed) > 10 && newest.load(ordering: .relaxed) == 300)
     }

@@ -1,5 +1,6 @@
 import Foundation
 import Synchronization
+import System
 import TestSupport
 import Testing
 
@@ -187,8 +188,7 @@ final class WatcherEvents: Sendable {
         #expect(poller.look(atOnce: true))
         let isOver = Atomic(false)
         let path = path
-        let ended = DispatchSemaphore(value: 0)
-        Thread.detachNewThread {
+        let writing = NamedThread.start("writing") {
             var round = 0
             while !isOver.load(ordering: .relaxed) {
                 round += 1
@@ -201,7 +201,6 @@ final class WatcherEvents: Sendable {
                 close(descriptor)
                 if round.isMultiple(of: 3) { usleep(10_000) }
             }
-            ended.signal()
         }
         // Either generation, as it comes.
         for _ in 0..<500 {
@@ -214,7 +213,7 @@ final class WatcherEvents: Sendable {
             }
         }
         isOver.store(true, ordering: .relaxed)
-        ended.wait()
+        writing.waitForEnd()
         #expect(
             eventually {
                 poller.look(atOnce: false, acceptsOlder: true) && events.all.last?.hasPrefix("loaded") == true

@@ -20,7 +20,7 @@ import Testing
         let taken = Atomic<Int>(0)
         let done = SteadySemaphore()
         for _ in 0..<4 {
-            Thread.detachNewThread {
+            NamedThread.start("waiting") {
                 while semaphore.wait(within: .seconds(60)), taken.add(1, ordering: .relaxed).newValue < 4_000 {}
                 semaphore.signal()
                 done.signal()
