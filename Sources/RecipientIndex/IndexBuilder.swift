@@ -94,8 +94,7 @@ public struct IndexBuilder: Sendable {
     }
 
     /// Runs a step of publishing, and turns its failure into an ``IndexFault``.
-    private static func publishing<Result>(_ body: () throws(AtomicFile.Failure) -> Result) throws(IndexFault) -> Result
-    {
+    private static func publishing<Value>(_ body: () throws(AtomicFile.Failure) -> Value) throws(IndexFault) -> Value {
         do throws(AtomicFile.Failure) {
             return try body()
         } catch {
@@ -134,72 +133,4 @@ public struct IndexBuilder: Sendable {
         }
         entries.removeSubrange(unique...)
     }
-}
-
-/// A key in a builder: its fingerprint and flags.
-struct IndexEntry {
-    var fingerprint: UInt64
-    var flags: RecipientFlags
-}
-
-extension UnsafeMutableBufferPointer<IndexEntry> {
-    /// Sorts in place by fingerprint; entries with the same fingerprint come in any order. A radix sort, as
-    /// fingerprints are spread evenly.
-    func sortByFingerprint() { sort(shift: 56) }
-
-    /// Sorts by the byte at `shift`, then each part by the lower bytes.
-    private func sort(shift: UInt64) {
-        if count <= 48 { return insertionSort() }
-        let ends = partition(shift: shift)
-        guard shift > 0 else { return }
-        var start = 0
-        for end in ends {
-            if end - start > 1 { Self(rebasing: self[start..<end]).sort(shift: shift - 8) }
-            start = end
-        }
-    }
-
-    /// Moves each entry into the part of its byte ("American flag sort"); returns the end of each part.
-    private func partition(shift: UInt64) -> [Int] {
-        var ends = [Int](repeating: 0, count: 256)
-        for entry in self { ends[entry.byte(shift)] += 1 }
-        var next = [Int](repeating: 0, count: 256)
-        var total = 0
-        for byte in 0..<256 {
-            next[byte] = total
-            total += ends[byte]
-            ends[byte] = total
-        }
-        for byte in 0..<256 {
-            while next[byte] < ends[byte] {
-                var entry = self[next[byte]]
-                var place = entry.byte(shift)
-                while place != byte {
-                    swap(&self[next[place]], &entry)
-                    next[place] += 1
-                    place = entry.byte(shift)
-                }
-                self[next[byte]] = entry
-                next[byte] += 1
-            }
-        }
-        return ends
-    }
-
-    private func insertionSort() {
-        for index in indices.dropFirst() {
-            let entry = self[index]
-            var place = index
-            while place > 0, self[place - 1].fingerprint > entry.fingerprint {
-                self[place] = self[place - 1]
-                place -= 1
-            }
-            self[place] = entry
-        }
-    }
-}
-
-extension IndexEntry {
-    @inline(__always)
-    fileprivate func byte(_ shift: UInt64) -> Int { Int(truncatingIfNeeded: fingerprint &>> shift & 0xff) }
 }

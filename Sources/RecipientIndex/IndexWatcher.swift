@@ -6,7 +6,7 @@ import System
 
 /// Watches a snapshot file, and publishes each new sound snapshot in a ``HotSwap``.
 ///
-/// A thread examines the file's ``FileStamp`` every 200 ms. If it has changed, the thread reads and verifies the whole
+/// A thread examines the file's ``FileStamp`` at each interval. If it has changed, the thread reads and verifies the whole
 /// file while lookups go on, and then publishes the snapshot.
 ///
 /// If the file can't be used, the snapshot in use stays. As the file may be half written, the fault is reported only if
@@ -30,31 +30,25 @@ public final class IndexWatcher: Sendable {
     private let interval: Duration
     private let lifecycle = Mutex(Lifecycle.idle)
     private let stopping = SteadySemaphore()
-    private let ended = SteadySemaphore()
 
-    private enum Lifecycle { case idle, running, stopped }
+    private enum Lifecycle { case idle, running(NamedThread), stopped }
 
     /// A watcher, not started yet.
     ///
     /// - Parameters:
     ///   - path: the snapshot file, which needn't exist.
     ///   - target: gets the snapshots.
+    ///   - interval: the time between two looks at the file.
     ///   - report: called for each event, on the watcher's thread or in ``loadNow(acceptsOlder:)``.
-    public convenience init(
-        path: String, into target: HotSwap<IndexSnapshot>, report: @escaping @Sendable (Event) -> Void
-    ) {
-        self.init(path: path, into: target, interval: .milliseconds(200), report: report)
-    }
-
-    init(
-        path: String, into target: HotSwap<IndexSnapshot>, interval: Duration,
+    public init(
+        path: String, into target: HotSwap<IndexSnapshot>, interval: Duration = .milliseconds(200),
         report: @escaping @Sendable (Event) -> Void
     ) {
         poller = IndexPoller(path: path, target: target, report: report)
         self.interval = interval
     }
 
-    deinit { if lifecycle.withLock({ $0 == .running }) { stopping.signal() } }
+    deinit { stopping.signal() }
 
     /// Examines the file now, on the calling thread, and reports at once if it can't be used; a missing file isn't
     /// reported.
@@ -67,27 +61,24 @@ public final class IndexWatcher: Sendable {
 
     /// Starts the thread; further calls do nothing.
     public func start() {
-        let isFirst = lifecycle.withLock { lifecycle in
-            guard lifecycle == .idle else { return false }
-            lifecycle = .running
-            return true
-        }
-        guard isFirst else { return }
-        NamedThread.start("index") { [poller, stopping, ended, interval] in
-            while !stopping.wait(within: interval) { poller.look(atOnce: false) }
-            ended.signal()
+        lifecycle.withLock { lifecycle in
+            guard case .idle = lifecycle else { return }
+            lifecycle = .running(
+                NamedThread.start("index") { [poller, stopping, interval] in
+                    while !stopping.wait(within: interval) { poller.look(atOnce: false) }
+                })
         }
     }
 
     /// Ends the thread and waits for its end; no event comes afterwards. Must not be called within `report`.
     public func stop() {
-        let wasRunning = lifecycle.withLock { lifecycle in
+        let state = lifecycle.withLock { lifecycle in
             defer { lifecycle = .stopped }
-            return lifecycle == .running
+            return lifecycle
         }
-        guard wasRunning else { return }
+        guard case .running(let thread) = state else { return }
         stopping.signal()
-        ended.wait()
+        thread.waitForEnd()
     }
 }
 
@@ -177,12 +168,9 @@ final class IndexPoller: Sendable {
                 progress.settled = sighting
                 progress.isOlder = false
             }
-            if case .unreadable = error.kind {
-                // Sooner without a snapshot, as every recipient is deferred meanwhile.
-                progress.retryIn = progress.isLoaded ? 25 : 5
-            } else {
-                progress.retryIn = nil
-            }
+            // Sooner without a snapshot, as every recipient is deferred meanwhile.
+            let isUnreadable = if case .unreadable = error.kind { true } else { false }
+            progress.retryIn = !isUnreadable ? nil : progress.isLoaded ? 25 : 5
             return isRetry ? nil : .failed(error)
         }
     }

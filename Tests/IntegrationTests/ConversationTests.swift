@@ -43,7 +43,8 @@ extension Integration {
 
             let log = try gateway.configuration.run(["log", "--format", "json"])
             #expect(log.ending == .exited(0))
-            for fields in try caseFields("conversation.cases") where fields[2].hasPrefix("5") && !fields[1].contains("\"") {
+            let table = try caseFields("conversation.cases")
+            for fields in table where fields[2].hasPrefix("5") && !fields[1].contains("\"") {
                 #expect(log.output.contains(fields[1]), "<\(fields[1])> isn't in the log")
             }
             #expect(log.output.contains("127.0.0.2"))

@@ -97,7 +97,9 @@ final class TestSession: MilterSession {
         Counters.shared.verdicts.add(1, ordering: .relaxed)
         let path = arguments.path
         if path.starts(with: "<accept@".utf8) { return .continue }
-        if path.starts(with: "<reject@".utf8) { return context.refuse(code: "550", enhancedCode: "5.1.1", text: path) }
+        if path.starts(with: "<reject@".utf8) {
+            return context.refuse(ReplyCodes(code: "550", enhancedCode: "5.1.1"), text: path)
+        }
         return rarer(context, text(path))
     }
 
@@ -141,7 +143,7 @@ final class TestSession: MilterSession {
         _ context: borrowing MilterContext, _ code: String, _ enhancedCode: String, _ text: String
     ) -> MilterResponse {
         var text = text
-        return text.withUTF8 { context.refuse(code: code, enhancedCode: enhancedCode, text: $0) }
+        return text.withUTF8 { context.refuse(ReplyCodes(code: code, enhancedCode: enhancedCode), text: $0) }
     }
 
     private func serverStatistics() -> String {

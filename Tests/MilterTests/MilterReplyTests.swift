@@ -56,12 +56,12 @@ import Testing
         (".1.1", false), ("5.1.1 ", false), ("5.1.1111111111111111111111", false),
     ])
     func enhancedCodes(_ code: String, _ isOne: Bool) {
-        #expect(MilterContext.isEnhancedCode(code, ofClass: UInt8(ascii: "5")) == isOne)
+        #expect(ReplyCodes.isEnhancedCode(code, ofClass: UInt8(ascii: "5")) == isOne)
     }
 
     @Test func `checks reply codes and enhanced status codes`() {
-        #expect(MilterContext.replyClass("550") == UInt8(ascii: "5"))
-        #expect(MilterContext.replyClass("421") == UInt8(ascii: "4"))
-        for code in ["250", "55", "5500", "5a0", "", "５５０"] { #expect(MilterContext.replyClass(code) == nil) }
+        #expect(ReplyCodes.replyClass("550") == UInt8(ascii: "5"))
+        #expect(ReplyCodes.replyClass("421") == UInt8(ascii: "4"))
+        for code in ["250", "55", "5500", "5a0", "", "５５０"] { #expect(ReplyCodes.replyClass(code) == nil) }
     }
 }
