@@ -30,18 +30,12 @@ public protocol MilterSession: AnyObject {
     func close()
 }
 
+// The sessions of this module need no more; the filter implements all functions.
 extension MilterSession {
-    /// Does nothing.
-    public func helo(_ context: borrowing MilterContext, name: UnsafeBufferPointer<UInt8>) {}
-
-    /// Does nothing.
-    public func mail(_ context: borrowing MilterContext, arguments: borrowing MilterArguments) {}
-
-    /// Does nothing.
-    public func abort(_ context: borrowing MilterContext) {}
-
-    /// Does nothing.
-    public func close() {}
+    func helo(_: borrowing MilterContext, name: UnsafeBufferPointer<UInt8>) {}
+    func mail(_: borrowing MilterContext, arguments: borrowing MilterArguments) {}
+    func abort(_: borrowing MilterContext) {}
+    func close() {}
 }
 
 /// The SMTP client that has connected to the MTA.

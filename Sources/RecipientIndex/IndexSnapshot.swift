@@ -15,7 +15,8 @@ public final class IndexSnapshot {
     /// The table of buckets, in `memory`.
     private let table: UnsafeRawPointer
     private let bucketCount: UInt64
-    private let hash: SipHash
+    /// The key of the hash that makes the fingerprints.
+    let salt: SipHash
 
     /// Reads a snapshot file and verifies every byte.
     ///
@@ -34,7 +35,7 @@ public final class IndexSnapshot {
             memory.seal()
             state = file.state
             info = IndexInfo(header, sources: sources)
-            hash = header.salt
+            salt = header.salt
             bucketCount = UInt64(header.bucketCount)
             table = UnsafeRawPointer(start + (header.tableOffset - header.length))
             self.memory = memory
@@ -47,7 +48,7 @@ public final class IndexSnapshot {
     ///
     /// - Parameter key: a canonical address, or `@` and a domain for the whole domain.
     public func lookup(_ key: UnsafeBufferPointer<UInt8>) -> RecipientFlags? {
-        withExtendedLifetime(self) { flags(of: hash.hash(key)) }
+        withExtendedLifetime(self) { flags(of: salt.hash(key)) }
     }
 
     /// Fetches the memory of a key into the processor's cache, for a lookup a little later.
@@ -55,7 +56,7 @@ public final class IndexSnapshot {
     /// - Returns: a meaningless word of that memory. The caller must use it, so that the compiler keeps the read.
     @inline(never)
     public func fetch(_ key: UnsafeBufferPointer<UInt8>) -> UInt64 {
-        let index = IndexFormat.home(hash.hash(key), of: bucketCount)
+        let index = IndexFormat.home(salt.hash(key), of: bucketCount)
         return (table + Int(truncatingIfNeeded: index) &* IndexFormat.bucketSize)
             .load(fromByteOffset: 56, as: UInt64.self)
     }
@@ -65,9 +66,6 @@ public final class IndexSnapshot {
         var key = key
         return key.withUTF8 { lookup($0) }
     }
-
-    /// The key of the hash that fingerprints are made with.
-    var salt: SipHash { hash }
 
     /// Calls the body with every fingerprint and its flags, in the order of the table.
     func forEachEntry(_ body: (UInt64, RecipientFlags) -> Void) {

@@ -26,8 +26,11 @@ public final class IndexWatcher: Sendable {
         case failed(IndexError)
     }
 
-    private let poller: IndexPoller
+    private let path: String
+    private let target: HotSwap<IndexSnapshot>
     private let interval: Duration
+    private let report: @Sendable (Event) -> Void
+    private let progress = Mutex(Progress())
     private let lifecycle = Mutex(Lifecycle.idle)
     private let stopping = SteadySemaphore()
 
@@ -44,8 +47,10 @@ public final class IndexWatcher: Sendable {
         path: String, into target: HotSwap<IndexSnapshot>, interval: Duration = .milliseconds(200),
         report: @escaping @Sendable (Event) -> Void
     ) {
-        poller = IndexPoller(path: path, target: target, report: report)
+        self.path = path
+        self.target = target
         self.interval = interval
+        self.report = report
     }
 
     deinit { stopping.signal() }
@@ -57,15 +62,15 @@ public final class IndexWatcher: Sendable {
     ///   administrator asks for it.
     /// - Returns: whether a snapshot is in use.
     @discardableResult
-    public func loadNow(acceptsOlder: Bool = false) -> Bool { poller.look(atOnce: true, acceptsOlder: acceptsOlder) }
+    public func loadNow(acceptsOlder: Bool = false) -> Bool { look(atOnce: true, acceptsOlder: acceptsOlder) }
 
     /// Starts the thread; further calls do nothing.
     public func start() {
         lifecycle.withLock { lifecycle in
             guard case .idle = lifecycle else { return }
             lifecycle = .running(
-                NamedThread.start("index") { [poller, stopping, interval] in
-                    while !stopping.wait(within: interval) { poller.look(atOnce: false) }
+                NamedThread.start("index") { [weak self, stopping, interval] in
+                    while !stopping.wait(within: interval) { self?.look(atOnce: false) }
                 })
         }
     }
@@ -80,14 +85,8 @@ public final class IndexWatcher: Sendable {
         stopping.signal()
         thread.waitForEnd()
     }
-}
 
-/// The state of an ``IndexWatcher``: examines its file once, when called.
-final class IndexPoller: Sendable {
-    private let path: String
-    private let target: HotSwap<IndexSnapshot>
-    private let report: @Sendable (IndexWatcher.Event) -> Void
-    private let progress = Mutex(Progress())
+    // MARK: Looks at the file
 
     private struct Progress {
         /// The last state of the file that was dealt with: loaded or reported.
@@ -109,12 +108,6 @@ final class IndexPoller: Sendable {
         case hidden(Int32)
     }
 
-    init(path: String, target: HotSwap<IndexSnapshot>, report: @escaping @Sendable (IndexWatcher.Event) -> Void) {
-        self.path = path
-        self.target = target
-        self.report = report
-    }
-
     /// Examines the file once; returns whether a snapshot is in use.
     ///
     /// - Parameters:
@@ -130,7 +123,7 @@ final class IndexPoller: Sendable {
         return isLoaded
     }
 
-    private func step(_ progress: inout Progress, atOnce: Bool, acceptsOlder: Bool) -> IndexWatcher.Event? {
+    private func step(_ progress: inout Progress, atOnce: Bool, acceptsOlder: Bool) -> Event? {
         let sighting = sight()
         let isRetry = progress.settled == sighting && !(acceptsOlder && progress.isOlder)
         if isRetry {
