@@ -68,7 +68,7 @@ private enum OwnNetwork {
         }
         let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
         defer { close(descriptor) }
-        // struct ifreq: sixteen octets of name, then the flags.
+        // struct ifreq: sixteen bytes of name, then the flags.
         var request = [UInt8](repeating: 0, count: 40)
         request.replaceSubrange(0..<2, with: "lo".utf8)
         request[16] = UInt8(IFF_UP)
