@@ -233,8 +233,7 @@ import Testing
     }
 
     @Test(arguments: [0, 3, 8, 4096])
-    func `a file of zeros, which a power cut may leave, is replaced`(_ count: Int) throws
-    {
+    func `a file of zeros, which a power cut may leave, is replaced`(_ count: Int) throws {
         let folder = try TemporaryFolder()
         try Data(count: count).write(to: URL(fileURLWithPath: folder.file()))
         var builder = IndexBuilder()
