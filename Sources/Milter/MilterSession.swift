@@ -30,12 +30,15 @@ public protocol MilterSession: AnyObject {
     func close()
 }
 
-// The sessions of this module need no more; the filter implements all functions.
 extension MilterSession {
-    func helo(_: borrowing MilterContext, name: UnsafeBufferPointer<UInt8>) {}
-    func mail(_: borrowing MilterContext, arguments: borrowing MilterArguments) {}
-    func abort(_: borrowing MilterContext) {}
-    func close() {}
+    /// Does nothing.
+    public func helo(_: borrowing MilterContext, name: UnsafeBufferPointer<UInt8>) {}
+    /// Does nothing.
+    public func mail(_: borrowing MilterContext, arguments: borrowing MilterArguments) {}
+    /// Does nothing.
+    public func abort(_: borrowing MilterContext) {}
+    /// Does nothing.
+    public func close() {}
 }
 
 /// The SMTP client that has connected to the MTA.
