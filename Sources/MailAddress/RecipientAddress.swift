@@ -19,10 +19,8 @@ public struct RecipientAddress: Sendable {
     /// The length of the local part; equal to `keyCount` if there is no domain.
     @usableFromInline var localCount: UInt16
 
-    /// Whether another MTA could route the message on by the local part: it contains `%`, `!` or `@`, quoted or not
-    /// (`user%other@example.com`, `host!user@example.com`, `user@other@example.com`).
-    ///
-    /// Quotes make no difference: the next MTA may interpret the quoted text, as Postfix does.
+    /// Whether another MTA could route the message on by the local part: it contains `%`, `!` or `@`, quoted or not,
+    /// as in `user%other@example.com`. The next MTA may interpret quoted text, too.
     public internal(set) var isRouted: Bool
 
     /// The canonical form of a path from the MTA.

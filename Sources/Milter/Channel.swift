@@ -98,16 +98,6 @@ final class OverloadedSession: MilterSession {
 /// A packet of the milter protocol is a 32-bit length in network order, a command byte and data; the length counts
 /// command and data.
 struct PacketStream: ~Copyable {
-    /// The result of reading from a socket.
-    enum ReadResult {
-        /// Bytes were read.
-        case some
-        /// No bytes wait to be read.
-        case nothing
-        /// The MTA has closed the connection, or it is broken.
-        case end
-    }
-
     /// The most bytes of data in a packet; libmilter's `MILTER_MAX_DATA_SIZE`.
     static let maximumDataLength = 65_535
     private static let headLength = 5
@@ -156,20 +146,23 @@ struct PacketStream: ~Copyable {
         unread = 0..<partial.count
     }
 
-    /// Reads the bytes that have arrived, as far as there is room, without waiting.
-    mutating func receive(from descriptor: Int32) -> ReadResult {
+    /// Reads the bytes that have arrived, as far as there is room, without waiting; sets ``isEnded`` if the connection is
+    /// closed or broken.
+    ///
+    /// - Returns: whether bytes were read.
+    @discardableResult
+    mutating func receive(from descriptor: Int32) -> Bool {
         while true {
             let count = recv(
                 descriptor, input.baseAddress.map { $0 + unread.upperBound }, input.count - unread.upperBound,
                 Int32(MSG_DONTWAIT))
             if count > 0 {
                 unread = unread.lowerBound..<unread.upperBound + count
-                return .some
+                return true
             }
             if count < 0 && errno == EINTR { continue }
-            if count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) { return .nothing }
-            isEnded = true
-            return .end
+            isEnded = count == 0 || errno != EAGAIN
+            return false
         }
     }
 

@@ -28,9 +28,7 @@ public struct MilterConfiguration: Sendable {
     public var firstPacketTimeout: Int64 = 30_000
     /// Milliseconds within which the rest of a packet must arrive.
     public var packetTimeout: Int64 = 10_000
-    /// Milliseconds after which the server closes a silent connection.
-    ///
-    /// An SMTP client may pause for an hour between two commands: a shorter timeout loses sessions.
+    /// Milliseconds after which the server closes a silent connection. An SMTP client may pause for an hour.
     public var idleTimeout: Int64 = 7_210_000
     /// The macros that the session needs at each stage, in braces if the name has more than one letter;
     /// `smfi_setsymlist`.
@@ -105,9 +103,8 @@ public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
     /// The accepted forms, for messages.
     public static let acceptedForms = "unix:/path, local:/path, /path, inet:port@host or inet6:port@host"
 
-    /// The socket that a text names: `unix:/path`, `local:/path`, `/path`, `inet:port@host` or `inet6:port@host`.
-    ///
-    /// The host is a name or an address, which may be in brackets; without `@host`, every address of the machine.
+    /// Reads one of the ``acceptedForms``. The host is a name or an address, which may be in brackets; without `@host`,
+    /// the socket is at every address of the machine.
     public init(_ text: String) throws(MilterError) {
         func fault(_ reason: String) -> MilterError {
             MilterError(.invalidSocket, "socket \"\(text)\": \(reason); accepted: \(Self.acceptedForms)")

@@ -221,11 +221,11 @@ extension MilterServer {
         for packet in packets {
             guard send(peer, packet, packet.count, Int32(MSG_NOSIGNAL)) == packet.count else { return false }
             stream.pointee.begin(with: UnsafeMutableRawBufferPointer(start: nil, count: 0))
-            guard stream.pointee.receive(from: own) == .some, stream.pointee.hasWork, runEngine(channel, stream) else {
+            guard stream.pointee.receive(from: own), stream.pointee.hasWork, runEngine(channel, stream) else {
                 return false
             }
         }
-        tellEnd(channel, stream)
+        endEngine(channel, stream)
         var answer = [UInt8](repeating: 0, count: 5)
         return recv(peer, &answer, answer.count, Int32(MSG_DONTWAIT)) == answer.count
             && answer[4] == UInt8(ascii: "O")

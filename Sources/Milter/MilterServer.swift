@@ -69,7 +69,6 @@ public final class MilterServer: Sendable {
     }
 
     /// Creates the socket and starts the threads. MTAs can connect from now on; the server serves them once it runs.
-    ///
     /// A unix socket that no process listens at is replaced. The caller may try again after an error.
     public func open() throws(MilterError) {
         guard listener.withLock({ $0 == nil }) else { return }
@@ -102,8 +101,7 @@ public final class MilterServer: Sendable {
     /// no further connections, and removes the unix socket.
     ///
     /// Afterwards, every response of a session has been written to its MTA, and no session is called again: the process
-    /// can save what the sessions recorded, and exit. The MTAs then find their connections closed, and do what they are
-    /// configured to do without a filter.
+    /// can save the sessions' records, and exit.
     ///
     /// - Parameter timeout: the longest time to wait for a call.
     /// - Returns: whether all calls ended in time.
@@ -209,7 +207,7 @@ public final class MilterServer: Sendable {
     private func serve(_ channel: UnsafeMutablePointer<Channel>, _ stream: UnsafeMutablePointer<PacketStream>) {
         channel.pointee.deadline.store(.max, ordering: .relaxed)
         stream.pointee.begin(with: channel.pointee.partial)
-        _ = stream.pointee.receive(from: channel.pointee.descriptor)
+        stream.pointee.receive(from: channel.pointee.descriptor)
         var isOpen = true
         if stream.pointee.hasWork {
             channel.pointee.packetDeadline = nil
@@ -225,7 +223,7 @@ public final class MilterServer: Sendable {
             channel.pointee.deadline.store(
                 channel.pointee.packetDeadline ?? now + configuration.idleTimeout, ordering: .releasing)
             if channel.pointee.pool?._withUnsafeGuaranteedRef({ $0.rearm(channel) }) == true { return }
-            tellEnd(channel, stream)
+            endEngine(channel, stream)
         }
         discard(channel)
     }
@@ -243,12 +241,12 @@ public final class MilterServer: Sendable {
         let isWaiting = stream.pointee.isWaiting
         let isWritten = stream.pointee.flush(to: channel.pointee.descriptor)
         guard isWaiting else { return false }
-        if !isWritten { tellEnd(channel, stream) }
+        if !isWritten { endEngine(channel, stream) }
         return isWritten
     }
 
     /// Runs the engine at the end of a connection, so that it ends the session.
-    func tellEnd(_ channel: UnsafeMutablePointer<Channel>, _ stream: UnsafeMutablePointer<PacketStream>) {
+    func endEngine(_ channel: UnsafeMutablePointer<Channel>, _ stream: UnsafeMutablePointer<PacketStream>) {
         channel.pointee.stream = stream
         defer { channel.pointee.stream = nil }
         stream.pointee.begin(with: UnsafeMutableRawBufferPointer(start: nil, count: 0))

@@ -5,8 +5,7 @@ public import System
 /// The filter's side of an SMTP connection: receives the events of its envelopes, and answers each RCPT.
 ///
 /// The server creates a session when the client connects, and drops it after ``close()``. It calls the session on any
-/// of its threads, one call at a time. The MTA waits for ``recipient(_:arguments:)`` only. A call that traps ends the
-/// process, and so every session.
+/// of its threads, one call at a time. The MTA waits for ``recipient(_:arguments:)`` only.
 public protocol MilterSession: AnyObject {
     /// The client has sent HELO or EHLO; it may do so more than once.
     ///
@@ -89,10 +88,8 @@ public struct MilterArguments: ~Copyable {
     }
 }
 
-/// The response to RCPT; libmilter's `SMFIS_` values.
-///
-/// For a reply with a text of its own, a session returns the result of
-/// ``MilterContext/refuse(_:text:)``.
+/// The response to RCPT; libmilter's `SMFIS_` values. ``MilterContext/refuse(_:text:)`` returns the response for a reply
+/// with a text of its own.
 public enum MilterResponse: Sendable, Equatable {
     /// Accept the recipient; other filters and the MTA may still reject it. `SMFIS_CONTINUE`.
     case `continue`
@@ -134,8 +131,6 @@ public struct MilterContext: ~Copyable {
     }
 
     /// Runs a body that waits, for example to delay a reply, while another thread serves the other connections.
-    ///
-    /// A session must not wait otherwise: a few threads serve all connections.
     ///
     /// - Returns: false, without having run the body, if a thousand calls wait already or no thread can be started.
     @discardableResult

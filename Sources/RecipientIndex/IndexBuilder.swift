@@ -3,8 +3,7 @@ import System
 
 /// Collects the keys of a snapshot and publishes them as a file.
 ///
-/// A builder needs 16 bytes a key and doesn't keep the key itself. Each builder makes a salt of its own, so two
-/// builders make different files of the same keys.
+/// A builder needs 16 bytes a key and doesn't keep the key itself. Each builder has a salt of its own.
 public struct IndexBuilder: Sendable {
     private var entries: ContiguousArray<IndexEntry> = []
     /// The changes to `entries` to make before they are published, by fingerprint; nil removes the entry.
@@ -32,7 +31,7 @@ public struct IndexBuilder: Sendable {
         edits.updateValue(flags, forKey: hash.hash(key))
     }
 
-    /// The number of keys added; until the snapshot is published, a key that was added twice counts twice.
+    /// The number of keys added; a key that was added twice counts twice until the snapshot is published.
     public var count: Int { entries.count }
 
     /// Reserves memory for a number of keys, to avoid copying while they are added.
@@ -45,7 +44,7 @@ public struct IndexBuilder: Sendable {
         entries.append(IndexEntry(fingerprint: hash.hash(key), flags: flags))
     }
 
-    /// Adds a key: a canonical address, or `@` and a domain for the whole domain.
+    /// Adds a key.
     public mutating func add(_ key: String, _ flags: RecipientFlags = []) {
         var key = key
         key.withUTF8 { add($0, flags) }
@@ -60,7 +59,6 @@ public struct IndexBuilder: Sendable {
     ///   - created: the time as of which the recipients are listed.
     ///   - generation: the publisher's number for the snapshot.
     ///   - sources: the sources of the recipients; at most 1 MiB as JSON.
-    /// - Returns: the description of the snapshot that the file contains.
     /// - Throws: ``IndexError`` with the file and the system's reason. The old file is untouched, unless the reason
     ///   says that the new one is in place but may be lost in a power cut.
     @discardableResult

@@ -39,8 +39,7 @@ public struct IndexSource: Sendable, Codable, Equatable {
 public struct RelayDomain: Sendable, Codable, Equatable {
     /// The A-label; a name that begins with a dot stands for the subdomains.
     public var name: String
-    /// Whether the filter accepts every recipient of the domain, as the recipients that no source lists are known
-    /// elsewhere.
+    /// Whether the filter accepts every recipient of the domain, as no source lists them all.
     public var takesAll: Bool
 
     /// A relay domain.
@@ -89,9 +88,7 @@ public struct IndexInfo: Sendable, Equatable {
 }
 
 extension IndexInfo {
-    /// The description in a snapshot file. Every byte of the file is read and verified, but not kept.
-    ///
-    /// - Throws: ``IndexError`` with the file and the fault.
+    /// The description in a snapshot file. Every byte is verified; ``IndexError`` names the file and the fault.
     public init(path: String) throws(IndexError) {
         do throws(IndexFault) {
             let (header, sources) = try IndexFile(path: path).readAll { _ in nil }
@@ -197,9 +194,8 @@ public struct RecipientFlags: OptionSet, Sendable, Hashable {
 
     /// The flags of a key that two sources list with different flags.
     ///
-    /// A client may send to the recipient if either source allows it: a restriction holds only if both have one. A
-    /// recipient that is internal-only in one source and disabled in the other is internal-only. It is leaving only if
-    /// both say so. All other flags hold if either source has them.
+    /// A client may send to the recipient if either source allows it: a restriction holds only if both have one, and
+    /// internal-only prevails over disabled. It is leaving only if both say so. Any other flag of either source holds.
     public func merged(with other: RecipientFlags) -> RecipientFlags {
         let restrictions: RecipientFlags = [.internalOnly, .disabled]
         let isLeaving = contains(.leaving) && other.contains(.leaving)

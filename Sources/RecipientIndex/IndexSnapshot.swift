@@ -3,8 +3,8 @@ import System
 
 /// An immutable snapshot of all recipients in the process's memory; ``IndexFormat`` describes its file.
 ///
-/// A lookup takes no lock, allocates nothing and never traps. Every byte of the file is read and verified before the
-/// snapshot exists, and the file isn't used afterwards: overwriting, truncating or deleting it does no harm.
+/// A lookup takes no lock, allocates nothing and never traps. Every byte of the file is verified when it is read, and
+/// the file isn't used afterwards: overwriting, truncating or deleting it does no harm.
 public final class IndexSnapshot {
     /// The description of the snapshot.
     public let info: IndexInfo
@@ -18,9 +18,7 @@ public final class IndexSnapshot {
     /// The key of the hash that makes the fingerprints.
     let salt: SipHash
 
-    /// Reads a snapshot file and verifies every byte.
-    ///
-    /// - Throws: ``IndexError`` with the file and the fault.
+    /// Reads a snapshot file and verifies every byte; ``IndexError`` names the file and the fault.
     public init(path: String) throws(IndexError) {
         do throws(IndexFault) {
             let file = try IndexFile(path: path)
@@ -116,8 +114,7 @@ extension IndexSnapshot: @unchecked Sendable {}
 
 /// Memory for the body of a snapshot, in huge pages if the kernel has them; returned to the system when it is freed.
 ///
-/// Huge pages make a lookup faster, as it needs fewer reads of the page table. Filling the memory needs a hundredth of
-/// the page faults.
+/// With huge pages, a lookup needs fewer reads of the page table.
 struct SnapshotMemory: ~Copyable {
     let bytes: UnsafeMutableRawBufferPointer
 

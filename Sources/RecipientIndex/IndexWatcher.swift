@@ -13,10 +13,9 @@ import System
 /// the file is still the same at the next look, and then once.
 ///
 /// A snapshot of an older generation than the one in use is rejected, unless ``loadNow(acceptsOlder:)`` asks for it. It
-/// is accepted if it has a later date and the file was missing for a moment: then its publisher has started counting
-/// anew.
+/// is accepted if it has a later date and the file was missing for a moment: then its publisher counts from 1 again.
 ///
-/// At most two snapshots are in memory: the one in use, and the one that is being read or was just replaced.
+/// At most two snapshots are in memory.
 public final class IndexWatcher: Sendable {
     /// The result of reading a new file.
     public enum Event: Sendable {

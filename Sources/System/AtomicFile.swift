@@ -1,13 +1,12 @@
 import Foundation
 public import Glibc
 
-/// A new file that replaces another one at once and for good: whatever happens, the name stands for the whole old file
-/// or the whole new one.
+/// Replaces a file atomically and durably: whatever happens, its path has the whole old content or the whole new one.
 ///
 /// The content is written to a temporary file in the same folder, `.<name>.<six letters or digits>`, which ``commit()``
-/// renames. Without a commit, the temporary file is removed. It is locked with `flock(2)` while it is written, and the
-/// kernel unlocks it when the process dies: so the next writer can tell a killed writer's leftover, which it removes,
-/// from the file of a writer at work.
+/// renames. Without a commit, the temporary file is removed. It is locked with `flock(2)` while it is written. The kernel
+/// unlocks it when the process dies: so the next writer removes a killed writer's file, and leaves that of a writer at
+/// work.
 public final class AtomicFile {
     /// Why a file wasn't replaced.
     public struct Failure: Error, Sendable, CustomStringConvertible {
@@ -23,7 +22,7 @@ public final class AtomicFile {
     public let descriptor: Int32
     private let name: String
     private let temporary: String
-    /// The folder, open: everything happens in this one, even if its path comes to name another.
+    /// The folder, kept open in case its path comes to name another folder.
     private let directory: Int32
     private var isCommitted = false
 

@@ -32,7 +32,7 @@ public enum Clocks {
         return UInt64(truncatingIfNeeded: time.tv_sec) &* 1_000_000_000 &+ UInt64(truncatingIfNeeded: time.tv_nsec)
     }
 
-    /// The kernel's identifier of this start of the machine; empty where the system doesn't tell.
+    /// The kernel's identifier of this start of the machine; empty if unknown.
     /// `/proc/sys/kernel/random/boot_id`.
     public static let bootID: String = {
         let descriptor = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC)
@@ -67,8 +67,8 @@ public enum ProcessTimeZone {
         guard let name = name(for: text) else {
             set("UTC")
             return
-                "TZ=\"\(text)\" is not a time zone, so times are in UTC; accepted: a name such as \"Europe/Berlin\", a file of "
-                + "/usr/share/zoneinfo or POSIX rules such as \"CET-1CEST,M3.5.0,M10.5.0/3\""
+                "TZ=\"\(text)\" is not a time zone, so times are in UTC; accepted: a name such as \"Europe/Berlin\", "
+                + "a file of /usr/share/zoneinfo or POSIX rules such as \"CET-1CEST,M3.5.0,M10.5.0/3\""
         }
         if name != text { set(name) }
         return nil
@@ -106,7 +106,7 @@ public enum ProcessTimeZone {
 
     /// The path of a file within the database's folder.
     private static func databaseName(_ file: String) -> String? {
-        for path in [file, resolved(file)] {
+        for path in [file, URL(fileURLWithPath: file).resolvingSymlinksInPath().path] {
             for prefix in [folder, "/usr/share/zoneinfo"] where path.hasPrefix("\(prefix)/") {
                 var name = path.dropFirst(prefix.count + 1)
                 for copy in ["posix/", "right/"] where name.hasPrefix(copy) { name = name.dropFirst(copy.count) }
@@ -114,12 +114,6 @@ public enum ProcessTimeZone {
             }
         }
         return nil
-    }
-
-    private static func resolved(_ file: String) -> String {
-        guard let path = realpath(file, nil) else { return file }
-        defer { free(path) }
-        return String(cString: path)
     }
 
     /// Whether the text begins as POSIX rules do: a name of three letters or more, or in angle brackets, and an offset.

@@ -169,11 +169,7 @@ public struct IPNetwork: Sendable, Hashable {
         }
     }
 
-    /// The network that an address is in.
-    ///
-    /// - Parameters:
-    ///   - ipv4Prefix: the prefix length for an IPv4 address, 0 to 32.
-    ///   - ipv6Prefix: the prefix length for an IPv6 address, 0 to 128.
+    /// The network that an address is in, with a prefix length for each family.
     public init(of address: IPAddress, ipv4Prefix: Int, ipv6Prefix: Int) {
         self.address = address.masked(ipv4Prefix: ipv4Prefix, ipv6Prefix: ipv6Prefix)
         prefixLength = address.isIPv4 ? min(max(0, ipv4Prefix), 32) : min(max(0, ipv6Prefix), 128)
