@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 extension Integration {
@@ -8,7 +9,7 @@ extension Integration {
             let clients = [
                 "stranger": try gateway.client(), "trusted": try gateway.client(from: Gateway.trusted),
             ]
-            return try cases("conversation").map { fields in
+            return try caseFields("conversation.cases").map { fields in
                 let client = try #require(clients[fields[0]])
                 return try client.recipient(fields[1])
             }
@@ -17,7 +18,7 @@ extension Integration {
         @Test("replies are those of the table", arguments: [false, true])
         func replies(unixSocket: Bool) throws {
             let gateway = try Gateway(unixSocket: unixSocket)
-            let expected = try cases("conversation")
+            let expected = try caseFields("conversation.cases")
             let replies = try hold(with: gateway)
             for (fields, reply) in zip(expected, replies) {
                 let isRight =
@@ -42,7 +43,8 @@ extension Integration {
 
             let log = try gateway.configuration.run(["log", "--format", "json"])
             #expect(log.ending == .exited(0))
-            for fields in try cases("conversation") where fields[2].hasPrefix("5") && !fields[1].contains("\"") {
+            let table = try caseFields("conversation.cases")
+            for fields in table where fields[2].hasPrefix("5") && !fields[1].contains("\"") {
                 #expect(log.output.contains(fields[1]), "<\(fields[1])> isn't in the log")
             }
             #expect(log.output.contains("127.0.0.2"))
@@ -52,7 +54,7 @@ extension Integration {
         @Test func checkAgrees() throws {
             let gateway = try Gateway()
             let replies = try hold(with: gateway)
-            let table = Array(zip(try cases("conversation"), replies))
+            let table = Array(zip(try caseFields("conversation.cases"), replies))
             let strangers = table.filter { $0.0[0] == "stranger" }
             let batch = try gateway.configuration.run(
                 ["check", "--batch"], input: strangers.map { "\($0.0[1])\n" }.joined())

@@ -1,4 +1,5 @@
 import Foundation
+import System
 import TestSupport
 import Testing
 
@@ -86,11 +87,10 @@ extension FilterAlone {
 
         @Test func isConsistentWhereverItIsKilled() throws {
             let filter = try LoneFilter()
-            let killer = Thread { [postern = filter.postern.pid] in
+            NamedThread.start("killer") { [postern = filter.postern.pid] in
                 Thread.sleep(forTimeInterval: 0.7)
                 kill(postern, SIGKILL)
             }
-            killer.start()
             _ = try? flood(filter, each: 100_000)
             _ = filter.postern.ending()
             let counted = try #require(try document(filter)["totals"] as? [String: Int])["refused"] ?? 0

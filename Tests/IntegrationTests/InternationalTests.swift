@@ -19,7 +19,7 @@ extension FilterAlone {
             }
             let connection = try filter.connection()
             var count = 0
-            for line in try cases("international") {
+            for line in try caseFields("international.cases") {
                 #expect(try connection.answer(Self.unescaped(line[0])) == line[1], "\(line)")
                 count += 1
             }

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Synchronization
+import System
 import TestSupport
 import Testing
 
@@ -218,11 +219,8 @@ extension FilterAlone {
             let isOver = Atomic<Bool>(false)
             let asked = Atomic<Int>(0)
             let wrong = Mutex<[String]>([])
-            let isLoaded = DispatchGroup()
-            for thread in 0..<4 {
-                isLoaded.enter()
-                Thread.detachNewThread {
-                    defer { isLoaded.leave() }
+            let clients = (0..<4).map { thread in
+                NamedThread.start("client") {
                     do {
                         let connections = try (0..<10).map { _ in try MTAConnection.started(path: socket) }
                         while !isOver.load(ordering: .relaxed) {
@@ -256,7 +254,7 @@ extension FilterAlone {
             let before = asked.load(ordering: .relaxed)
             #expect(eventually(within: 30) { asked.load(ordering: .relaxed) > before + 1_000 })
             isOver.store(true, ordering: .relaxed)
-            isLoaded.wait()
+            for client in clients { client.waitForEnd() }
             #expect(wrong.withLock { $0 }.isEmpty, "\(wrong.withLock { $0.prefix(5) })")
             #expect(filter.postern.stop() == .exited(0))
             let totals = try filter.report().totals

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 extension Integration {
@@ -33,7 +34,7 @@ extension Integration {
             let listed = ["jürgen", "用户", "anna"].map { "\($0)@\(listedAs)" }
             let gateway = try gateway(domain: domain, listed: listed)
             let client = try client(of: gateway)
-            let expected = try cases("smtputf8")
+            let expected = try caseFields("smtputf8.cases")
             for fields in expected {
                 let reply = try client.recipient(fields[0])
                 let isRight =

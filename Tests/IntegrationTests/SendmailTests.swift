@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import TestSupport
 import Testing
 
 extension Integration {
@@ -16,7 +17,7 @@ extension Integration {
                         .category == 2)
                 clients[name] = client
             }
-            return try cases("sendmail").map { fields in
+            return try caseFields("sendmail.cases").map { fields in
                 try #require(clients[fields[0]]).command("RCPT TO:\(fields[1])")
             }
         }
@@ -24,7 +25,7 @@ extension Integration {
         @Test("replies are those of the table", arguments: [true, false])
         func replies(unixSocket: Bool) throws {
             let gateway = try SendmailGateway(unixSocket: unixSocket)
-            let expected = try cases("sendmail")
+            let expected = try caseFields("sendmail.cases")
             let replies = try hold(with: gateway)
             for (fields, reply) in zip(expected, replies) {
                 let isRight =

@@ -123,13 +123,6 @@ package final class TestClock: Sendable {
     }
 }
 
-/// The lines of a table of cases beside the test, cut at `|`, without comments.
-package func cases(_ name: String, beside test: String = #filePath) throws -> [[String]] {
-    try testFile(name, beside: test).split(separator: "\n").filter { !$0.hasPrefix("#") }.map { line in
-        line.split(separator: "|", omittingEmptySubsequences: false).map { $0.trimmingCharacters(in: .whitespaces) }
-    }
-}
-
 /// The text of a file beside the test.
 package func testFile(_ name: String, beside test: String = #filePath) throws -> String {
     let folder = URL(fileURLWithPath: test).deletingLastPathComponent()

@@ -12,7 +12,7 @@ import Testing
 
     @Test func table() throws {
         var cases = 0
-        for (number, line) in try CaseFile("patterns").lines {
+        for (number, line) in try caseLines("patterns.cases") {
             let fields = line.components(separatedBy: " | ")
             let place = "patterns.cases:\(number)"
             cases += 1

@@ -142,28 +142,22 @@ import Testing
         let log = RejectionLog(options)
         let threads = 8
         let each = 20_000
-        let done = DispatchGroup()
-        for number in 0..<threads {
-            done.enter()
-            Thread {
-                var samples = [
-                    Sample(reason: "unknown", domain: "example.com"), Sample(reason: "relay", domain: nil),
-                    Sample(outcome: .accepted, reason: "listed", domain: "example.org"),
-                    Sample(outcome: .deferred, reason: "stale-index", domain: "example.org"),
-                ]
-                samples[1].domainName = Array("foreign\(number).example".utf8)
-                let slots = samples.map {
-                    (log.slot(forReason: $0.reason), $0.domain.map(log.slot(forDomain:)) ?? .foreign)
-                }
-                for index in 0..<each {
-                    let kind = index % 4
-                    samples[kind].time = Sample.base + Int64(index) * 20
-                    samples[kind].with(reason: slots[kind].0, domain: slots[kind].1) { log.record($0) }
-                }
-                done.leave()
-            }.start()
+        onThreads(threads) { number in
+            var samples = [
+                Sample(reason: "unknown", domain: "example.com"), Sample(reason: "relay", domain: nil),
+                Sample(outcome: .accepted, reason: "listed", domain: "example.org"),
+                Sample(outcome: .deferred, reason: "stale-index", domain: "example.org"),
+            ]
+            samples[1].domainName = Array("foreign\(number).example".utf8)
+            let slots = samples.map {
+                (log.slot(forReason: $0.reason), $0.domain.map(log.slot(forDomain:)) ?? .foreign)
+            }
+            for index in 0..<each {
+                let kind = index % 4
+                samples[kind].time = Sample.base + Int64(index) * 20
+                samples[kind].with(reason: slots[kind].0, domain: slots[kind].1) { log.record($0) }
+            }
         }
-        done.wait()
         #expect(log.flush())
         let report = try wholeLog(folder.database)
         let quarter = threads * each / 4
@@ -323,16 +317,13 @@ import Testing
         let log = RejectionLog(options)
         #expect(log.flush())
         let reader = try RejectionReader(path: folder.database)
-        let writing = DispatchGroup()
-        writing.enter()
-        Thread {
+        let writing = NamedThread.start("writing") {
             for index in 0..<5_000 {
                 Sample(time: Sample.base + Int64(index)).record(in: log)
                 if index % 100 == 0 { log.flush() }
             }
             log.flush()
-            writing.leave()
-        }.start()
+        }
         var followed: [Int64] = []
         var counted = 0
         repeat {
@@ -342,7 +333,7 @@ import Testing
             #expect(report.totals.refused - report.totals.thinned == report.top.recipients.first?.count ?? 0)
             counted = report.totals.refused
             followed += try reader.entries(after: followed.last ?? 0).map(\.id)
-        } while writing.wait(timeout: .now()) == .timedOut
+        } while !writing.waitForEnd(within: .zero)
         while case let more = try reader.entries(after: followed.last ?? 0), !more.isEmpty {
             followed += more.map(\.id)
         }

@@ -186,14 +186,16 @@ import Testing
     }
 
     @Test func foldedSendersEqualTheTableOfCases() throws {
-        for line in try cases("senders.cases") {
+        for line in try caseFields("senders.cases") {
             #expect(SenderAddress.folded(line[0]) == line[1], "\(line)")
             #expect(Array(line[0].utf8).withUnsafeBytes(SenderAddress.mayBePerson) == (line[2] == "yes"), "\(line)")
         }
     }
 
     @Test func repliesWithoutAddressesEqualTheTableOfCases() throws {
-        for line in try cases("replies.cases") { #expect(ReplyText.withoutAddresses(line[0]) == line[1], "\(line)") }
+        for line in try caseFields("replies.cases") {
+            #expect(ReplyText.withoutAddresses(line[0]) == line[1], "\(line)")
+        }
     }
 
     @Test func sketchesCountExactlyUpToTheirLimit() {

@@ -134,7 +134,7 @@ import Testing
     }
 
     @Test func hostileValuesAreEscapedInLines() throws {
-        for line in try cases("hostile.cases") {
+        for line in try caseFields("hostile.cases") {
             var bytes: [UInt8] = []
             var rest = line[0][...]
             while let character = rest.popFirst() {

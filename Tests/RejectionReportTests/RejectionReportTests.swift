@@ -15,7 +15,7 @@ import Testing
     init() throws {
         folder = try TemporaryFolder()
         let log = RejectionLog(.init(path: folder.database))
-        for line in try cases("report.cases") {
+        for line in try caseFields("report.cases") {
             var sample = Sample(
                 time: Sample.base + (try #require(Int64(line[0]))) * 60_000,
                 outcome: line[2].hasPrefix("accepted")

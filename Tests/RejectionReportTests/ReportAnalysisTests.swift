@@ -56,7 +56,7 @@ import Testing
     }
 
     @Test func nearMissesEqualTheTableOfCases() throws {
-        let lines = try cases("nearmisses.cases")
+        let lines = try caseFields("nearmisses.cases")
         for line in lines {
             var search = NearMissSearch(
                 budget: 1_000_000, relayDomains: ["example.com", "example.org"],

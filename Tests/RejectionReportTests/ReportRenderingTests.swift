@@ -214,7 +214,7 @@ import Testing
 
     /// The values of `hostile.cases` as the database would hold them.
     static func hostileValues() throws -> [String] {
-        try cases("hostile.cases").map { line in
+        try caseFields("hostile.cases").map { line in
             var bytes: [UInt8] = []
             var rest = line[0][...]
             while let character = rest.unicodeScalars.popFirst() {

@@ -1,5 +1,6 @@
 import Foundation
 import LogTestSupport
+import TestSupport
 import Testing
 
 @testable import RejectionLog
@@ -14,7 +15,7 @@ import Testing
     @Test func timesEqualTheTableOfCases() throws {
         let zones = ["berlin": try #require(TimeZone(identifier: "Europe/Berlin")), "utc": .gmt]
         let now = try Date("2026-11-24T10:30:00Z", strategy: .iso8601)
-        for line in try cases("time.cases") {
+        for line in try caseFields("time.cases") {
             let zone = try #require(zones[line[0]])
             if line[2] == "error" {
                 let error = #expect(throws: TimeExpression.ParseError.self, "\(line)") {

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Synchronization
+import System
 
 /// A TCP proxy on the loopback that lets a test break the connections between a client and its server.
 ///
@@ -70,7 +71,7 @@ final class FaultProxy: Sendable {
         relay = try ProxyRelay(host: host, port: port)
         self.port = relay.port
         let relay = relay
-        Thread { relay.run() }.start()
+        NamedThread.start("proxy") { relay.run() }
     }
 
     deinit { relay.stop() }
