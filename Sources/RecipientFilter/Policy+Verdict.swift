@@ -228,7 +228,7 @@ extension Policy {
     // MARK: Unlisted senders
 
     /// Whether any domain defers unlisted recipients that have sent through the gateway.
-    public var defersUnlistedSenders: Bool { domains.contains { $0.rules.defersUnlistedSenders } }
+    public var defersUnlistedSenders: Bool { domains.contains { $0.settings.defersUnlistedSenders } }
 
     /// Whether the recipient has sent lately: the address itself, the address in its BATV tag, without its detail, or in the domain that
     /// its own is an alias of.

@@ -84,7 +84,7 @@ import Testing
         for name in ["example.com", "example.org", "all.example"] {
             settings.addDomain(name)
         }
-        var alias = Policy.Rules()
+        var alias = DomainSettings()
         alias.aliasOf = "example.com"
         settings.addDomain("alias.example", alias)
         let found = Policy(settings).unlistedMailbox(of: try address(sender), index: index, now: 1_800_000_000)
@@ -94,7 +94,7 @@ import Testing
     @Test func aMailboxIsKnownInAllDomainsThatAreOne() throws {
         let folder = try TemporaryFolder()
         let index = try folder.snapshot([("user@example.com", [])])
-        var rules = Policy.Rules()
+        var rules = DomainSettings()
         rules.defersUnlistedSenders = true
         var alias = rules
         alias.aliasOf = "example.com"
