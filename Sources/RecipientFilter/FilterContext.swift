@@ -56,7 +56,7 @@ public final class FilterContext: Sendable {
         FilterSession(connection, milter, context: self)
     }
 
-    /// Takes back the counts of the harvest limit for recipients that exist by the policy and the index in force.
+    /// Counts recipients as known that the harvest limit counted as unknown and that the policy and index in force accept.
     public func forgiveKnownRecipients() {
         guard let policy = policy.current, policy.harvest.limit > 0, let index = index.current else { return }
         let now = Clocks.wall / 1000
@@ -155,7 +155,7 @@ public final class LatencyHistogram: @unchecked Sendable {
     func record(_ nanoseconds: UInt64) {
         var bucket = 0
         while bucket < Self.bounds.count, nanoseconds > Self.bounds[bucket] { bucket &+= 1 }
-        // Only spreads the threads: any answer is right.
+        // Spreads the threads over the places; two threads may share a place.
         let thread = UInt(bitPattern: Int(pthread_self()))
         let place = Int(truncatingIfNeeded: (thread >> 12) &* 0x9E37_79B9_7F4A_7C15 >> 48) & (Self.places - 1)
         let start = numbers + place * Self.size

@@ -5,7 +5,7 @@ import RecipientIndex
 import RejectionLog
 import System
 
-/// One SMTP session: keeps what the MTA says about client and sender, judges each recipient, records the verdict and replies.
+/// One SMTP session: keeps the client's and sender's names, judges each recipient, records the verdict and replies.
 ///
 /// The policy and the snapshot in force are in use only while a recipient is judged, never while the session waits.
 final class FilterSession: MilterSession {
@@ -24,7 +24,7 @@ final class FilterSession: MilterSession {
         var acceptsUTF8 = false
     }
 
-    /// A verdict with all that recording and replying need of the policy.
+    /// A verdict with the values of the policy that recording and replying need.
     private struct Answer {
         var verdict = Verdict.invalidPath
         /// The slot of the recipient's relay domain in the log.
@@ -184,7 +184,7 @@ final class FilterSession: MilterSession {
         return verdict
     }
 
-    /// Fills in the answer: the verdict, and what the policy says about it.
+    /// Fills in the answer with the verdict and the policy's values for it.
     ///
     /// - Parameter domain: the recipient's domain; nil if the path isn't valid.
     private func complete(

@@ -24,7 +24,7 @@ public final class Policy: Sendable {
         public var ipv4Prefix = 32
         /// The prefix length of an IPv6 client network.
         public var ipv6Prefix = 64
-        /// For how many milliseconds a reply that says that a recipient is unknown is held back; 0: not at all.
+        /// For how many milliseconds the tarpit holds a reply back that reveals an unknown recipient; 0: no tarpit.
         public var tarpit = 0
         /// The most replies that are held back at once.
         public var tarpitLimit = 50
@@ -141,7 +141,7 @@ public final class Policy: Sendable {
     /// The most aliases of aliases that lead from one domain to another.
     public static let longestAliasChain = 16
 
-    /// For each domain, the domain that it is an alias of; nil if it is none, or its alias is ignored.
+    /// For each domain, the domain that it is an alias of; nil if it isn't an alias, or if the alias is ignored.
     private static func aliases(_ domains: [Domain], _ table: ByteTable, _ subdomains: [Bool]) -> [PolicyTables.Alias?]
     {
         var aliases = domains.map { domain -> PolicyTables.Alias? in
@@ -150,7 +150,7 @@ public final class Policy: Sendable {
             else { return nil }
             return PolicyTables.Alias(name: target, position: relay)
         }
-        // Aliases that lead in a circle are ignored: judging would not end.
+        // Circular aliases are ignored: judging a recipient there would never end.
         let named = aliases
         for start in named.indices {
             var seen: [Int] = []

@@ -12,8 +12,8 @@ public struct Verdict: Sendable, Equatable {
     public let reply: ReplyKind?
     /// The relay domain whose settings decided, as a position in ``Policy/domains``; nil for a foreign domain and a path without one.
     public let domain: Int?
-    /// The alias domain that the recipient is in, as a position in ``Policy/domains``; nil if it isn't in one. The rest of the verdict is
-    /// that on the same local part in ``domain``.
+    /// The alias domain that the recipient is in, as a position in ``Policy/domains``; nil if it isn't in one. The other
+    /// properties are those of the verdict on the same local part in ``domain``.
     public internal(set) var alias: Int?
     /// Whether the recipient was found in the index only without its `+detail`.
     public let withoutDetail: Bool
@@ -106,24 +106,14 @@ public enum Reason: UInt8, Sendable, CaseIterable {
     /// The reason's word in the log, the report and `postern check --batch`: at most 15 bytes.
     public var name: String {
         switch self {
-        case .syntax: "syntax"
-        case .postmaster: "postmaster"
-        case .relay: "relay"
-        case .trusted: "trusted"
-        case .always: "always"
-        case .blocked: "blocked"
-        case .harvest: "harvest"
         case .noIndex: "no-index"
-        case .listed: "listed"
         case .internalOnly: "internal"
-        case .disabled: "disabled"
         case .catchAll: "catch-all"
         case .staleIndex: "stale-index"
-        case .unknown: "unknown"
-        case .pattern: "pattern"
-        case .srs: "srs"
-        case .leaving: "leaving"
         case .unlistedSender: "unlisted-sender"
+        case .syntax, .postmaster, .relay, .trusted, .always, .blocked, .harvest, .listed, .disabled, .unknown,
+            .pattern, .srs, .leaving:
+            "\(self)"
         }
     }
 }
@@ -139,7 +129,7 @@ extension Outcome {
     }
 }
 
-/// What is known of the client when a recipient is judged.
+/// The facts about the client and the message that a verdict depends on.
 public struct ClientTrust: Sendable, Equatable {
     /// Whether the client is in a trusted network or has authenticated.
     public var isTrusted: Bool

@@ -235,10 +235,7 @@ struct PatternProgram {
 
     /// The states without those of patterns after the first that has matched: they no longer count.
     private func pruned(_ kept: [Int]) -> [Int] {
-        let first = kept.lazy.compactMap { number in
-            if case .match(let pattern) = states[number] { pattern } else { nil as Int? }
-        }.min()
-        guard let first else { return kept.sorted() }
+        guard let first = firstMatch(in: kept) else { return kept.sorted() }
         return kept.filter { number in
             if case .match(let pattern) = states[number] { return pattern == first }
             return owners[number] < first
@@ -247,8 +244,11 @@ struct PatternProgram {
 
     /// The first pattern that matches if the text ends in these states.
     func matchAtEnd(_ set: [Int], isAtStart: Bool, _ marks: inout Marks) -> Int? {
-        closure(set, isAtStart: isAtStart, isAtEnd: true, &marks).lazy.compactMap { number in
-            if case .match(let pattern) = states[number] { pattern } else { nil as Int? }
-        }.min()
+        firstMatch(in: closure(set, isAtStart: isAtStart, isAtEnd: true, &marks))
+    }
+
+    /// The first pattern that one of these states matches.
+    private func firstMatch(in set: [Int]) -> Int? {
+        set.lazy.compactMap { if case .match(let pattern) = states[$0] { pattern } else { nil as Int? } }.min()
     }
 }
