@@ -124,7 +124,7 @@ package final class FilterMonitor: Sendable {
 
     private var mode: String {
         let domains = parts.filter.policy.current?.domains ?? []
-        let observing = domains.filter(\.rules.observe).count
+        let observing = domains.filter(\.settings.observe).count
         if observing == 0 { return "enforce" }
         return observing == domains.count ? "observe" : "observe for \(observing) of \(domains.count) domains"
     }

@@ -139,13 +139,16 @@ struct VerdictExplanation: Encodable {
         if verdict.alias != nil {
             // The recipient was looked up in each domain of the chain.
             while let address = judged, aliases.count <= Policy.longestAliasChain, let moved = policy.aliased(address) {
-                let rules = policy.rules(of: address)
+                let settings = policy.settings(of: address)
                 candidates += [
-                    address.key, rules.flatMap { address.withoutDetail(delimiters: DelimiterSet($0.delimiter)) }?.key,
+                    address.key,
+                    settings.flatMap { address.withoutDetail(delimiters: DelimiterSet($0.delimiter)) }?.key,
                 ].compactMap(\.self)
                 aliases.append("\(address.domain) is an alias of \(moved.domain)")
                 judged = moved
-                if let inner = policy.rules(of: moved)?.batv == true ? moved.withoutBounceTag : nil { judged = inner }
+                if let inner = policy.settings(of: moved)?.batv == true ? moved.withoutBounceTag : nil {
+                    judged = inner
+                }
             }
         }
         judgedAs = inner == nil && aliases.isEmpty ? nil : judged?.key

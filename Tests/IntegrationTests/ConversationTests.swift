@@ -15,7 +15,7 @@ extension Integration {
             }
         }
 
-        @Test("replies are those of the table", arguments: [false, true])
+        @Test("the replies are the ones in the table of cases", arguments: [false, true])
         func replies(unixSocket: Bool) throws {
             let gateway = try Gateway(unixSocket: unixSocket)
             let expected = try caseFields("conversation.cases")
@@ -51,7 +51,7 @@ extension Integration {
             #expect(log.output.contains("sender@client.test"))
         }
 
-        @Test func checkAgrees() throws {
+        @Test func checkAgreesWithTheFilter() throws {
             let gateway = try Gateway()
             let replies = try hold(with: gateway)
             let table = Array(zip(try caseFields("conversation.cases"), replies))
@@ -75,7 +75,7 @@ extension Integration {
             }
         }
 
-        @Test("recipients that Postfix refuses itself are counted as its own")
+        @Test("the report counts recipients that Postfix itself rejects under the reason mta")
         func refusedByPostfix() throws {
             let workspace = try Workspace()
             let table = try PostfixInstance.table(
@@ -93,7 +93,7 @@ extension Integration {
             #expect(log.output.contains("mta to=<someone@foreign.test>"), "\(log.output)")
         }
 
-        @Test("a message to a known recipient goes through whole")
+        @Test("a message to a known recipient arrives unchanged")
         func wholeMessage() throws {
             let gateway = try Gateway()
             let client = try gateway.client()
@@ -102,7 +102,7 @@ extension Integration {
             #expect(try client.command("DATA").code == 354)
             try client.send("Subject: x\r\n\r\nHello.")
             #expect(try client.command(".").category == 2)
-            // The next transaction of the same connection starts afresh.
+            // The next transaction of the same connection starts without recipients.
             #expect(try client.command("MAIL FROM:<>").category == 2)
             #expect(try client.recipient("nobody@example.com").category == 5)
             #expect(try client.command("RSET").category == 2)
@@ -111,7 +111,7 @@ extension Integration {
             client.quit()
         }
 
-        @Test("observing refuses nothing and counts what it would", arguments: ["policy", "domain"])
+        @Test("observe mode rejects nothing and counts the verdicts", arguments: ["policy", "domain"])
         func observe(scope: String) throws {
             let gateway = try Gateway { configuration in
                 if scope == "policy" {

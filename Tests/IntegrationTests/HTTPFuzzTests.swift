@@ -32,7 +32,7 @@ extension FilterAlone {
             }
         }
 
-        @Test("whatever is sent to the HTTP port, the filter answers in HTTP or not at all, and goes on")
+        @Test("the filter answers random bytes on its HTTP port in HTTP or not at all, and keeps running")
         func anyRequest() throws {
             let watched = try WatchedFilter()
             let port = watched.port

@@ -11,7 +11,7 @@ extension FilterAlone {
             }
         }
 
-        @Test("U-labels and A-labels of a domain are one, local parts in UTF-8 are compared folded")
+        @Test("U-labels and A-labels name the same domain; local parts in UTF-8 are compared case-folded")
         func recipients() throws {
             let filter = try LoneFilter {
                 $0.values["relay.domains"] = "[\"bücher.example\", \"example.com\", \"xn--fsqu00a.xn--0zwm56d\"]"

@@ -7,7 +7,7 @@ extension FilterAlone {
     @Suite struct MonitoringTests {
         // MARK: Metrics
 
-        @Test("metrics count what was judged, by reason and by domain")
+        @Test("metrics count verdicts by reason and by domain")
         func counts() throws {
             let watched = try WatchedFilter { $0.values["harvest.limit"] = "2" }
             for recipient in ["anna@example.com", "nobody@example.com", "x@example.info", "x@example.biz"] {
@@ -36,7 +36,7 @@ extension FilterAlone {
             #expect(try eventually(within: 20) { try watched.metric("postern_harvest_offenders_total") == 1 })
         }
 
-        @Test("a source that fails and a list that is refused show")
+        @Test("metrics show a source that fails and a list that is rejected")
         func sync() throws {
             let watched = try WatchedFilter {
                 $0.values["sync.max_shrink"] = "\"10%\""
@@ -60,7 +60,7 @@ extension FilterAlone {
         }
 
         @Test(
-            "promtool finds nothing to say, whatever dialect is asked for",
+            "promtool finds no fault in either format",
             .enabled(if: MonitoringRequirements.havePromtool),
             arguments: ["*/*", "text/plain"])
         func promtool(accept: String) throws {
@@ -75,7 +75,7 @@ extension FilterAlone {
             #expect(checked.output + checked.error == "")
         }
 
-        @Test("OpenMetrics is said to be it")
+        @Test("the content type of OpenMetrics names the format")
         func contentType() throws {
             let watched = try WatchedFilter()
             let type = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -86,7 +86,7 @@ extension FilterAlone {
         }
 
         @Test(
-            "the alerts and the dashboard are sound, and ask for metrics that there are",
+            "alerts and dashboard are valid, and use only metrics that exist",
             .enabled(if: MonitoringRequirements.havePromtool))
         func alerts() throws {
             let watched = try WatchedFilter { $0.values["log.lines"] = "true" }
@@ -139,7 +139,7 @@ extension FilterAlone {
 
         // MARK: HTTP
 
-        @Test("health and readiness, methods, names and headers")
+        @Test("HTTP answers health and readiness, and checks method, path and headers")
         func http() throws {
             let watched = try WatchedFilter()
             #expect(try watched.get("/healthz").body == "ok\n")
@@ -163,7 +163,7 @@ extension FilterAlone {
             #expect(try watched.get("/live.json", ["-H", "Host: localhost:\(watched.port)"]).status == 200)
         }
 
-        @Test("not ready while an index is expected and there is none")
+        @Test("readyz fails while an expected index is missing")
         func notReady() throws {
             let workspace = try Workspace()
             var configuration = try PosternConfiguration(in: workspace, unixSocket: true)
@@ -180,7 +180,7 @@ extension FilterAlone {
             #expect(postern.stop() == .exited(0))
         }
 
-        @Test("a port that is taken is said at the start")
+        @Test("the filter reports at the start that its HTTP port is in use")
         func taken() throws {
             let watched = try WatchedFilter()
             let workspace = try Workspace()
@@ -196,7 +196,7 @@ extension FilterAlone {
             #expect(postern.stop() == .exited(0))
         }
 
-        @Test("slow, greedy and many clients hold up nobody, and are ended")
+        @Test("the filter closes slow, greedy and too many HTTP clients, which delay nobody")
         func hostileClients() throws {
             let watched = try WatchedFilter()
             var descriptors: [Int32] = []
@@ -234,7 +234,7 @@ extension FilterAlone {
         // MARK: The page
 
         @Test(
-            "the page shows what was refused, and hostile text as text",
+            "the page shows rejections, with hostile text escaped",
             .enabled(if: MonitoringRequirements.haveChromium))
         func page() throws {
             let watched = try WatchedFilter()
@@ -261,7 +261,7 @@ extension FilterAlone {
             #expect(shown.output.contains("people"))
         }
 
-        @Test("log.redact hides local parts on the page and in the lines")
+        @Test("log.redact hides local parts on the page and in log lines")
         func redacted() throws {
             let watched = try WatchedFilter {
                 $0.values["log.redact"] = "true"
@@ -276,7 +276,7 @@ extension FilterAlone {
 
         // MARK: postern status
 
-        @Test("status tells of the running filter, and of one that is gone")
+        @Test("status describes the running filter, and reports a filter that has ended")
         func status() throws {
             let watched = try WatchedFilter()
             _ = try watched.filter.answer("nobody@example.com")
@@ -309,14 +309,14 @@ extension FilterAlone {
             #expect(gone.ending == .exited(1))
             #expect(gone.output.hasPrefix("! no filter is running"))
             #expect(gone.output.contains("last hour             0           1"))
-            // The socket that it has left is no hindrance to the next.
+            // The next filter replaces the socket that it left behind.
             try watched.filter.restart()
             #expect(try watched.filter.configuration.run(["status"]).ending == .exited(0))
             #expect(watched.filter.postern.stop() == .exited(0))
             #expect(!FileManager.default.fileExists(atPath: watched.filter.workspace.file("rejections.sqlite-status")))
         }
 
-        @Test("a changed http.listen is named as one for a restart")
+        @Test("reload reports that a changed http.listen needs a restart")
         func reload() throws {
             let watched = try WatchedFilter()
             watched.filter.configuration.values["http.listen"] = "\"\""

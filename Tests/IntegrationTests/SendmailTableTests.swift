@@ -7,7 +7,7 @@ extension Integration {
     @Suite(.enabled(if: SendmailRequirements.areMet, SendmailRequirements.comment)) struct SendmailTableTests {
         private static let domains = ["example.com", "virt.test", "alias.test", "main.test"]
 
-        @Test("the verdict on each entry of access and virtusertable is Sendmail's answer")
+        @Test("Postern and Sendmail agree on each entry of access and virtusertable")
         func sameAnswers() throws {
             let workspace = try Workspace(in: .run)
             var tables = ["access": Self.domains.map { "To:\($0) RELAY" }, "virtusertable": []]

@@ -101,7 +101,7 @@ extension FilterAlone {
             try FileManager.default.contentsOfDirectory(atPath: "/proc/\(filter.postern.pid)/fd").count
         }
 
-        @Test("no wrong verdict, no lost session, no growth while indexes and policies are swapped")
+        @Test("replacing indexes and policies causes no wrong verdict, no lost session and no memory growth")
         func soak() throws {
             let recipients = Effort.value("POSTERN_SOAK_RECIPIENTS", usually: 240_000)
             let count = Effort.value("POSTERN_SOAK_CONNECTIONS", usually: 200)

@@ -24,6 +24,11 @@ extension ReplyKind {
 }
 
 extension HarvestTable {
+    /// Whether the client's network is over the limit.
+    func isOver(_ client: IPAddress, limit harvest: Policy.Harvest, now: Int64) -> Bool {
+        state(of: client, limit: harvest, now: now) == .overLimit
+    }
+
     /// Counts an unknown recipient that can't be forgiven.
     func countUnknown(of client: IPAddress, limit harvest: Policy.Harvest, now: Int64) {
         countUnknown(UnsafeBufferPointer(start: nil, count: 0), of: client, limit: harvest, now: now)

@@ -91,9 +91,9 @@ import Testing
         var settings = Policy.Settings()
         settings.indexExpected = true
         settings.maximumIndexAge = 7 * 86_400
-        var global = Policy.Rules()
+        var global = DomainSettings()
         var overrides: [String: [(String, String)]] = [:]
-        func set(_ rules: inout Policy.Rules, _ key: String, _ value: String) throws {
+        func set(_ rules: inout DomainSettings, _ key: String, _ value: String) throws {
             switch (key, value) {
             case ("mode", _): rules.observe = value == "observe"
             case ("catch_all", _): rules.catchAll = value == "true"
