@@ -225,3 +225,33 @@ final class SharedCheck {
 
 // The closure is called by one thread at a time.
 extension SharedCheck: @unchecked Sendable {}
+
+/// Wakes a thread that waits in poll(2), through a pipe.
+final class WakeUp: Sendable {
+    /// Readable once it was signalled.
+    let descriptor: Int32
+    private let writing: Int32
+
+    init() {
+        var ends: [Int32] = [-1, -1]
+        _ = pipe(&ends)
+        for end in ends {
+            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
+            _ = fcntl(end, F_SETFL, O_NONBLOCK)
+        }
+        (descriptor, writing) = (ends[0], ends[1])
+    }
+
+    deinit {
+        close(descriptor)
+        close(writing)
+    }
+
+    func signal() { _ = write(writing, [0], 1) }
+
+    /// Makes the descriptor unreadable again.
+    func clear() {
+        var bytes: [UInt8] = [0, 0, 0, 0]
+        while read(descriptor, &bytes, bytes.count) > 0 {}
+    }
+}
