@@ -9,8 +9,8 @@ struct Guards {
     let minimum: Int
     let canaries: [String]
 
-    /// How many of so many recipients may go within the window: `max_shrink` of them, but always one, unless `max_shrink` is 0. Without
-    /// that one a short list could never lose a recipient.
+    /// How many recipients of a list of this size may go within the window: `max_shrink` of them, but at least one, unless `max_shrink`
+    /// is 0. Otherwise a short list could never lose a recipient.
     func allowance(of count: Int) -> Int {
         guard maxShrink > 0 else { return 0 }
         return max(1, Int(exactly: (Double(count) * min(maxShrink, 1)).rounded(.down)) ?? 0)
@@ -23,8 +23,8 @@ struct Guards {
         /// The subject of its messages.
         var name: String
         var counts: ListChanges.Counts
-        /// What it has lost within the window before.
-        var earlier = WindowLosses.Count()
+        /// What it lost within the window before this sync.
+        var earlier = LossCount()
         /// Whether it may lose all its recipients if the allowance covers them.
         var mayEmpty = false
     }
@@ -47,12 +47,8 @@ struct Guards {
             let part = Part(
                 scope: "all",
                 name: "the published index, which another sync state made (its addresses can't be named),",
-                counts: .init(before: unknown, after: changes.listed, lost: lost))
-            found += violations(of: part, since: before.since).map { violation in
-                var violation = violation
-                violation.count = lost
-                return violation
-            }
+                counts: .init(before: unknown, after: changes.size.listed, losses: LossCount(gone: lost)))
+            found += violations(of: part, since: before.since, count: lost)
         }
         for (place, counts) in changes.sources.enumerated() {
             let isConfigured = place < configured
@@ -68,15 +64,15 @@ struct Guards {
                 found += violations(of: part, since: before.since)
             }
         }
-        for (number, counts) in changes.byDomain.enumerated() where counts.lost + counts.restricted > 0 {
+        for (number, counts) in changes.byDomain.enumerated() where counts.losses != LossCount() {
             let domain = changes.domains[number]
             let part = Part(
                 scope: "domain \(domain)", name: "domain \(domain)", counts: counts,
                 earlier: before.domains[domain] ?? .init())
             found += violations(of: part, since: before.since)
         }
-        if changes.listed < minimum {
-            let text = "the new list holds \(recipients(changes.listed)), fewer than minimum = \(minimum)"
+        if changes.size.listed < minimum {
+            let text = "the new list holds \(recipients(changes.size.listed)), fewer than minimum = \(minimum)"
             found.append(.init(rule: .minimum, scope: "all", text: text))
         }
         for (canary, isFound) in zip(canaries, changes.canariesFound) where !isFound {
@@ -85,48 +81,48 @@ struct Guards {
         return found
     }
 
-    /// The violations of sources that are read for the first time and more than a tenth of whose entries are malformed or unreachable; a
-    /// single such entry never counts.
+    /// The violations of sources that are read for the first time, if more than a tenth of their entries are malformed or unreachable. A
+    /// single such entry is always allowed.
     func violations(ofFirstLists sources: [SourceState], isFirst: (String) -> Bool) -> [Refusal.Violation] {
         sources.filter { isFirst($0.name) }.compactMap { source in
             let faulty = source.report.faulty
             // An entry of a directory may have several values, good and bad.
             let values = max(source.report.read, source.recipients + faulty)
             guard source.reading == .full, faulty > 1, faulty * 10 > values else { return nil }
-            return .init(
-                rule: .faulty, scope: "source \(source.name)",
-                text:
-                    "\(faulty) of the \(values) entries (\(percent(Double(faulty) / Double(max(1, values))))) that source "
-                    + "\"\(source.name)\" lists for the first time are malformed or can't be reached; 10 % are allowed")
+            let share = percent(Double(faulty) / Double(max(1, values)))
+            let text =
+                "\(faulty) of the \(values) entries (\(share)) that source \"\(source.name)\" lists for the first time "
+                + "are malformed or can't be reached; 10 % are allowed"
+            return .init(rule: .faulty, scope: "source \(source.name)", text: text)
         }
     }
 
     /// The violation of a list that is shorter than one whose addresses the state has lost.
     func violations(listed: Int, insteadOf before: Int) -> [Refusal.Violation] {
         guard before - listed > allowance(of: before) else { return [] }
-        return [
-            .init(
-                rule: .maxShrink, scope: "all",
-                text:
-                    "the list would have \(recipients(listed)) instead of \(before); the sync state has lost some of them, so that "
-                    + "they can't be named", count: before - listed)
-        ]
+        let text =
+            "the list would have \(recipients(listed)) instead of \(before); the sync state has lost some of them, so that "
+            + "their addresses can't be named"
+        return [.init(rule: .maxShrink, scope: "all", text: text, count: before - listed)]
     }
 
-    private func violations(of part: Part, since: Date?) -> [Refusal.Violation] {
+    /// - Parameter count: how many recipients are lost, if their addresses aren't known.
+    private func violations(of part: Part, since: Date?, count: Int? = nil) -> [Refusal.Violation] {
         var found: [Refusal.Violation] = []
-        func add(_ text: String) { found.append(.init(rule: .maxShrink, scope: part.scope, text: text)) }
-        let (counts, earlier) = (part.counts, part.earlier)
+        func add(_ text: String) {
+            found.append(.init(rule: .maxShrink, scope: part.scope, text: text, count: count))
+        }
+        let (counts, losses, earlier) = (part.counts, part.counts.losses, part.earlier)
         // The size of the part when the window began, and what has been added since.
         let base = counts.before + earlier.gone
         if !part.mayEmpty, counts.before > 0, counts.after == 0 {
             add("\(part.name) would lose all of its \(recipients(counts.before))")
-        } else if counts.lost > 0, counts.lost + earlier.gone > allowance(of: base) {
-            add("\(part.name) would lose \(share(counts.lost, after: earlier.gone, of: base, since: since))")
+        } else if losses.gone > 0, losses.gone + earlier.gone > allowance(of: base) {
+            add("\(part.name) would lose \(share(losses.gone, after: earlier.gone, of: base, since: since))")
         }
-        if counts.restricted > 0, counts.restricted + earlier.restricted > allowance(of: base) {
+        if losses.restricted > 0, losses.restricted + earlier.restricted > allowance(of: base) {
             add(
-                "in \(part.name), \(share(counts.restricted, after: earlier.restricted, of: base, since: since))"
+                "in \(part.name), \(share(losses.restricted, after: earlier.restricted, of: base, since: since))"
                     + " would become internal-only or disabled")
         }
         return found
@@ -179,7 +175,7 @@ public struct Refusal: Sendable, Codable, Equatable {
 
         /// Whether `--accept-shrink` may overrule it.
         var isAcceptable: Bool { rule == .maxShrink || rule == .faulty }
-        /// Whether it is about a relay domain itself rather than recipients.
+        /// Whether the list would lose a relay domain rather than recipients.
         var concernsRelayDomain: Bool { scope.hasPrefix("relay domain ") }
 
         /// The violation of a list that would no longer have a relay domain, or would have it in another way.
@@ -208,8 +204,8 @@ public struct Refusal: Sendable, Codable, Equatable {
     /// Whether `--accept-shrink` lets this list pass; it overrules neither `minimum` nor `canaries`.
     public var acceptable: Bool { violations.allSatisfy(\.isAcceptable) }
 
-    /// Whether the addresses that it would remove are in the state, so that only those can be accepted; a refusal of an older version
-    /// has none there.
+    /// Whether the state has the addresses that the list would remove, so that only their loss can be accepted; an older version didn't
+    /// store them.
     var namesLosses: Bool { restricted != nil }
 
     /// The reasons and the recipients that would be removed, for a person; a line each.
@@ -231,23 +227,22 @@ public struct Refusal: Sendable, Codable, Equatable {
     ///   - list: the list that stays in force.
     ///   - unknown: the published index, if another state made it.
     func text(inForce list: ApprovedList, unknown: IndexInfo?) -> String {
-        var lines = reasons
-        lines[0] = "the guards refused the new list: " + lines[0]
         let (created, recipients) = unknown.map { ($0.created, $0.recipients) } ?? (list.created, list.recipients)
-        lines.append(
+        let inForce =
             list.generation > 0 || unknown != nil
-                ? "the index of \(created.formatted(.iso8601)) with \(recipients) recipients stays in force"
-                : "no index has been published yet")
-        lines.append(
+            ? "the index of \(created.formatted(.iso8601)) with \(recipients) recipients stays in force"
+            : "no index has been published yet"
+        let remedy =
             acceptable
-                ? "if this is intended: postern sync --accept-shrink accepts these losses, and no later ones"
-                : "--accept-shrink doesn't overrule minimum and canaries: correct the source or the configuration")
-        return lines.joined(separator: "\n")
+            ? "if this is intended: postern sync --accept-shrink accepts these losses, and no later ones"
+            : "--accept-shrink doesn't overrule minimum and canaries: correct the source or the configuration"
+        return "the guards refused the new list: " + (reasons + [inForce, remedy]).joined(separator: "\n")
     }
 }
 
-/// A relay domain that a new list no longer has, or has in another way, with a clause that says so.
+/// A change of a relay domain that the guards refuse.
 struct RelayDomainChange {
     var domain: String
+    /// What would change, as a clause.
     var text: String
 }

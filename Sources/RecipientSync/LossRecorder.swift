@@ -12,26 +12,26 @@ enum LossKind: Int64 {
     case restricted = 1
 }
 
-/// How many recipients were lost within the window of the guard before this sync.
-struct WindowLosses: Equatable {
-    /// The losses of the list, a source or a domain.
-    struct Count: Equatable {
-        var gone = 0
-        var restricted = 0
+/// How many addresses were lost, by the kind of loss.
+struct LossCount: Equatable {
+    var gone = 0
+    var restricted = 0
 
-        mutating func add(_ kind: LossKind, _ count: Int) {
-            switch kind {
-            case .gone: gone += count
-            case .restricted: restricted += count
-            }
+    mutating func add(_ kind: LossKind, _ count: Int = 1) {
+        switch kind {
+        case .gone: gone += count
+        case .restricted: restricted += count
         }
     }
+}
 
-    var all = Count()
+/// The losses within the window of the guard before this sync.
+struct WindowLosses: Equatable {
+    var all = LossCount()
     /// By the name of the source.
-    var sources: [String: Count] = [:]
+    var sources: [String: LossCount] = [:]
     /// By the domain.
-    var domains: [String: Count] = [:]
+    var domains: [String: LossCount] = [:]
     /// When the first of them was lost, by the wall clock.
     var since: Date?
 }
@@ -75,46 +75,41 @@ final class LossRecorder {
     ///   - flags: the flags that the address had.
     ///   - sources: the names of the sources that listed it, as JSON.
     func recordLoss(
-        of key: UnsafeBufferPointer<UInt8>, _ kind: LossKind, domain: String, flags: RecipientFlags, sources: String
+        of key: [UInt8], _ kind: LossKind, domain: String, flags: RecipientFlags, sources: String
     ) throws(SyncError) {
-        bind(key, kind, to: insertion)
         insertion.bind(domain, at: 3)
         insertion.bind(Int64(flags.rawValue), at: 4)
         insertion.bind(sources, at: 5)
-        try insertion.run()
+        _ = try run(insertion, key: key, kind)
     }
 
     /// Records that an address is listed again, or free of restrictions again, if it was lost in this way.
     ///
     /// - Returns: whether it was leaving, so that it was never rejected.
-    func recordReturn(of key: UnsafeBufferPointer<UInt8>, _ kind: LossKind) throws(SyncError) -> Bool {
-        guard hasLosses, let leaving = try number(search, key, kind) else { return false }
-        bind(key, kind, to: returning)
-        try returning.run()
+    func recordReturn(of key: [UInt8], _ kind: LossKind) throws(SyncError) -> Bool {
+        guard hasLosses, let leaving = try run(search, key: key, kind) else { return false }
+        _ = try run(returning, key: key, kind)
         return leaving == 1
     }
 
     /// The flags of an address that has gone within the window; nil for any other.
-    func flags(ofGone key: UnsafeBufferPointer<UInt8>) throws(SyncError) -> RecipientFlags? {
-        guard hasLosses, let flags = try number(flagsSearch, key, .gone) else { return nil }
+    func flags(ofGone key: [UInt8]) throws(SyncError) -> RecipientFlags? {
+        guard hasLosses, let flags = try run(flagsSearch, key: key, .gone) else { return nil }
         return RecipientFlags(rawValue: UInt8(truncatingIfNeeded: flags))
     }
 
     /// Whether this loss is among those that were last refused and shown.
-    func wasShown(_ key: UnsafeBufferPointer<UInt8>, _ kind: LossKind) throws(SyncError) -> Bool {
-        try number(shownSearch, key, kind) != nil
+    func wasShown(_ key: [UInt8], _ kind: LossKind) throws(SyncError) -> Bool {
+        try run(shownSearch, key: key, kind) != nil
     }
 
-    private func number(
-        _ query: SQLStatement, _ key: UnsafeBufferPointer<UInt8>, _ kind: LossKind
-    ) throws(SyncError) -> Int64? {
-        bind(key, kind, to: query)
-        return try query.firstNumber()
-    }
-
-    private func bind(_ key: UnsafeBufferPointer<UInt8>, _ kind: LossKind, to statement: SQLStatement) {
-        statement.bind(key, at: 1)
+    /// Runs a statement whose first parameters are the address and the kind of loss; the number that it finds.
+    private func run(_ statement: SQLStatement, key: [UInt8], _ kind: LossKind) throws(SyncError) -> Int64? {
         statement.bind(kind.rawValue, at: 2)
+        return try withBytes(of: key) { key throws(SyncError) in
+            statement.bind(key, at: 1)
+            return try statement.run()
+        }
     }
 }
 
@@ -223,33 +218,6 @@ extension SyncState {
                     SELECT 1 FROM temp.lost WHERE lost.address = refused.address AND lost.kind = refused.kind))
                 """) ?? false
     }
-
-    // MARK: The sync's time
-
-    /// The sync's time now.
-    static func time(_ database: Database, _ clock: SyncClock) throws -> Int64 {
-        try time(database, clock.read())
-    }
-
-    /// The sync's time now, stored with what the clocks show, so that later times go on from it.
-    static func storeTime(_ database: Database, _ clock: SyncClock) throws -> Int64 {
-        let reading = clock.read()
-        let time = try time(database, reading)
-        try database.execute(
-            sql: "INSERT OR REPLACE INTO clock (id, time, wall, steady, boot) VALUES (1, ?, ?, ?, ?)",
-            arguments: [time, reading.wall, reading.steady, reading.boot])
-        return time
-    }
-
-    private static func time(_ database: Database, _ reading: SyncClock.Reading) throws -> Int64 {
-        guard let row = try Row.fetchOne(database, sql: "SELECT * FROM clock") else {
-            // Without an earlier reading of the clocks, no time has passed since the last loss.
-            return try Int64.fetchOne(database, sql: "SELECT max(at) FROM loss") ?? 0
-        }
-        let last = SyncClock.Reading(
-            wall: try row.value("wall"), steady: try row.value("steady"), boot: try row.value("boot"))
-        return SyncClock.time(reading, after: (try row.value("time"), last))
-    }
 }
 
 /// The sync's own time, by which it measures how long ago a recipient went: a clock that leaps ends neither a grace nor the window of the
@@ -290,5 +258,32 @@ struct SyncClock: Sendable {
         }
         let (time, overflow) = last.time.addingReportingOverflow(passed)
         return overflow ? last.time : time
+    }
+}
+
+extension SyncState {
+    /// The sync's time now.
+    static func time(_ database: Database, _ clock: SyncClock) throws -> Int64 {
+        try time(database, clock.read())
+    }
+
+    /// The sync's time now, stored with what the clocks show, so that later times go on from it.
+    static func storeTime(_ database: Database, _ clock: SyncClock) throws -> Int64 {
+        let reading = clock.read()
+        let time = try time(database, reading)
+        try database.execute(
+            sql: "INSERT OR REPLACE INTO clock (id, time, wall, steady, boot) VALUES (1, ?, ?, ?, ?)",
+            arguments: [time, reading.wall, reading.steady, reading.boot])
+        return time
+    }
+
+    private static func time(_ database: Database, _ reading: SyncClock.Reading) throws -> Int64 {
+        guard let row = try Row.fetchOne(database, sql: "SELECT * FROM clock") else {
+            // Without an earlier reading of the clocks, no time has passed since the last loss.
+            return try Int64.fetchOne(database, sql: "SELECT max(at) FROM loss") ?? 0
+        }
+        let last = SyncClock.Reading(
+            wall: try row.value("wall"), steady: try row.value("steady"), boot: try row.value("boot"))
+        return SyncClock.time(reading, after: (try row.value("time"), last))
     }
 }

@@ -112,7 +112,7 @@ extension SyncPass {
                 ofFirstLists: report.sources, isFirst: { previous.records[$0] == nil })
         }
         if !previous.isSound {
-            found += guards.violations(listed: changes.listed, insteadOf: previous.list.listed)
+            found += guards.violations(listed: changes.size.listed, insteadOf: previous.list.listed)
         }
         found += guards.violations(
             changes, sources: namesOfSources, configured: sources.count, read: results.map(\.isNew),
@@ -128,7 +128,7 @@ extension SyncPass {
             time: report.started, violations: found, removed: changes.removed.count,
             first: Array(changes.removed.addresses.prefix(10)),
             sources: configuration.sources.indices.filter { results[$0].isNew }.map { configuration.sources[$0].name },
-            restricted: changes.total.restricted,
+            restricted: changes.total.losses.restricted,
             domains: domainChanges.isEmpty ? nil : domainChanges.map(\.domain))
         return (refusal, false)
     }

@@ -15,7 +15,7 @@ final class SyncPass {
     var previous: PreviousState
     /// The published index, as far as the steps have found or made it.
     var published = PublishedIndex()
-    /// What reading each source came to, in the order of the configuration.
+    /// How each source was read, in the order of the configuration.
     var results: [SourceResult] = []
     /// The entries of all sources that were read.
     var entries = JoinedEntries([])
@@ -27,7 +27,7 @@ final class SyncPass {
     ///   - isSound: whether the state's entries are believed to be those of its list.
     ///   - notes: what the report says besides.
     init(
-        _ synchronizer: Synchronizer, _ state: SyncState, _ options: SyncOptions, isSound: Bool = true,
+        _ synchronizer: Synchronizer, on state: SyncState, _ options: SyncOptions, isSound: Bool = true,
         notes: [String] = []
     ) throws(SyncError) {
         self.synchronizer = synchronizer
@@ -58,10 +58,7 @@ final class SyncPass {
             try publish(approved.list, edited: approved.edited)
             try synchronizer.hook(.published)
         }
-        if let leaving = synchronizer.leaving(in: state) {
-            report.leaving = leaving.count
-            report.nextLeaves = leaving.next
-        }
+        if let leaving = synchronizer.leaving(in: state) { (report.leaving, report.nextLeaves) = leaving }
         return report
     }
 
@@ -110,7 +107,8 @@ final class SyncPass {
             }
             do throws(SyncError) {
                 let check = options.check
-                let request = ReadRequest(previous: record?.previous) { () throws(SourceError) in try askingSync(check)
+                let request = ReadRequest(previous: record?.previous) { () throws(SourceError) in
+                    try askingSync(check)
                 }
                 domains.append(try source.relayDomains(request))
             } catch {
@@ -131,9 +129,7 @@ final class SyncPass {
     private(set) var domainFailures: [Int: SyncError] = [:]
 
     private func readSourcesOrStoreFailures() throws(SyncError) {
-        do throws(SyncError) {
-            try readSources()
-        } catch {
+        do throws(SyncError) { try readSources() } catch {
             try options.check()
             if !options.isDryRun, error.kind != .cancelled {
                 try? state.transaction(.immediate) { database in
@@ -161,15 +157,15 @@ extension SyncPass {
             .init(
                 entries: entries, kept: keptEntries + removed.map { _ in .none }, places: placesByID,
                 names: namesOfSources, relay: previous.judgedDomains,
-                canaries: synchronizer.canaries.map { Array($0.utf8) }, unknown: published.unknown),
-            recorder: try LossRecorder(database),
-            losesShownOnly: options.acceptsShrink && previous.list.refusal?.namesLosses == true,
-            defersLost: configuration.grace > .zero, edited: isShort ? editablePublishedIndex() : nil,
-            folder: folder(of: configuration.statePath), check: options.check)
+                canaries: synchronizer.canaries.map { Array($0.utf8) }, unknown: published.unknown,
+                recorder: try LossRecorder(database),
+                losesShownOnly: options.acceptsShrink && previous.list.refusal?.namesLosses == true,
+                defersLost: configuration.grace > .zero, check: options.check),
+            edited: isShort ? editablePublishedIndex() : nil, folder: folder(of: configuration.statePath))
         guard isShort else {
             let changes = try comparison.compare(EntryCursor(database))
-            if previous.isSound, changes.listedBefore != previous.list.listed || changes.orphans > 0 {
-                throw SyncState.unsound(found: changes.listedBefore, expected: previous.list.listed)
+            if previous.isSound, changes.sizeBefore.listed != previous.list.listed || changes.orphans > 0 {
+                throw SyncState.unsound(found: changes.sizeBefore.listed, expected: previous.list.listed)
             }
             return changes
         }
@@ -183,8 +179,8 @@ extension SyncPass {
 
     /// For each configured source, which of its entries in the state stay.
     private var keptEntries: [KeptEntries] {
-        results.indices.map { place in
-            switch results[place].reading {
+        results.enumerated().map { place, result in
+            switch result.reading {
             case .full: .none
             case .changes: entries.changes[place].map(KeptEntries.allExcept) ?? .all
             case .unchanged, .failed: .all
@@ -194,11 +190,10 @@ extension SyncPass {
 
     /// The places of the sources by their ids in the state.
     private var placesByID: [Int: Int] {
-        var places: [Int: Int] = [:]
-        for (place, name) in namesOfSources.enumerated() {
-            if let record = previous.records[name] { places[Int(record.id)] = place }
+        let places = namesOfSources.enumerated().compactMap { place, name in
+            previous.records[name].map { (Int($0.id), place) }
         }
-        return places
+        return Dictionary(places, uniquingKeysWith: { $1 })
     }
 
     /// Collects the addresses that the changes may concern, and the canaries, which are looked for each time.
@@ -213,15 +208,16 @@ extension SyncPass {
             }
         }
         for canary in synchronizer.canaries {
-            try withBytes(of: Array(canary.utf8)) { key throws(SyncError) in try affected.add(key) }
+            try withBytes(of: Array(canary.utf8), affected.add)
         }
     }
 
     /// Puts the changes into the report.
     func describe(_ changes: ListChanges) {
-        report.recipients = changes.listed - changes.catchAllDomains - changes.aliasDomains
-        report.catchAllDomains = changes.catchAllDomains
-        report.aliasDomains = changes.aliasDomains
+        let size = changes.size
+        report.recipients = size.listed - size.catchAllDomains - size.aliasDomains
+        report.catchAllDomains = size.catchAllDomains
+        report.aliasDomains = size.aliasDomains
         report.added = changes.added
         report.removed = changes.removed
         report.changed = changes.changed

@@ -20,17 +20,17 @@ public struct SyncReport: Sendable, Codable {
     /// When the sync began.
     public var started: Date
     /// How long it took, in seconds.
-    public var duration: Double = 0
+    public var duration = 0.0
     /// What became of the recipient index.
     public var outcome: Publication = .unchanged
     /// The number of the list now in force; it grows by one with every publication.
-    public var generation: Int = 0
+    public var generation = 0
     /// How many recipients are listed now; after a dry or refused run, how many would be.
-    public var recipients: Int = 0
+    public var recipients = 0
     /// How many catch-all domains are listed besides.
-    public var catchAllDomains: Int = 0
+    public var catchAllDomains = 0
     /// How many alias domains are listed besides.
-    public var aliasDomains: Int = 0
+    public var aliasDomains = 0
     /// Recipients that no source listed before.
     public var added = ChangeList()
     /// Recipients that no source lists any more.
@@ -56,9 +56,7 @@ public struct SyncReport: Sendable, Codable {
     /// Whether an earlier list is still refused, because this sync didn't read all of its sources.
     public var refusalStands = false
 
-    init(started: Date) {
-        self.started = started
-    }
+    init(started: Date) { self.started = started }
 
     /// The sources that could not be read, and whose last list stays in use.
     public var failures: [SourceState] { sources.filter { $0.failure != nil } }
@@ -73,15 +71,12 @@ public struct SyncReport: Sendable, Codable {
         removed.append(later.removed)
         changed.append(later.changed)
         returned.append(later.returned)
-        leaving = later.leaving
+        (leaving, nextLeaves) = (later.leaving, later.nextLeaves)
         left += later.left
-        nextLeaves = later.nextLeaves
-        if outcome != .published { outcome = later.outcome }
-        generation = later.generation
-        recipients = later.recipients
-        catchAllDomains = later.catchAllDomains
-        aliasDomains = later.aliasDomains
         duration += later.duration
+        if outcome != .published { outcome = later.outcome }
+        (generation, recipients) = (later.generation, later.recipients)
+        (catchAllDomains, aliasDomains) = (later.catchAllDomains, later.aliasDomains)
         for source in later.sources where source.reading != .unchanged {
             if let place = sources.firstIndex(where: { $0.name == source.name }) { sources[place] = source }
         }
@@ -89,14 +84,13 @@ public struct SyncReport: Sendable, Codable {
 
     /// Adds the changes of a sync that ran right after this one and read these sources in full again.
     mutating func append(reconciliation later: SyncReport, of names: [String]) {
-        let found = later.added.count + later.removed.count + later.changed.count
+        let kinds = [("+", later.added), ("-", later.removed), ("~", later.changed)]
+        let found = kinds.map(\.1.count).reduce(0, +)
         let sources = names.map { "\"\($0)\"" }.joined(separator: ", ")
-        let changes =
-            later.added.addresses.prefix(5).map { "+" + $0 } + later.removed.addresses.prefix(5).map { "-" + $0 }
-            + later.changed.addresses.prefix(5).map { "~" + $0 }
+        let changes = kinds.flatMap { sign, list in list.addresses.prefix(5).map { sign + $0 } }
         notes.append(
             found > 0
-                ? "reading \(sources) in full again found \(found) differences that the directory's changes had left out: "
+                ? "reading \(sources) in full again found \(found) differences that the directory had not reported as changes: "
                     + changes.joined(separator: ", ")
                 : "reading \(sources) in full again found no difference")
         append(later)
@@ -147,7 +141,7 @@ public struct SyncError: Error, Sendable, CustomStringConvertible {
     /// The class of the failure.
     public let kind: Kind
     /// One or more sentences for a postmaster, one a line.
-    public let description: String
+    public private(set) var description: String
     /// The name of the source at fault; nil if no single source is.
     public let source: String?
     /// The report of the refused list, for `guardRefused`.
@@ -165,14 +159,17 @@ public struct SyncError: Error, Sendable, CustomStringConvertible {
         _ kind: Kind, _ description: String, source: String? = nil, report: SyncReport? = nil,
         sources: [SourceState] = [], advice: String? = nil, isDamage: Bool = false, isUnsound: Bool = false
     ) {
-        self.advice = advice
-        self.isDamage = isDamage
-        self.isUnsound = isUnsound
+        (self.kind, self.description, self.advice) = (kind, description, advice)
+        (self.isDamage, self.isUnsound) = (isDamage, isUnsound)
+        (self.source, self.report) = (source, report)
         self.sources = report?.sources ?? sources
-        self.kind = kind
-        self.description = description
-        self.source = source
-        self.report = report
+    }
+
+    /// This error with other text before its description.
+    func prefixed(_ text: String) -> SyncError {
+        var error = self
+        error.description = text + description
+        return error
     }
 
     /// The failure of a sync because of a source.

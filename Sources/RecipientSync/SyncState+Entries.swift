@@ -20,8 +20,8 @@ struct EntryCursor: ~Copyable {
     func next() throws(SyncError) -> SourceEntry? {
         guard try statement.step() else { return nil }
         return SourceEntry(
-            key: statement.text(0), tag: Int(statement.number(1)),
-            flags: RecipientFlags(rawValue: UInt8(truncatingIfNeeded: statement.number(3))), object: statement.blob(2))
+            key: statement.bytes(0), tag: Int(statement.number(1)),
+            flags: RecipientFlags(rawValue: UInt8(truncatingIfNeeded: statement.number(3))), object: statement.bytes(2))
     }
 }
 
@@ -72,20 +72,17 @@ final class EntryWriter {
     }
 
     func insert(_ entry: SourceEntry, source: Int64) throws(SyncError) {
-        bind(entry, source, to: insertion)
         insertion.bind(Int64(entry.flags.rawValue), at: 4)
-        try insertion.run()
+        try run(insertion, on: entry, source)
     }
 
-    func delete(_ entry: SourceEntry, source: Int64) throws(SyncError) {
-        bind(entry, source, to: deletion)
-        try deletion.run()
-    }
+    func delete(_ entry: SourceEntry, source: Int64) throws(SyncError) { try run(deletion, on: entry, source) }
 
-    private func bind(_ entry: SourceEntry, _ source: Int64, to statement: SQLStatement) {
+    private func run(_ statement: SQLStatement, on entry: SourceEntry, _ source: Int64) throws(SyncError) {
         statement.bind(entry.key, at: 1)
         statement.bind(source, at: 2)
         statement.bind(blob: entry.object, at: 3)
+        try statement.run()
     }
 }
 
@@ -136,12 +133,9 @@ final class SQLStatement {
 
     /// Binds bytes that must stay where they are until the statement has run.
     func bind(blob: UnsafeBufferPointer<UInt8>, at parameter: Int32) {
-        if blob.isEmpty {
-            // A null pointer would mean NULL.
-            sqlite3_bind_zeroblob(handle, parameter, 0)
-        } else {
-            sqlite3_bind_blob(handle, parameter, blob.baseAddress, Int32(truncatingIfNeeded: blob.count), nil)
-        }
+        // A null pointer would mean NULL.
+        guard !blob.isEmpty else { return _ = sqlite3_bind_zeroblob(handle, parameter, 0) }
+        sqlite3_bind_blob(handle, parameter, blob.baseAddress, Int32(truncatingIfNeeded: blob.count), nil)
     }
 
     func bind(_ text: String, at parameter: Int32) {
@@ -153,17 +147,11 @@ final class SQLStatement {
 
     // MARK: Running
 
-    /// Runs a statement that gives no rows.
-    func run() throws(SyncError) {
-        let result = sqlite3_step(handle)
-        sqlite3_reset(handle)
-        guard result == SQLITE_DONE else { throw failure }
-    }
-
-    /// Runs a query from its beginning; the number in the first column of its first row, nil if it finds none.
-    func firstNumber() throws(SyncError) -> Int64? {
+    /// Runs the statement from its beginning; the number in the first column of its first row, nil if it gives no rows.
+    @discardableResult
+    func run() throws(SyncError) -> Int64? {
         defer { sqlite3_reset(handle) }
-        return try step() ? sqlite3_column_int64(handle, 0) : nil
+        return try step() ? number(0) : nil
     }
 
     /// Goes to the next row of a query; false at the end.
@@ -179,15 +167,10 @@ final class SQLStatement {
 
     func number(_ column: Int32) -> Int64 { sqlite3_column_int64(handle, column) }
 
-    func text(_ column: Int32) -> UnsafeBufferPointer<UInt8> {
-        UnsafeBufferPointer(
-            start: sqlite3_column_text(handle, column), count: Int(sqlite3_column_bytes(handle, column)))
-    }
-
-    func blob(_ column: Int32) -> UnsafeBufferPointer<UInt8> {
-        UnsafeBufferPointer(
-            start: sqlite3_column_blob(handle, column)?.assumingMemoryBound(to: UInt8.self),
-            count: Int(sqlite3_column_bytes(handle, column)))
+    /// The bytes of a text or a blob.
+    func bytes(_ column: Int32) -> UnsafeBufferPointer<UInt8> {
+        let start = sqlite3_column_blob(handle, column)?.assumingMemoryBound(to: UInt8.self)
+        return UnsafeBufferPointer(start: start, count: Int(sqlite3_column_bytes(handle, column)))
     }
 
     private var failure: SyncError {

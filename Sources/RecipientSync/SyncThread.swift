@@ -124,8 +124,9 @@ public final class SyncThread: Sendable {
                     .filter { due.places?.contains($0.offset) ?? true }.map(\.element.name)
                 let leaves: Double? = if case .failure = result { synchronizer.nextLeaves() } else { nil }
                 schedule.end(due, with: result, nextLeaves: leaves, now: .now)
-                let changes = fileFailures.changes(after: result, nextTry: date(schedule.nextSync(after: .now)))
-                show(result, schedule, fileFailures.failure)
+                let next = schedule.nextSync(after: .now)
+                let changes = fileFailures.changes(after: result, nextTry: date(next))
+                show(result.sources, next: next, failure: fileFailures.failure)
                 onSync(SyncRun(result: result, attempted: Set(names), seconds: (.now - began) / .seconds(1)))
                 changes.forEach(onFileFailure)
                 failures.events(after: result).forEach(onEvent)
@@ -137,16 +138,12 @@ public final class SyncThread: Sendable {
 
     private func sync(_ due: SyncSchedule.Due) -> Result<SyncReport, SyncError> {
         let options = SyncOptions(due: due.places, isThread: true) { [self] () throws(SyncError) in
-            if mustStop { throw SyncError(.cancelled, "the sync was told to stop") }
+            if mustStop { throw SyncError(.cancelled, "the sync was stopped") }
         }
         return Result { () throws(SyncError) in try synchronizer.run(options) }
     }
 
-    private func show(
-        _ result: Result<SyncReport, SyncError>, _ schedule: SyncSchedule, _ failure: PartFailure?
-    ) {
-        let next = schedule.nextSync(after: .now)
-        let sources = result.sources
+    private func show(_ sources: [SourceState], next: ContinuousClock.Instant, failure: PartFailure?) {
         shown.withLock { shown in
             var outlook = SyncOutlook(next: date(next), failure: failure, sources: sources)
             if sources.isEmpty {
@@ -157,7 +154,8 @@ public final class SyncThread: Sendable {
                 }
             } else {
                 for place in sources.indices where sources[place].failure != nil {
-                    outlook.sources[place].nextTry = date(max(next, synchronizer.sources[place].earliestRetry ?? next))
+                    outlook.sources[place].nextTry = date(
+                        max(next, synchronizer.sources[place].source.earliestRetry ?? next))
                 }
             }
             shown = outlook
@@ -216,11 +214,11 @@ public enum SyncEvent: Sendable {
 
 /// One sync of a sync thread, for metrics.
 public struct SyncRun: Sendable {
-    /// Its report, or why it failed.
+    /// The report of the sync, or why it failed.
     public var result: Result<SyncReport, SyncError>
     /// The names of the sources that were due.
     public var attempted: Set<String>
-    /// How long it took.
+    /// The duration of the sync.
     public var seconds: Double
 
     /// The sources, as far as the sync got to them; empty if it failed before.
@@ -248,13 +246,10 @@ struct SyncFailureHistory {
         switch result {
         case .success(let report): return events(after: report)
         case .failure(let error):
-            if error.kind == .locked {
-                lockedInRow += 1
-                if lockedInRow <= Self.toleratedLocks { return [] }
-            }
+            if error.kind == .locked { lockedInRow += 1 }
+            let isTolerated = error.kind == .locked && lockedInRow <= Self.toleratedLocks
             // A failure of the files, see FileFailureHistory.
-            if error.kind == .state { return [] }
-            return failure(error)
+            return isTolerated || error.kind == .state ? [] : failure(error)
         }
     }
 
@@ -288,21 +283,17 @@ struct FileFailureHistory {
 
     /// The changes to report: a failure, nil for its end, or nothing.
     mutating func changes(after result: Result<SyncReport, SyncError>, nextTry: Date) -> [PartFailure?] {
-        if case .failure(let error) = result {
-            // Neither says anything about the files.
-            if error.kind == .locked || error.kind == .cancelled { return [] }
-            if error.kind == .state {
-                let reason = error.description.replacingOccurrences(of: "\n", with: "; ")
-                let now = PartFailure(
-                    reason: reason, advice: error.advice ?? "the sync tries again by itself",
-                    since: failure?.since ?? Date(), nextTry: nextTry)
-                let isNew = failure?.reason != reason
-                failure = now
-                return isNew ? [now] : []
-            }
+        let before = failure
+        switch result {
+        // Neither says anything about the files.
+        case .failure(let error) where error.kind == .locked || error.kind == .cancelled: return []
+        case .failure(let error) where error.kind == .state:
+            failure = PartFailure(
+                reason: error.description.replacingOccurrences(of: "\n", with: "; "),
+                advice: error.advice ?? "the sync tries again by itself", since: before?.since ?? Date(),
+                nextTry: nextTry)
+        default: failure = nil
         }
-        guard failure != nil else { return [] }
-        failure = nil
-        return [nil]
+        return before?.reason == failure?.reason ? [] : [failure]
     }
 }

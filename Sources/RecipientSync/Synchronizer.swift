@@ -8,7 +8,7 @@ import System
 
 /// Reads the sources, compares their list with the last one, has the guards judge it, and publishes it as the recipient index.
 ///
-/// Whatever fails on the way, the index in force is that of a list which passed the guards. The steps are in ``SyncPass``; this class
+/// Whichever step fails, the index in force is that of a list that passed the guards. The steps are in ``SyncPass``; this class
 /// holds what outlives a sync, takes the lock, and repairs or replaces a damaged state.
 public final class Synchronizer: Sendable {
     /// A moment of a sync that tests stop at.
@@ -53,44 +53,39 @@ public final class Synchronizer: Sendable {
     private static func keys(ofCanaries canaries: [String]) throws(SyncError) -> [String] {
         var keys: Set<String> = []
         for canary in canaries {
-            do throws(AddressError) {
-                let address = try RecipientAddress(path: canary)
-                if address.hasDomain {
-                    keys.insert(address.key)
-                    continue
-                }
-            } catch {
+            let address: RecipientAddress
+            do throws(AddressError) { address = try RecipientAddress(path: canary) } catch {
                 throw SyncError(.configuration, "the canary \"\(canary)\" is not an address: \(error)")
             }
-            throw SyncError(.configuration, "the canary \"\(canary)\" has no domain; accepted: user@domain")
+            guard address.hasDomain else {
+                throw SyncError(.configuration, "the canary \"\(canary)\" has no domain; accepted: user@domain")
+            }
+            keys.insert(address.key)
         }
-        return keys.sorted { Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8)) }
+        return keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
     }
 
     /// How far the sources are that are being read now; on any thread, without waiting.
     public var progress: [SourceProgress] { sources.compactMap(\.progress) }
 
-    /// Opens the state once, creating it if there is none, and checks that the index can be written, so that a daemon finds faults at its
-    /// start.
+    /// Opens the state, creating it if there is none, and checks that the index can be written: a daemon finds faults at its start.
     ///
     /// - Throws: `SyncError` of kind `state`.
     public func prepare() throws(SyncError) {
         let place = folder(of: configuration.indexPath)
-        guard access(place, W_OK | X_OK) == 0 else {
-            throw SyncError(
-                .state, "the index \(configuration.indexPath) can't be written: \(place): \(systemMessage())")
-        }
+        let failure = "the index \(configuration.indexPath) can't be written: "
+        guard access(place, W_OK | X_OK) == 0 else { throw SyncError(.state, failure + "\(place): \(systemMessage())") }
         var status = stat()
         if stat(configuration.indexPath, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
-            throw SyncError(.state, "the index \(configuration.indexPath) can't be written: it is no regular file")
+            throw SyncError(.state, failure + "it is not a regular file")
         }
         _ = try SyncState(path: configuration.statePath)
     }
 
     /// Reads all sources once and publishes what they list.
     ///
-    /// A source that can't be reached keeps its last list, and the others are still published; it is among the report's `failures`. If it
-    /// has no list yet, or all sources fail, an error is thrown. So it is for a malformed line in any source.
+    /// A source that can't be reached keeps its last list and is among the report's `failures`; the others are still published. A source
+    /// without a list, a malformed line in any source, and the failure of all sources are errors.
     ///
     /// - Parameters:
     ///   - dryRun: write neither state nor index; a refusal is then in the report instead of thrown.
@@ -113,11 +108,8 @@ public final class Synchronizer: Sendable {
                 later.acceptsShrink = false
                 report.append(try runOnce(later))
             } catch {
-                throw SyncError(
-                    error.kind,
-                    "the list that was shown is accepted and published; later losses are judged by themselves: "
-                        + error.description, source: error.source, report: error.report, sources: error.sources,
-                    advice: error.advice)
+                throw error.prefixed(
+                    "the list that was shown is accepted and published; later losses are judged by themselves: ")
             }
         }
         guard !options.isDryRun, !options.readsAll, options.due == nil else { return report }
@@ -136,12 +128,13 @@ public final class Synchronizer: Sendable {
         guard let state = try SyncState(reading: configuration.statePath) else { return [] }
         let records = try state.transaction(.deferred) { database in (try SyncState.sources(database), .commit) }
         let now = Date()
-        return Set(
-            sources.indices.filter { place in
-                records.contains {
-                    $0.name == sources[place].configuration.name && sources[place].isReconciliationDue($0, now: now)
-                }
-            })
+        let due = sources.indices.filter { place in
+            records.contains {
+                $0.name == sources[place].configuration.name
+                    && sources[place].source.isReconciliationDue($0.previous, now: now)
+            }
+        }
+        return Set(due)
     }
 
     private func runOnce(_ options: SyncOptions) throws(SyncError) -> SyncReport {
@@ -156,14 +149,14 @@ public final class Synchronizer: Sendable {
     /// Runs a pass on a state; if its entries turn out not to be those of its list, a second one that reads all sources in full.
     func run(on state: SyncState, _ options: SyncOptions, notes: [String] = []) throws(SyncError) -> SyncReport {
         do throws(SyncError) {
-            return try SyncPass(self, state, options, notes: notes).run()
+            return try SyncPass(self, on: state, options, notes: notes).run()
         } catch {
             guard error.isUnsound else { throw error }
             try options.check()
             var full = options
             (full.due, full.readsAll) = (nil, true)
             let note = "\(error): all sources were read in full"
-            return try SyncPass(self, state, full, isSound: false, notes: [note]).run()
+            return try SyncPass(self, on: state, full, isSound: false, notes: [note]).run()
         }
     }
 
@@ -221,9 +214,8 @@ extension Synchronizer {
     func tryOut(_ options: SyncOptions) throws(SyncError) -> SyncReport {
         let path = configuration.statePath
         do throws(SyncError) {
-            let state: SyncState
-            if let existing = try SyncState(reading: path) { state = existing } else { state = try SyncState() }
-            return try run(on: state, options)
+            if let state = try SyncState(reading: path) { return try run(on: state, options) }
+            return try run(on: SyncState(), options)
         } catch {
             guard error.isDamage else { throw error }
             try checkIsSyncState(error, wasUsed: SyncState.wasUsed(path))
@@ -257,18 +249,13 @@ extension Synchronizer {
             try SyncState.createPrivately(configuration.statePath)
             return try run(on: SyncState(path: configuration.statePath), options, notes: [note])
         } catch {
-            guard error.kind != .cancelled else { throw error }
-            throw SyncError(
-                error.kind, "\(note)\n\(error)", source: error.source, report: error.report, sources: error.sources,
-                advice: error.advice)
+            throw error.kind == .cancelled ? error : error.prefixed(note + "\n")
         }
     }
 
     /// Throws if there is a file where no sync has been before, and it is no sync state.
     private func checkForOtherFile() throws(SyncError) {
-        do throws(SyncError) {
-            _ = try SyncState(reading: configuration.statePath)
-        } catch {
+        do throws(SyncError) { _ = try SyncState(reading: configuration.statePath) } catch {
             guard error.isDamage else { throw error }
             try checkIsSyncState(error, wasUsed: false)
         }
@@ -292,8 +279,8 @@ extension Synchronizer {
     private func moveAside(_ error: SyncError, wasUsed: Bool) throws(SyncError) -> String {
         try checkIsSyncState(error, wasUsed: wasUsed)
         let place = try SyncState.moveAside(configuration.statePath)
-        return "\(error); "
-            + (place.map { "it was moved to \($0)" } ?? "it was removed, because several damaged ones are kept already")
-            + ", and a new one is made from all sources"
+        let end =
+            place.map { "it was moved to \($0)" } ?? "it was removed, because several damaged ones are kept already"
+        return "\(error); \(end), and a new one is made from all sources"
     }
 }

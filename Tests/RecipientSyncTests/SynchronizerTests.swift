@@ -120,7 +120,7 @@ import Testing
             try SyncState.store(list, database)
             return (list, .commit)
         }
-        try SyncPass(synchronizer, state, SyncOptions()).publish(list)
+        try SyncPass(synchronizer, on: state, SyncOptions()).publish(list)
         #expect(try folder.snapshot().info.created == ahead)
         #expect(try synchronizer.run().outcome == .refreshed)
         #expect(try folder.snapshot().info.created <= Date())
