@@ -3,7 +3,7 @@ import GRDB
 public import RecipientIndex
 public import RecipientSources
 
-/// What the sync state says of the syncs so far, for `postern status`.
+/// The list in force and its sources, as the sync state has them, for `postern status`.
 public struct SyncStatus: Sendable, Codable {
     /// A failure to read a source.
     public struct Failure: Sendable, Codable, Equatable {
@@ -29,8 +29,7 @@ public struct SyncStatus: Sendable, Codable {
     /// Reads the status from a sync state; nil if there is no state that can be read. Works while a sync writes.
     public init?(state path: String) {
         guard let state = try? SyncState(reading: path) else { return nil }
-        let status = try? state.transaction(.deferred) { database in (try SyncStatus(database), .commit) }
-        guard let status else { return nil }
+        guard let status = try? state.transaction(.deferred, { (try SyncStatus($0), .commit) }) else { return nil }
         self = status
     }
 
@@ -44,17 +43,15 @@ public struct SyncStatus: Sendable, Codable {
         self.failures = failures
         sources = try SyncState.sources(database).map { record in
             var source = record.state ?? SourceState(name: record.name, type: record.type)
-            source.recipients = record.recipients
-            source.lastSynced = record.lastSynced
-            source.failure = failures[record.name]?.text
-            source.failedAt = failures[record.name]?.at
+            (source.recipients, source.lastSynced) = (record.recipients, record.lastSynced)
+            (source.failure, source.failedAt) = (failures[record.name]?.text, failures[record.name]?.at)
             if source.failure != nil { source.reading = .failed }
             return source
         }
     }
 }
 
-/// What is known of one source: what it lists, when and how it was last read, what is wrong with it, and what happens to it now.
+/// The state of one source: what it lists, when and how it was last read, what is wrong with it, and what happens to it now.
 ///
 /// The report of a sync, the status in the state file and the outlook of a running sync thread all describe sources with it.
 public struct SourceState: Sendable {
@@ -81,19 +78,17 @@ public struct SourceState: Sendable {
     /// When a running sync thread reads it again after a failure.
     public var nextTry: Date?
 
-    /// A source that nothing is known of yet.
+    /// A source that hasn't been read yet.
     public init(name: String, type: String) {
         self.name = name
         self.type = type
     }
 
-    /// This state with the faults, doubts and expiry dates that a later one knows of.
+    /// This state with the faults, doubts and expiry dates of a later one.
     func with(faultsOf later: SourceState) -> SourceState {
         var state = self
-        state.report.faults = later.report.faults
-        state.report.domainFaults = later.report.domainFaults
-        state.report.doubts = later.report.doubts
-        state.report.nextExpiry = later.report.nextExpiry
+        (state.report.faults, state.report.domainFaults) = (later.report.faults, later.report.domainFaults)
+        (state.report.doubts, state.report.nextExpiry) = (later.report.doubts, later.report.nextExpiry)
         return state
     }
 }
@@ -156,7 +151,7 @@ public struct SourceProgress: Sendable, Equatable, Codable {
     public var rate: Double { Double(entries) / max(0.1, Date().timeIntervalSince(since)) }
 }
 
-/// That a source lists a recipient: which source, where in it, and with which flags.
+/// One listing of a recipient: by which source, where in it, and with which flags.
 public struct Provenance: Sendable, Equatable {
     /// The source's name in the configuration.
     public var source: String
@@ -215,8 +210,8 @@ public struct Departure: Sendable, Equatable {
     ///   - grace: `sync.grace` in seconds.
     public init?(of key: String, state path: String, grace: Int) {
         guard let state = try? SyncState(reading: path) else { return nil }
-        let departure: Departure?? = try? state.transaction(.deferred) { database in
-            (try Departure(of: key, database, grace: grace), .commit)
+        let departure: Departure?? = try? state.transaction(.deferred) {
+            (try Departure(of: key, $0, grace: grace), .commit)
         }
         guard let departure = departure ?? nil else { return nil }
         self = departure
