@@ -123,7 +123,7 @@ extension SyncState {
 
     /// How many addresses each domain has; empty if they must be counted.
     static func domains(_ database: Database) throws -> [String: Int] {
-        try dictionary("SELECT name, recipients FROM domain", database) { try $0.count("recipients") }
+        try dictionary("SELECT name, recipients FROM domain", in: database) { try $0.count("recipients") }
     }
 
     /// Stores how many addresses each domain has now, in place of what was stored.
@@ -138,7 +138,7 @@ extension SyncState {
 
     /// The relay domains that each table of the configuration listed, by its path.
     static func relayTables(_ database: Database) throws -> [String: [String]] {
-        try dictionary("SELECT path, domains FROM relay_table", database) { try $0.names("domains") }
+        try dictionary("SELECT path, domains FROM relay_table", in: database) { try $0.names("domains") }
     }
 
     /// Stores the relay domains of the tables in place of those that were stored.
@@ -153,7 +153,7 @@ extension SyncState {
 
     /// The sources that the last sync could not read, by name.
     static func failures(_ database: Database) throws -> [String: SyncStatus.Failure] {
-        try dictionary("SELECT source, text, at FROM failure", database) {
+        try dictionary("SELECT source, text, at FROM failure", in: database) {
             SyncStatus.Failure(text: try $0.value("text"), at: Date(milliseconds: try $0.value("at")))
         }
     }
@@ -170,7 +170,7 @@ extension SyncState {
 
     /// The values of a query's rows by their first columns.
     private static func dictionary<Value>(
-        _ sql: String, _ database: Database, _ value: (Row) throws -> Value
+        _ sql: String, in database: Database, _ value: (Row) throws -> Value
     ) throws -> [String: Value] {
         let rows = try Row.fetchAll(database, sql: sql)
         return Dictionary(
