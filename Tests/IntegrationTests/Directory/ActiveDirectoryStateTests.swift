@@ -102,7 +102,7 @@ extension Directories {
             report = try gateway.publish()
             #expect(report.added.addresses.sorted() == ["bert@example.com", "carl@example.com", "dora@example.com"])
             let found =
-                "reading \"directory\" in full again found 2 differences that the directory's changes had left out: "
+                "reading \"directory\" in full again found 2 differences that the directory had not reported as changes: "
             #expect(report.notes.first == found + "+bert@example.com, +carl@example.com")
             #expect(report.notes.dropFirst().allSatisfy { $0.contains("lists 2 addresses where it should list 4") })
             #expect(try gateway.listed(all) == Set(all))
