@@ -50,6 +50,11 @@ package protocol RecipientSource: Sendable {
     /// Ends the waiting of a reading, without waiting for its end: it fails at its next check at the latest.
     func interrupt()
 
+    /// Where the source lists a key, such as `line 17 of /etc/postfix/virtual`; nil if that isn't known.
+    ///
+    /// - Parameter object: the object that lists the key; empty for a line of a table.
+    func origin(of key: String, object: Data) -> String?
+
     /// The time before which the source isn't read again, whatever the schedule says; nil if there is none.
     var earliestRetry: ContinuousClock.Instant? { get }
 }
@@ -61,7 +66,20 @@ extension RecipientSource {
     package func hasReportedChanges() -> Bool { false }
     package func closeConnections() {}
     package func interrupt() {}
+    package func origin(of key: String, object: Data) -> String? { nil }
     package var earliestRetry: ContinuousClock.Instant? { nil }
+
+    /// An error of kind `unreachable` whose text begins with the source's name.
+    func failure(_ text: String) -> SourceError { .unreachable(source: configuration.name, text) }
+}
+
+extension Encodable {
+    /// The stored form of a cursor: the same value always gives the same bytes.
+    var encodedCursor: Data? {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        return try? encoder.encode(self)
+    }
 }
 
 /// How a source is to be read.
@@ -158,6 +176,11 @@ public struct SourceError: Error, Sendable, CustomStringConvertible {
         self.source = source
         self.advice = advice
     }
+
+    /// An error of kind `unreachable` whose text begins with the source's name.
+    static func unreachable(source: String, _ text: String) -> SourceError {
+        SourceError(.unreachable, "source \"\(source)\": \(text)", source: source)
+    }
 }
 
 /// The settings of one source: a `[[source]]` of the configuration file.
@@ -204,44 +227,5 @@ public struct SourceConfiguration: Sendable, Codable, Equatable {
         case .command(let command): CommandSource(configuration: self, command: command, folder: folder)
         case .directory(let directory): DirectorySource(self, directory)
         }
-    }
-
-    /// Where the source lists a key, such as `line 17 of /etc/postfix/virtual`; nil if that isn't known. A table is
-    /// read again for it.
-    ///
-    /// - Parameter object: the directory's object that lists the key; empty for a table.
-    package func origin(of key: String, object: Data) -> String? {
-        switch kind {
-        case .file(let format, let path):
-            guard let file = try? TableFile(path, source: name) else { return path }
-            var found: Int?
-            let wanted = Array(key.utf8)
-            var parser = TableParser(format)
-            try? parser.parse(LineReader(file.descriptor, name: path)) { listing in
-                let key = listing.key
-                if found == nil, wanted.withUnsafeBufferPointer({ $0.count == key.count && $0.compare(key) == 0 }) {
-                    found = listing.line
-                }
-            }
-            return found.map { "line \($0) of \(path)" } ?? "\(path), which has changed since"
-        case .command(let command): return "the output of \(command.command[0])"
-        case .directory(let directory): return Self.name(of: object, directory.dialect)
-        }
-    }
-
-    /// An entry's identifier as a directory's tools write it: `entryUUID 6f1c…`, `objectGUID 6f1c…`; nil for an object
-    /// without one.
-    private static func name(of object: Data, _ dialect: DirectoryConfiguration.Dialect) -> String? {
-        let bytes = Array(object.dropFirst())
-        guard bytes.count == 16 else { return nil }
-        // The first three parts of a GUID are little-endian (MS-DTYP section 2.3.4.2).
-        let isGUID = dialect == .activeDirectory
-        let order = isGUID ? [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15] : Array(0..<16)
-        var text = ""
-        for (position, index) in order.enumerated() {
-            if [4, 6, 8, 10].contains(position) { text += "-" }
-            text += (bytes[index] < 16 ? "0" : "") + String(bytes[index], radix: 16)
-        }
-        return (isGUID ? "objectGUID " : "entryUUID ") + text
     }
 }

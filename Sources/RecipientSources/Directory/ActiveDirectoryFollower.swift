@@ -6,7 +6,7 @@ import Foundation
 class ActiveDirectoryFollower {
     let session: DirectorySession
     private(set) var cursor: Data?
-    private(set) var position: DirectoryCursor
+    var position: DirectoryCursor
     let isComplete: Bool
     /// The naming contexts that the bases lie in.
     let contexts: [String]
@@ -26,7 +26,7 @@ class ActiveDirectoryFollower {
         self.wantsReports = wantsReports
         let bases = try session.bases.map { base throws(LDAPError) in
             guard let name = DistinguishedName(base) else {
-                throw LDAPError(.search, code: LDAP_INVALID_DN_SYNTAX, "the base \(base) is not a distinguished name")
+                throw .search(LDAP_INVALID_DN_SYNTAX, "the base \(base) is not a distinguished name")
             }
             return name
         }
@@ -35,8 +35,7 @@ class ActiveDirectoryFollower {
         var contexts: [String] = []
         for base in bases {
             guard let context = known.first(where: { base.isWithin($0.1) })?.0 else {
-                throw LDAPError(
-                    .search, code: LDAP_NOT_SUPPORTED, "the server has no naming context for one of the bases")
+                throw .search(LDAP_NOT_SUPPORTED, "the server has no naming context for one of the bases")
             }
             if !contexts.contains(context) { contexts.append(context) }
         }
@@ -68,10 +67,6 @@ class ActiveDirectoryFollower {
         /// The objects that were made, renamed or moved; they may be folders.
         var named: Set<[UInt8]> = []
     }
-
-    func setPosition(_ context: String, _ value: Data) { position.positions[context] = value }
-
-    func setServer(_ identity: String?) { position.server = identity }
 
     // MARK: Reading
 
@@ -144,7 +139,7 @@ class ActiveDirectoryFollower {
 
     private func advance() {
         position.serial &+= 1
-        cursor = position.encoded
+        cursor = position.encodedCursor
     }
 
     /// Reads objects by their GUIDs, in portions.
@@ -251,48 +246,37 @@ final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
         try super.init(session, cursor, method: Self.method, wantsReports: wantsReports)
     }
 
-    override func readNext(
-        _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
-    ) throws(LDAPError) -> SourceReport.Reading {
-        report.method = Self.name
-        return try super.readNext(request, into: entries, report: &report)
-    }
-
     override func findPosition(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
         let root = try DirectorySession.readRoot(session.connection, check)
         guard let identity = try identity(check), let number = root.highestCommittedUSN else {
-            throw LDAPError(
-                .search, code: LDAP_NOT_SUPPORTED, "the server doesn't show its invocationId and highestCommittedUSN")
+            throw .search(LDAP_NOT_SUPPORTED, "the server doesn't show its invocationId and highestCommittedUSN")
         }
         for context in contexts {
             // Without tombstones, deletions would never be seen.
             guard try seesTombstones(context, check) else {
-                throw LDAPError(
-                    .search, code: LDAP_INSUFFICIENT_ACCESS, "the account may not read CN=Deleted Objects,\(context)")
+                throw .search(LDAP_INSUFFICIENT_ACCESS, "the account may not read CN=Deleted Objects,\(context)")
             }
-            setPosition(context, Data(number.utf8))
+            position.positions[context] = Data(number.utf8)
         }
-        setServer(identity)
+        position.server = identity
     }
 
     override func findChanges(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> ChangedObjects {
         guard let identity = try identity(check), identity == position.server else {
-            throw LDAPError(
-                .search, code: LDAPError.syncRefreshRequired,
+            throw .search(
+                LDAPError.syncRefreshRequired,
                 "the last sync read another domain controller, which has numbers of its own")
         }
         let now = try DirectorySession.readRoot(session.connection, check).highestCommittedUSN
         guard let now, let highest = Int64(now) else {
-            throw LDAPError(.search, code: LDAP_NOT_SUPPORTED, "the server doesn't show its highestCommittedUSN")
+            throw .search(LDAP_NOT_SUPPORTED, "the server doesn't show its highestCommittedUSN")
         }
         var changed = ChangedObjects()
         for context in contexts {
             guard let last = position.positions[context].flatMap({ Int64(String(decoding: $0, as: UTF8.self)) }),
                 last < Int64.max, last <= highest
             else {
-                throw LDAPError(
-                    .search, code: LDAPError.syncRefreshRequired,
-                    "the domain controller was restored to an earlier state")
+                throw .search(LDAPError.syncRefreshRequired, "the domain controller was restored to an earlier state")
             }
             let filter = "(uSNChanged>=\(last + 1))"
             try session.forEachEntry(base: context, filter: filter, attributes: ["objectGUID"], check: check) {
@@ -308,7 +292,7 @@ final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
             ) { message throws(LDAPError) in
                 for value in try message.bytes("objectGUID") where value.count == 16 { changed.all.insert(value) }
             }
-            setPosition(context, Data(now.utf8))
+            position.positions[context] = Data(now.utf8)
         }
         return changed
     }

@@ -33,7 +33,7 @@ final class ContentSyncFollower: DirectoryFollower {
         self.session = session
         persists = wantsReports
         guard session.bases.count <= 200 else {
-            throw LDAPError(.search, code: LDAP_NOT_SUPPORTED, "it follows at most 200 bases, and there are more")
+            throw .search(LDAP_NOT_SUPPORTED, "it follows at most 200 bases, and there are more")
         }
         let known = cursor?.method == .sync ? cursor : nil
         searches = session.bases.enumerated().map { number, base in
@@ -128,18 +128,16 @@ final class ContentSyncFollower: DirectoryFollower {
                 }
             }
         } catch {
-            guard error.code > 0, error.cancellation == nil else { throw error }
-            throw LDAPError(error.operation, code: error.code, "\(escapedASCII(base.utf8)): \(error.text)")
+            throw error.naming(base)
         }
         guard !isComplete else { return }
         // For a cookie that it can't read, slapd sends all that exists, nothing that has gone, and no new cookie.
         guard searches[number].cookie != before || batch.reader.report.read == readBefore else {
-            throw LDAPError(
-                .search, code: LDAPError.syncRefreshRequired, "the server sent changes without a new cookie")
+            throw .search(LDAPError.syncRefreshRequired, "the server sent changes without a new cookie")
         }
         guard reportsAll else {
-            throw LDAPError(
-                .search, code: LDAPError.syncRefreshRequired,
+            throw .search(
+                LDAPError.syncRefreshRequired,
                 "the server reports neither which entries have gone nor which still exist")
         }
         guard reportsPresent else { return }
@@ -208,8 +206,7 @@ final class ContentSyncFollower: DirectoryFollower {
             reports.append(message)
             guard reports.count <= Self.mostReports else {
                 reports.removeAll()
-                throw LDAPError(
-                    .search, code: LDAP_LOCAL_ERROR, "the server sent more than \(Self.mostReports) changes at once")
+                throw .search(LDAP_LOCAL_ERROR, "the server sent more than \(Self.mostReports) changes at once")
             }
         }
         return !reports.isEmpty
@@ -223,7 +220,6 @@ final class ContentSyncFollower: DirectoryFollower {
             try session.ping(request.check)
             _ = try receiveReports()
         }
-        report.method = Self.name
         guard !reports.isEmpty else { return .unchanged }
         let batch = Batch(session, into: entries, report: report, isComplete: false, check: request.check)
         var present: Set<ObjectID> = []
@@ -241,7 +237,7 @@ final class ContentSyncFollower: DirectoryFollower {
             case .reference: try session.note(reference: message)
             case .result:
                 _ = try message.success(.search)
-                throw LDAPError(.search, code: LDAP_SERVER_DOWN, "the server has ended the search that reports changes")
+                throw .search(LDAP_SERVER_DOWN, "the server has ended the search that reports changes")
             }
         }
         reports.removeAll()
@@ -270,7 +266,7 @@ final class ContentSyncFollower: DirectoryFollower {
     private func encodeCursor() {
         position.positions = [:]
         for search in searches { position.positions[search.base] = search.cookie.map { Data($0) } }
-        cursor = position.encoded
+        cursor = position.encodedCursor
     }
 
     /// One reading: what the messages change in the entries.

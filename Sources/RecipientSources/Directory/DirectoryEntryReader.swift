@@ -80,8 +80,8 @@ final class DirectoryEntryReader {
         report.read += 1
         entries.countEntry()
         guard report.read <= Self.mostEntries else {
-            throw LDAPError(
-                .search, code: LDAP_SIZELIMIT_EXCEEDED,
+            throw .search(
+                LDAP_SIZELIMIT_EXCEEDED,
                 "the server sent more than \(Self.mostEntries) entries, which is Postern's limit; narrow bases or filter"
             )
         }

@@ -91,10 +91,4 @@ struct DirectoryCursor: Codable, Equatable {
         guard let data, let cursor = try? JSONDecoder().decode(Self.self, from: data) else { return nil }
         self = cursor
     }
-
-    var encoded: Data? {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = .sortedKeys
-        return try? encoder.encode(self)
-    }
 }

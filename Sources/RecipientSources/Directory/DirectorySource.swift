@@ -132,6 +132,21 @@ final class DirectorySource: RecipientSource {
 
     func interrupt() { sockets.shutDown() }
 
+    /// The entry's identifier as a directory's tools write it: `entryUUID 6f1c…`, `objectGUID 6f1c…`.
+    func origin(of key: String, object: Data) -> String? {
+        let bytes = Array(object.dropFirst())
+        guard bytes.count == 16 else { return nil }
+        // The first three parts of a GUID are little-endian (MS-DTYP section 2.3.4.2).
+        let isGUID = directory.dialect == .activeDirectory
+        let order = isGUID ? [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15] : Array(0..<16)
+        var text = isGUID ? "objectGUID " : "entryUUID "
+        for (position, index) in order.enumerated() {
+            if [4, 6, 8, 10].contains(position) { text += "-" }
+            text += hexadecimal(bytes[index])
+        }
+        return text
+    }
+
     var earliestRetry: ContinuousClock.Instant? { rest.withLock { $0 } }
 
     private func inTurn<Value>(_ work: () throws(SourceError) -> Value) throws(SourceError) -> Value {
@@ -151,6 +166,7 @@ final class DirectorySource: RecipientSource {
     ) throws(LDAPError) -> SourceResult {
         let began = Date()
         report.server = "\(follower.session.connection.uri)"
+        report.method = type(of: follower).name
         let reading = try follower.readNext(request, into: entries, report: &report)
         self.follower = follower
         try checkStorage(entries)
@@ -204,7 +220,7 @@ final class DirectorySource: RecipientSource {
         report.method = "paged search"
         var position = DirectoryCursor(.full, reconciled: began)
         position.references = try session.checkReferences(request, isWhole: true, &report.remarks)
-        return SourceResult(reading: .full, asOf: began, cursor: position.encoded)
+        return SourceResult(reading: .full, asOf: began, cursor: position.encodedCursor)
     }
 
     /// The methods to follow changes, the best first.
@@ -339,10 +355,6 @@ extension DirectorySource {
         }
         refusal = RefusedPassword(stamp: FileStamp(path: path), until: .now + Self.pauseAfterRefusal, error: error)
         return error
-    }
-
-    private func failure(_ text: String) -> SourceError {
-        SourceError(.unreachable, "source \"\(configuration.name)\": \(text)", source: configuration.name)
     }
 }
 

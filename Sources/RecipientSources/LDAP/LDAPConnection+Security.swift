@@ -10,19 +10,13 @@ extension LDAPConnection {
         uri.scheme == .ldaps || options.startTLS && uri.scheme == .ldap
     }
 
-    /// The file of the trusted authorities.
-    static func authorities(_ options: LDAPOptions) -> String {
-        options.caFile ?? LDAPOptions.systemAuthorities
-    }
-
     /// Encrypts the connection by TLS, if the settings ask for that.
     func encrypt(_ check: Check) throws(LDAPError) {
         guard Self.encrypts(uri, options) else { return }
-        let authorities = Self.authorities(options)
         set(LDAP_OPT_X_TLS_REQUIRE_CERT, options.verifiesCertificate ? LDAP_OPT_X_TLS_DEMAND : LDAP_OPT_X_TLS_NEVER)
         if options.verifiesCertificate {
-            guard ldap_set_option(handle, LDAP_OPT_X_TLS_CACERTFILE, authorities) == LDAP_SUCCESS else {
-                throw LDAPError(.tls, code: LDAP_LOCAL_ERROR, "ca_file \(authorities) can't be used")
+            guard ldap_set_option(handle, LDAP_OPT_X_TLS_CACERTFILE, options.authorities) == LDAP_SUCCESS else {
+                throw LDAPError(.tls, code: LDAP_LOCAL_ERROR, "ca_file \(options.authorities) can't be used")
             }
         }
         set(LDAP_OPT_X_TLS_PROTOCOL_MIN, Int32(postern_ldap_tls_1_2))

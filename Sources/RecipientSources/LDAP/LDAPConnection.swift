@@ -17,8 +17,8 @@ struct LDAPOptions: Sendable {
     /// The set that has the connection's socket while it is open.
     var sockets = OpenSockets()
 
-    /// Debian's file of the authorities that the system trusts; libldap has no default.
-    static let systemAuthorities = "/etc/ssl/certs/ca-certificates.crt"
+    /// The file of the trusted authorities: libldap has no default, so Debian's file is used.
+    var authorities: String { caFile ?? "/etc/ssl/certs/ca-certificates.crt" }
 }
 
 /// How Postern authenticates.
@@ -49,9 +49,8 @@ final class LDAPConnection {
     init(_ uri: LDAPURI, _ options: LDAPOptions, credentials: LDAPCredentials, check: Check) throws(LDAPError) {
         DirectoryEnvironment.prepareLibrary()
         if Self.encrypts(uri, options), options.verifiesCertificate {
-            let authorities = Self.authorities(options)
-            if let fault = CertificateDiagnosis.fault(ofAuthorities: authorities) {
-                throw LDAPError(.tls, code: LDAP_LOCAL_ERROR, "ca_file \(authorities) \(fault)")
+            if let fault = CertificateDiagnosis.fault(ofAuthorities: options.authorities) {
+                throw LDAPError(.tls, code: LDAP_LOCAL_ERROR, "ca_file \(options.authorities) \(fault)")
             }
         }
         self.uri = uri

@@ -1,5 +1,3 @@
-
-
 /// A control of a request or a response (RFC 4511 section 4.1.11).
 struct LDAPControl: Equatable {
     var oid: String

@@ -23,8 +23,11 @@ struct LDAPError: Error {
         self.text = text
     }
 
+    /// The failure of a search.
+    static func search(_ code: Int32, _ text: String) -> LDAPError { LDAPError(.search, code: code, text) }
+
     static func cancelled(_ error: SourceError) -> LDAPError {
-        var cancelled = LDAPError(.search, code: LDAP_USER_CANCELLED, "stopped")
+        var cancelled = LDAPError.search(LDAP_USER_CANCELLED, "stopped")
         cancelled.cancellation = error
         return cancelled
     }
@@ -33,7 +36,13 @@ struct LDAPError: Error {
     ///
     /// - Parameter part: what violates it: `an entry without a name`.
     static func malformed(_ part: String) -> LDAPError {
-        LDAPError(.search, code: LDAP_DECODING_ERROR, "the server's answer violates the protocol: \(part)")
+        LDAPError.search(LDAP_DECODING_ERROR, "the server's answer violates the protocol: \(part)")
+    }
+
+    /// The same error with the base of the search before its text, if a server has sent it.
+    func naming(_ base: String) -> LDAPError {
+        guard code > 0, cancellation == nil, !base.isEmpty else { return self }
+        return LDAPError(operation, code: code, "\(escapedASCII(base.utf8)): \(text)")
     }
 
     /// The result code e-syncRefreshRequired (RFC 4533): the server can't go on from the cookie.
@@ -124,7 +133,7 @@ enum CertificateDiagnosis {
         guard let connection = try? LDAPConnection(uri, lenient, credentials: .anonymous, check: check),
             let certificate = connection.peerCertificate
         else { return nil }
-        return reason(certificate, host: uri.host, authorities: options.caFile ?? LDAPOptions.systemAuthorities)
+        return reason(certificate, host: uri.host, authorities: options.authorities)
     }
 
     /// The fault of a file of authorities' certificates, as a clause; nil if it has at least one certificate.

@@ -37,8 +37,8 @@ final class LDAPMessage {
     private static let uncounted = 2 * mostValues
 
     static var tooManyValues: LDAPError {
-        LDAPError(
-            .search, code: LDAP_SIZELIMIT_EXCEEDED,
+        LDAPError.search(
+            LDAP_SIZELIMIT_EXCEEDED,
             "the server sent an entry with more than \(mostValues) values, which is Postern's limit; exclude the entry by exclude_filter, or "
                 + "leave the attribute out of attributes")
     }

@@ -19,8 +19,9 @@ struct DistinguishedName: Hashable {
             var values: [String] = []
             var part: LDAPRDN? = rdn
             while let ava = part?.pointee {
-                values.append(
-                    Self.text(ava.pointee.la_attr).lowercased() + "=" + Self.text(ava.pointee.la_value).lowercased())
+                let name = String(decoding: ava.pointee.la_attr.bytes, as: UTF8.self)
+                let value = String(decoding: ava.pointee.la_value.bytes, as: UTF8.self)
+                values.append("\(name)=\(value)".lowercased())
                 part = part?.advanced(by: 1)
             }
             parts.append(values.sorted().joined(separator: "+"))
@@ -34,12 +35,6 @@ struct DistinguishedName: Hashable {
 
     /// The number of its parts.
     var depth: Int { parts.count }
-
-    private static func text(_ value: berval) -> String {
-        guard let start = value.bv_val else { return "" }
-        return String(
-            decoding: UnsafeRawBufferPointer(start: start, count: Int(value.bv_len)), as: UTF8.self)
-    }
 }
 
 /// Search filters as text (RFC 4515).
@@ -51,7 +46,7 @@ enum LDAPFilter {
             switch byte {
             case 0x21..<0x7f where byte != 0x28 && byte != 0x29 && byte != 0x2a && byte != 0x5c, 0x20:
                 text.unicodeScalars.append(Unicode.Scalar(byte))
-            default: text += hexadecimal(byte)
+            default: text += "\\" + hexadecimal(byte)
             }
         }
         return text
@@ -59,7 +54,7 @@ enum LDAPFilter {
 
     /// `(attribute=value)` for any bytes.
     static func equals(_ attribute: String, _ value: [UInt8]) -> String {
-        "(\(attribute)=\(value.map(hexadecimal).joined()))"
+        "(\(attribute)=\(value.map { "\\" + hexadecimal($0) }.joined()))"
     }
 
     static func all(_ filters: [String]) -> String { join("&", filters) }
@@ -108,10 +103,6 @@ enum LDAPFilter {
             }
         }
         return names
-    }
-
-    private static func hexadecimal(_ byte: UInt8) -> String {
-        "\\" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
     }
 }
 
@@ -186,8 +177,7 @@ public struct LDAPURI: Sendable, Hashable, Codable, CustomStringConvertible {
             "ldapi://"
                 + host.utf8.map { byte in
                     let isPlain = byte != UInt8(ascii: "/") && byte != UInt8(ascii: "%") && byte > 0x20 && byte < 0x7f
-                    return isPlain
-                        ? String(Unicode.Scalar(byte)) : "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
+                    return isPlain ? String(Unicode.Scalar(byte)) : "%" + hexadecimal(byte)
                 }.joined()
         case .ldap, .ldaps: "\(scheme.rawValue)://\(host.contains(":") ? "[\(host)]" : host):\(port)"
         }

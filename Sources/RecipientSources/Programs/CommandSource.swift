@@ -45,30 +45,32 @@ struct CommandSource: RecipientSource {
         return SourceResult(reading: .full, asOf: began)
     }
 
+    func origin(of key: String, object: Data) -> String? { "the output of \(command.command[0])" }
+
     /// Runs the program to its end, and copies its output to a file.
     private func run(into file: Int32, _ check: () throws(SourceError) -> Void) throws(SourceError) {
         let program: RunningProgram
         switch RunningProgram.start(command.command) {
         case .success(let started): program = started
-        case .failure(let error): throw failure("it can't be started: \(systemMessage(error.code))")
+        case .failure(let error): throw failed("it can't be started: \(systemMessage(error.code))")
         }
         let deadline = ContinuousClock.now + .seconds(command.timeout)
         var size = 0
         var messages: [UInt8] = []
         while true {
-            var failed: SourceError?
+            var notWritten: SourceError?
             let isOpen = program.read(within: .milliseconds(50)) { bytes in
                 size += bytes.count
                 // The program is ended for bytes beyond the limit, which needn't be written.
-                if size <= command.maximumSize, failed == nil {
-                    failed = TemporaryFile.write(bytes, to: file, in: folder)
+                if size <= command.maximumSize, notWritten == nil {
+                    notWritten = TemporaryFile.write(bytes, to: file, in: folder)
                 }
             } messages: { bytes in
                 messages += bytes.prefix(300 - min(300, messages.count))
             }
-            if let failed { throw failed }
+            if let notWritten { throw notWritten }
             guard size <= command.maximumSize else {
-                throw failure("it wrote more than \(command.maximumSize) bytes (max_size) and was ended")
+                throw failed("it wrote more than \(command.maximumSize) bytes (max_size) and was ended")
             }
             if !isOpen, let ending = program.ending(within: .milliseconds(50)) {
                 try checkSuccess(ending, messages)
@@ -76,7 +78,7 @@ struct CommandSource: RecipientSource {
             }
             try check()
             guard ContinuousClock.now < deadline else {
-                throw failure(
+                throw failed(
                     "it ran longer than \(Duration.seconds(command.timeout).inSeconds) (timeout) and was ended")
             }
         }
@@ -88,16 +90,12 @@ struct CommandSource: RecipientSource {
         let message = line.isEmpty ? "" : "; its message: \(String(decoding: line, as: UTF8.self))"
         switch ending {
         case .exited(0): return
-        case .exited(let status): throw failure("it ended with status \(status)\(message)")
-        case .killed(let signal): throw failure("signal \(signal) ended it\(message)")
+        case .exited(let status): throw failed("it ended with status \(status)\(message)")
+        case .killed(let signal): throw failed("signal \(signal) ended it\(message)")
         }
     }
 
-    private func failure(_ text: String) -> SourceError {
-        SourceError(
-            .unreachable, "source \"\(configuration.name)\": the command \(command.command[0]) failed: \(text)",
-            source: configuration.name)
-    }
+    private func failed(_ text: String) -> SourceError { failure("the command \(command.command[0]) failed: \(text)") }
 }
 
 /// A running program, in a process group of its own that is killed with the object; `posix_spawn(3)`.

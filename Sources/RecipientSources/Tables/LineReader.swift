@@ -134,16 +134,13 @@ final class TableFile {
         // Without O_NONBLOCK, opening a pipe would wait for its writer.
         descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
-            throw SourceError(
-                .unreachable, "source \"\(source)\": \(path) can't be opened: \(systemMessage())", source: source)
+            throw .unreachable(source: source, "\(path) can't be opened: \(systemMessage())")
         }
         var status = Glibc.stat()
         guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
             let kind = status.st_mode & S_IFMT == S_IFDIR ? "a directory" : "not a regular file"
             Glibc.close(descriptor)
-            throw SourceError(
-                .unreachable, "source \"\(source)\": \(path) is \(kind); accepted is a table in source text",
-                source: source)
+            throw .unreachable(source: source, "\(path) is \(kind); accepted: a table in source text")
         }
         stamp = FileStamp(status)
     }
@@ -180,7 +177,7 @@ public enum TextEncoding {
             count = max(0, pread(descriptor, buffer.baseAddress, buffer.count, 0))
         }
         guard isUTF16(start) else { return nil }
-        return "the file is UTF-16; accepted is UTF-8, as iconv -f UTF-16 -t UTF-8 makes it"
+        return "the file is UTF-16; accepted: UTF-8; convert it with iconv -f UTF-16 -t UTF-8"
     }
 
     /// The first fault of bytes that aren't UTF-8 without NUL, with its column; nil for text.

@@ -257,7 +257,8 @@ extension TableParser {
         }
         if key.last == UInt8(ascii: ":") {
             malformed.add(
-                line, "\"\(escapedASCII(key))\" ends with a colon as in an alias file; accepted: \(Self.acceptedInPostfix)")
+                line,
+                "\"\(escapedASCII(key))\" ends with a colon as in an alias file; accepted: \(Self.acceptedInPostfix)")
         } else if key.last == UInt8(ascii: "\"") {
             // A quoted local part, which may have an @ in it.
             skipped.withoutDomain += 1
@@ -266,7 +267,8 @@ extension TableParser {
                 malformed.add(line, "\"\(escapedASCII(key))\" has angle brackets; accepted: \(Self.acceptedInPostfix)")
             } else {
                 list(
-                    key, value: bytes.slice(end..<bytes.count).trimmed, line: line, accepted: Self.acceptedInPostfix, into: sink)
+                    key, value: bytes.slice(end..<bytes.count).trimmed, line: line, accepted: Self.acceptedInPostfix,
+                    into: sink)
             }
         } else if key.contains(UInt8(ascii: ".")), key.first != UInt8(ascii: "\"") {
             skipped.domains += 1
