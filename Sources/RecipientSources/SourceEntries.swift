@@ -113,10 +113,24 @@ package final class SourceEntries {
         sorter.add(SourceEntry(key: key, tag: beginning, flags: flags, object: object))
     }
 
-    /// The entries of the last beginning, in order; nothing is added afterwards.
-    fileprivate func sorted(place: Int) throws(SourceError) -> SortedEntries.Part {
-        let current = beginning
-        return SortedEntries.Part(entries: try sorter.finish()) { $0 == current ? place : nil }
+    /// The entries of the last beginning, in order, tagged with a place; nothing is added afterwards.
+    fileprivate func sorted(place: Int) throws(SourceError) -> any EntryStream {
+        Tagged(entries: try sorter.finish(), beginning: beginning, place: place)
+    }
+
+    private struct Tagged: EntryStream {
+        let entries: SortedEntries
+        let beginning: Int
+        let place: Int
+
+        func next() throws(SourceError) -> SourceEntry? {
+            while var entry = try entries.next() {
+                guard entry.tag == beginning else { continue }
+                entry.tag = place
+                return entry
+            }
+            return nil
+        }
     }
 }
 
@@ -136,9 +150,9 @@ package final class JoinedEntries {
 
     /// All entries in order; once.
     package func sorted() throws(SourceError) -> SortedEntries {
-        var sorted: [SortedEntries.Part] = []
-        for part in parts { sorted.append(try part.entries.sorted(place: part.place)) }
-        return try SortedEntries(joining: sorted)
+        var streams: [any EntryStream] = []
+        for part in parts { streams.append(try part.entries.sorted(place: part.place)) }
+        return try SortedEntries(merging: streams)
     }
 
     /// Notes that the new list has a key, for ``unlistedTargets(ofSource:isAccepted:)``.
