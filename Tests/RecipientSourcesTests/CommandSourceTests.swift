@@ -27,7 +27,7 @@ import Testing
         return try Synchronizer(configuration)
     }
 
-    @Test func theOutputOfAProgramIsListed() throws {
+    @Test func recipientsInTheOutputOfAProgramAreListed() throws {
         // No shell is between: an argument is an argument.
         let report = try synchronizer("echo anna@example.com; echo \"$2\"@example.com; echo a@elsewhere.test") {
             $0.command += ["$(touch \(folder.file("oops")))", "bob"]
@@ -82,7 +82,7 @@ import Testing
     ]
 
     @Test("the output of a failed run is not published", arguments: failures.indices)
-    func failing(number: Int) throws {
+    func theOutputOfAFailedRunIsNotPublished(number: Int) throws {
         let failure = Self.failures[number]
         let good = users(5).split(separator: "\n").map { "echo \($0)\n" }.joined()
         #expect(try synchronizer(good).run().recipients == 5)
@@ -101,7 +101,7 @@ import Testing
         #expect(after.recipients == 5)
     }
 
-    @Test func leavesNoProcessBehind() throws {
+    @Test func aProgramThatIsEndedLeavesNoProcessBehind() throws {
         let pidFile = folder.file("pid")
         let script = "sleep 60 & echo $! > \(pidFile); echo anna@example.com; wait\n"
         let failed = try synchronizer(script) { $0.timeout = 1 }

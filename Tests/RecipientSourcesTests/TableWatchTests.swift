@@ -21,7 +21,7 @@ import Testing
         text.withUTF8 { bytes in _ = Glibc.write(descriptor, bytes.baseAddress, bytes.count) }
     }
 
-    @Test func writersAreSeenByEachWay() throws {
+    @Test func leasesAndInotifyReportAWriter() throws {
         let path = try folder.write("table", "a\n")
         let watch = TableWatch(path)
         #expect(watch.reported == .unknown)
@@ -77,7 +77,9 @@ import Testing
             (.unknown, false, 0, "just changed"), (.unknown, false, 3, nil), (.unknown, true, 3, "shorter"),
             (.unknown, true, 11, nil), (.inProgress, false, 1_000, "being written"),
         ] as [(TableWatch.Writing, Bool, Double, String?)])
-    func filesMustSettle(_ writing: TableWatch.Writing, _ isShorter: Bool, _ age: Double, _ words: String?) throws {
+    func aTableIsReadOnceItHasSettled(_ writing: TableWatch.Writing, _ isShorter: Bool, _ age: Double, _ words: String?)
+        throws
+    {
         try folder.write("table", "a@example.com\n")
         let stamp = try #require(FileStamp(path: folder("table")))
         var previous = stamp
@@ -98,7 +100,7 @@ import Testing
     }
 
     /// A list that is rewritten in place by a writer who pauses before the end.
-    @Test func aListIsNotReadInTheMiddle() throws {
+    @Test func aListIsNotReadWhileItsWriterPauses() throws {
         try folder.write("one.table", users(1_000))
         var configuration = folder.configuration()
         configuration.interval = .seconds(1)
@@ -129,7 +131,7 @@ import Testing
     }
 
     /// A failure stays reported while syncs read other sources only.
-    @Test func aListThatIsHeldOpenFailsUntilItIsRead() throws {
+    @Test func aTableThatIsBeingWrittenStaysReportedUntilItIsRead() throws {
         try folder.write("one.table", users(10))
         try folder.write("two.table", users(10, from: 50))
         let configuration = folder.configuration(["one", "two"])
