@@ -28,7 +28,7 @@ import Testing
     }
 
     @Test func recipientsInTheOutputOfAProgramAreListed() throws {
-        // No shell is between: an argument is an argument.
+        // Arguments reach the program as they are: no shell interprets them.
         let report = try synchronizer("echo anna@example.com; echo \"$2\"@example.com; echo a@elsewhere.test") {
             $0.command += ["$(touch \(folder.file("oops")))", "bob"]
         }.run()
@@ -53,7 +53,7 @@ import Testing
             echo anna@example.com
 
             """
-        // As libraries open theirs, some of them.
+        // A descriptor without close-on-exec, as some libraries open theirs.
         let held = open("/dev/null", O_RDONLY)
         defer { close(held) }
         #expect(try synchronizer(script).run().added.addresses == ["anna@example.com"])

@@ -36,7 +36,7 @@ import Testing
     }
 
     @Test func aMessageBeyondTheLimitIsNotRead() throws {
-        // The length says 300 MB; what follows is never asked for.
+        // The length announces 300 MB, which Postern must not try to receive.
         let size: [UInt8] = [0x30, 0x84, 0x11, 0xe1, 0xa3, 0x00]
         let server = try SilentServer([SilentServer.root(1), size + [UInt8](repeating: 4, count: 1 << 20)])
         defer { server.stop() }

@@ -44,7 +44,7 @@ import Testing
         try folder.write("table", "c\n")
         #expect(watch.reported == .renamed)
         #expect(watch.hasCome())
-        // Another file of the folder is none of its business.
+        // A change of another file in the folder isn't reported.
         try folder.write("other", "c\n")
         #expect(!watch.hasCome())
     }
@@ -85,7 +85,7 @@ import Testing
         var previous = stamp
         previous.size += isShorter ? 1 : -1
         for offset in [0.0, 1_000_000] {
-            // Its own time says how old it is; or, where that lies in the future, how long it was seen so.
+            // The file's own time shows its age; if that is in the future, the time since it was first seen does.
             var rest = FileSettling()
             let written = Date(timeIntervalSince1970: Double(stamp.modified) / 1e9)
             let instant = ContinuousClock.now
@@ -119,7 +119,7 @@ import Testing
         #expect(eventually { (try? folder.snapshot().info.entries) == 1_000 })
         let writer = open(folder("one.table"), O_WRONLY | O_TRUNC)
         put(users(950), writer)
-        // Long enough for several looks; the sync says why it doesn't take the list.
+        // Long enough for several syncs; each reports why it doesn't read the list.
         #expect(eventually { failures.withLock { $0.contains { $0.contains("is being written") } } })
         #expect(try folder.snapshot().info.entries == 1_000)
         put(users(51, from: 950), writer)
