@@ -25,11 +25,11 @@ package protocol RecipientSource: Sendable {
     /// The recipients go into the entries in any order, after ``SourceEntries/begin(changesOnly:)``. The source either
     /// adds its whole list, or, where the request has a previous reading whose cursor it can go on from, names the
     /// objects that have changed since (``SourceEntries/replace(_:)``) and adds what these list now. It counts in the
-    /// report what it leaves out. It calls ``ReadRequest/check`` at least once a second.
+    /// report the entries that it leaves out. It calls ``ReadRequest/check`` at least once a second.
     ///
     /// - Returns: how the source was read, and the cursor for the next reading.
     /// - Throws: `SourceError` of kind `unreachable` if another try may help, `malformed` if the source's owner has to
-    ///   correct it, and what ``ReadRequest/check`` and ``SourceEntries/failure`` say. The last list then stays in use.
+    ///   correct it, and the errors of ``ReadRequest/check`` and ``SourceEntries/failure``. The last list then stays.
     func read(
         _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(SourceError) -> SourceResult

@@ -34,8 +34,8 @@ package struct SourceEntry {
 /// Collects the entries of a source while it is read, and sorts them in bounded memory. For one thread at a time.
 ///
 /// A source calls ``begin(changesOnly:)``, then ``add(key:flags:object:)`` for each recipient in a domain that it may
-/// list (``admits(_:)``). It may begin anew at any time, such as on another server: entries of earlier beginnings don't
-/// count.
+/// list (``admits(_:)``). It may begin again at any time, such as on another server: entries of earlier beginnings are
+/// ignored.
 package final class SourceEntries {
     private let sorter: EntrySorter
     private let domains: DomainFilter
@@ -78,7 +78,7 @@ package final class SourceEntries {
         aliasTargets = AliasTargets()
     }
 
-    /// Notes that an object has changed or gone: its earlier entries don't count any more.
+    /// Notes that an object was changed or deleted: its earlier entries are dropped.
     package func replace(_ object: [UInt8]) { changes?.replaced.insert(object) }
 
     /// Notes that, of the objects with this prefix, only those in the set and those replaced still exist.
@@ -138,7 +138,7 @@ package final class SourceEntries {
 package final class JoinedEntries {
     private var parts: [(place: Int, entries: SourceEntries)]
 
-    /// Joins what the sources at these places have listed; nothing is added to them afterwards.
+    /// Joins the entries of the sources at these places; nothing is added to them afterwards.
     package init(_ parts: [(place: Int, entries: SourceEntries)]) { self.parts = parts }
 
     /// The objects that a reading of changes replaces, by the place of the source.
@@ -203,7 +203,7 @@ package struct ObjectID: Hashable {
 /// The objects of a source that a reading of changes replaces. An object is named by a prefix byte, which tells the
 /// search bases of a source apart, and its sixteen bytes.
 package struct ObjectChanges {
-    /// The objects that have changed or gone.
+    /// The objects that were changed or deleted.
     package var replaced: Set<[UInt8]> = []
     /// The objects that still exist, by prefix, where a server reports only these.
     package var present: [UInt8: Set<ObjectID>] = [:]
@@ -213,7 +213,7 @@ package struct ObjectChanges {
 
     /// How many bytes of keys are looked up one by one.
     private static let mostKeys = 4 << 20
-    /// How many objects are looked up one by one; for more, one walk over the whole list is cheaper.
+    /// How many objects are looked up one by one; for more, reading the whole list once is cheaper.
     private static let mostObjects = 50_000
 
     mutating func addKey(_ key: UnsafeBufferPointer<UInt8>) {
@@ -226,7 +226,7 @@ package struct ObjectChanges {
         keys?.append(0)
     }
 
-    /// Whether the addresses that may have changed can be found without a walk over the whole list.
+    /// Whether the addresses that may have changed can be found without reading the whole list.
     package var isShort: Bool { keys != nil && present.isEmpty && replaced.count <= Self.mostObjects }
 
     /// Whether the state's entries of an object don't count any more.

@@ -174,7 +174,7 @@ public struct EntryFaults: Sendable, Codable, Equatable {
 
     /// Replaces the faults of objects that have changed by their present faults.
     ///
-    /// - Parameter replaced: whether an object has changed or gone.
+    /// - Parameter replaced: whether an object was changed or deleted.
     package mutating func replace(with changes: EntryFaults, replaced: ([UInt8]) -> Bool) {
         let before = first.count
         first.removeAll { $0.object.map(replaced) ?? false }

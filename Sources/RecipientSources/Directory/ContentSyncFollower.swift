@@ -40,7 +40,7 @@ final class ContentSyncFollower: DirectoryFollower {
             Search(
                 base: base, prefix: UInt8(truncatingIfNeeded: number), cookie: known?.positions[base].map { Array($0) })
         }
-        // Either all bases go on from a cookie, or all are read anew.
+        // Either all bases continue from a cookie, or all are read in full.
         isComplete = !searches.allSatisfy { $0.cookie != nil }
         if isComplete {
             for number in searches.indices { searches[number].cookie = nil }
@@ -131,14 +131,14 @@ final class ContentSyncFollower: DirectoryFollower {
             throw error.naming(base)
         }
         guard !isComplete else { return }
-        // For a cookie that it can't read, slapd sends all that exists, nothing that has gone, and no new cookie.
+        // For a cookie that it can't read, slapd sends all existing entries, no deletions, and no new cookie.
         guard searches[number].cookie != before || batch.reader.report.read == readBefore else {
             throw .search(LDAPError.syncRefreshRequired, "the server sent changes without a new cookie")
         }
         guard reportsAll else {
             throw .search(
                 LDAPError.syncRefreshRequired,
-                "the server reports neither which entries have gone nor which still exist")
+                "the server reports neither which entries were deleted nor which still exist")
         }
         guard reportsPresent else { return }
         batch.keepOnly(present, prefix: searches[number].prefix)
@@ -216,7 +216,7 @@ final class ContentSyncFollower: DirectoryFollower {
         _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
         if try !receiveReports() {
-            // Silence may mean that nothing changes, or that the server has gone.
+            // Silence may mean that nothing has changed, or that the connection is dead.
             try session.ping(request.check)
             _ = try receiveReports()
         }
@@ -269,7 +269,7 @@ final class ContentSyncFollower: DirectoryFollower {
         cursor = position.encodedCursor
     }
 
-    /// One reading: what the messages change in the entries.
+    /// One reading: applies the messages of the server to the entries.
     private final class Batch {
         let reader: DirectoryEntryReader
         private(set) var hasChanges = false

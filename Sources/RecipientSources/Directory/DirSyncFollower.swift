@@ -31,7 +31,7 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
         }
     }
 
-    /// Reads the tombstones only. An account that is shown none, not even their container, won't be shown deletions.
+    /// Reads the tombstones only. If the server shows the account none, it won't report deletions to it either.
     private func findPositions(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
         var isBlind = false
         for context in contexts {

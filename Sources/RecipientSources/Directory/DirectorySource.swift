@@ -8,8 +8,8 @@ import System
 /// A source of type `active-directory`, `openldap` or `ldap`.
 ///
 /// A reading follows the changes since the stored cursor by the best method that the server offers, and reads
-/// everything where the server offers none. If more readings follow, the connection is kept, over which the server
-/// reports changes by itself.
+/// everything if the server offers none. If more readings follow, the connection is kept, and the server reports
+/// changes over it.
 final class DirectorySource: RecipientSource {
     let configuration: SourceConfiguration
     let directory: DirectoryConfiguration
@@ -173,7 +173,7 @@ final class DirectorySource: RecipientSource {
         return SourceResult(reading: reading, asOf: began, cursor: follower.cursor)
     }
 
-    /// Reads by the first method that the server allows: each goes on from the cursor, or else begins anew.
+    /// Reads by the first method that the server allows: each continues from the cursor, or else reads everything.
     private func read(
         _ session: DirectorySession, _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceResult {
@@ -225,7 +225,7 @@ final class DirectorySource: RecipientSource {
 
     /// The methods to follow changes, the best first.
     ///
-    /// - Parameter explain: called with the reason if there is none although the server's kind has one.
+    /// - Parameter explain: called with the reason if this server has no method, unlike others of its kind.
     private func followers(_ session: DirectorySession, _ explain: (String) -> Void) -> [any DirectoryFollower.Type] {
         switch directory.incremental {
         case .off: return []

@@ -101,7 +101,7 @@ final class LDAPConnection {
         return (url[..<mark.upperBound] + host).lowercased()
     }
 
-    /// Whether the network can't read what is sent.
+    /// Whether messages are unreadable to the network.
     var isEncrypted: Bool { uri.scheme != .ldap || options.startTLS }
 
     static let tlsPackage: String = {
@@ -196,7 +196,7 @@ final class LDAPConnection {
         }
     }
 
-    /// A message that has come or comes within this time, of one request or, with -1, of any; nil if none comes.
+    /// The next message that comes within this time, of one request or, with -1, of any; nil if no message comes.
     func poll(
         _ id: Int32, wait: Duration = .zero, _ operation: LDAPError.Operation = .search
     ) throws(LDAPError) -> LDAPMessage? {
@@ -224,7 +224,7 @@ final class LDAPConnection {
     }
 }
 
-/// The diagnostic message of the last result; empty for none.
+/// The diagnostic message of the last result; empty if there is none.
 func diagnostic(_ handle: OpaquePointer) -> String {
     var text: UnsafeMutablePointer<CChar>?
     ldap_get_option(handle, LDAP_OPT_DIAGNOSTIC_MESSAGE, &text)

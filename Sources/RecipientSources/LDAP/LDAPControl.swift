@@ -194,7 +194,7 @@ enum BER {
     }
 }
 
-/// Reads elements one after the other; malformed input gives nil and never traps.
+/// Reads elements one after the other; malformed input gives nil and never crashes.
 struct BERReader {
     private var rest: ArraySlice<UInt8>
 
@@ -246,7 +246,7 @@ struct BERReader {
     mutating func optionalOctets() -> [UInt8]? { read(BER.octetString).map(Array.init) }
 }
 
-/// Reads elements where they lie, whatever their tags; ends at malformed input.
+/// Reads elements of any tag without copying them; ends at malformed input.
 struct BERWalker {
     private var rest: UnsafeBufferPointer<UInt8>
 

@@ -34,7 +34,7 @@ struct LDAPError: Error {
 
     /// An answer that violates the protocol.
     ///
-    /// - Parameter part: what violates it: `an entry without a name`.
+    /// - Parameter part: the violation, such as `an entry without a name`.
     static func malformed(_ part: String) -> LDAPError {
         LDAPError.search(LDAP_DECODING_ERROR, "the server's answer violates the protocol: \(part)")
     }

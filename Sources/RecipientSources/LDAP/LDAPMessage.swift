@@ -43,7 +43,7 @@ final class LDAPMessage {
                 + "leave the attribute out of attributes")
     }
 
-    /// The entry's name; empty for none.
+    /// The entry's distinguished name; empty if the message has none.
     var dn: String {
         guard let text = ldap_get_dn(connection.handle, message) else { return "" }
         defer { ldap_memfree(text) }

@@ -123,7 +123,7 @@ enum LDAPSocket {
 }
 
 /// Does work with SIGPIPE blocked on this thread, and discards the signals of that time: libldap writes to sockets that
-/// the server may have closed. The signal isn't ignored in general, as it ends a command whose reader has gone.
+/// the server may have closed. The signal isn't ignored in general, as it ends a command whose output nobody reads.
 func withoutBrokenPipeSignal<Value, Failure: Error>(_ work: () throws(Failure) -> Value) throws(Failure) -> Value {
     var signals = sigset_t()
     var before = sigset_t()
@@ -161,9 +161,9 @@ final class OpenSockets: Sendable {
 }
 
 /// Finds the addresses of hosts within a limited time. getaddrinfo(3) can't be interrupted, so it runs on a thread of
-/// its own, which is left behind if it takes too long. A host has at most one such thread.
+/// its own, which continues in the background after the timeout. A host has at most one such thread.
 enum HostResolver {
-    /// An address as connect(2) takes it.
+    /// An address in the form of connect(2).
     struct Address: Sendable, Equatable {
         var family: Int32
         var bytes: [UInt8]
@@ -171,7 +171,7 @@ enum HostResolver {
 
     /// The addresses of a host, or why there are none.
     typealias Result = Swift.Result<[Address], Failure>
-    /// Looks up a host, however long that takes.
+    /// Looks up a host, without a timeout.
     typealias LookUp = @Sendable (_ host: String, _ port: UInt16) -> Result
 
     struct Failure: Error {

@@ -24,7 +24,7 @@ public struct CommandConfiguration: Sendable, Codable, Equatable {
 
 /// A source of type `command`: the standard output of a program is a table.
 ///
-/// The output comes through a pipe, so that a program whose reader has died ends, too. It is copied to a temporary
+/// The output comes through a pipe, so that the program ends, too, if Postern dies. It is copied to a temporary
 /// file, which is read only if the program ends by itself with status 0 within its limits.
 struct CommandSource: RecipientSource {
     let configuration: SourceConfiguration
@@ -221,8 +221,8 @@ final class RunningProgram {
         return true
     }
 
-    /// Calls the bodies with what the program has written, or writes within this time; false once it has closed both
-    /// outputs.
+    /// Calls the bodies with the output and the messages that the program writes within this time; false once the
+    /// program has closed both.
     func read(
         within time: Duration, output: (UnsafeRawBufferPointer) -> Void, messages: (UnsafeRawBufferPointer) -> Void
     ) -> Bool {
@@ -258,7 +258,7 @@ final class RunningProgram {
                 return signal == 0 ? .exited(status >> 8 & 0xff) : .killed(signal)
             }
             if result < 0, errno != EINTR {
-                // Another part of the process has waited for it: its status is unknown, which counts as a failure.
+                // Another part of the process has waited for it: its status is unknown, which is treated as a failure.
                 hasEnded = true
                 return .exited(-1)
             }

@@ -109,7 +109,7 @@ struct FileCursor: Codable, Equatable {
         isSettled = stamp.isSettled(at: time)
     }
 
-    /// The cursor in the state; nil for none.
+    /// The cursor in the state; nil if there is none.
     init?(_ data: Data?) {
         guard let data else { return nil }
         if let cursor = try? JSONDecoder().decode(Self.self, from: data) {

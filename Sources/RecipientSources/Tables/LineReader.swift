@@ -171,7 +171,7 @@ public enum TextEncoding {
         return start.count >= 4 && (isInterleaved(0) || isInterleaved(1))
     }
 
-    /// The fault of a file whose text is UTF-16; nil for any other file. Its position stays.
+    /// The fault of a file whose text is UTF-16; nil for any other file. Doesn't move the file's position.
     static func utf16Fault(in descriptor: Int32) -> String? {
         let start = [UInt8](unsafeUninitializedCapacity: sampleSize) { buffer, count in
             count = max(0, pread(descriptor, buffer.baseAddress, buffer.count, 0))

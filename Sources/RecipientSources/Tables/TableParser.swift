@@ -89,7 +89,7 @@ struct TableParser {
             return false
         }
         if let fault = TextEncoding.utf8Fault(in: line.bytes) {
-            malformed.add(line.number, "\(fault) of \"\(escapedASCII(line.bytes))\"; accepted is text in UTF-8")
+            malformed.add(line.number, "\(fault) of \"\(escapedASCII(line.bytes))\"; accepted: text in UTF-8")
             return false
         }
         return true
@@ -179,7 +179,7 @@ struct MalformedLines {
         if lines.count < Self.kept { lines.append((number, text())) }
     }
 
-    /// A line for each: `/etc/postfix/virtual:17: what was found; accepted: …`.
+    /// A text line for each malformed line: `/etc/postfix/virtual:17: the fault; accepted: …`.
     func description(file: String) -> String {
         var text = lines.map { "\(file):\($0.number): \($0.text)" }
         if count > lines.count { text.append("\(file): \(count - lines.count) more malformed lines") }
@@ -195,7 +195,7 @@ extension TableParser {
         static let longest = 64 << 10
 
         var bytes: [UInt8] = []
-        /// Its first line; 0 while there is none.
+        /// The number of its first physical line; 0 before the first.
         var number = 0
         /// Whether a part of it was malformed, which has been noted.
         var isBad = false
