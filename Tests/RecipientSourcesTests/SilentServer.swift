@@ -5,7 +5,6 @@ import System
 import TestSupport
 
 @testable import RecipientSources
-@testable import RecipientSync
 
 /// An LDAP server on a port of 127.0.0.1 that sends given answers, one a request whatever it asks, and is silent from
 /// then on.

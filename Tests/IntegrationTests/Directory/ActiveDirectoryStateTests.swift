@@ -22,7 +22,7 @@ extension Directories {
         }
 
         @Test(
-            "a cursor that the server can't go on from leads to a full read, reported in one line",
+            "if the server can't continue from the stored cursor, everything is read, reported in one line",
             arguments: FollowingWay.allCases)
         func unusableState(way: FollowingWay) throws {
             let units = try TestUnits("State by \(way)", of: samba)
@@ -128,7 +128,7 @@ extension Directories {
         }
 
         @Test(
-            "changes that a guard refuses are refused each time until they are accepted",
+            "changes that a guard refuses are refused at each sync until a person accepts them",
             arguments: FollowingWay.allCases)
         func guarded(way: FollowingWay) throws {
             let units = try TestUnits("Guarded by \(way)", of: samba)

@@ -38,7 +38,7 @@ extension Directories {
             #expect(eventually(within: 5) { proxy.counts.open == 0 })
         }
 
-        @Test("new connections are refused, the old one goes on")
+        @Test("new connections are refused, and the old one stays open")
         func refuses() throws {
             let (client, server) = try connection()
             proxy.set(.refuse)
