@@ -84,18 +84,18 @@ enum LogSchema {
     static func inspect(_ db: Database, path: String) throws -> Int {
         let application = try Int32.fetchOne(db, sql: "PRAGMA application_id") ?? 0
         let version = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
-        let tables = try Int.fetchOne(db, sql: "SELECT count(*) FROM sqlite_master") ?? 0
+        let tables = try db.count("SELECT count(*) FROM sqlite_master")
         if application == 0, version == 0, tables == 0 { return 0 }
         guard application == applicationID else {
             throw LogError(
-                .notALog, path,
+                .notALog, path: path,
                 "\(path) is not a rejection log: it is another program's database; Postern has not changed it",
                 advice: "give log.database another path")
         }
-        guard version >= 0 else { throw LogError.damaged(path, "its schema has the number \(version)") }
+        guard version >= 0 else { throw LogError.damaged(path, "its schema version is \(version)") }
         guard version <= Self.version else {
             throw LogError(
-                .newerVersion, path,
+                .newerVersion, path: path,
                 "the rejection log \(path) was written by a newer Postern (schema \(version); this one knows "
                     + "\(Self.version)); this Postern has not changed it",
                 advice: "run the newer Postern, or move the database away")
@@ -107,9 +107,7 @@ enum LogSchema {
     /// that a database that can't be written fails here.
     static func migrate(_ db: Database, from version: Int) throws {
         try db.inTransaction(.immediate) {
-            for step in migrations.dropFirst(version) {
-                try db.execute(sql: step)
-            }
+            for step in migrations.dropFirst(version) { try db.execute(sql: step) }
             try db.execute(sql: "PRAGMA application_id = \(applicationID)")
             try db.execute(sql: "PRAGMA user_version = \(Self.version)")
             return .commit
