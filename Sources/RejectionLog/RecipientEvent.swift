@@ -75,7 +75,7 @@ public struct RecipientEvent {
     public var authenticated: Bool
     /// The MTA's own name, its macro `{j}`.
     public var mta: Bytes
-    /// The reply with its codes, as the client gets it or would get it in enforce mode; empty for an accepted recipient.
+    /// The reply with its codes, as the client gets it or would in enforce mode; empty for an accepted recipient.
     public var reply: Bytes
 
     /// An event of these values.

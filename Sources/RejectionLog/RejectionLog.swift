@@ -133,8 +133,8 @@ public final class RejectionLog: Sendable {
     @discardableResult
     func tally() -> Bool { queue.request(.tally) }
 
-    /// Records that an index came into force: reports conclude from it when a recipient was listed. Only the first record
-    /// of an index counts.
+    /// Records that an index came into force: reports say by it when a recipient was listed. Recording the same index
+    /// again changes nothing.
     ///
     /// - Parameters:
     ///   - generation: the number that the publisher gave the index.
@@ -177,22 +177,17 @@ public final class RejectionLog: Sendable {
     @discardableResult
     public func close(within limit: Duration? = nil) -> Bool {
         queue.stop()
-        guard let limit else {
-            finished.wait()
-            finished.signal()
-            return true
+        if let limit, !finished.wait(within: limit) {
+            queue.writer.withLock { $0.isAbandoned = true }
+            options.report(
+                "rejection log \(options.path): closed with \(queue.uncounted) recipients uncounted: "
+                    + "its disk doesn't answer")
+            return false
         }
-        if finished.wait(within: limit) {
-            // Other threads may wait, too.
-            finished.signal()
-            return true
-        }
-        queue.abandon()
-        options.report(
-            "rejection log \(options.path): closed with \(queue.uncounted) recipients uncounted: "
-                + "its disk doesn't answer"
-        )
-        return false
+        if limit == nil { finished.wait() }
+        // Other threads may wait, too.
+        finished.signal()
+        return true
     }
 
     /// Why the log can't be written at the moment, and when it is tried next; nil while it can. Any thread.
@@ -235,7 +230,7 @@ public final class RejectionLog: Sendable {
         return Statistics(
             queued: queued, queueCapacity: capacity, written: queue.written.load(ordering: .relaxed),
             thinned: queue.thinned.load(ordering: .relaxed), failing: failure != nil, waiting: queue.uncounted,
-            isOpen: queue.isOpen.load(ordering: .relaxed), damagedCopy: queue.damagedCopy)
+            isOpen: queue.isOpen.load(ordering: .relaxed), damagedCopy: queue.writer.withLock { $0.damagedCopy })
     }
 }
 

@@ -84,7 +84,6 @@ extension DatabaseError {
 struct RawRow {
     private let handle: OpaquePointer
 
-    /// Calls `body` with each row of the query.
     static func forEach(
         _ db: Database, _ sql: String, arguments: StatementArguments, _ body: (RawRow) throws -> Void
     ) throws {
@@ -103,7 +102,6 @@ struct RawRow {
 
     func integer(_ column: CInt) -> Int64 { sqlite3_column_int64(handle, column) }
 
-    /// The bytes of a text or blob.
     func bytes(_ column: CInt) -> UnsafeRawBufferPointer {
         let start = sqlite3_column_blob(handle, column)
         return UnsafeRawBufferPointer(start: start, count: start == nil ? 0 : Int(sqlite3_column_bytes(handle, column)))

@@ -40,7 +40,6 @@ extension Row {
         try decode(Value?.self, atIndex: index)
     }
 
-    /// A count within bounds.
     func count(_ index: Int) throws -> Int { Int(try StoredCount.checked(value(index))) }
 }
 
@@ -56,10 +55,8 @@ extension Database {
         try Int64.fetchOne(self, sql: sql, arguments: arguments)
     }
 
-    /// A value of the table `state`.
     func state(_ name: String) throws -> Int64? { try integer("SELECT value FROM state WHERE name = ?", [name]) }
 
-    /// Sets a value of the table `state`.
     func setState(_ name: String, to value: Int64) throws {
         try cachedStatement(sql: "INSERT OR REPLACE INTO state VALUES (?, ?)").execute(arguments: [name, value])
     }

@@ -118,9 +118,7 @@ extension RejectionReader {
         /// The next entry; an error ends the sequence with `.failure` as its last element.
         public mutating func next() -> Result<LogEntry, LogError>? {
             if rows.isEmpty, !isFinished {
-                do {
-                    rows = try nextPage()
-                } catch {
+                do { rows = try nextPage() } catch {
                     isFinished = true
                     return .failure(error)
                 }

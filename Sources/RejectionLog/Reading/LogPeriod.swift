@@ -319,7 +319,7 @@ package struct LogPeriod {
 
     // MARK: Other tables
 
-    /// Whether a recipient from the network was accepted since the beginning of the period; nil if the log begins later.
+    /// Whether a recipient from the network was accepted since the beginning of the period; nil if it begins later.
     package func hasAccepted(from network: IPAddress) throws -> Bool? {
         try AcceptedNetworkStore.hasAccepted(db, from: network, since: selection.minutes.from / 1440)
     }
@@ -334,7 +334,6 @@ package struct LogPeriod {
 }
 
 extension LogPeriod.Counts {
-    /// Adds a number of recipients.
     fileprivate mutating func add(_ count: Int, reason: String, outcome: Outcome, observed: Bool, domain: Int64) {
         switch outcome {
         case .accepted:

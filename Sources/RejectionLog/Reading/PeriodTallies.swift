@@ -157,7 +157,7 @@ package struct PeriodTallies {
 extension LogPeriod {
     /// The period's rejections by recipient, sender, client and so on.
     ///
-    /// - Parameter subtractionThreshold: the number of rejections above which subtraction counts a part of a day faster.
+    /// - Parameter subtractionThreshold: the number of rejections above which a part of a day is counted by subtracting.
     package func tallies(subtractionThreshold: Int) throws -> PeriodTallies {
         let (from, to) = selection.minutes
         return try PeriodTallies(

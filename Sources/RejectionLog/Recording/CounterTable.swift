@@ -30,18 +30,14 @@ struct CounterKey: Hashable, Sendable {
     var observed: Bool { bits & 1 == 1 }
 
     /// The key without the domain.
-    var ofNoDomain: CounterKey {
-        CounterKey(minute: minute, slot: 0, reason: reason, outcome: outcome, observed: observed)
-    }
+    var ofNoDomain: CounterKey { CounterKey(bits: bits & ~(0xFF_FFFF << 11)) }
+
+    /// The key without the minute.
+    var ofNoMinute: CounterKey { CounterKey(bits: bits & ~(0xFFF_FFFF << 35)) }
 
     /// The key without the domain, in the first minute of its hour.
     var ofItsHour: CounterKey {
         CounterKey(minute: minute - minute % 60, slot: 0, reason: reason, outcome: outcome, observed: observed)
-    }
-
-    /// The key without the minute.
-    var ofNoMinute: CounterKey {
-        CounterKey(minute: 0, slot: slot, reason: reason, outcome: outcome, observed: observed)
     }
 
     /// The key that counts the detail rows that were thinned out in the minute.

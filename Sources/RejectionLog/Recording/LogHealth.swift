@@ -1,5 +1,6 @@
 import Dispatch
 import Foundation
+import Synchronization
 import System
 
 /// Whether the log can be written; if not, why, since when, and when the writer tries again. Reports each change once.
@@ -52,7 +53,7 @@ struct LogHealth {
             nextTry: Date().addingTimeInterval(Double(pause) / 1000))
         let isNew = trouble.reported.count < 100 && trouble.reported.insert(error.reason).inserted
         self.trouble = trouble
-        queue.setFailure(trouble.failure)
+        queue.writer.withLock { $0.failure = trouble.failure }
         options.condition(trouble.failure)
         guard isNew else { return }
         options.report(
@@ -66,7 +67,7 @@ struct LogHealth {
     mutating func works(_ task: WriterTask, path: String, late: Int64) {
         guard let trouble, trouble.task == task else { return }
         self.trouble = nil
-        queue.setFailure(nil)
+        queue.writer.withLock { $0.failure = nil }
         let seconds = (DispatchTime.now().uptimeNanoseconds &- trouble.began.uptimeNanoseconds) / 1_000_000_000
         options.report(
             "rejection log \(path): written again after \(seconds) s, with \(late) recipients that were counted in "

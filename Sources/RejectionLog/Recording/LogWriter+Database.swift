@@ -74,7 +74,7 @@ extension LogWriter {
 
     /// Adds detail rows to the tallies.
     ///
-    /// - Parameter everything: whether to add all rows; otherwise for a tenth of a second at most, or one step in a flood.
+    /// - Parameter everything: whether to add all rows; otherwise for a tenth of a second, or one step in a flood.
     func tally(everything: Bool, isSecondAttempt: Bool = false) -> Bool {
         let steady = options.clocks.steady()
         guard let database = log?.database.queue, let newest = log?.counters.lastDetail else { return false }
@@ -88,11 +88,8 @@ extension LogWriter {
             try database.inDatabase { db in
                 while try log?.tallier.step(db, now: time.now, steady: steady) ?? false {
                     if everything { continue }
-                    if isThinning || arrived > Tallier.busy
-                        || DispatchTime.now().uptimeNanoseconds &- start > 100_000_000
-                    {
-                        break
-                    }
+                    let age = DispatchTime.now().uptimeNanoseconds &- start
+                    if isThinning || arrived > Tallier.busy || age > 100_000_000 { break }
                 }
             }
             return succeeded(.tally)
@@ -230,7 +227,7 @@ extension LogWriter {
                 advice: "see the kernel's messages about the disk: dmesg; to begin a new log, move this one away")
         }
         let copy = try replacement.moveAside(file)
-        queue.setDamagedCopy(copy)
+        queue.writer.withLock { $0.damagedCopy = copy }
         options.report(
             "\(error.reason); it was moved to \(copy), and a new one is begun; the counts in memory go to the new one")
     }

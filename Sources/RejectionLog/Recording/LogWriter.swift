@@ -43,7 +43,6 @@ final class LogWriter {
 
     // MARK: Not in the database yet
 
-    /// The counts by key.
     var pending: [CounterKey: Int64] = [:]
     /// How many recipients `pending` counts; it counts thinned rows, too, which are not among these.
     var waiting: Int64 = 0
@@ -51,9 +50,7 @@ final class LogWriter {
     var isCoarse = false
     /// The detail rows.
     var fullBuffers: [DetailBuffer] = []
-    /// The indexes that came into force.
     var indexes: [RecordedIndex] = []
-    /// The messages of unlisted senders.
     var senders = PendingSenders()
     /// The networks from which a recipient was accepted, each with the day.
     var accepted: [IPAddress: Int64] = [:]
@@ -141,8 +138,9 @@ final class LogWriter {
     private func storeRound(urgent: Bool) -> Bool {
         arrived = 0
         time.observe(wall: options.clocks.wall(), steady: options.clocks.steady())
-        indexes = Array((indexes + queue.drainIndexes()).suffix(1_000))
-        senders.add(queue.drainSenders())
+        let notes = queue.drainNotes()
+        indexes = Array((indexes + notes.indexes).suffix(1_000))
+        senders.add(notes.senders)
         if accepted.count < 100_000 { accepted.merge(queue.accepted.drain()) { max($0, $1) } }
         if let now = time.now { options.day(now / Timestamp.day) }
         collect()

@@ -136,8 +136,8 @@ struct Pruner {
         return removed > 0
     }
 
-    /// Deletes a batch of the oldest detail rows, and notes the time from which all rows are there: at most now, because
-    /// rows that were recorded with a wrong clock may have a time in the future.
+    /// Deletes a batch of the oldest detail rows, and notes the time from which all rows are there. That is at most now:
+    /// rows that were recorded with a wrong clock may have a future time.
     private static func removeDetails(_ db: Database, before time: Int64, now: Int64, tallied: Int64) throws -> Int {
         let selection = "SELECT id, time FROM detail WHERE time < ? AND id <= ? ORDER BY time LIMIT \(batch)"
         let arguments: StatementArguments = [time, tallied]

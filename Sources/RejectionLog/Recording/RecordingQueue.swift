@@ -39,16 +39,25 @@ final class RecordingQueue: Sendable {
 
     private struct Requests {
         var requests: [Request] = []
-        /// Indexes that came into force; while the database can't be written, the newest of them.
-        var indexes: [RecordedIndex] = []
         /// Whether the writer is to end.
         var isStopping = false
         /// Whether the writer has ended, and answers no more requests.
         var hasEnded = false
     }
 
-    private struct Condition {
+    /// Facts beside the recipients that wait for the writer.
+    struct Notes: Sendable {
+        /// Indexes that came into force; while the database can't be written, the newest of them.
+        var indexes: [RecordedIndex] = []
+        /// Messages of unlisted senders.
+        var senders = PendingSenders()
+    }
+
+    /// The state of the writer, for other threads.
+    struct WriterState: Sendable {
+        /// Why the database can't be written.
         var failure: PartFailure?
+        /// The path to which the last damaged database was moved.
         var damagedCopy: String?
         /// Since when the writer has been working without a pause; nil while it waits for work.
         var workingSince: Date?
@@ -76,13 +85,12 @@ final class RecordingQueue: Sendable {
 
     /// Whether a session found every stripe full. Until the writer has made room, a session tries its own stripe only.
     private let isFull = Atomic<Bool>(false)
-    /// Wakes the writer.
     private let wakeUp = SteadySemaphore()
     /// Whether the writer was woken and hasn't begun yet: saves a system call for each recipient of a flood.
     private let isWoken = Atomic<Bool>(false)
     private let requests = Mutex(Requests())
-    private let senders = Mutex(PendingSenders())
-    private let condition = Mutex(Condition())
+    private let notes = Mutex(Notes())
+    let writer = Mutex(WriterState())
 
     init(detailCapacity: Int, patience: TimeInterval) {
         self.patience = patience
@@ -125,16 +133,16 @@ final class RecordingQueue: Sendable {
 
     /// Keeps the note of an index that came into force for the writer.
     func note(_ index: RecordedIndex) {
-        requests.withLock { requests in
-            if requests.indexes.count >= 1_000 { requests.indexes.removeFirst() }
-            requests.indexes.append(index)
+        notes.withLock { notes in
+            if notes.indexes.count >= 1_000 { notes.indexes.removeFirst() }
+            notes.indexes.append(index)
         }
         wakeWriter()
     }
 
     /// Keeps a message of an unlisted sender for the writer.
     func note(_ sender: UnlistedSender) {
-        senders.withLock { $0.add(sender) }
+        notes.withLock { $0.senders.add(sender) }
         wakeWriter()
     }
 
@@ -165,22 +173,16 @@ final class RecordingQueue: Sendable {
         wakeUp.signal()
     }
 
-    /// Notes that the process ends without waiting for the writer.
-    func abandon() { condition.withLock { $0.isAbandoned = true } }
-
-    var isAbandoned: Bool { condition.withLock { $0.isAbandoned } }
-
-    /// The path to which the last damaged database was moved.
-    var damagedCopy: String? { condition.withLock { $0.damagedCopy } }
+    var isAbandoned: Bool { writer.withLock { $0.isAbandoned } }
 
     /// Why the database can't be written: the last failure, or a disk that doesn't answer.
     func failure(path: String) -> PartFailure? {
-        condition.withLock { condition in
-            guard let since = condition.workingSince, case let age = Date().timeIntervalSince(since), age > patience
-            else { return condition.failure }
+        writer.withLock { writer in
+            guard let since = writer.workingSince, case let age = Date().timeIntervalSince(since), age > patience
+            else { return writer.failure }
             return PartFailure(
                 reason: "the disk of the rejection log \(path) has not answered for \(Int(clamping: Int64(age))) s",
-                advice: "see the kernel's messages about the disk: dmesg", since: condition.failure?.since ?? since)
+                advice: "see the kernel's messages about the disk: dmesg", since: writer.failure?.since ?? since)
         }
     }
 
@@ -208,19 +210,11 @@ final class RecordingQueue: Sendable {
         }
     }
 
-    /// Removes and returns the notes of indexes.
-    func drainIndexes() -> [RecordedIndex] {
-        requests.withLock { requests in
-            defer { requests.indexes = [] }
-            return requests.indexes
-        }
-    }
-
-    /// Removes and returns the messages of unlisted senders.
-    func drainSenders() -> PendingSenders {
-        senders.withLock { senders in
-            defer { senders.removeAll() }
-            return senders
+    /// Removes and returns the notes.
+    func drainNotes() -> Notes {
+        notes.withLock { notes in
+            defer { notes = Notes() }
+            return notes
         }
     }
 
@@ -230,14 +224,10 @@ final class RecordingQueue: Sendable {
     }
 
     /// Notes that the writer begins to work.
-    func beginWork() { condition.withLock { $0.workingSince = Date() } }
+    func beginWork() { writer.withLock { $0.workingSince = Date() } }
 
     /// Notes that the writer has nothing to do.
-    func endWork() { condition.withLock { $0.workingSince = nil } }
-
-    func setFailure(_ failure: PartFailure?) { condition.withLock { $0.failure = failure } }
-
-    func setDamagedCopy(_ path: String) { condition.withLock { $0.damagedCopy = path } }
+    func endWork() { writer.withLock { $0.workingSince = nil } }
 
     /// Notes that the writer has ended, and answers the open requests: not done.
     func end() {

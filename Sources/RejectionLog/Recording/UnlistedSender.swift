@@ -26,7 +26,6 @@ struct PendingSenders: Sendable {
 
     var isEmpty: Bool { senders.isEmpty }
 
-    /// Adds messages of a sender.
     mutating func add(_ sender: UnlistedSender) {
         guard let known = senders[sender.address] else {
             if senders.count < Self.limit { senders[sender.address] = sender }

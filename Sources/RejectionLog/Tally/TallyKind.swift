@@ -157,7 +157,7 @@ enum ReplyText {
         return String(words.joined(separator: " ").prefix(200))
     }
 
-    /// Whether a word has an IP address, also within a URL: three dots between digits, or hexadecimal digits with two colons.
+    /// Whether a word has an IP address: three dots between digits (also in a URL), or two colons and hex digits.
     private static func isNumeric(_ word: Substring) -> Bool {
         var run = 0
         var dots = 0
