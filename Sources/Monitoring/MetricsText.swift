@@ -4,14 +4,14 @@ package struct MetricsText {
     package enum Dialect: Sendable {
         /// OpenMetrics 1.0: a counter's family is named without its `_total`.
         case openMetrics
-        /// OpenMetrics for readers that don't say what they understand. Counters have no type: so their help stands at the name of the
-        /// samples, where `promtool check metrics` looks for it.
+        /// OpenMetrics for readers that don't name a format. Counters have no type, so that their help has the name of the samples, where
+        /// `promtool check metrics` looks for it.
         case neutral
         /// The older text format of Prometheus.
         case plain
 
         /// The dialect that the header `Accept` asks for.
-        package init(accepting header: String?) {
+        init(accepting header: String?) {
             let accepted = header?.lowercased() ?? ""
             if accepted.contains("application/openmetrics-text") {
                 self = .openMetrics
@@ -21,7 +21,7 @@ package struct MetricsText {
         }
 
         /// The header `Content-Type`.
-        package var contentType: String {
+        var contentType: String {
             switch self {
             case .openMetrics, .neutral: "application/openmetrics-text; version=1.0.0; charset=utf-8"
             case .plain: "text/plain; version=0.0.4; charset=utf-8"
@@ -30,36 +30,36 @@ package struct MetricsText {
     }
 
     /// The labels of a sample, in order; values may hold any characters.
-    package typealias Labels = KeyValuePairs<String, String>
+    typealias Labels = KeyValuePairs<String, String>
 
     /// No labels.
-    package static var none: Labels { [:] }
+    static var none: Labels { [:] }
 
     private let dialect: Dialect
     private var lines: [String] = []
 
     /// No metrics yet.
-    package init(_ dialect: Dialect) { self.dialect = dialect }
+    init(_ dialect: Dialect) { self.dialect = dialect }
 
     /// The whole text.
-    package var text: String { lines.joined(separator: "\n") + "\n# EOF\n" }
+    var text: String { lines.joined(separator: "\n") + "\n# EOF\n" }
 
-    /// Adds a value that goes up and down, unless there is no sample.
-    package mutating func gauge(_ name: String, _ help: String, _ samples: [(labels: Labels, value: Double)]) {
+    /// Adds values that go up and down, unless there is no sample.
+    mutating func gauge(_ name: String, _ help: String, _ samples: [(labels: Labels, value: Double)]) {
         guard !samples.isEmpty else { return }
         begin(name, "gauge", help)
         for sample in samples { add(name, sample.labels, sample.value) }
     }
 
     /// Adds a value that goes up and down, without labels, unless it is nil.
-    package mutating func gauge(_ name: String, _ help: String, _ value: Double?) {
+    mutating func gauge(_ name: String, _ help: String, _ value: Double?) {
         gauge(name, help, value.map { [(Labels(), $0)] } ?? [])
     }
 
-    /// Adds a count that only grows, unless there is no sample.
+    /// Adds counts that only grow, unless there is no sample.
     ///
     /// - Parameter name: without `_total`.
-    package mutating func counter(_ name: String, _ help: String, _ samples: [(labels: Labels, value: Double)]) {
+    mutating func counter(_ name: String, _ help: String, _ samples: [(labels: Labels, value: Double)]) {
         guard !samples.isEmpty else { return }
         switch dialect {
         case .openMetrics: begin(name, "counter", help)
@@ -70,12 +70,12 @@ package struct MetricsText {
     }
 
     /// Adds a count that only grows, without labels.
-    package mutating func counter(_ name: String, _ help: String, _ value: Int) {
+    mutating func counter(_ name: String, _ help: String, _ value: Int) {
         counter(name, help, [(Labels(), Double(value))])
     }
 
-    /// Adds how often something happened and how long it took in all.
-    package mutating func summary(
+    /// Adds the number of times that something happened, and the total time that it took.
+    mutating func summary(
         _ name: String, _ help: String, _ samples: [(labels: Labels, count: Int, sum: Double)]
     ) {
         guard !samples.isEmpty else { return }
@@ -90,8 +90,8 @@ package struct MetricsText {
     ///
     /// - Parameters:
     ///   - bounds: the upper ends of the buckets.
-    ///   - counts: the number in each bucket alone, and in one more past the last bound.
-    package mutating func histogram(_ name: String, _ help: String, bounds: [Double], counts: [Int], sum: Double) {
+    ///   - counts: the number in each bucket, not cumulated, and the number above the last bound.
+    mutating func histogram(_ name: String, _ help: String, bounds: [Double], counts: [Int], sum: Double) {
         begin(name, "histogram", help)
         var total = 0
         for (bound, count) in zip(bounds, counts) {
@@ -114,7 +114,7 @@ package struct MetricsText {
         lines.append("\(name)\(set.isEmpty ? "" : "{\(set)}") \(Self.number(value))")
     }
 
-    /// A text on one line, with `\\`, `\n` and `\"`. Other control characters become question marks.
+    /// A text with `\\`, `\n` and `\"` escaped. Other control characters become question marks.
     static func escaped(_ text: String, quotes: Bool) -> String {
         text.unicodeScalars.reduce(into: "") { result, scalar in
             switch scalar {

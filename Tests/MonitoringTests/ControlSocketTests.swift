@@ -13,8 +13,7 @@ import Testing
     ) throws -> ControlServer {
         let server = try ControlServer(database: database, ServiceHealth { _, _ in })
         server.start(
-            .init(
-                status: { Self.status }, reload: { acceptsOlder, ended in reload(acceptsOlder).map(ended) }, tick: {}))
+            status: { Self.status }, reload: { acceptsOlder, ended in reload(acceptsOlder).map(ended) }, tick: {})
         return server
     }
 
@@ -96,7 +95,7 @@ import Testing
         let database = folder.file("missing/log.sqlite")
         let health = ServiceHealth { _, _ in }
         let server = try ControlServer(database: database, health)
-        server.start(.init(status: { Self.status }, reload: { _, _ in }, tick: {}))
+        server.start(status: { Self.status }, reload: { _, _ in }, tick: {})
         defer { server.stop() }
         #expect(health.reports.first?.works == false)
         #expect(health.reports.first?.advice?.contains("missing writable") == true)
