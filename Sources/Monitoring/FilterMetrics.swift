@@ -120,7 +120,7 @@ struct FilterMetrics {
     private func addIndex(_ text: inout MetricsText) {
         text.gauge("postern_index_in_force", "1 if an index is in use, else 0.", status.index == nil ? 0 : 1)
         text.gauge(
-            "postern_index_expected", "1 if recipients are deferred while there is no index, else 0.",
+            "postern_index_expected", "1 if a source or index.path is configured: an index is needed; else 0.",
             status.indexExpected ? 1 : 0)
         text.gauge(
             "postern_index_max_age_seconds", "index.max_age; 0 for no limit.", Double(settings.maximumIndexAge))

@@ -117,7 +117,7 @@ package struct FilterStatus: Codable, Sendable {
     var syncOutlook: SyncOutlook?
     /// The snapshot in use; nil if there is none.
     var index: Index?
-    /// Whether recipients are deferred while there is no index.
+    /// Whether a source or `index.path` is configured, so that there should be an index.
     var indexExpected: Bool
     var log: Log
     var harvest: Harvest

@@ -14,7 +14,7 @@ import Testing
         return text.text
     }
 
-    @Test func everyDialectIsTheDocumentedOne() {
+    @Test func metricsAreWrittenInEachDialect() {
         let rest = #"""
             x_things_total{kind="a\"b\\c\nd?[31me"} 3
             # HELP x_age_seconds Age.
@@ -39,7 +39,7 @@ import Testing
         #expect(sample(.neutral) == "# HELP x_things_total Things.\n" + rest)
     }
 
-    @Test func theDialectIsWhatTheReaderAsksFor() {
+    @Test func theHeaderAcceptChoosesTheDialect() {
         let prometheus =
             "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
         #expect(MetricsText.Dialect(accepting: prometheus) == .openMetrics)
@@ -48,7 +48,7 @@ import Testing
         #expect(MetricsText.Dialect(accepting: nil) == .neutral)
     }
 
-    @Test func numbersAreReadable() {
+    @Test func numbersAreWrittenAsPrometheusReadsThem() {
         #expect(MetricsText.number(0) == "0")
         #expect(MetricsText.number(-3) == "-3")
         #expect(MetricsText.number(.infinity) == "+Inf")
