@@ -159,30 +159,29 @@ package final class FilterMonitor: Sendable {
 
 /// The parts of the configuration that monitoring shows or compares the filter's state with.
 package struct MonitoringSettings: Sendable {
-    /// Postern's version.
-    package var version: String
+    var version: String
     /// The milter's socket, such as `inet:8891@127.0.0.1`.
-    package var socket: String
+    var socket: String
     /// `milter.max_connections`.
-    package var maximumConnections: Int
+    var maximumConnections: Int
     /// `enforce` or `observe`, as configured for all domains.
-    package var mode: String
+    var mode: String
     /// `index.path`.
-    package var indexPath: String
+    var indexPath: String
     /// `index.max_age` in seconds; 0 for no limit.
-    package var maximumIndexAge: Int
+    var maximumIndexAge: Int
     /// `sync.state`.
-    package var syncState: String
+    var syncState: String
     /// The names of the sources.
-    package var sources: [String]
+    var sources: [String]
     /// `log.database`.
-    package var logDatabase: String
+    var logDatabase: String
     /// `log.redact`.
-    package var redactsLog: Bool
+    var redactsLog: Bool
     /// The address of the live page, such as `http://127.0.0.1:8892/`; nil if HTTP is off.
-    package var http: String?
+    var http: String?
     /// A sentence for each setting that is valid and perhaps not intended.
-    package var notices: [String]
+    var notices: [String]
 
     /// The settings of a configuration.
     package init(
@@ -204,7 +203,7 @@ package struct MonitoringSettings: Sendable {
     }
 
     /// The bytes of the rejection log, its write-ahead log included; 0 if there is none.
-    package var logSize: Int {
+    var logSize: Int {
         ["", "-wal"].reduce(0) { sum, suffix in
             var status = stat()
             return stat(logDatabase + suffix, &status) == 0 ? sum + Int(status.st_size) : sum

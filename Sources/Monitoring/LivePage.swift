@@ -129,6 +129,7 @@ enum LivePage {
           tr:last-child { border-bottom: 0; padding-bottom: 0; }
           td { border: 0; padding: 0; }
           td:nth-child(2) { text-align: right; }
+          td:nth-child(2) small { display: inline; margin-left: .4rem; }
           td:nth-child(n+3) { grid-column: 1 / -1; }
           td:nth-child(4)::before { content: "from "; color: var(--quiet); }
           td:nth-child(5)::before { content: "by "; color: var(--quiet); }
@@ -247,7 +248,8 @@ enum LivePage {
           const held = harvest.held ? `, ${number(harvest.held)} in the tarpit` : "";
           facts(at("filter"), [
             ["sessions", `${number(sessions.open)} open, ${number(sessions.total)} since the start`],
-            ["mode", `${filter.mode}, ${count(filter.domains, "relay domain")}`],
+            ["mode", filter.mode],
+            ["relay domains", number(filter.domains)],
             ["harvest", `${count(harvest.offenders, "network")} over the limit${held}`],
             log.failing
               ? ["log", "can’t be written", "bad"]

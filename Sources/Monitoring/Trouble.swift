@@ -102,11 +102,12 @@ package struct Trouble: Encodable {
                         ? "if the change is intended: postern sync --accept-shrink"
                         : "repair the source; --accept-shrink doesn't overrule sync.minimum and sync.canaries"))
         }
-        for (name, failure) in sync.failures.sorted(by: { $0.key < $1.key }) {
+        for (_, failure) in sync.failures.sorted(by: { $0.key < $1.key }) {
             troubles.append(
                 Trouble(
-                    text: "source \(name) could not be read at \(Words.time(failure.at)): \(failure.text)",
-                    advice: "its last list stays in use; to try it: postern sync --dry-run"))
+                    text: failure.text,
+                    advice: "last tried at \(Words.time(failure.at)); the source's last list stays in use; to try it: "
+                        + "postern sync --dry-run"))
         }
         for source in sync.sources {
             let (faults, domainFaults) = (source.report.faults, source.report.domainFaults)

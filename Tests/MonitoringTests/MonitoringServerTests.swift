@@ -142,34 +142,33 @@ import Testing
         #expect(client.isClosed(within: 10_000))
     }
 
-    @Test func healthIsAnsweredWhileADocumentIsBeingMade() throws {
-        let isHeld = SteadySemaphore()
+    /// A server that has begun to make `/live.json` for a client, and goes on once the semaphore is signalled.
+    private func serverWithHeldDocument() throws -> (server: Server, client: HTTPClient, release: SteadySemaphore) {
+        let release = SteadySemaphore()
         let server = try Server(live: {
-            isHeld.wait()
+            release.wait()
             return Data("{}".utf8)
         })
-        let live = try HTTPClient(port: server.port)
-        live.send("GET /live.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        #expect(!live.isClosed(within: 200))
+        let client = try HTTPClient(port: server.port)
+        client.send("GET /live.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        #expect(!client.isClosed(within: 200))
+        return (server, client, release)
+    }
+
+    @Test func healthIsAnsweredWhileADocumentIsBeingMade() throws {
+        let (server, live, release) = try serverWithHeldDocument()
         #expect(try server.get("/healthz").hasSuffix("ok\n"))
         #expect(try server.get("/readyz").hasSuffix("ready\n"))
-        isHeld.signal()
+        release.signal()
         #expect(live.readToEnd().hasSuffix("{}"))
     }
 
     @Test func theServerStopsWhileADocumentIsBeingMade() throws {
-        let isHeld = SteadySemaphore()
-        let server = try Server(live: {
-            isHeld.wait()
-            return Data("{}".utf8)
-        })
-        let live = try HTTPClient(port: server.port)
-        live.send("GET /live.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        #expect(!live.isClosed(within: 200))
+        let (server, client, release) = try serverWithHeldDocument()
         let began = ContinuousClock.now
-        server.server.stop()
+        withExtendedLifetime(client) { server.server.stop() }
         #expect(ContinuousClock.now - began < .seconds(2))
-        isHeld.signal()
+        release.signal()
     }
 
     @Test func aPortInUseIsOpenedOnceItIsFree() throws {
