@@ -13,12 +13,6 @@ package final class ControlServer: Sendable {
         package let description: String
     }
 
-    /// The filter's answers to requests.
-    private struct Handlers: Sendable {
-        let status: @Sendable () -> FilterStatus
-        let reload: Reload
-    }
-
     /// Begins a reload and returns at once; calls `ended` with the result, on any thread.
     package typealias Reload =
         @Sendable (
@@ -61,12 +55,11 @@ package final class ControlServer: Sendable {
     package func start(
         status: @escaping @Sendable () -> FilterStatus, reload: @escaping Reload, tick: @escaping @Sendable () -> Void
     ) {
-        let handlers = Handlers(status: status, reload: reload)
         thread.withLock { thread in
             thread = NamedThread.start("control") { [self] in
                 var next = ContinuousClock.now + .seconds(Self.interval)
                 while !isStopping.load(ordering: .acquiring) {
-                    serve(handlers)
+                    serve(status, reload)
                     guard ContinuousClock.now >= next else { continue }
                     next = .now + .seconds(Self.interval)
                     report(retry())
@@ -164,7 +157,7 @@ package final class ControlServer: Sendable {
 
     // MARK: Clients
 
-    private func serve(_ handlers: Handlers) {
+    private func serve(_ status: () -> FilterStatus, _ reload: Reload) {
         let (file, abstract) = sockets.withLock { ($0.file, $0.abstract) }
         var polled = [file, abstract].filter { $0 >= 0 }.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         guard poll(&polled, nfds_t(polled.count), 1_000) > 0 else { return }
@@ -172,14 +165,16 @@ package final class ControlServer: Sendable {
             let client = accept(socket.fd, nil, nil)
             if client >= 0 {
                 _ = fcntl(client, F_SETFD, FD_CLOEXEC)
-                answer(ControlConnection(client), isAbstract: socket.fd == abstract, handlers)
+                answer(ControlConnection(client), isAbstract: socket.fd == abstract, status: status, reload: reload)
             } else if errno != EAGAIN && errno != EINTR {
                 sleep(1)
             }
         }
     }
 
-    private func answer(_ client: ControlConnection, isAbstract: Bool, _ handlers: Handlers) {
+    private func answer(
+        _ client: ControlConnection, isAbstract: Bool, status: () -> FilterStatus, reload: Reload
+    ) {
         // Anybody may connect to an abstract socket.
         if isAbstract {
             guard let user = ControlSocket.peer(of: client.descriptor)?.user, user == 0 || user == geteuid() else {
@@ -187,8 +182,8 @@ package final class ControlServer: Sendable {
             }
         }
         switch client.readRequest() {
-        case .status: client.send(handlers.status())
-        case .reload(let acceptsOlderIndex): handlers.reload(acceptsOlderIndex) { client.send($0) }
+        case .status: client.send(status())
+        case .reload(let acceptsOlderIndex): reload(acceptsOlderIndex) { client.send($0) }
         case nil: return
         }
     }

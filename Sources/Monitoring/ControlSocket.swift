@@ -207,7 +207,7 @@ package final class ControlClient {
             code = EACCES
         }
         close(descriptor)
-        throw failure(code, path, database)
+        throw failure(code, path: path, database: database)
     }
 
     /// Whether a program of this user that listens at the abstract address may be the filter. Any user may listen there.
@@ -216,7 +216,7 @@ package final class ControlClient {
         return user == 0 || user == geteuid() || fstat(folder, &status) == 0 && user == status.st_uid
     }
 
-    private static func failure(_ code: Int32, _ path: String, _ database: String) -> Failure {
+    private static func failure(_ code: Int32, path: String, database: String) -> Failure {
         switch code {
         case ENOENT, ECONNREFUSED, ENOTDIR:
             Failure(kind: .notRunning, description: "no filter is running that writes the log \(database)")
@@ -230,15 +230,13 @@ package final class ControlClient {
 
     /// The state of the filter; nil if it doesn't answer in time.
     func status() -> FilterStatus? {
-        guard case .success(let document) = answer(to: .status, within: .seconds(ControlSocket.patience)) else {
-            return nil
-        }
-        return try? JSON.value(FilterStatus.self, from: document)
+        let document = try? answer(to: .status, within: .seconds(ControlSocket.patience))
+        return document.flatMap { try? JSON.value(FilterStatus.self, from: $0) }
     }
 
     /// Tells the filter to read its configuration again, and waits for the result.
     package func reload(acceptsOlderIndex: Bool, within limit: Duration) throws(Failure) -> ControlSocket.ReloadResult {
-        let document = try answer(to: .reload(acceptsOlderIndex: acceptsOlderIndex), within: limit).get()
+        let document = try answer(to: .reload(acceptsOlderIndex: acceptsOlderIndex), within: limit)
         if let result = try? JSON.value(ControlSocket.ReloadResult.self, from: document) { return result }
         guard document.isEmpty else {
             throw Failure(
@@ -251,7 +249,7 @@ package final class ControlClient {
     }
 
     /// The document that the filter sends for a request; empty if it closes the connection without a document.
-    private func answer(to request: ControlSocket.Request, within limit: Duration) -> Result<Data, Failure> {
+    private func answer(to request: ControlSocket.Request, within limit: Duration) throws(Failure) -> Data {
         // A filter of the first versions sends its status at once and closes the connection: the request can't be sent, and is not needed.
         ControlSocket.send(request.line + "\n", on: descriptor)
         let deadline = ContinuousClock.now + limit
@@ -263,16 +261,14 @@ package final class ControlClient {
                 document.append(contentsOf: bytes[..<count])
                 continue
             }
-            guard count < 0, errno == EAGAIN || errno == EINTR else { return .success(document) }
+            guard count < 0, errno == EAGAIN || errno == EINTR else { break }
             guard ContinuousClock.now < deadline else {
-                return .failure(
-                    Failure(
-                        kind: .noAnswer,
-                        description:
-                            "process \(process) hasn't answered in \(limit.components.seconds) seconds; see its messages"
-                    ))
+                throw Failure(
+                    kind: .noAnswer,
+                    description:
+                        "process \(process) hasn't answered in \(limit.components.seconds) seconds; see its messages")
             }
         }
-        return .success(document)
+        return document
     }
 }

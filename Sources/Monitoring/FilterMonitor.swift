@@ -54,7 +54,7 @@ package final class FilterMonitor: Sendable {
     var failingParts: [String] {
         reportConditions()
         let now = Date()
-        return health.reports.compactMap { Trouble($0, now: now) }.map { "\($0.text); \($0.advice)" }
+        return health.reports.compactMap { Trouble.ofPart($0, now: now) }.map { "\($0.text); \($0.advice)" }
     }
 
     /// Updates the filter's health: the parts that don't report by themselves, and the times of the next tries.

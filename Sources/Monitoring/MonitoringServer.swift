@@ -47,7 +47,7 @@ package final class MonitoringServer: Sendable {
         let names: Set<String>? = isLoopback ? ["localhost", "127.0.0.1", "::1", host.lowercased()] : nil
         let cache = LiveCache(documents.live)
         server = HTTPServer(host: host, port: port, limits: limits) { request in
-            Self.answer(request, names: names, documents, cache)
+            Self.answer(request, names: names, documents, cache: cache)
         }
     }
 
@@ -66,23 +66,23 @@ package final class MonitoringServer: Sendable {
     // MARK: Answers
 
     private static func answer(
-        _ request: HTTPServer.Request, names: Set<String>?, _ documents: Documents, _ cache: LiveCache
+        _ request: HTTPServer.Request, names: Set<String>?, _ documents: Documents, cache: LiveCache
     ) -> HTTPServer.Answer {
         if let refusal = refusal(of: request, names: names) { return .now(refusal) }
         switch request.path {
-        case "/": return .now(response(200, "text/html; charset=utf-8", LivePage.html))
-        case "/page.js": return .now(response(200, "text/javascript; charset=utf-8", LivePage.script))
-        case "/page.css": return .now(response(200, "text/css; charset=utf-8", LivePage.style))
+        case "/": return .now(response(200, "text/html; charset=utf-8", body: LivePage.html))
+        case "/page.js": return .now(response(200, "text/javascript; charset=utf-8", body: LivePage.script))
+        case "/page.css": return .now(response(200, "text/css; charset=utf-8", body: LivePage.style))
         case "/healthz": return .now(text(200, "ok"))
         case "/readyz":
             let obstacle = documents.obstacle()
             let lines = [obstacle ?? "ready"] + documents.failingParts()
             return .now(text(obstacle == nil ? 200 : 503, lines.joined(separator: "\n")))
         case "/live.json":
-            return .later { response(200, "application/json", cache.document) }
+            return .later { response(200, "application/json", body: cache.document) }
         case "/metrics":
             let dialect = MetricsText.Dialect(accepting: request.accept)
-            return .later { response(200, dialect.contentType, documents.metrics(dialect)) }
+            return .later { response(200, dialect.contentType, body: documents.metrics(dialect)) }
         default: return .now(text(404, "there is no such page"))
         }
     }
@@ -109,14 +109,14 @@ package final class MonitoringServer: Sendable {
     }
 
     private static func text(_ status: Int, _ text: String) -> HTTPServer.Response {
-        response(status, "text/plain; charset=utf-8", text + "\n")
+        response(status, "text/plain; charset=utf-8", body: text + "\n")
     }
 
-    private static func response(_ status: Int, _ type: String, _ body: String) -> HTTPServer.Response {
-        response(status, type, Data(body.utf8))
+    private static func response(_ status: Int, _ type: String, body: String) -> HTTPServer.Response {
+        response(status, type, body: Data(body.utf8))
     }
 
-    private static func response(_ status: Int, _ type: String, _ body: Data) -> HTTPServer.Response {
+    private static func response(_ status: Int, _ type: String, body: Data) -> HTTPServer.Response {
         var headers = [
             "Content-Type": type, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer", "Cross-Origin-Resource-Policy": "same-origin",

@@ -62,15 +62,11 @@ package final class ServiceHealth: Sendable {
         case recovered(seconds: Int)
     }
 
-    private enum Condition {
-        case starting
-        case working
-        case failing(PartFailure)
-    }
-
     private struct State {
-        var condition: Condition
         var since: Date
+        /// Why the part doesn't work; nil if it works or is starting.
+        var failure: PartFailure?
+        var isStarting = false
     }
 
     private let states = Mutex<[Part: State]>([:])
@@ -93,7 +89,7 @@ package final class ServiceHealth: Sendable {
     package func expect(_ part: Part) {
         let now = clock()
         states.withLock { states in
-            if states[part] == nil { states[part] = State(condition: .starting, since: now) }
+            if states[part] == nil { states[part] = State(since: now, isStarting: true) }
         }
     }
 
@@ -103,26 +99,25 @@ package final class ServiceHealth: Sendable {
     /// Records why a part doesn't work; nil if it works.
     package func report(_ part: Part, _ failure: PartFailure?) {
         let now = clock()
-        let change = states.withLock { states in Self.change(&states[part], failure, now) }
+        let change = states.withLock { states in Self.change(&states[part], failure, now: now) }
         if let change { announce(part, change) }
     }
 
-    private static func change(_ state: inout State?, _ failure: PartFailure?, _ now: Date) -> Change? {
-        switch (state?.condition, failure) {
-        case (.failing, nil):
-            let seconds = now.timeIntervalSince(state?.since ?? now)
-            state = State(condition: .working, since: now)
-            return .recovered(seconds: Int(exactly: seconds.rounded()).map { max(0, $0) } ?? 0)
-        case (.failing(let former), let failure?):
-            state?.condition = .failing(failure)
-            return former.reason == failure.reason ? nil : .failed(failure)
-        case (_, let failure?):
-            state = State(condition: .failing(failure), since: failure.since)
-            return .failed(failure)
-        case (.working, nil): return nil
-        case (_, nil):
-            state = State(condition: .working, since: now)
+    private static func change(_ state: inout State?, _ failure: PartFailure?, now: Date) -> Change? {
+        switch (state?.failure, failure) {
+        case (nil, nil):
+            if state?.isStarting != false { state = State(since: now) }
             return nil
+        case (nil, let failure?):
+            state = State(since: failure.since, failure: failure)
+            return .failed(failure)
+        case (let former?, let failure?):
+            state?.failure = failure
+            return former.reason == failure.reason ? nil : .failed(failure)
+        case (_?, nil):
+            let seconds = now.timeIntervalSince(state?.since ?? now)
+            state = State(since: now)
+            return .recovered(seconds: Int(exactly: seconds.rounded()).map { max(0, $0) } ?? 0)
         }
     }
 
@@ -130,13 +125,12 @@ package final class ServiceHealth: Sendable {
     package var reports: [Report] {
         let states = states.withLock { $0 }
         return Part.allCases.compactMap { part in
-            guard let state = states[part] else { return nil }
-            guard case .failing(let failure) = state.condition else {
-                return Report(part: part, works: true, since: state.since)
+            states[part].map { state in
+                let failure = state.failure
+                return Report(
+                    part: part, works: failure == nil, since: state.since, reason: failure?.reason,
+                    advice: failure?.advice, nextTry: failure?.nextTry)
             }
-            return Report(
-                part: part, works: false, since: state.since, reason: failure.reason, advice: failure.advice,
-                nextTry: failure.nextTry)
         }
     }
 }

@@ -10,21 +10,17 @@ package struct Trouble: Encodable {
     /// The remedy.
     var advice: String
 
-    init(text: String, advice: String) {
-        self.text = text
-        self.advice = advice
-    }
-
     /// The trouble of a part that doesn't work; nil for a part that works.
-    init?(_ report: ServiceHealth.Report, now: Date) {
+    static func ofPart(_ report: ServiceHealth.Report, now: Date) -> Trouble? {
         guard !report.works, let reason = report.reason else { return nil }
-        text = reason.hasPrefix(report.part.rawValue) ? reason : "\(report.part.rawValue): \(reason)"
         func duration(_ seconds: TimeInterval) -> String {
             Words.duration(seconds: Int(exactly: max(0, seconds).rounded()) ?? 0)
         }
         let next = report.nextTry.map { "; next try in \(duration($0.timeIntervalSince(now)))" } ?? ""
-        advice =
-            "\(report.advice ?? "see the filter's messages") (for \(duration(now.timeIntervalSince(report.since)))\(next))"
+        let time = "for \(duration(now.timeIntervalSince(report.since)))\(next)"
+        return Trouble(
+            text: reason.hasPrefix(report.part.rawValue) ? reason : "\(report.part.rawValue): \(reason)",
+            advice: "\(report.advice ?? "see the filter's messages") (\(time))")
     }
 
     /// The troubles of the filter's parts, the index and the sync, gravest first.
@@ -40,7 +36,7 @@ package struct Trouble: Encodable {
         let failing = Set(parts.filter { !$0.works }.map(\.part))
         // The sync state has more about the sources. If the log fails, the reason is that of the control socket beside it.
         let shown = parts.filter { $0.part != .sync && !($0.part == .control && failing.contains(.log)) }
-        var troubles = shown.compactMap { Trouble($0, now: now) }
+        var troubles = shown.compactMap { ofPart($0, now: now) }
         troubles += ofIndex(settings, index, isExpected: isIndexExpected, now: now)
         if let sync {
             troubles += ofSync(sync)

@@ -6,11 +6,11 @@ import Testing
 @Suite struct MetricsTextTests {
     private func sample(_ dialect: MetricsText.Dialect) -> String {
         var text = MetricsText(dialect)
-        text.counter("x_things", "Things.", [(["kind": "a\"b\\c\nd\u{1b}[31me"], 3)])
-        text.gauge("x_age_seconds", "Age.", 1.5)
-        text.gauge("x_absent", "Not there.", nil)
-        text.summary("x_reading_seconds", "Readings.", [(["source": "s"], 2, 0.25)])
-        text.histogram("x_span_seconds", "Spans.", bounds: [0.001, 1], counts: [1, 2, 3], sum: 9)
+        text.counter("x_things", help: "Things.", [(["kind": "a\"b\\c\nd\u{1b}[31me"], 3)])
+        text.gauge("x_age_seconds", help: "Age.", 1.5)
+        text.gauge("x_absent", help: "Not there.", nil)
+        text.summary("x_reading_seconds", help: "Readings.", [(["source": "s"], 2, 0.25)])
+        text.histogram("x_span_seconds", help: "Spans.", bounds: [0.001, 1], counts: [1, 2, 3], sum: 9)
         return text.text
     }
 
