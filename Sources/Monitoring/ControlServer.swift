@@ -200,7 +200,7 @@ private final class ControlConnection: Sendable {
 
     deinit { close(descriptor) }
 
-    /// Reads the client's request; nil if none comes in time, or one that is unknown.
+    /// Reads the client's request; nil if no known request comes in time.
     func readRequest() -> ControlSocket.Request? {
         var line: [UInt8] = []
         var bytes = [UInt8](repeating: 0, count: ControlSocket.longestRequest)
