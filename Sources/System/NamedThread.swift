@@ -42,7 +42,7 @@ public final class NamedThread: Sendable {
         if let stackSize { pthread_attr_setstacksize(&attributes, stackSize) }
         let task = Unmanaged.passRetained(
             ThreadTask { [ended] in
-                pthread_setname_np(pthread_self(), name)
+                Self.nameCurrent(name)
                 body()
                 ended.signal()
             })

@@ -66,11 +66,9 @@ final class FilterService {
         }
         let indexes = IndexCounters()
         let (offenders, lines) = (offenders, lines)
-        var parts = FilterMonitor.Parts(
-            filter: context, server: server, log: log, indexes: indexes, sync: sync, health: health)
-        parts.offenders = { offenders.count }
-        if let lines { parts.omittedLines = { lines.omitted } }
-        let monitor = FilterMonitor(configuration.monitoringSettings, parts)
+        let monitor = FilterMonitor(
+            configuration.monitoringSettings, filter: context, server: server, log: log, indexes: indexes, sync: sync,
+            health: health, offenders: { offenders.count }, omittedLines: { lines?.omitted })
         self.monitor = monitor
         do throws(ControlServer.InUse) {
             control = try ControlServer(database: configuration.log.database, health)
@@ -90,15 +88,9 @@ final class FilterService {
             }
             Self.report(event, isInUse: index.current != nil, health, logger)
         }
-        monitoring = configuration.httpAddress.map { Self.monitoringServer(at: $0, monitor) }
-    }
-
-    private static func monitoringServer(at place: HostAndPort, _ monitor: FilterMonitor) -> MonitoringServer {
-        MonitoringServer(
-            host: place.host, port: place.port, isLoopback: place.isLoopback,
-            documents: .init(
-                metrics: { monitor.metrics($0) }, live: { monitor.live() }, obstacle: { monitor.obstacle },
-                failingParts: { monitor.failingParts }))
+        monitoring = configuration.httpAddress.map {
+            MonitoringServer(host: $0.host, port: $0.port, isLoopback: $0.isLoopback, monitor: monitor)
+        }
     }
 
     /// Opens the milter's socket and starts the threads; returns when MTAs are served.
@@ -149,14 +141,13 @@ final class FilterService {
 
     private func startControl() {
         let (monitor, reloader, watcher, index, path) = (monitor, reloader, watcher, index, configuration.index.path)
-        let handlers = ControlServer.Handlers(
+        control.start(
             status: { monitor.status },
             reload: { acceptsOlderIndex, ended in
                 guard acceptsOlderIndex else { return reloader.request(ended: ended) }
                 reloader.request(
                     takeOlderIndex: { Self.takeOlderIndex(watcher, index, path: path) }, ended: ended)
             }, tick: { monitor.reportConditions() })
-        control.start(handlers)
     }
 
     /// Takes over the index file though it is of an older generation than the index in use.
