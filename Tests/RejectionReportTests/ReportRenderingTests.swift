@@ -284,10 +284,10 @@ import Testing
             #expect(
                 try Self.parts(of: message).first == report.text(.init(width: 76), timeZone: .gmt), "\(value)")
             if value.contains(where: { !$0.isASCII || $0.isWhitespace || "<>\",;:\\()[]\r\n".contains($0) }) {
-                #expect(throws: ReportMail.AddressError.self) {
+                #expect(throws: ReportMail.InvalidAddress.self) {
                     _ = try ReportMail(from: value, to: ["postmaster@example.com"], host: "mx1")
                 }
-                #expect(throws: ReportMail.AddressError.self) {
+                #expect(throws: ReportMail.InvalidAddress.self) {
                     _ = try ReportMail(from: "postern@mx1", to: ["postmaster@example.com", value], host: "mx1")
                 }
             }
@@ -297,11 +297,11 @@ import Testing
             "a b@example.com", "a@example.com\n", "a@example.com,b@example.com", "\"a\"@example.com", "a@[192.0.2.1]",
             "müller@example.com", String(repeating: "a", count: 65) + "@example.com",
         ] {
-            #expect(throws: ReportMail.AddressError.self, "\(address)") {
+            #expect(throws: ReportMail.InvalidAddress.self, "\(address)") {
                 _ = try ReportMail(from: "postern@mx1", to: [address], host: "mx1")
             }
         }
-        #expect(throws: ReportMail.AddressError.self) { _ = try ReportMail(from: "postern@mx1", to: [], host: "mx1") }
+        #expect(throws: ReportMail.InvalidAddress.self) { _ = try ReportMail(from: "postern@mx1", to: [], host: "mx1") }
         #expect(try ReportMail(from: "postern", to: ["root"], host: "mx1").recipients == ["root"])
     }
 

@@ -94,19 +94,20 @@ extension RejectionReport {
             .init(
                 .syncRefused,
                 "A new recipient list was rejected on 20 November: 1,210 of 9,812 recipients would be removed.",
-                "Look at the changes with: postern sync --dry-run; accept them with: postern sync --accept-shrink"),
+                action:
+                    "Look at the changes with: postern sync --dry-run; accept them with: postern sync --accept-shrink"),
             .init(
                 .lateSync, "2 recipients were rejected 26 times before the index listed them, up to 3 hours late.",
-                "Let the sync run more often (sync.interval), or see why it failed: postern status"),
+                action: "Let the sync run more often (sync.interval), or see why it failed: postern status"),
             .init(
                 .nearMisses, "71 rejections look like typing errors for 3 listed recipients.",
-                "Add an alias for those that were renamed; see Near misses below."),
+                action: "Add an alias for those that were renamed; see Near misses below."),
             .init(
                 .harvest, "1 client network tried 2,318 different unknown recipients.",
-                "Block it at the firewall, or lower harvest.limit: 203.0.113.0/24"),
+                action: "Block it at the firewall, or lower harvest.limit: 203.0.113.0/24"),
             .init(
                 .observed, "318 recipients were accepted: example.org is in observe mode.",
-                "When the list is right, set mode = \"enforce\" for it."),
+                action: "When the list is right, set mode = \"enforce\" for it."),
         ]
         report["near_misses"]?.rows = [
             .init([
