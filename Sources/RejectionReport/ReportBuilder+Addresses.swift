@@ -173,15 +173,13 @@ extension ReportBuilder {
             ])
         }
         let attempts = found.reduce(0) { $0 &+ Int($1.count) }
-        section.advice = [
-            .init(
-                .nearMisses,
-                "\(ReportWords.count(found.count, "rejected address", plural: "rejected addresses")) "
-                    + "\(found.count == 1 ? "looks" : "look") like a misspelling of a listed one "
-                    + "(\(ReportWords.count(attempts, "attempt"))).",
-                action: "Read the near misses: tell the senders, or give a renamed mailbox its old address as an alias."
-            )
-        ]
+        section.advise(
+            .nearMisses,
+            "\(ReportWords.count(found.count, "rejected address", plural: "rejected addresses")) "
+                + "\(found.count == 1 ? "looks" : "look") like a misspelling of a listed one "
+                + "(\(ReportWords.count(attempts, "attempt"))).",
+            action: "Read the near misses: tell the senders, or give a renamed mailbox its old address as an alias."
+        )
         return section
     }
 
@@ -217,15 +215,13 @@ extension ReportBuilder {
                 ]))
         }
         let isOne = found.count == 1
-        section.advice = [
-            .init(
-                .lateSync,
-                "\(ReportWords.count(found.count, "recipient")) \(isOne ? "was" : "were") rejected "
-                    + "(\(ReportWords.count(attempts, "time"))) and \(isOne ? "is" : "are") listed now: the recipient index was "
-                    + "up to \(Words.duration(seconds: latest)) late.",
-                action: "Ask the senders to try again, and shorten sync.interval if this happens again. "
-                    + "\"postern check ADDRESS\" shows the present verdict.")
-        ]
+        section.advise(
+            .lateSync,
+            "\(ReportWords.count(found.count, "recipient")) \(isOne ? "was" : "were") rejected "
+                + "(\(ReportWords.count(attempts, "time"))) and \(isOne ? "is" : "are") listed now: the recipient index was "
+                + "up to \(Words.duration(seconds: latest)) late.",
+            action: "Ask the senders to try again, and shorten sync.interval if this happens again. "
+                + "\"postern check ADDRESS\" shows the present verdict.")
         return section
     }
 
@@ -254,15 +250,13 @@ extension ReportBuilder {
             .init([.count($0.count), .text($0.address), .text(Words.day($0.lastDay))])
         }
         let isOne = senders.count == 1
-        section.advice = [
-            .init(
-                .unlistedSenders,
-                "\(ReportWords.count(senders.count, "address", plural: "addresses")) of yours \(isOne ? "sends" : "send") mail "
-                    + "without being listed: answers to \(isOne ? "it" : "them") are rejected.",
-                action:
-                    "Find the source that should list them: \"postern check ADDRESS\". Until it does, policy.unlisted_sender = "
-                    + "\"defer\" defers the answers instead.")
-        ]
+        section.advise(
+            .unlistedSenders,
+            "\(ReportWords.count(senders.count, "address", plural: "addresses")) of yours \(isOne ? "sends" : "send") mail "
+                + "without being listed: answers to \(isOne ? "it" : "them") are rejected.",
+            action:
+                "Find the source that should list them: \"postern check ADDRESS\". Until it does, policy.unlisted_sender = "
+                + "\"defer\" defers the answers instead.")
         return section
     }
 
@@ -318,15 +312,13 @@ extension ReportBuilder {
                 .count(Int(tally.count)), .text(sender), .text(recipient), .count(days), Self.span(tally),
             ])
         }
-        section.advice = [
-            .init(
-                .correspondents,
-                "\(ReportWords.count(pairs.count, "sender")) \(pairs.count == 1 ? "keeps" : "keep") writing to a recipient that "
-                    + "doesn't exist: a few times on several days, like somebody who doesn't know that the recipient has left.",
-                action:
-                    "Ask whether a successor should get the recipient's mail. \"postern check ADDRESS\" shows the present verdict."
-            )
-        ]
+        section.advise(
+            .correspondents,
+            "\(ReportWords.count(pairs.count, "sender")) \(pairs.count == 1 ? "keeps" : "keep") writing to a recipient that "
+                + "doesn't exist: a few times on several days, like somebody who doesn't know that the recipient has left.",
+            action:
+                "Ask whether a successor should get the recipient's mail. \"postern check ADDRESS\" shows the present verdict."
+        )
         return section
     }
 }

@@ -62,24 +62,20 @@ extension ReportSection {
                 ], isProblem: index.isStale || index.ahead > 0)
         ]
         if index.ahead > 0 {
-            section.advice = [
-                .init(
-                    .indexStale,
-                    "The recipient index is dated \(Words.duration(seconds: index.ahead)) in the future, so its age is unknown.",
-                    action:
-                        "Set the clock of this machine, or of the machine that makes the index; then run \"postern sync --once\" "
-                        + "there.")
-            ]
+            section.advise(
+                .indexStale,
+                "The recipient index is dated \(Words.duration(seconds: index.ahead)) in the future, so its age is unknown.",
+                action:
+                    "Set the clock of this machine, or of the machine that makes the index; then run \"postern sync --once\" "
+                    + "there.")
         } else if index.isStale {
-            section.advice = [
-                .init(
-                    .indexStale,
-                    "The recipient index is \(age) old, older than index.max_age allows: recipients "
-                        + "added since are rejected.",
-                    action:
-                        "Run \"postern status\" to see whether the sync runs, and \"postern sync --once\" to try it now."
-                )
-            ]
+            section.advise(
+                .indexStale,
+                "The recipient index is \(age) old, older than index.max_age allows: recipients "
+                    + "added since are rejected.",
+                action:
+                    "Run \"postern status\" to see whether the sync runs, and \"postern sync --once\" to try it now."
+            )
         }
         return section
     }
@@ -101,15 +97,13 @@ extension ReportSection {
                 [.count(refused.removed), .time(refused.time), .text(refused.text), .flag(refused.acceptable)],
                 isProblem: true)
         ]
-        section.advice = [
-            .init(
-                .syncRefused,
-                "Postern rejected the newest recipient list, because \(ReportWords.count(refused.removed, "recipient")) would be "
-                    + "removed. The list before it stays in use, and changes since have no effect.",
-                action: refused.acceptable
-                    ? "See the changes with \"postern sync --dry-run\"; if they are right, run \"postern sync --accept-shrink\"."
-                    : "See why with \"postern sync --dry-run\", and correct the directory or the limits in [sync].")
-        ]
+        section.advise(
+            .syncRefused,
+            "Postern rejected the newest recipient list, because \(ReportWords.count(refused.removed, "recipient")) would be "
+                + "removed. The list before it stays in use, and changes since have no effect.",
+            action: refused.acceptable
+                ? "See the changes with \"postern sync --dry-run\"; if they are right, run \"postern sync --accept-shrink\"."
+                : "See why with \"postern sync --dry-run\", and correct the directory or the limits in [sync].")
         return section
     }
 

@@ -92,13 +92,11 @@ struct ReportBuilder {
             rows: counts.map { .init([.count($0.value), .text($0.key), .text(ReportWords.meaning(of: $0.key))]) })
         let all = self.counts.totals.observed
         if all > 0 {
-            section.advice = [
-                .init(
-                    .observed,
-                    "\(ReportWords.count(all, "recipient")) \(all == 1 ? "was" : "were") accepted only because of observe mode.",
-                    action: "If the sections below name nobody who should get mail, set mode = \"enforce\" in [policy]."
-                )
-            ]
+            section.advise(
+                .observed,
+                "\(ReportWords.count(all, "recipient")) \(all == 1 ? "was" : "were") accepted only because of observe mode.",
+                action: "If the sections below name nobody who should get mail, set mode = \"enforce\" in [policy]."
+            )
         }
         return section
     }
@@ -113,14 +111,12 @@ struct ReportBuilder {
         let count = counts.totals.mtaRefused
         let all = counts.totals.refused &+ counts.totals.tempfailed
         if count > 0, Double(count) * 10 >= Double(all) {
-            section.advice = [
-                .init(
-                    .mta,
-                    "The MTA itself rejected \(ReportWords.count(count, "recipient")), before it asked Postern.",
-                    action:
-                        "Read its replies below. Blocklists and sender checks are to be expected; the MTA's log says more about "
-                        + "any other reply.")
-            ]
+            section.advise(
+                .mta,
+                "The MTA itself rejected \(ReportWords.count(count, "recipient")), before it asked Postern.",
+                action:
+                    "Read its replies below. Blocklists and sender checks are to be expected; the MTA's log says more about "
+                    + "any other reply.")
         }
         return section
     }

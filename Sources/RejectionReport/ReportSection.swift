@@ -66,6 +66,11 @@ struct ReportSection: Sendable, Equatable {
         self.rows = rows
     }
 
+    /// Adds a finding.
+    mutating func advise(_ code: ReportFinding.Code, _ text: String, action: String) {
+        advice.append(ReportFinding(code, text, action: action))
+    }
+
     /// The section's name in CSV.
     var csvName: String { path.replacing(".", with: "_") }
 
@@ -207,7 +212,7 @@ extension ReportSection.Column {
         case .share(let percent): ReportWords.percent(percent)
         case .change(let now, let before): ReportWords.change(now, from: before)
         case .time(let date): kind == .day ? TimeText.day(date, zone) : TimeText.local(date, zone)
-        case .span(let first, let last): TimeText.span(first, last, zone)
+        case .span(let first, let last): TimeText.span(first, last, zone: zone)
         case .duration(let seconds, let isMinimum): (isMinimum ? "at least " : "") + Words.duration(seconds: seconds)
         case .text(let text): text.isEmpty ? empty : SafeText.escaped(text)
         case .flag(let isSet): if case .flag(let yes, let no) = kind { isSet ? yes : no } else { "\(isSet)" }

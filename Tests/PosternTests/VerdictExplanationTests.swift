@@ -49,11 +49,11 @@ import Testing
 
     @Test func patterns() throws {
         let accepted = try explanation("lst-7@example.com")
-        #expect(accepted.reason == "pattern" && accepted.rule == .pattern && accepted.outcome == .accepted)
+        #expect(accepted.reason == "pattern" && accepted.rule == "pattern" && accepted.outcome == .accepted)
         #expect(place(accepted) == ["recipients.patterns[1] 7"])
         #expect(accepted.text.contains("match '^lst-[0-9]+@', action accept"))
         let blocked = try explanation("lst-07@example.com")
-        #expect(blocked.reason == "pattern" && blocked.rule == .blocked && blocked.outcome == .rejected)
+        #expect(blocked.reason == "pattern" && blocked.rule == "blocked" && blocked.outcome == .rejected)
         #expect(blocked.explanation == "a pattern blocks this recipient")
         #expect(place(blocked) == ["recipients.patterns[0] 6"])
     }
@@ -68,7 +68,7 @@ import Testing
 
     @Test func bounceTags() throws {
         let inner = try explanation("prvs=1234abcdef=user+x@example.org")
-        #expect(inner.outcome == .accepted && inner.rule == .listed)
+        #expect(inner.outcome == .accepted && inner.rule == "listed")
         #expect(inner.judgedAs == "user+x@example.org")
         #expect(inner.lookedUp == ["user+x@example.org", "user@example.org"])
         #expect(inner.text.contains("judged as   user+x@example.org (the address inside a BATV one)"))
@@ -79,7 +79,7 @@ import Testing
     @Test func forwarders() throws {
         let address = "SRS0=hhhh=tt=example.net=someone"
         let bounce = try explanation("\(address)@example.com", bounce: true)
-        #expect(bounce.reason == "srs" && bounce.rule == .srs)
+        #expect(bounce.reason == "srs" && bounce.rule == "srs")
         #expect(place(bounce) == ["recipients.srs 9"])
         #expect(try explanation("\(address)@example.com").explanation.contains("is valid for bounces only"))
         let off = try explanation("\(address)@example.org", bounce: true)

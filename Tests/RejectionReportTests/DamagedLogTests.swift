@@ -100,7 +100,7 @@ import Testing
         }
         attempt {
             let reader = try RejectionReader(path: path)
-            for key in keys { attempt { try report(reader, key, &random) } }
+            for key in keys { attempt { try report(reader, by: key, &random) } }
             attempt {
                 let entries = try reader.entries(after: 0, limit: 50) + reader.newestEntries(20)
                 for entry in entries {
@@ -132,7 +132,7 @@ import Testing
     }
 
     private func report(
-        _ reader: RejectionReader, _ key: ReportQuery.Key, _ random: inout SeededGenerator
+        _ reader: RejectionReader, by key: ReportQuery.Key, _ random: inout SeededGenerator
     ) throws {
         var context = ReportContext()
         context.isListed = { _ in false }

@@ -74,7 +74,7 @@ import Testing
         }
     }
 
-    private func check(_ events: [Sample], _ query: ReportQuery, threshold: Int, _ comment: Comment) throws {
+    private func check(_ events: [Sample], _ query: ReportQuery, threshold: Int, comment: Comment) throws {
         var context = ReportContext()
         context.subtractionThreshold = threshold
         let report = try RejectionReader(path: folder.database).report(query, context)
@@ -133,7 +133,8 @@ import Testing
                             ?? .gmt)
                     let known = parts[...number].flatMap { $0 }
                     try check(
-                        known, query, threshold: turn % 2 == 0 ? 0 : 100_000, "seed \(seed), part \(number), \(query)")
+                        known, query, threshold: turn % 2 == 0 ? 0 : 100_000,
+                        comment: "seed \(seed), part \(number), \(query)")
                 }
             }
             log.close()

@@ -76,12 +76,12 @@ import Testing
         #expect(try report.html(host: "mx", timeZone: .gmt).contains(">about 2,318<"))
         #expect(try flags(report) == ["recipients", "false"])
         #expect(try report.json().contains("\"recipients_estimated\" : true"))
-        report.set("harvests", "recipients", .estimate(2_318, false))
+        report.set("harvests", "recipients", to: .estimate(2_318, false))
         #expect(report.text(timeZone: .gmt).contains(" 2,318 recipients tried"))
         #expect(!report.text(timeZone: .gmt).contains("about 2,318"))
         #expect(try !report.html(host: "mx", timeZone: .gmt).contains("about 2,318"))
         #expect(try flags(report) == ["", "false"])
-        report.set("near_misses", "senders", .estimate(12, true))
+        report.set("near_misses", "senders", to: .estimate(12, true))
         #expect(report.text(timeZone: .gmt).split(separator: /\s+/).joined(separator: " ").contains("about 12 senders"))
         #expect(try report.html(host: "mx", timeZone: .gmt).contains(">about 12<"))
     }
@@ -153,11 +153,11 @@ import Testing
                     start: $0.start,
                     verdicts: .init(accepted: most, refused: most, tempfailed: least, observed: most))
             }
-            report.set("table", "count", .count(most))
-            report.set("table", "share", .share(.infinity))
-            report.set("listed_now", "late", .duration(most))
-            report.set("sync", "age", .duration(least))
-            report.set("sync.refused", "removed", .count(most))
+            report.set("table", "count", to: .count(most))
+            report.set("table", "share", to: .share(.infinity))
+            report.set("listed_now", "late", to: .duration(most))
+            report.set("sync", "age", to: .duration(least))
+            report.set("sync.refused", "removed", to: .count(most))
             for columns in [40, 80] { _ = report.text(.init(width: columns), timeZone: .gmt) }
             _ = report.csv()
             _ = try report.html(host: "mx1", timeZone: .gmt)
@@ -332,14 +332,14 @@ import Testing
         report.advice[0].text =
             "jon.smith@example.com, <b.keller@example.com> and \"john quincy\"@example.com were rejected."
         report.advice[0].action = "Ask carl@partner.example: postern check old.colleague@example.com"
-        report.set("mta_replies", "reply", .text("550 5.1.1 <jon.smith@example.com>: user unknown"))
-        report.set("top.helos", "helo", .text("jon.smith@example.com"))
-        report.set("top.clients", "name", .text("jon.smith@example.com"))
-        report.set("harvests", "name", .text("carl@partner.example"))
-        report.set("near_misses", "recipient", .text("two words jon.smith@example.com"))
+        report.set("mta_replies", "reply", to: .text("550 5.1.1 <jon.smith@example.com>: user unknown"))
+        report.set("top.helos", "helo", to: .text("jon.smith@example.com"))
+        report.set("top.clients", "name", to: .text("jon.smith@example.com"))
+        report.set("harvests", "name", to: .text("carl@partner.example"))
+        report.set("near_misses", "recipient", to: .text("two words jon.smith@example.com"))
         report.advice[1].text = "It was two words jon.smith@example.com again."
-        report.set("sync.sources", "failure", .text("carl@partner.example: no such bind name"), row: 1)
-        report.set("sync.refused", "text", .text("canary john.smith@example.com is missing"))
+        report.set("sync.sources", "failure", to: .text("carl@partner.example: no such bind name"), row: 1)
+        report.set("sync.refused", "text", to: .text("canary john.smith@example.com is missing"))
         for key in [ReportQuery.Key.recipient, .sender, nil] {
             report = report.with(
                 key.map {
@@ -492,7 +492,7 @@ extension RejectionReport {
                 }
             }
         }
-        report.set("observed", "count", .count(17))
+        report.set("observed", "count", to: .count(17))
         return report
     }
 }

@@ -211,6 +211,7 @@ extension ReportPage {
         table.wide tbody tr:first-child{border-top:0;padding-top:0}
         table.wide td{display:grid;width:auto;grid-template-columns:6.5rem 1fr;padding:.08rem 0;border:0;text-align:left;white-space:normal}
         table.wide td::before{content:attr(data-title);color:var(--soft);font-size:.85rem}
+        table.wide td small{grid-column:2}
         }
         @media print{
         @page{margin:14mm}

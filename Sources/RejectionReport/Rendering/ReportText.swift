@@ -72,19 +72,18 @@ struct ReportText {
 
     private func totals() -> [String] {
         let compares = report.previous != nil && layout.width >= 66
-        func row(_ label: String, _ cells: [String], _ widths: [Int]) -> String {
+        func row(_ label: String, _ cells: [String]) -> String {
             layout.trimmed(
-                SafeText.padded(label, 20) + zip(cells, widths).map { layout.right($0, $1) }.joined())
+                SafeText.padded(label, 20) + zip(cells, [11, 8, 12, 11]).map { layout.right($0, $1) }.joined())
         }
-        let widths = [11, 8, 12, 11]
         var heading = ["", "share"]
         if compares { heading = ["now", "share", "before", "change"] }
         let title = "Recipients"
-        var lines = [layout.tone(title, .title) + row("", heading, widths).dropFirst(title.count)]
+        var lines = [layout.tone(title, .title) + row("", heading).dropFirst(title.count)]
         for (label, count, before) in report.totalLines {
             var cells = [ReportWords.grouped(count), ReportWords.share(count, of: report.figures.asked)]
             if compares, let before { cells += [ReportWords.grouped(before), ReportWords.change(count, from: before)] }
-            lines.append(row("  \(label)", cells, widths))
+            lines.append(row("  \(label)", cells))
         }
         return lines
     }
@@ -107,7 +106,16 @@ struct ReportText {
         for row in section.rows {
             func sentences(_ place: ReportSection.Column.Place) -> [String] {
                 zip(section.columns, row.cells).filter { $0.0.place == place }
-                    .compactMap { $0.0.sentence($0.1, zone) }.map(layout.plain)
+                    .compactMap { column, cell in column.sentence(cell, zone).map { unbroken(layout.plain($0), cell) } }
+            }
+            // A time that fits on a line isn't broken: until the end, its spaces are of the kind that doesn't break.
+            func unbroken(_ text: String, _ cell: ReportSection.Cell) -> String {
+                let fits = SafeText.width(text) <= layout.width - indent.count
+                return switch cell {
+                case .time, .span, .duration:
+                    fits ? text.replacing(" ", with: "\u{A0}") : text
+                default: text
+                }
             }
             let start = layout.number(row.cells[number].count ?? 0) + "  "
             let value = layout.plain(section.columns[key].text(row.cells[key], zone))
@@ -123,7 +131,7 @@ struct ReportText {
                     details, first: indent, rest: indent, tone: row.isProblem ? .problem : .quiet)
             }
         }
-        return lines
+        return lines.map { $0.replacing("\u{A0}", with: " ") }
     }
 
     /// Numbers, a value and a bar on each line.
@@ -144,7 +152,11 @@ struct ReportText {
         let most = section.bars.max() ?? 0
         var lines = [heading(of: section, numbers)]
         for (row, value) in zip(section.rows, values) {
-            var line = numbers.map { layout.right(text(row, $0, section), width(of: section.columns[$0])) }.joined()
+            var line = numbers.map { place in
+                let column = section.columns[place]
+                let text = row.cells[place] == .none ? "" : column.text(row.cells[place], zone)
+                return layout.right(text, width(of: column))
+            }.joined()
             line += "  " + layout.padded(value, valueWidth)
             if besideWidth > 0, let beside {
                 let text = section.columns[beside].sentence(row.cells[beside], zone) ?? ""
@@ -162,10 +174,6 @@ struct ReportText {
             lines.append(layout.number(others) + layout.right(share, 8) + "  others")
         }
         return lines
-    }
-
-    private func text(_ row: ReportSection.Row, _ column: Int, _ section: ReportSection) -> String {
-        row.cells[column] == .none ? "" : section.columns[column].text(row.cells[column], zone)
     }
 
     /// The title, with headings over the numbers where these are more than two.

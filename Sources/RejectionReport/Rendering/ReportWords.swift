@@ -151,7 +151,7 @@ enum TimeText {
     }
 
     /// `2026-11-17 09:12 to 2026-11-22 16:40`; shorter within one day or one minute.
-    static func span(_ first: Date, _ last: Date, _ zone: TimeZone) -> String {
+    static func span(_ first: Date, _ last: Date, zone: TimeZone) -> String {
         let (from, to) = (Self.local(first, zone), Self.local(last, zone))
         if from == to { return from }
         return from.prefix(10) == to.prefix(10) ? "\(from) to \(to.suffix(5))" : "\(from) to \(to)"
