@@ -6,9 +6,9 @@ import Testing
 @testable import RejectionLog
 @testable import RejectionReport
 
-/// All formats, with a report in which there is something of everything.
+/// All formats of a report with rows in every section.
 @Suite struct ReportRenderingTests {
-    /// Every figure of a report, with the place where it stands.
+    /// Every figure of a report, with its path in the JSON form.
     private static func figures(_ report: RejectionReport) throws -> [(place: String, value: Int)] {
         func walk(_ value: Any, _ place: String) -> [(String, Int)] {
             switch value {
@@ -20,11 +20,11 @@ import Testing
             }
         }
         return walk(try JSONSerialization.jsonObject(with: Data(try report.json().utf8)), "")
-            // The document's version, what people read as a span of time, and what a table replaces.
+            // The document's version, the values that the text shows as a length of time, and the shares.
             .filter { ![".schema", ".sync.age", ".listed_now.late"].contains($0.0) && !$0.0.hasSuffix(".share") }
     }
 
-    /// Every number in a text, without the commas between the digits where it has such.
+    /// Every number in a text; with `grouped`, commas between digits are ignored.
     private static func numbers(_ text: String, grouped: Bool = true) -> Set<Int> {
         let digits = grouped ? text.replacing(/([0-9]),(?=[0-9]{3})/) { "\($0.output.1)" } : text
         return Set(digits.split { !$0.isASCII || !$0.isNumber }.compactMap { Int($0) })
@@ -43,7 +43,7 @@ import Testing
                 #expect(isHeld, "\(place)")
                 #expect(html.contains(value), "\(place)")
                 #expect(mail.contains(value), "\(place)")
-                // The text form sums a step's refusals up.
+                // The text form has the sum of a step's rejections.
                 if !place.hasPrefix(".trend") { #expect(text.contains(value), "\(place)") }
             }
             for step in report.trend.steps { #expect(text.contains(step.refusals)) }
@@ -86,7 +86,7 @@ import Testing
         #expect(try report.html(host: "mx", timeZone: .gmt).contains(">about 12<"))
     }
 
-    @Test func theFirstScreenHasAllFindingsAndTheirActions() {
+    @Test func theFirst24LinesHaveAllFindingsAndTheirActions() {
         let report = RejectionReport.sample
         let screen = report.text(timeZone: .gmt).split(separator: "\n", omittingEmptySubsequences: false).prefix(24)
             .map { $0.trimmingCharacters(in: .whitespaces) }.joined(separator: " ")
@@ -141,7 +141,7 @@ import Testing
         }
     }
 
-    @Test func figuresOutOfBoundsAreRendered() throws {
+    @Test func figuresOfAnySizeAreRendered() throws {
         var report = RejectionReport.tabled
         for (most, least) in [(Int.max, 0), (Int.max, Int.max), (0, 0), (-1, Int.min)] {
             report.figures.totals = .init(
@@ -170,7 +170,7 @@ import Testing
         }
     }
 
-    @Test func changesAreWrittenInWords() {
+    @Test func aChangeIsWrittenAsAPercentageOrAFactor() {
         let cases: [(Int, Int, String)] = [
             (0, 0, "same"), (5, 5, "same"), (5, 0, "new"), (0, 5, "-100%"), (134, 100, "+34%"), (88, 100, "-12%"),
             (10_001, 10_000, "+<1%"), (9_999, 10_000, "-<1%"), (400, 10, "40x"), (1 << 50, 1, ">9,999x"),
@@ -204,7 +204,7 @@ import Testing
         for word in ["<script", "javascript:", "src=", "href=", "url(", "@import", "http:", "https:", "{{"] {
             #expect(!html.contains(word), "\(word)")
         }
-        // Each graphic tells what it shows to those who don't see it.
+        // Each graphic has a title and a description for screen readers.
         #expect(html.matches(of: /<svg class="trend [a-z]+"[^>]* role="img" aria-labelledby=/).count == 2)
         #expect(html.matches(of: /<desc id=/).count == 2)
         for heading in html.matches(of: /<th[ >][^>]*/) { #expect(heading.output.contains("scope=")) }
@@ -368,7 +368,7 @@ import Testing
         }
         for value in try Self.hostileValues() where value.contains("@") {
             var report = RejectionReport.filled(with: "secret\(value)")
-            // These hold no address, whatever a client sends.
+            // These never hold an address.
             report.filters = .init()
             report.figures.byReason = [:]
             report.previous = nil

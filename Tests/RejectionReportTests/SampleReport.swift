@@ -6,7 +6,7 @@ import TestSupport
 @testable import RejectionReport
 
 extension RejectionReport {
-    /// As a test that asks for a width alone wants it.
+    /// The text in a number of columns.
     func text(width: Int, timeZone: TimeZone) -> String { text(TextStyle(width: width), timeZone: timeZone) }
 
     /// The report of an empty log: every section without rows.
@@ -23,7 +23,7 @@ extension RejectionReport {
         Date(timeIntervalSince1970: Double(Sample.base / 1000 + Int64((day * 24 + hour) * 60 + minute) * 60))
     }
 
-    /// A week of a gateway in which there is something of everything.
+    /// A week of a gateway, with rows in every section.
     static let sample: RejectionReport = (try? makeSample()) ?? RejectionReport(figures: weekFigures)
 
     private static let weekFigures = Figures(
@@ -180,7 +180,7 @@ extension RejectionReport {
         return report
     }
 
-    /// A day by the hour, with nothing else to say.
+    /// A day by the hour, without findings.
     static let hourly: RejectionReport = {
         var report = sample
         report.advice = []

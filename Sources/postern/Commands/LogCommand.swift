@@ -36,9 +36,6 @@ struct LogCommand: ParsableCommand {
     var since: String?
     @Option(help: ArgumentHelp("Up to this time.", valueName: "time"))
     var until: String?
-    @Option(
-        help: ArgumentHelp("Only this client, or the clients of a network such as 192.0.2.0/24.", valueName: "address"))
-    var client: String?
     @Option(help: ArgumentHelp("Only this recipient.", valueName: "address"))
     var recipient: String?
     @Option(help: ArgumentHelp("Only this sender; '' or '<>' for bounces.", valueName: "address"))
@@ -47,8 +44,6 @@ struct LogCommand: ParsableCommand {
     var session: String?
     @Option(help: ArgumentHelp("At most this number of entries, the newest.", valueName: "n"))
     var limit: Int?
-    @Flag(help: "Hide the local parts of all addresses.")
-    var redact = false
     @Flag(help: "Keep showing new entries until interrupted.")
     var follow = false
     @Option(help: "text or json.")
@@ -59,13 +54,12 @@ struct LogCommand: ParsableCommand {
         if let limit, !(1...1_000_000).contains(limit) {
             throw ValidationError("--limit \(limit) is out of range; accepted: 1 to 1000000.")
         }
-        _ = try network()
     }
 
     func run() throws {
         let beginning = since ?? (limit != nil ? nil : follow ? "now" : "24h")
         var query = RejectionReader.EntryQuery(domain: log.domainLabel, reason: log.reason)
-        query.client = try network()
+        query.client = try log.network
         query.recipient = recipient.map(Self.bare)
         query.sender = sender.map(Self.bare)
         query.session = session
@@ -101,23 +95,13 @@ struct LogCommand: ParsableCommand {
     }
 
     private func show(_ entry: LogEntry) throws {
-        let entry = redact ? entry.redacted() : entry
+        let entry = log.redact ? entry.redacted() : entry
         let line =
             switch format {
             case .text: entry.textLine()
             case .json: entry.jsonLine()
             }
         try Results.write(line)
-    }
-
-    /// The network of `--client`.
-    private func network() throws -> IPNetwork? {
-        guard let client else { return nil }
-        do {
-            return try IPNetwork(client)
-        } catch {
-            throw ValidationError("--client: \(error)")
-        }
     }
 
     /// The address without angle brackets around it.
@@ -133,8 +117,14 @@ struct LogOptions: ParsableArguments {
     var domain: String?
     @Option(help: ArgumentHelp("Only this reason, such as unknown or relay; mta for the MTA's own rejections."))
     var reason: String?
+    @Option(
+        help: ArgumentHelp("Only this client, or the clients of a network such as 192.0.2.0/24.", valueName: "address"))
+    var client: String?
+    @Flag(help: "Hide the local parts of all addresses.")
+    var redact = false
 
     func validate() throws {
+        _ = try network
         let known = Reason.allCases.map(\.name) + [RejectionLog.mtaReason]
         if let reason, !known.contains(reason) {
             throw ValidationError(
@@ -148,6 +138,18 @@ struct LogOptions: ParsableArguments {
     /// The domain as an A-label, as the log has it.
     var domainLabel: String? { domain.map { (try? DomainName($0))?.aLabel ?? $0 } }
 
+    /// The network of `--client`.
+    var network: IPNetwork? {
+        get throws {
+            guard let client else { return nil }
+            do {
+                return try IPNetwork(client)
+            } catch {
+                throw ValidationError("--client: \(error)")
+            }
+        }
+    }
+
     /// Opens the log for reading; a failure ends the command with a message.
     func open() throws -> RejectionReader {
         let configuration = try option.load()
@@ -157,9 +159,7 @@ struct LogOptions: ParsableArguments {
             throw Messages.fail(error, error.readingExitStatus)
         }
     }
-}
 
-extension LogOptions {
     /// The moment that `--since` or `--until` names; another text ends the command with a message.
     static func moment(_ text: String, of option: String) throws -> Date {
         do {

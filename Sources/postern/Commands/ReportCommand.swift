@@ -59,21 +59,16 @@ struct ReportCommand: ParsableCommand {
             "Add a table by recipient, domain, client, network, sender, reason, hour, day or host.", valueName: "key"),
         transform: Self.key)
     var key: ReportQuery.Key?
-    @Option(help: ArgumentHelp("Only this client, or the clients of this network.", valueName: "address"))
-    var client: String?
     @Flag(name: .customLong("fold-verp"), help: "Show senders that differ by a VERP, SRS or BATV tag only as one.")
     var foldVERP = false
     @Flag(help: "Write and send nothing where nothing was rejected and nothing is a problem.")
     var skipEmpty = false
-    @Flag(help: "Hide the local parts of all addresses.")
-    var redact = false
     @OptionGroup var output: ReportOutput
 
     func validate() throws {
         guard (1...10_000).contains(top) else {
             throw ValidationError("--top \(top) is out of range; accepted: 1 to 10000.")
         }
-        _ = try network
     }
 
     private static func key(_ text: String) throws -> ReportQuery.Key {
@@ -82,17 +77,6 @@ struct ReportCommand: ParsableCommand {
             throw ValidationError("--by \(text): there is no such key; accepted: \(accepted).")
         }
         return key
-    }
-
-    private var network: IPNetwork? {
-        get throws {
-            guard let client else { return nil }
-            do {
-                return try IPNetwork(client)
-            } catch {
-                throw ValidationError("--client: \(error)")
-            }
-        }
     }
 
     func run() throws {
@@ -106,8 +90,9 @@ struct ReportCommand: ParsableCommand {
             let report = try reader.report(
                 ReportQuery(
                     LogSelection(
-                        since: since, until: until, domain: log.domainLabel, reason: log.reason, client: try network),
-                    top: top, key: key, foldVERP: foldVERP, redact: redact),
+                        since: since, until: until, domain: log.domainLabel, reason: log.reason, client: try log.network
+                    ),
+                    top: top, key: key, foldVERP: foldVERP, redact: log.redact),
                 ReportContext(try log.option.load()))
             if skipEmpty, report.isQuiet { return }
             try output.write(report)
@@ -210,7 +195,7 @@ enum Sendmail {
         // A file, not a pipe: a pipe would fail if sendmail ended before it has read everything.
         guard let file = tmpfile() else {
             throw Messages.fail(
-                "can't make a temporary file for the mail: \(String(cString: strerror(errno)))", ExitStatus.cannotCreate
+                "can't make a temporary file for the mail: \(systemMessage())", ExitStatus.cannotCreate
             )
         }
         defer { fclose(file) }
