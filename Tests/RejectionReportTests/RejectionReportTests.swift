@@ -152,7 +152,7 @@ import Testing
         #expect(object["observed"] as? [String: Int] == ["unknown": 5])
     }
 
-    @Test func aQuietPeriodIsReportedAsOne() throws {
+    @Test func theReportOnAQuietPeriodSaysThatNothingWasRejected() throws {
         let quiet = try report(from: 1_503, to: 1_504).text(timeZone: .gmt)
         #expect(
             quiet.hasPrefix(

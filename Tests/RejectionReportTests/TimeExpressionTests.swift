@@ -7,7 +7,7 @@ import Testing
 @testable import RejectionReport
 
 @Suite struct TimeExpressionTests {
-    @Test func fractionsOfASecondCount() throws {
+    @Test func fractionsOfASecondAreKept() throws {
         let date = try TimeExpression.parse("2026-11-30T13:58:27.696Z")
         #expect(abs(date.timeIntervalSince1970 - 1_796_047_107.696) < 0.0005)
     }
