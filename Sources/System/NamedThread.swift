@@ -52,6 +52,9 @@ public final class NamedThread: Sendable {
         if code != 0 { task.release() }
     }
 
+    /// Names the calling thread, which a library has started.
+    public static func nameCurrent(_ name: String) { pthread_setname_np(pthread_self(), name) }
+
     /// Waits until the thread has ended, but not longer than the limit; any number of threads may wait.
     ///
     /// - Parameter limit: nil to wait for as long as it takes.

@@ -169,6 +169,6 @@ extension Configuration {
             mode: policy.observe || observing > 0 && observing == domains.count ? "observe" : "enforce",
             indexPath: index.path, maximumIndexAge: index.maximumAge, syncState: sync.state,
             sources: sync.sources.map(\.name), logDatabase: log.database, redactsLog: log.redact,
-            http: http.listen.map { "http://\($0)/" }, notices: notices)
+            http: httpAddress.map { "http://\($0)/" }, notices: notices)
     }
 }
