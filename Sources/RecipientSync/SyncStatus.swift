@@ -187,7 +187,8 @@ public struct Provenance: Sendable, Equatable {
         return (found ?? []).map { source, flags, object in
             Provenance(
                 source: source.name, type: source.type,
-                origin: source.configuration.flatMap { $0.source(folder: "").origin(of: key, object: object) }, flags: flags,
+                origin: source.configuration.flatMap { $0.source(folder: "").origin(of: key, object: object) },
+                flags: flags,
                 lastSynced: source.lastSynced)
         }
     }

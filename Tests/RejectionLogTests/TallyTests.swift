@@ -193,7 +193,9 @@ import Testing
     }
 
     @Test func `replies without addresses equal the table of cases`() throws {
-        for line in try caseFields("replies.cases") { #expect(ReplyText.withoutAddresses(line[0]) == line[1], "\(line)") }
+        for line in try caseFields("replies.cases") {
+            #expect(ReplyText.withoutAddresses(line[0]) == line[1], "\(line)")
+        }
     }
 
     @Test func `a sketch counts exactly up to its limit`() {
