@@ -73,15 +73,16 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ], swiftSettings: settings),
 
-        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+        .target(name: "TestSupport", dependencies: ["System"], path: "Tests/TestSupport", swiftSettings: settings),
         // The filter that MilterTests talks to: libmilter has one a process.
         .executableTarget(
-            name: "MilterTestFilter", dependencies: ["Milter"], path: "Tests/MilterTestFilter", swiftSettings: settings),
+            name: "MilterTestFilter", dependencies: ["Milter", "System"], path: "Tests/MilterTestFilter",
+            swiftSettings: settings),
         .testTarget(
             name: "SystemTests", dependencies: ["System", "TestSupport"],
             exclude: ["addresses.cases", "networks.cases"], swiftSettings: settings),
         .testTarget(
-            name: "MilterTests", dependencies: ["Milter", "MilterTestFilter", "TestSupport"],
+            name: "MilterTests", dependencies: ["Milter", "MilterTestFilter", "System", "TestSupport"],
             exclude: ["sockets.cases"], swiftSettings: settings),
         .testTarget(
             name: "MailAddressTests", dependencies: ["MailAddress", "TestSupport"],
@@ -145,7 +146,9 @@ let package = Package(
             exclude: ["configuration.cases"], swiftSettings: settings),
         .testTarget(
             name: "IntegrationTests",
-            dependencies: ["RecipientIndex", "TestSupport", "postern", .product(name: "GRDB", package: "GRDB.swift")],
+            dependencies: [
+                "RecipientIndex", "System", "TestSupport", "postern", .product(name: "GRDB", package: "GRDB.swift"),
+            ],
             exclude: [
                 "conversation.cases", "international.cases", "sendmail-tables.cases", "sendmail.cases",
                 "smtputf8.cases",

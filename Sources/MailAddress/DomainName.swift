@@ -2,7 +2,7 @@ internal import CIDN2
 internal import Glibc
 
 /// A domain name in canonical form: the form of a ``RecipientAddress``'s domain.
-public struct DomainName: Sendable, Hashable {
+public struct DomainName: Sendable, Hashable, CustomStringConvertible {
     /// The A-labels in lower case, without a trailing dot; or an address literal with its brackets.
     public let aLabel: String
 
@@ -10,20 +10,14 @@ public struct DomainName: Sendable, Hashable {
     ///
     /// UTF-8 is converted by UTS #46, nontransitional. The A-labels may have 63 bytes each, 255 together.
     public init(_ text: String) throws(AddressError) {
-        var text = text
-        let result = text.withUTF8 { bytes in
-            Result { () throws(AddressError) in
-                let domain = try CanonicalDomain(bytes)
-                return domain.bytes.span.withUnsafeBufferPointer {
-                    String(decoding: $0.prefix(domain.count), as: UTF8.self)
-                }
-            }
+        let domain = try text.utf8.span.withUnsafeBufferPointer { (bytes) throws(AddressError) in
+            try CanonicalDomain(bytes)
         }
-        aLabel = try result.get()
+        aLabel = domain.bytes.span.withUnsafeBufferPointer {
+            String(decoding: $0.prefix(domain.count), as: UTF8.self)
+        }
     }
-}
 
-extension DomainName: CustomStringConvertible {
     /// The A-label.
     public var description: String { aLabel }
 }

@@ -43,16 +43,12 @@ enum MilterEngine {
     }
 
     private final class Probe: MilterSession {
-        func recipient(
-            _ context: borrowing MilterContext, arguments: borrowing MilterArguments
-        ) -> MilterResponse { .reject }
+        func recipient(_: borrowing MilterContext, arguments: borrowing MilterArguments) -> MilterResponse { .reject }
     }
 
     private static func runCheck() throws(MilterError) {
         let isSound = Atomic<Bool>(false)
-        let server = MilterServer(
-            MilterConfiguration(name: "check", socket: .nowhere)
-        ) { connection, context in
+        let server = MilterServer(MilterConfiguration(name: "check", socket: .nowhere)) { connection, context in
             // The macro proves the place of the macro lists, the private pointer that of the other fields.
             let isMacroRight = context.macro("j").map { Array($0) == Array("host".utf8) } ?? false
             let marker = UnsafeMutableRawPointer(context.handle)
@@ -63,16 +59,13 @@ enum MilterEngine {
                 isMacroRight && isLayoutRight && connection.address == IPAddress(ipv4: 0xc000_0201), ordering: .relaxed)
             return Probe()
         }
-        var ends: (Int32, Int32) = (-1, -1)
-        let status = withUnsafeMutableBytes(of: &ends) { bytes in
-            bytes.withMemoryRebound(to: Int32.self) {
-                socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, $0.baseAddress)
-            }
+        var ends: [Int32] = [-1, -1]
+        guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
+            throw MilterError(.unusable, "milter: no descriptor: \(systemMessage())")
         }
-        guard status == 0 else { throw MilterError(.unusable, "milter: no descriptor: \(systemMessage())") }
-        defer { for end in [ends.0, ends.1] { close(end) } }
+        defer { for end in ends { close(end) } }
         let isRight = try server.converse(
-            ends.0, ends.1,
+            ends[0], ends[1],
             [
                 // Version 6, SMFIF_SETSYMLIST, all steps.
                 packet("O", [0, 0, 0, 6, 0, 0, 1, 0, 0, 0x1f, 0xff, 0xff]),
@@ -83,8 +76,7 @@ enum MilterEngine {
             throw MilterError(
                 .libmilter,
                 "libmilter: Postern doesn't work with this version of the library; "
-                    + "install libmilter 8.14 to 8.18 as Debian packages it"
-            )
+                    + "install libmilter 8.14 to 8.18 as Debian packages it")
         }
     }
 
@@ -150,9 +142,7 @@ func mailCallback(_ context: OpaquePointer?, _ arguments: CStringList?) -> sfsis
 /// `xxfi_envrcpt`: RCPT, the only callback that the MTA waits for. A tempfail if there is no session, as garbage on the
 /// socket may cause.
 func recipientCallback(_ context: OpaquePointer?, _ arguments: CStringList?) -> sfsistat {
-    let response = withSession(context) { session, context in
-        session.recipient(context, arguments: MilterArguments(arguments))
-    }
+    let response = withSession(context) { $0.recipient($1, arguments: MilterArguments(arguments)) }
     return (response ?? .tempfail).status
 }
 
@@ -231,11 +221,11 @@ extension MilterServer {
         for packet in packets {
             guard send(peer, packet, packet.count, Int32(MSG_NOSIGNAL)) == packet.count else { return false }
             stream.pointee.begin(with: UnsafeMutableRawBufferPointer(start: nil, count: 0))
-            guard stream.pointee.receive(from: own) == .some, stream.pointee.hasWork, runEngine(channel, stream) else {
+            guard stream.pointee.receive(from: own), stream.pointee.hasWork, runEngine(channel, stream) else {
                 return false
             }
         }
-        tellEnd(channel, stream)
+        endEngine(channel, stream)
         var answer = [UInt8](repeating: 0, count: 5)
         return recv(peer, &answer, answer.count, Int32(MSG_DONTWAIT)) == answer.count
             && answer[4] == UInt8(ascii: "O")

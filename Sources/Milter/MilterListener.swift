@@ -31,10 +31,12 @@ final class MilterListener: Sendable {
     /// Creates the socket of a configuration and listens there. A unix socket that no process listens at is replaced.
     init(_ configuration: MilterConfiguration) throws(MilterError) {
         socket = configuration.socket
-        let maker = SocketMaker(configuration.socket, mode: configuration.socketMode, backlog: configuration.backlog)
-        let made = try maker.make()
-        descriptor = made.0
-        file = Mutex(made.1)
+        let maker = SocketMaker(
+            socket: socket, mode: configuration.socketMode.map { $0 & 0o777 },
+            backlog: configuration.backlog ?? Int32(SOMAXCONN))
+        let file: SocketFile?
+        (descriptor, file) = try maker.make()
+        self.file = Mutex(file)
         if case .tcp = configuration.socket.location { isTCP = true } else { isTCP = false }
         spare = Mutex(Self.openSpare())
     }
@@ -56,8 +58,7 @@ final class MilterListener: Sendable {
     func accept() throws(MilterError) -> Arrival {
         let taken = cmilter_accept(descriptor)
         if taken >= 0 {
-            var yes: Int32 = 1
-            if isTCP { setsockopt(taken, SOL_SOCKET, SO_KEEPALIVE, &yes, socklen_t(MemoryLayout<Int32>.size)) }
+            if isTCP { setOption(SO_KEEPALIVE, of: taken) }
             return .connection(taken)
         }
         switch errno {
@@ -103,7 +104,7 @@ final class MilterListener: Sendable {
     func stop() {
         isStopped.store(true, ordering: .releasing)
         file.withLock { file in
-            if let made = file, let now = SocketFile(path: made.path), now.stamp.isSameFile(as: made.stamp) {
+            if let made = file, FileStamp(path: made.path, followsLinks: false)?.isSameFile(as: made.stamp) == true {
                 unlink(made.path)
             }
             file = nil
@@ -112,30 +113,20 @@ final class MilterListener: Sendable {
     }
 }
 
-/// A unix socket in the file system.
-struct SocketFile: Sendable {
-    let path: String
-    let stamp: FileStamp
+/// A unix socket in the file system, as the server has created it.
+private typealias SocketFile = (path: String, stamp: FileStamp)
 
-    /// The socket at a path; nil if there is none.
-    init?(path: String) {
-        guard let stamp = FileStamp(path: path, followsLinks: false) else { return nil }
-        self.path = path
-        self.stamp = stamp
-    }
+/// Sets an option of a socket to 1; `setsockopt(2)`.
+func setOption(_ option: Int32, level: Int32 = SOL_SOCKET, of descriptor: Int32) {
+    var yes: Int32 = 1
+    setsockopt(descriptor, level, option, &yes, socklen_t(MemoryLayout<Int32>.size))
 }
 
 /// Creates the socket that a filter listens at; its errors name the socket and the reason.
-struct SocketMaker {
+private struct SocketMaker {
     let socket: MilterSocket
     let mode: UInt32?
     let backlog: Int32
-
-    init(_ socket: MilterSocket, mode: UInt32?, backlog: Int32?) {
-        self.socket = socket
-        self.mode = mode.map { $0 & 0o777 }
-        self.backlog = backlog ?? Int32(SOMAXCONN)
-    }
 
     /// A listening, non-blocking socket, which the caller closes, and its file if it is a unix socket.
     func make() throws(MilterError) -> (Int32, SocketFile?) {
@@ -164,18 +155,16 @@ struct SocketMaker {
         // The file has these permissions from its creation on, less the umask. Nobody can connect before the socket
         // listens.
         if let mode { _ = fchmod(descriptor, mode) }
-        switch withUnixAddress(path, { bind(descriptor, $0, $1) == 0 ? 0 : errno }) {
+        let code = withUnixAddress(path) { bind(descriptor, $0, $1) == 0 ? 0 : errno }
+        if code != 0 { close(descriptor) }
+        switch code {
         case 0: break
-        case let code:
-            close(descriptor)
-            switch code {
-            case ENOENT, ENOTDIR: throw fault(.unusable, "the folder of the path doesn't exist")
-            case EACCES, EPERM: throw fault(.notPermitted, "no permission to create a socket in its folder")
-            case EADDRINUSE: throw fault(.inUse, "another process has just created it")
-            default: throw fault(.unusable, systemMessage(code))
-            }
+        case ENOENT, ENOTDIR: throw fault(.unusable, "the folder of the path doesn't exist")
+        case EACCES, EPERM: throw fault(.notPermitted, "no permission to create a socket in its folder")
+        case EADDRINUSE: throw fault(.inUse, "another process has just created it")
+        default: throw fault(.unusable, systemMessage(code))
         }
-        let file = SocketFile(path: path)
+        let file = FileStamp(path: path, followsLinks: false).map { (path, $0) }
         if let mode, chmod(path, mode) != 0 {
             let reason = systemMessage()
             close(descriptor)
@@ -199,14 +188,11 @@ struct SocketMaker {
         case let code: throw fault(.unusable, "the existing socket can't be tested: \(systemMessage(code))")
         }
         if unlink(path) != 0 && errno != ENOENT {
-            let reason = systemMessage()
-            throw fault(.notPermitted, "a stale socket can't be removed: \(reason)")
+            throw fault(.notPermitted, "a stale socket can't be removed: \(systemMessage())")
         }
     }
 
-    private func withUnixAddress(
-        _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
-    ) -> Int32 {
+    private func withUnixAddress(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         let isCopied = withUnsafeMutableBytes(of: &address.sun_path) { target in
@@ -238,8 +224,7 @@ struct SocketMaker {
                 .unusable, "the host \"\(host ?? "")\" has no \(family == .ipv4 ? "IPv4" : "IPv6") address: \(reason)")
         }
         let descriptor = try makeSocket(hints.ai_family)
-        var yes: Int32 = 1
-        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
+        setOption(SO_REUSEADDR, of: descriptor)
         guard bind(descriptor, address, found.pointee.ai_addrlen) == 0 else {
             let code = errno
             close(descriptor)

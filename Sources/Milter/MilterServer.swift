@@ -18,16 +18,16 @@ public final class MilterServer: Sendable {
     /// The counts of connections of a server.
     public struct Statistics: Sendable, Equatable {
         /// The open connections of MTAs.
-        public var connections: Int
+        public var connections = 0
         /// The most connections at once: ``MilterConfiguration/maximumConnections``, or fewer if the process may not
         /// have as many descriptors.
         public var connectionLimit: Int
         /// Connections over the limit, whose recipients were deferred.
-        public var deferredConnections: Int
+        public var deferredConnections = 0
         /// Connections that were closed at once: no descriptor was left for them, or they were far over the limit.
-        public var droppedConnections: Int
+        public var droppedConnections = 0
         /// Connections that were closed after a timeout: a packet didn't arrive whole, or the MTA was silent.
-        public var expiredConnections: Int
+        public var expiredConnections = 0
         /// When a connection was last over the limit.
         public var lastOverload: ContinuousClock.Instant?
         /// When the process or the system last had no descriptor or memory left for a connection.
@@ -52,10 +52,7 @@ public final class MilterServer: Sendable {
         self.configuration = configuration
         self.makeSession = makeSession
         filter = MilterEngine.makeFilter(name: configuration.name)
-        state = Mutex(
-            Statistics(
-                connections: 0, connectionLimit: configuration.maximumConnections, deferredConnections: 0,
-                droppedConnections: 0, expiredConnections: 0))
+        state = Mutex(Statistics(connectionLimit: configuration.maximumConnections))
     }
 
     /// The number of open SMTP connections.
@@ -72,7 +69,6 @@ public final class MilterServer: Sendable {
     }
 
     /// Creates the socket and starts the threads. MTAs can connect from now on; the server serves them once it runs.
-    ///
     /// A unix socket that no process listens at is replaced. The caller may try again after an error.
     public func open() throws(MilterError) {
         guard listener.withLock({ $0 == nil }) else { return }
@@ -105,8 +101,7 @@ public final class MilterServer: Sendable {
     /// no further connections, and removes the unix socket.
     ///
     /// Afterwards, every response of a session has been written to its MTA, and no session is called again: the process
-    /// can save what the sessions recorded, and exit. The MTAs then find their connections closed, and do what they are
-    /// configured to do without a filter.
+    /// can save the sessions' records, and exit.
     ///
     /// - Parameter timeout: the longest time to wait for a call.
     /// - Returns: whether all calls ended in time.
@@ -163,21 +158,17 @@ public final class MilterServer: Sendable {
     /// Begins to serve a connection, or closes it if there are far too many.
     private func begin(_ descriptor: Int32, isTCP: Bool) {
         let open = channels.withLock { $0.count }
-        let isOver = open >= state.withLock { $0.connectionLimit }
-        if isOver {
-            state.withLock { state in
-                // Some connections over the limit are served, with a reply that tells the reason; the MTAs of further
-                // ones do what they are configured to do without a filter.
-                if open < state.connectionLimit + Self.reserve(of: state.connectionLimit) {
-                    state.deferredConnections += 1
-                } else {
-                    state.droppedConnections += 1
-                }
-                state.lastOverload = .now
-            }
+        let (isOver, isServed) = state.withLock { state in
+            let limit = state.connectionLimit
+            guard open >= limit else { return (false, true) }
+            // Some connections over the limit are served, with a reply that tells the reason; the MTAs of further ones
+            // do what they are configured to do without a filter.
+            let isServed = open < limit + Self.reserve(of: limit)
+            if isServed { state.deferredConnections += 1 } else { state.droppedConnections += 1 }
+            state.lastOverload = .now
+            return (true, isServed)
         }
-        let limit = state.withLock { $0.connectionLimit }
-        guard open < limit + Self.reserve(of: limit),
+        guard isServed,
             let channel = Channel.make(
                 descriptor: descriptor, isTCP: isTCP, isOverLimit: isOver, server: self,
                 pool: poolHolder.withLock { $0 }, deadline: Clocks.monotonic + configuration.firstPacketTimeout)
@@ -216,7 +207,7 @@ public final class MilterServer: Sendable {
     private func serve(_ channel: UnsafeMutablePointer<Channel>, _ stream: UnsafeMutablePointer<PacketStream>) {
         channel.pointee.deadline.store(.max, ordering: .relaxed)
         stream.pointee.begin(with: channel.pointee.partial)
-        _ = stream.pointee.receive(from: channel.pointee.descriptor)
+        stream.pointee.receive(from: channel.pointee.descriptor)
         var isOpen = true
         if stream.pointee.hasWork {
             channel.pointee.packetDeadline = nil
@@ -226,11 +217,13 @@ public final class MilterServer: Sendable {
         if isOpen {
             channel.pointee.keep(stream.pointee.partial, deadline: now + configuration.packetTimeout)
             // Sendmail sends the data of a packet only after its head is acknowledged, which the kernel would delay.
-            if channel.pointee.isTCP, channel.pointee.packetDeadline != nil { acknowledge(channel.pointee.descriptor) }
+            if channel.pointee.isTCP, channel.pointee.packetDeadline != nil {
+                setOption(TCP_QUICKACK, level: Int32(IPPROTO_TCP), of: channel.pointee.descriptor)
+            }
             channel.pointee.deadline.store(
                 channel.pointee.packetDeadline ?? now + configuration.idleTimeout, ordering: .releasing)
             if channel.pointee.pool?._withUnsafeGuaranteedRef({ $0.rearm(channel) }) == true { return }
-            tellEnd(channel, stream)
+            endEngine(channel, stream)
         }
         discard(channel)
     }
@@ -248,12 +241,12 @@ public final class MilterServer: Sendable {
         let isWaiting = stream.pointee.isWaiting
         let isWritten = stream.pointee.flush(to: channel.pointee.descriptor)
         guard isWaiting else { return false }
-        if !isWritten { tellEnd(channel, stream) }
+        if !isWritten { endEngine(channel, stream) }
         return isWritten
     }
 
     /// Runs the engine at the end of a connection, so that it ends the session.
-    func tellEnd(_ channel: UnsafeMutablePointer<Channel>, _ stream: UnsafeMutablePointer<PacketStream>) {
+    func endEngine(_ channel: UnsafeMutablePointer<Channel>, _ stream: UnsafeMutablePointer<PacketStream>) {
         channel.pointee.stream = stream
         defer { channel.pointee.stream = nil }
         stream.pointee.begin(with: UnsafeMutableRawBufferPointer(start: nil, count: 0))
@@ -270,12 +263,6 @@ public final class MilterServer: Sendable {
         channels.withLock { _ = $0.remove(address) }
         Channel.destroy(channel)
         close(descriptor)
-    }
-
-    /// Makes the kernel acknowledge arrived and arriving data at once; `TCP_QUICKACK`.
-    private func acknowledge(_ descriptor: Int32) {
-        var yes: Int32 = 1
-        setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_QUICKACK, &yes, socklen_t(MemoryLayout<Int32>.size))
     }
 
     /// Raises the process's limit of descriptors to its maximum, and lowers the limit of connections to what that

@@ -21,29 +21,22 @@ public enum MilterSignals {
         case request(Int32)
     }
 
-    private struct Descriptors {
-        var stopEnd: Int32 = -1
-        var reloadEnd: Int32 = -1
-    }
-
-    private static let descriptors = Mutex(Descriptors())
+    private static let descriptors = Mutex<(stopEnd: Int32, reloadEnd: Int32)>((-1, -1))
 
     /// Installs the signal handlers; must be called on the main thread before any other thread is started.
     ///
     /// Child processes inherit that SIGHUP and SIGPIPE are ignored and SIGUSR1 is blocked.
     public static func prepare() throws(MilterError) {
-        var ends: (Int32, Int32) = (-1, -1)
-        let status = withUnsafeMutableBytes(of: &ends) { bytes in
-            bytes.withMemoryRebound(to: Int32.self) { pipe($0.baseAddress) }
-        }
-        guard status == 0 else { throw MilterError(.unusable, "signals: no pipe: \(systemMessage(errno))") }
-        for end in [ends.0, ends.1] {
+        var ends: [Int32] = [-1, -1]
+        guard pipe(&ends) == 0 else { throw MilterError(.unusable, "signals: no pipe: \(systemMessage())") }
+        for end in ends {
             _ = fcntl(end, F_SETFL, O_NONBLOCK)
             _ = fcntl(end, F_SETFD, FD_CLOEXEC)
         }
-        let reloadEnd = cmilter_catch_signals(ends.1)
-        guard reloadEnd >= 0 else { throw MilterError(.unusable, "signals: no signalfd: \(systemMessage(errno))") }
-        descriptors.withLock { $0 = Descriptors(stopEnd: ends.0, reloadEnd: reloadEnd) }
+        let stopEnd = ends[0]
+        let reloadEnd = cmilter_catch_signals(ends[1])
+        guard reloadEnd >= 0 else { throw MilterError(.unusable, "signals: no signalfd: \(systemMessage())") }
+        descriptors.withLock { $0 = (stopEnd, reloadEnd) }
     }
 
     /// Makes ``wait()`` return SIGTERM and SIGINT from now on; must be called before MTAs can connect.
@@ -53,7 +46,7 @@ public enum MilterSignals {
     ///
     /// After SIGTERM or SIGINT, the next of them ends the process at once. Long work belongs on another thread.
     public static func wait() -> Signal {
-        let (stopEnd, reloadEnd) = descriptors.withLock { ($0.stopEnd, $0.reloadEnd) }
+        let (stopEnd, reloadEnd) = descriptors.withLock { $0 }
         precondition(stopEnd >= 0, "MilterSignals.prepare() comes first")
         var polled = [
             pollfd(fd: stopEnd, events: Int16(POLLIN), revents: 0),
@@ -62,9 +55,7 @@ public enum MilterSignals {
         while true {
             _ = poll(&polled, nfds_t(polled.count), -1)
             var number: UInt8 = 0
-            if read(stopEnd, &number, 1) == 1 {
-                return Int32(number) == SIGINT ? .interrupt : .terminate
-            }
+            if read(stopEnd, &number, 1) == 1 { return Int32(number) == SIGINT ? .interrupt : .terminate }
             var info = signalfd_siginfo()
             let size = MemoryLayout<signalfd_siginfo>.size
             guard read(reloadEnd, &info, size) == size else { continue }

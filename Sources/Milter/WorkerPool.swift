@@ -16,7 +16,6 @@ final class WorkerPool: Sendable {
     static let waitingLimit = 1024
 
     private struct Threads {
-        var count = 0
         var waiting = 0
         /// The state of each thread; that of a thread that has ended isn't busy.
         var workers: [Worker] = []
@@ -55,7 +54,7 @@ final class WorkerPool: Sendable {
     /// Starts the threads.
     func start() throws(MilterError) {
         for _ in 0..<minimum {
-            let code = launch()
+            let code = threads.withLock { launch(&$0) }
             guard code == 0 else {
                 throw MilterError(.unusable, "milter threads: the system can't start a thread: \(systemMessage(code))")
             }
@@ -82,7 +81,7 @@ final class WorkerPool: Sendable {
         let isPossible = threads.withLock { threads in
             guard threads.waiting < Self.waitingLimit else { return false }
             threads.waiting += 1
-            guard threads.count - threads.waiting < minimum else { return true }
+            guard threads.workers.count - threads.waiting < minimum else { return true }
             guard launch(&threads) == 0 else {
                 threads.waiting -= 1
                 return false
@@ -106,8 +105,6 @@ final class WorkerPool: Sendable {
 
     // MARK: Threads
 
-    private func launch() -> Int32 { threads.withLock { launch(&$0) } }
-
     /// Starts a thread; 0 or an error number.
     private func launch(_ threads: inout Threads) -> Int32 {
         let worker = Worker()
@@ -120,7 +117,6 @@ final class WorkerPool: Sendable {
             run(worker, stream)
         }
         if let code = thread.failure { return code }
-        threads.count += 1
         threads.workers.append(worker)
         return 0
     }
@@ -146,11 +142,10 @@ final class WorkerPool: Sendable {
 
     private func endsSurplus(_ worker: Worker) -> Bool {
         threads.withLock { threads in
-            guard threads.count - threads.waiting > minimum else {
+            guard threads.workers.count - threads.waiting > minimum else {
                 hasSurplus.store(false, ordering: .relaxed)
                 return false
             }
-            threads.count -= 1
             threads.workers.removeAll { $0 === worker }
             return true
         }

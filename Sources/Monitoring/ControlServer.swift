@@ -5,40 +5,21 @@ import System
 
 /// The filter's end of the ``ControlSocket``: answers `postern status` and `postern reload` on a thread named `control`.
 ///
-/// While the folder of the log can't be written, the socket beside it is tried again every few seconds.
+/// If the socket beside the log can't be made, the thread tries again every few seconds.
 package final class ControlServer: Sendable {
-    /// Another filter keeps its log in the same place.
+    /// Another filter writes the same log.
     package struct InUse: Error, CustomStringConvertible {
-        /// A sentence.
+        /// One sentence.
         package let description: String
     }
 
-    /// How the filter answers.
-    package struct Handlers: Sendable {
-        /// What the filter is doing. Called on the thread; must not wait.
-        package var status: @Sendable () -> FilterStatus
-        /// Begins a reload, and returns at once; the result may come on any thread.
-        package var reload:
-            @Sendable (_ acceptsOlderIndex: Bool, _ ended: @escaping @Sendable (ControlSocket.ReloadResult) -> Void) ->
-                Void
-        /// Called every few seconds.
-        package var tick: @Sendable () -> Void
+    /// Begins a reload and returns at once; calls `ended` with the result, on any thread.
+    package typealias Reload =
+        @Sendable (
+            _ acceptsOlderIndex: Bool, _ ended: @escaping @Sendable (ControlSocket.ReloadResult) -> Void
+        ) -> Void
 
-        /// Handlers made of functions.
-        package init(
-            status: @escaping @Sendable () -> FilterStatus,
-            reload:
-                @escaping @Sendable (
-                    _ acceptsOlderIndex: Bool, _ ended: @escaping @Sendable (ControlSocket.ReloadResult) -> Void
-                ) -> Void, tick: @escaping @Sendable () -> Void
-        ) {
-            self.status = status
-            self.reload = reload
-            self.tick = tick
-        }
-    }
-
-    /// Seconds between two attempts to make the socket, and between two ticks.
+    /// The seconds between two attempts to make the socket, and between two ticks.
     private static let interval = 10
 
     private struct Sockets {
@@ -54,9 +35,9 @@ package final class ControlServer: Sendable {
     private let thread = Mutex<NamedThread?>(nil)
     private let isStopping = Atomic<Bool>(false)
 
-    /// Makes the sockets as far as possible; clients wait until ``start(_:)``.
+    /// Makes the sockets as far as possible; clients wait until ``start(status:reload:tick:)``.
     ///
-    /// - Throws: if another filter answers at the socket: two filters can't keep one log.
+    /// - Throws: if another filter answers at the socket, since two filters can't write one log.
     package init(database: String, _ health: ServiceHealth) throws(InUse) {
         self.database = database
         self.health = health
@@ -67,16 +48,22 @@ package final class ControlServer: Sendable {
     }
 
     /// Starts the thread.
-    package func start(_ handlers: Handlers) {
+    ///
+    /// - Parameters:
+    ///   - status: the state of the filter. Called on the thread; must not wait.
+    ///   - tick: called on the thread every few seconds.
+    package func start(
+        status: @escaping @Sendable () -> FilterStatus, reload: @escaping Reload, tick: @escaping @Sendable () -> Void
+    ) {
         thread.withLock { thread in
             thread = NamedThread.start("control") { [self] in
                 var next = ContinuousClock.now + .seconds(Self.interval)
                 while !isStopping.load(ordering: .acquiring) {
-                    serve(handlers)
+                    serve(status, reload)
                     guard ContinuousClock.now >= next else { continue }
                     next = .now + .seconds(Self.interval)
                     report(retry())
-                    handlers.tick()
+                    tick()
                 }
             }
         }
@@ -109,13 +96,15 @@ package final class ControlServer: Sendable {
             })
     }
 
-    /// Makes the socket beside the log; says why that isn't possible, else nil.
+    /// Makes the socket beside the log.
+    ///
+    /// - Returns: why that isn't possible; nil if it is made.
     private func openFile() throws(InUse) -> String? {
         let path = ControlSocket.path(database: database)
         let (folder, name) = ControlSocket.openFolder(of: path)
         guard folder >= 0 else { return "\(path): \(systemMessage())" }
         defer { close(folder) }
-        // Of two filters that start at once, each might take the other's socket for that of a dead one.
+        // Of two filters that start at once, each could remove the other's socket, which doesn't listen yet.
         guard Self.lock(folder) else { return "\(path): another process has locked the folder" }
         let probe = ControlSocket.makeSocket()
         defer { close(probe) }
@@ -123,10 +112,10 @@ package final class ControlServer: Sendable {
             ControlSocket.withAddress(file: name, in: folder) { connect(probe, $0, $1) == 0 ? 0 : errno }
             ?? ENAMETOOLONG
         if answer == 0 || answer == EAGAIN {
-            throw InUse(description: "\(path) is in use: another filter keeps its log in \(database)")
+            throw InUse(description: "\(path) is in use: another filter writes the log \(database)")
         }
         guard answer != EACCES, answer != ENAMETOOLONG else { return "\(path): \(systemMessage(answer))" }
-        // A socket at which nobody answers is that of a dead filter.
+        // No filter listens at the socket: a killed filter has left it.
         unlinkat(folder, name, 0)
         var code: Int32 = 0
         let file = Self.listener { bind in
@@ -150,8 +139,9 @@ package final class ControlServer: Sendable {
         return false
     }
 
-    /// A socket that listens where the function binds it; -1 if that isn't possible. No client is let in before its permissions are set: a
-    /// socket that doesn't listen yet refuses.
+    /// A socket that listens at the address to which `bindTo` binds it; -1 if that isn't possible.
+    ///
+    /// `bindTo` sets the permissions of its file. No client gets in before that, since a socket refuses clients until it listens.
     private static func listener(
         _ bindTo: (_ bind: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32?
     ) -> Int32 {
@@ -167,7 +157,7 @@ package final class ControlServer: Sendable {
 
     // MARK: Clients
 
-    private func serve(_ handlers: Handlers) {
+    private func serve(_ status: () -> FilterStatus, _ reload: Reload) {
         let (file, abstract) = sockets.withLock { ($0.file, $0.abstract) }
         var polled = [file, abstract].filter { $0 >= 0 }.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         guard poll(&polled, nfds_t(polled.count), 1_000) > 0 else { return }
@@ -175,29 +165,31 @@ package final class ControlServer: Sendable {
             let client = accept(socket.fd, nil, nil)
             if client >= 0 {
                 _ = fcntl(client, F_SETFD, FD_CLOEXEC)
-                answer(ControlConnection(client), isAbstract: socket.fd == abstract, handlers)
+                answer(ControlConnection(client), isAbstract: socket.fd == abstract, status: status, reload: reload)
             } else if errno != EAGAIN && errno != EINTR {
                 sleep(1)
             }
         }
     }
 
-    private func answer(_ client: ControlConnection, isAbstract: Bool, _ handlers: Handlers) {
+    private func answer(
+        _ client: ControlConnection, isAbstract: Bool, status: () -> FilterStatus, reload: Reload
+    ) {
         // Anybody may connect to an abstract socket.
         if isAbstract {
             guard let user = ControlSocket.peer(of: client.descriptor)?.user, user == 0 || user == geteuid() else {
                 return
             }
         }
-        switch client.request {
-        case .status: client.send(handlers.status())
-        case .reload(let acceptsOlderIndex): handlers.reload(acceptsOlderIndex) { client.send($0) }
+        switch client.readRequest() {
+        case .status: client.send(status())
+        case .reload(let acceptsOlderIndex): reload(acceptsOlderIndex) { client.send($0) }
         case nil: return
         }
     }
 }
 
-/// A client's connection, which is closed with its last reference.
+/// A client's connection; closed when its last reference goes.
 private final class ControlConnection: Sendable {
     let descriptor: Int32
 
@@ -208,8 +200,8 @@ private final class ControlConnection: Sendable {
 
     deinit { close(descriptor) }
 
-    /// The request that the client sends in time; nil for anything else.
-    var request: ControlSocket.Request? {
+    /// Reads the client's request; nil if no known request comes in time.
+    func readRequest() -> ControlSocket.Request? {
         var line: [UInt8] = []
         var bytes = [UInt8](repeating: 0, count: ControlSocket.longestRequest)
         while line.count < ControlSocket.longestRequest, !line.contains(0x0A) {

@@ -1,83 +1,73 @@
-package import Foundation
+import Foundation
 package import Milter
 package import RecipientFilter
 import RecipientIndex
+import RecipientSources
 import RecipientSync
 package import RejectionLog
 import RejectionReport
 import Synchronization
 import System
 
-/// Collects what the parts of the running filter are doing, for metrics, the live page, `/readyz` and `postern status`. Any thread may ask.
+/// Collects the state of the running filter's parts for metrics, the live page, `/readyz` and `postern status`. Any thread may call it.
 package final class FilterMonitor: Sendable {
-    /// The parts of a running filter that monitoring reads.
-    package struct Parts: Sendable {
-        /// Sessions, verdicts and harvest limits.
-        package var filter: FilterContext
-        /// The connections of MTAs.
-        package var server: MilterServer
-        /// The rejection log.
-        package var log: RejectionLog
-        /// The index files taken over.
-        package var indexes: IndexCounters
-        /// The syncs.
-        package var sync: SyncCounters
-        /// The parts that work and those that don't.
-        package var health: ServiceHealth
-        /// The client networks that have reached their harvest limit.
-        package var offenders: @Sendable () -> Int = { 0 }
-        /// The refusals without a line in the messages; nil if refusals get no lines.
-        package var omittedLines: (@Sendable () -> Int)?
-
-        /// The parts of a filter.
-        package init(
-            filter: FilterContext, server: MilterServer, log: RejectionLog, indexes: IndexCounters,
-            sync: SyncCounters, health: ServiceHealth
-        ) {
-            self.filter = filter
-            self.server = server
-            self.log = log
-            self.indexes = indexes
-            self.sync = sync
-            self.health = health
-        }
-    }
-
     private let settings: MonitoringSettings
-    private let parts: Parts
+    private let filter: FilterContext
+    private let server: MilterServer
+    private let log: RejectionLog
+    private let indexes: IndexCounters
+    private let sync: SyncCounters
+    private let health: ServiceHealth
+    private let offenders: @Sendable () -> Int
+    private let omittedLines: @Sendable () -> Int?
     private let started = Date()
     private let reader = Mutex<RejectionReader?>(nil)
 
     /// A monitor of a filter that starts now.
-    package init(_ settings: MonitoringSettings, _ parts: Parts) {
+    ///
+    /// - Parameters:
+    ///   - offenders: the number of client networks that have reached their harvest limit.
+    ///   - omittedLines: the number of rejections without a line in the messages; nil if rejections get no lines.
+    package init(
+        _ settings: MonitoringSettings, filter: FilterContext, server: MilterServer, log: RejectionLog,
+        indexes: IndexCounters, sync: SyncCounters, health: ServiceHealth, offenders: @escaping @Sendable () -> Int,
+        omittedLines: @escaping @Sendable () -> Int?
+    ) {
         self.settings = settings
-        self.parts = parts
+        self.filter = filter
+        self.server = server
+        self.log = log
+        self.indexes = indexes
+        self.sync = sync
+        self.health = health
+        self.offenders = offenders
+        self.omittedLines = omittedLines
     }
 
     /// Why recipients can't be judged; nil if they can.
-    package var obstacle: String? {
-        guard parts.filter.index.current == nil, parts.filter.policy.current?.indexExpected == true else { return nil }
+    var obstacle: String? {
+        guard filter.index.current == nil, filter.policy.current?.indexExpected == true else { return nil }
         return "no index is in use, and one is expected at \(settings.indexPath)"
     }
 
-    /// The parts that don't work though recipients are judged, a line each.
-    package var failingParts: [String] {
+    /// A line for each part that doesn't work.
+    var failingParts: [String] {
         reportConditions()
         let now = Date()
-        return parts.health.reports.compactMap { Trouble($0, now: now) }.map { "\($0.text); \($0.advice)" }
+        return health.reports.compactMap { Trouble.ofPart($0, now: now) }.map { "\($0.text); \($0.advice)" }
     }
 
-    /// Reports to the filter's health the parts that don't report by themselves, and when the others are tried next.
+    /// Updates the filter's health: the parts that don't report by themselves, and the times of the next tries.
     package func reportConditions() {
-        if let failure = parts.log.failure { parts.health.report(.log, failure) }
-        if let failure = parts.sync.outlook?.failure { parts.health.report(.state, failure) }
-        parts.health.report(.messages, MessageStream.standardError.failure)
-        parts.health.report(.connections, connectionFailure)
+        if let failure = log.failure { health.report(.log, failure) }
+        if let failure = sync.outlook?.failure { health.report(.state, failure) }
+        health.report(.messages, MessageStream.standardError.failure)
+        health.report(.connections, connectionFailure)
     }
 
     /// Why connections were turned away within the last minute; nil if none was.
     private var connectionFailure: PartFailure? {
-        let statistics = parts.server.statistics
+        let statistics = server.statistics
         func isRecent(_ time: ContinuousClock.Instant?) -> Bool { time.map { .now - $0 < .seconds(60) } ?? false }
         let raiseDescriptors = "raise the limit of open files (LimitNOFILE= in the unit)"
         if isRecent(statistics.lastDescriptorShortage) {
@@ -94,56 +84,53 @@ package final class FilterMonitor: Sendable {
                 ? raiseDescriptors : "raise milter.max_connections")
     }
 
-    /// What the filter is doing now.
+    /// The state of the filter now.
     package var status: FilterStatus {
         reportConditions()
-        let log = parts.log.statistics
-        let connections = parts.server.statistics
-        let policy = parts.filter.policy.current
+        let log = log.statistics
+        let connections = server.statistics
+        let policy = filter.policy.current
         return FilterStatus(
             version: settings.version, process: Int(getpid()), user: Int(geteuid()), started: started,
             socket: settings.socket, mode: mode, domains: policy?.domains.count ?? 0,
-            sessions: .init(open: parts.server.openSessions, total: parts.server.totalSessions),
+            sessions: .init(open: server.openSessions, total: server.totalSessions),
             connections: .init(
                 open: connections.connections, limit: connections.connectionLimit,
                 deferred: connections.deferredConnections, dropped: connections.droppedConnections,
                 expired: connections.expiredConnections),
-            parts: parts.health.reports, messagesDropped: MessageStream.standardError.dropped,
-            syncOutlook: parts.sync.outlook.map {
-                .init(runningSince: $0.runningSince, next: $0.next, running: $0.running)
-            },
-            index: parts.filter.index.current.map { .init($0.info, path: settings.indexPath) },
+            parts: health.reports, messagesDropped: MessageStream.standardError.dropped,
+            syncOutlook: sync.outlook.map { .init(runningSince: $0.runningSince, next: $0.next, running: $0.running) },
+            index: filter.index.current.map { .init($0.info, path: settings.indexPath) },
             indexExpected: policy?.indexExpected ?? false,
             log: .init(
                 queued: log.queued, queueCapacity: log.queueCapacity, written: log.written, thinned: log.thinned,
                 waiting: log.waiting, failing: log.failing, damagedCopy: log.damagedCopy),
-            harvest: .init(
-                networks: parts.filter.harvest.networks, offenders: parts.offenders(), held: parts.filter.tarpit.held),
-            unlistedSenders: parts.filter.senders.count, http: settings.http)
+            harvest: .init(networks: filter.harvest.networks, offenders: offenders(), held: filter.tarpit.held),
+            unlistedSenders: filter.senders.count, http: settings.http)
     }
 
     private var mode: String {
-        let domains = parts.filter.policy.current?.domains ?? []
-        let observing = domains.filter(\.rules.observe).count
+        let domains = filter.policy.current?.domains ?? []
+        let observing = domains.filter(\.settings.observe).count
         if observing == 0 { return "enforce" }
         return observing == domains.count ? "observe" : "observe for \(observing) of \(domains.count) domains"
     }
 
     /// The metrics in a dialect.
-    package func metrics(_ dialect: MetricsText.Dialect) -> String {
-        let counters = FilterCounters(
-            verdicts: parts.log.verdictTotals, domains: parts.filter.policy.current?.domains.map(\.name) ?? [],
-            latency: parts.filter.latency.reading, sync: parts.sync.reading, indexLoads: parts.indexes.loads,
-            indexFailures: parts.indexes.failures, omittedLines: parts.omittedLines?(), logSize: settings.logSize)
-        return FilterMetrics(status, counters, settings).text(dialect)
+    func metrics(_ dialect: MetricsText.Dialect) -> String {
+        FilterMetrics(
+            status: status, settings: settings, verdicts: log.verdictTotals,
+            domains: filter.policy.current?.domains.map(\.name) ?? [], latency: filter.latency.reading,
+            sync: sync.reading, indexLoads: indexes.loads, indexFailures: indexes.failures,
+            omittedLines: omittedLines()
+        ).text(dialect)
     }
 
     /// The document that the live page shows, as JSON.
-    package func live() -> Data {
+    func live() -> Data {
         let filter = status
         let sync = settings.sources.isEmpty ? nil : SyncStatus(state: settings.syncState)
         var document = LiveDocument(
-            now: Date(),
             troubles: Trouble.all(
                 settings, parts: filter.parts, index: filter.index, isIndexExpected: filter.indexExpected, sync: sync),
             filter: filter, sync: sync.map(LiveDocument.Sync.init))
@@ -154,10 +141,10 @@ package final class FilterMonitor: Sendable {
                 (settings.redactsLog ? $0.redacted() : $0).visible()
             }
         } catch {
-            // A damaged database is replaced by a new one.
+            // The log replaces a damaged database by a new one.
             reader.withLock { $0 = nil }
             document.troubles.append(
-                Trouble(text: "\(error)", advice: "the chart and the list of refusals are out of date"))
+                Trouble(text: "\(error)", advice: "the chart and the latest rejections are out of date"))
         }
         return document.data
     }
@@ -167,5 +154,112 @@ package final class FilterMonitor: Sendable {
         let opened = try RejectionReader(path: settings.logDatabase)
         reader.withLock { $0 = opened }
         return opened
+    }
+}
+
+/// The parts of the configuration that monitoring shows or compares the filter's state with.
+package struct MonitoringSettings: Sendable {
+    var version: String
+    /// The milter's socket, such as `inet:8891@127.0.0.1`.
+    var socket: String
+    /// `milter.max_connections`.
+    var maximumConnections: Int
+    /// `enforce` or `observe`, as configured for all domains.
+    var mode: String
+    /// `index.path`.
+    var indexPath: String
+    /// `index.max_age` in seconds; 0 for no limit.
+    var maximumIndexAge: Int
+    /// `sync.state`.
+    var syncState: String
+    /// The names of the sources.
+    var sources: [String]
+    /// `log.database`.
+    var logDatabase: String
+    /// `log.redact`.
+    var redactsLog: Bool
+    /// The address of the live page, such as `http://127.0.0.1:8892/`; nil if HTTP is off.
+    var http: String?
+    /// A sentence for each setting that is valid and perhaps not intended.
+    var notices: [String]
+
+    /// The settings of a configuration.
+    package init(
+        version: String, socket: String, maximumConnections: Int, mode: String, indexPath: String, maximumIndexAge: Int,
+        syncState: String, sources: [String], logDatabase: String, redactsLog: Bool, http: String?, notices: [String]
+    ) {
+        self.version = version
+        self.socket = socket
+        self.maximumConnections = maximumConnections
+        self.mode = mode
+        self.indexPath = indexPath
+        self.maximumIndexAge = maximumIndexAge
+        self.syncState = syncState
+        self.sources = sources
+        self.logDatabase = logDatabase
+        self.redactsLog = redactsLog
+        self.http = http
+        self.notices = notices
+    }
+
+    /// The bytes of the rejection log, its write-ahead log included; 0 if there is none.
+    var logSize: Int {
+        ["", "-wal"].reduce(0) { sum, suffix in
+            var status = stat()
+            return stat(logDatabase + suffix, &status) == 0 ? sum + Int(status.st_size) : sum
+        }
+    }
+}
+
+/// The document that the live page shows, `/live.json`.
+struct LiveDocument: Encodable {
+    /// The sync and its sources.
+    struct Sync: Encodable {
+        /// A source of the list in use. What its reading found stays out of the page, since it has addresses in it.
+        struct Source: Encodable {
+            let name: String
+            let type: String
+            let recipients: Int
+            let asOf: Date?
+            let server: String?
+            let method: String?
+            let failure: String?
+        }
+
+        let sources: [Source]
+        /// Whether a guard refuses the newest list.
+        let refused: Bool
+
+        init(_ status: SyncStatus) {
+            sources = status.sources.map {
+                Source(
+                    name: $0.name, type: $0.type, recipients: $0.recipients, asOf: $0.lastSynced,
+                    server: $0.report.server, method: $0.report.method, failure: $0.failure)
+            }
+            refused = status.refusal != nil
+        }
+    }
+
+    var now = Date()
+    var troubles: [Trouble]
+    var filter: FilterStatus
+    var sync: Sync?
+    /// The verdicts of the last sixty minutes, oldest first; the last minute isn't over.
+    var minutes: [RejectionReader.Verdicts] = []
+    /// The newest log entries, newest first, with invisible characters as escapes.
+    var newest: [LogEntry] = []
+
+    /// The document as JSON, in which each character that has a meaning in HTML is escaped.
+    var data: Data {
+        let text = (try? JSON.text(self)) ?? "{}"
+        return Data(
+            text.unicodeScalars.reduce(into: "") { result, scalar in
+                switch scalar {
+                case "<", ">", "&", "\u{2028}", "\u{2029}":
+                    let code = String(scalar.value, radix: 16)
+                    result += "\\u" + String(repeating: "0", count: 4 - code.count) + code
+                default: result.unicodeScalars.append(scalar)
+                }
+            }.utf8)
     }
 }

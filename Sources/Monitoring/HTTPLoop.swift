@@ -5,29 +5,36 @@ import Glibc
 import Synchronization
 import System
 
-/// An HTTP server at work: libmicrohttpd's daemon, and its connections.
+/// Serves HTTP connections: libmicrohttpd's daemon and the limits that it doesn't have.
 ///
-/// libmicrohttpd calls back on a thread of each connection; the thread that calls ``run(tick:until:)`` ends connections that are too old.
+/// libmicrohttpd calls back on a thread for each connection. The thread that calls ``run(until:)`` ends connections that are too old.
 /// Responses that take time are made on a queue, one after another.
 final class HTTPLoop {
-    /// Set right after the loop is made, since the daemon's callbacks need the loop; they don't use it.
+    /// How often connections are looked at, in milliseconds.
+    private static let tick: UInt32 = 250
+
+    /// Set right after the loop is made: the daemon's callbacks need the loop, and don't use the daemon.
     private var daemon: OpaquePointer?
+    private let listener: Int32
+    /// Keeps a descriptor for clients that wait while the process has none left; -1 if there is none.
+    private var spare = openSpare()
     private let makeAnswer: @Sendable (HTTPServer.Request) -> HTTPServer.Answer
     private let connections: Mutex<HTTPConnections>
     private let queue = DispatchQueue(label: "http documents")
     /// The responses that are being made.
     private let unfinished = DispatchGroup()
 
-    /// Serves the connections that come to a listening socket, which the loop closes.
+    /// Serves the connections of a listening socket, which the loop closes.
     ///
-    /// - Throws: if libmicrohttpd can't be started, such as for want of a descriptor.
+    /// - Throws: if libmicrohttpd can't be started, for example because the process has no descriptors left.
     init(
         listener: Int32, _ limits: HTTPServer.Limits,
         _ answer: @escaping @Sendable (HTTPServer.Request) -> HTTPServer.Answer
     ) throws(PartFailure) {
+        self.listener = listener
         makeAnswer = answer
         connections = Mutex(HTTPConnections(limits))
-        // libmicrohttpd stops accepting at its limits; these leave room for the connections that the loop is ending.
+        // At its own limits libmicrohttpd stops accepting; these leave room for the connections that the loop is ending.
         daemon = cmicrohttpd_start(
             listener, answerRequest, requestEnded, connectionChanged, Unmanaged.passUnretained(self).toOpaque(),
             UInt32(clamping: limits.connections * 2), UInt32(clamping: limits.connectionsOfAddress * 4), limits.memory,
@@ -36,17 +43,18 @@ final class HTTPLoop {
             close(listener)
             throw PartFailure(
                 reason: "http: libmicrohttpd can't be started: \(systemMessage())",
-                advice: "see whether the process may have more descriptors (LimitNOFILE= in the unit)")
+                advice: "raise the limit of open files (LimitNOFILE= in the unit)")
         }
     }
 
-    /// Serves until the function says true, which it is asked once a tick.
-    ///
-    /// - Parameter tick: in milliseconds.
-    func run(tick: UInt32, until isOver: () -> Bool) {
+    deinit { if spare >= 0 { close(spare) } }
+
+    /// Serves until the function returns true; the loop calls it four times a second.
+    func run(until isOver: () -> Bool) {
         while !isOver() {
-            usleep(tick * 1_000)
+            usleep(Self.tick * 1_000)
             connections.withLock { $0.endOld(now: .now) }
+            closeClientsWithoutDescriptor()
         }
         let areFinished = SteadySemaphore()
         unfinished.notify(queue: queue) { areFinished.signal() }
@@ -58,6 +66,24 @@ final class HTTPLoop {
         MHD_stop_daemon(daemon)
     }
 
+    /// Closes the connections of waiting clients if the process has no descriptors left: libmicrohttpd would try without a pause to accept
+    /// them as long as it has no open connection.
+    private func closeClientsWithoutDescriptor() {
+        var polled = pollfd(fd: listener, events: Int16(POLLIN), revents: 0)
+        guard spare < 0 || poll(&polled, 1, 0) > 0 else { return }
+        let probe = Self.openSpare()
+        if probe >= 0 {
+            if spare < 0 { spare = probe } else { close(probe) }
+        } else if spare >= 0 {
+            close(spare)
+            // If libmicrohttpd was faster, it serves the client with the spare descriptor, and this call fails.
+            while case let client = accept(listener, nil, nil), client >= 0 { close(client) }
+            spare = Self.openSpare()
+        }
+    }
+
+    private static func openSpare() -> Int32 { open("/dev/null", O_RDONLY | O_CLOEXEC) }
+
     // MARK: Callbacks
 
     /// A connection was opened or closed.
@@ -66,22 +92,24 @@ final class HTTPLoop {
         connections.withLock { if isOpen { $0.add(socket, now: .now) } else { $0.remove(socket) } }
     }
 
-    /// A request was answered, or its connection has ended.
+    /// A request was answered, or its connection ended.
     fileprivate func ended(_ connection: OpaquePointer) {
         connections.withLock { $0.renew(cmicrohttpd_socket(connection), now: .now) }
     }
 
-    /// Called for a request when its headers have come, and again when all of it has come.
+    /// Answers a request. libmicrohttpd calls this after the headers, and again after the whole request.
     ///
-    /// libmicrohttpd closes a connection whose response is queued at the first call: it takes the request as incomplete. Only a request with a
-    /// body, which nobody reads, gets its response then.
+    /// libmicrohttpd closes a connection whose response is queued at the first call, since the request seems incomplete to it. So only a
+    /// request with a body, which the server doesn't read, gets its response at the first call.
     ///
-    /// - Parameter pending: where libmicrohttpd keeps the ``PendingAnswer`` of the request.
+    /// - Parameter pending: the place where libmicrohttpd keeps the ``PendingAnswer`` of the request.
     fileprivate func answer(
         _ connection: OpaquePointer, method: String, path: String,
         pending: UnsafeMutablePointer<UnsafeMutableRawPointer?>
     ) -> MHD_Result {
         guard let kept = pending.pointee else {
+            // libmicrohttpd has made this thread for the connection.
+            NamedThread.nameCurrent("http")
             let answer = makeAnswer(request(connection, method: method, path: path))
             if case .now(let response) = answer, hasBody(connection) { return send(response, on: connection) }
             pending.pointee = Unmanaged.passRetained(PendingAnswer(answer)).toOpaque()
@@ -120,11 +148,75 @@ final class HTTPLoop {
     }
 }
 
-/// The answer to a request whose end hasn't come.
+/// The answer to a request that hasn't been received completely.
 private final class PendingAnswer {
     let answer: HTTPServer.Answer
 
     init(_ answer: HTTPServer.Answer) { self.answer = answer }
+}
+
+/// The open connections of an HTTP server; ends those that are too many or too old.
+///
+/// It ends a connection by shutdown(2): libmicrohttpd then notices the end and closes the socket.
+struct HTTPConnections {
+    private struct Connection {
+        let socket: Int32
+        /// The client's address; nil if the system doesn't know it.
+        let address: IPAddress?
+        /// When it was opened or last answered.
+        var since: ContinuousClock.Instant
+        /// Whether it was shut down, so that libmicrohttpd will close it.
+        var isEnding = false
+    }
+
+    private let limits: HTTPServer.Limits
+    /// Oldest first.
+    private var list: [Connection] = []
+
+    init(_ limits: HTTPServer.Limits) { self.limits = limits }
+
+    /// Adds a connection, and ends the oldest if there are too many now, in all or of its client.
+    mutating func add(_ socket: Int32, now: ContinuousClock.Instant) {
+        let added = Connection(socket: socket, address: Self.clientAddress(socket), since: now)
+        list.append(added)
+        let open = list.indices.filter { !list[$0].isEnding }
+        let ofClient = open.filter { list[$0].address == added.address }
+        if ofClient.count > limits.connectionsOfAddress, let oldest = ofClient.first {
+            end(oldest)
+        } else if open.count > limits.connections, let oldest = open.first {
+            end(oldest)
+        }
+    }
+
+    /// Forgets a connection that is being closed.
+    mutating func remove(_ socket: Int32) { list.removeAll { $0.socket == socket } }
+
+    /// Restarts the time of a connection that was answered.
+    mutating func renew(_ socket: Int32, now: ContinuousClock.Instant) {
+        guard let place = list.firstIndex(where: { $0.socket == socket }) else { return }
+        list[place].since = now
+    }
+
+    /// Ends the connections that have been open for too long without a response.
+    mutating func endOld(now: ContinuousClock.Instant) {
+        for place in list.indices where !list[place].isEnding && now - list[place].since > limits.age { end(place) }
+    }
+
+    private mutating func end(_ place: Int) {
+        shutdown(list[place].socket, Int32(SHUT_RDWR))
+        list[place].isEnding = true
+    }
+
+    /// The address at the other end of a socket; getpeername(2).
+    private static func clientAddress(_ socket: Int32) -> IPAddress? {
+        var name = sockaddr_storage()
+        var size = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        return withUnsafeMutablePointer(to: &name) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                getpeername(socket, $0, &size) == 0 ? IPAddress($0) : nil
+            }
+        }
+    }
 }
 
 // MARK: Functions that libmicrohttpd calls
@@ -133,7 +225,7 @@ private func loop(_ pointer: UnsafeMutableRawPointer?) -> HTTPLoop? {
     pointer.map { Unmanaged<HTTPLoop>.fromOpaque($0).takeUnretainedValue() }
 }
 
-/// `MHD_AccessHandlerCallback`; the bytes of a body are not read.
+/// `MHD_AccessHandlerCallback`; leaves the bytes of a body unread.
 private func answerRequest(
     _ server: UnsafeMutableRawPointer?, _ connection: OpaquePointer?, _ path: UnsafePointer<CChar>?,
     _ method: UnsafePointer<CChar>?, _ version: UnsafePointer<CChar>?, _ body: UnsafePointer<CChar>?,

@@ -1,5 +1,7 @@
-/// The live page: it asks for `/live.json` every three seconds and shows it. Whatever comes from outside is set as text, never
-/// as markup; the policy keeps the browser from running or fetching anything that isn't this server's.
+/// The live page, which shows ``LiveDocument`` and reads it again every three seconds.
+///
+/// The script sets text from outside as text, never as markup. The security policy keeps the browser from running or loading anything from
+/// another server.
 enum LivePage {
     static let securityPolicy =
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
@@ -20,13 +22,13 @@ enum LivePage {
         <body>
         <header>
           <h1>Postern</h1>
-          <p id="state" class="state" role="status">asking …</p>
+          <p id="state" class="state" role="status">loading …</p>
           <p id="about" class="quiet"></p>
         </header>
         <main>
-          <ul id="troubles" class="troubles" aria-label="Troubles" hidden></ul>
+          <ul id="troubles" class="troubles" aria-label="Problems" hidden></ul>
           <section aria-labelledby="hour">
-            <h2 id="hour">The last hour</h2>
+            <h2 id="hour">Last hour</h2>
             <dl id="sums" class="sums"></dl>
             <figure>
               <svg id="chart" role="img" aria-label="Verdicts by minute" preserveAspectRatio="none"></svg>
@@ -34,15 +36,15 @@ enum LivePage {
             </figure>
           </section>
           <section aria-labelledby="recipients">
-            <h2 id="recipients">The list of recipients</h2>
+            <h2 id="recipients">Recipient list</h2>
             <dl id="index" class="facts"></dl>
           </section>
-          <section aria-labelledby="works">
-            <h2 id="works">The filter</h2>
+          <section aria-labelledby="service">
+            <h2 id="service">Filter</h2>
             <dl id="filter" class="facts"></dl>
           </section>
-          <section aria-labelledby="refusals">
-            <h2 id="refusals">The newest refusals</h2>
+          <section aria-labelledby="rejections">
+            <h2 id="rejections">Latest rejections and deferrals</h2>
             <table>
               <thead><tr><th>Time</th><th>Reason</th><th>Recipient</th><th>Sender</th><th>Client</th></tr></thead>
               <tbody id="newest"></tbody>
@@ -50,7 +52,7 @@ enum LivePage {
             <p id="none" class="quiet" hidden>None yet.</p>
           </section>
         </main>
-        <noscript><p>This page needs JavaScript; without it: <code>postern status</code>, or <a href="/metrics">the metrics</a>.</p></noscript>
+        <noscript><p>This page needs JavaScript. Without it, use <code>postern status</code> or <a href="/metrics">the metrics</a>.</p></noscript>
         </body>
         </html>
         """#
@@ -127,6 +129,7 @@ enum LivePage {
           tr:last-child { border-bottom: 0; padding-bottom: 0; }
           td { border: 0; padding: 0; }
           td:nth-child(2) { text-align: right; }
+          td:nth-child(2) small { display: inline; margin-left: .4rem; }
           td:nth-child(n+3) { grid-column: 1 / -1; }
           td:nth-child(4)::before { content: "from "; color: var(--quiet); }
           td:nth-child(5)::before { content: "by "; color: var(--quiet); }
@@ -137,12 +140,12 @@ enum LivePage {
 
     static let script = #"""
         "use strict";
-        const kinds = [["refused", "Refused"], ["tempfailed", "Put off"], ["observed", "Let pass (observe)"], ["accepted", "Accepted"]];
+        const kinds = [["refused", "Rejected"], ["tempfailed", "Deferred"], ["observed", "Observed"], ["accepted", "Accepted"]];
         const at = (id) => document.getElementById(id);
         const number = (value) => value.toLocaleString("en");
         const count = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 
-        /// An element with a text: whatever the text holds, it stays one.
+        /// Makes an element with a text, which is never read as markup.
         function make(name, text, kind) {
           const element = document.createElement(name);
           if (text !== undefined) element.textContent = text;
@@ -154,13 +157,6 @@ enum LivePage {
           const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
           for (const [name, length] of units) if (seconds >= 2 * length) return `${Math.floor(seconds / length)} ${name}s`;
           return count(Math.max(0, Math.floor(seconds)), "second");
-        }
-
-        function size(octets) {
-          const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-          let unit = 0;
-          while (octets >= 1024 && unit < units.length - 1) { octets /= 1024; unit += 1; }
-          return `${unit && octets < 10 ? octets.toFixed(1) : Math.round(octets)} ${units[unit]}`;
         }
 
         function facts(list, rows) {
@@ -185,7 +181,7 @@ enum LivePage {
             let top = 100;
             for (const [kind] of kinds) {
               if (!minute[kind]) continue;
-              // What happened at all is to be seen.
+              // A minute with a single verdict has a visible bar.
               const height = Math.max(minute[kind] / peak * 100, 1);
               top -= height;
               const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
@@ -208,8 +204,8 @@ enum LivePage {
             const time = make("td", new Date(entry.time).toLocaleTimeString("en-GB"));
             time.title = entry.time;
             const reason = make("td", entry.reason, "reason");
-            if (entry.observed) reason.append(make("small", "let pass"));
-            else if (entry.outcome === "tempfailed") reason.append(make("small", "put off"));
+            if (entry.observed) reason.append(make("small", "observed"));
+            else if (entry.outcome === "tempfailed") reason.append(make("small", "deferred"));
             const client = make("td", entry.client || "unknown");
             if (entry.client_name) client.append(make("small", entry.client_name));
             const recipient = make("td", entry.recipient || "<>");
@@ -220,29 +216,44 @@ enum LivePage {
         }
 
         function showList(live, now) {
-          const index = live.filter.index;
-          const rows = index
-            ? [["in force", `${count(index.recipients, "recipient")}${index.catch_all_domains ? ` and ${count(index.catch_all_domains, "catch-all domain")}` : ""}${index.leaving ? `, ${number(index.leaving)} leaving` : ""}`],
-               ["made", `${new Date(index.created) / 1000 - now > 300 ? `in the future: ${span(new Date(index.created) / 1000 - now)} ahead` : `${span(now - new Date(index.created) / 1000)} ago`}, generation ${number(index.generation)}`]]
-            : [["in force", "no index", live.filter.index_expected ? "bad" : ""]];
-          for (const source of live.sync ? live.sync.sources : []) {
-            rows.push([source.name, source.failure
-              ? `can’t be read; its last list, of ${span(now - new Date(source.as_of) / 1000)} ago, stays`
-              : `${number(source.recipients)} listed, right ${span(now - new Date(source.as_of) / 1000)} ago${source.method ? ` (${source.method})` : ""}`,
-              source.failure ? "bad" : ""]);
+          const { index, index_expected: isExpected } = live.filter;
+          const sync = live.sync || { sources: [], refused: false };
+          const age = (time) => now - new Date(time) / 1000;
+          const rows = [];
+          if (index) {
+            const parts = [count(index.recipients, "recipient")];
+            if (index.catch_all_domains) parts.push(count(index.catch_all_domains, "catch-all domain"));
+            if (index.leaving) parts.push(`${number(index.leaving)} leaving`);
+            const seconds = age(index.created);
+            const made = seconds < -300 ? `dated ${span(-seconds)} in the future` : `${span(seconds)} ago`;
+            rows.push(["in use", parts.join(", ")], ["made", `${made}, generation ${number(index.generation)}`]);
+          } else {
+            rows.push(["in use", "no index", isExpected ? "bad" : ""]);
           }
-          if (live.sync && live.sync.refused) rows.push(["newest list", "refused by a guard", "bad"]);
+          for (const source of sync.sources) {
+            const synced = source.as_of ? `${span(age(source.as_of))} ago` : "never";
+            rows.push(source.failure
+              ? [source.name, `can’t be read; the list last synced ${synced} stays in use`, "bad"]
+              : [source.name, `${count(source.recipients, "recipient")}, last synced ${synced}${source.method ? ` (${source.method})` : ""}`]);
+          }
+          if (sync.refused) rows.push(["newest list", "refused by a guard", "bad"]);
           facts(at("index"), rows);
         }
 
         function showFilter(live, now) {
           const { filter } = live;
-          const full = filter.log.queue_capacity ? Math.round(filter.log.queued / filter.log.queue_capacity * 100) : 0;
+          const { log, harvest, sessions } = filter;
+          const full = log.queue_capacity ? Math.round(log.queued / log.queue_capacity * 100) : 0;
+          const omitted = log.thinned ? `, ${number(log.thinned)} left out` : "";
+          const held = harvest.held ? `, ${number(harvest.held)} in the tarpit` : "";
           facts(at("filter"), [
-            ["sessions", `${number(filter.sessions.open)} open, ${number(filter.sessions.total)} since the start`],
-            ["mode", `${filter.mode}, ${count(filter.domains, "relay domain")}`],
-            ["harvest", `${count(filter.harvest.offenders, "network")} over the limit${filter.harvest.held ? `, ${number(filter.harvest.held)} held` : ""}`],
-            ["log", filter.log.failing ? "can’t be written" : `${number(filter.log.written)} rows written, queue ${full} % full${filter.log.thinned ? `, ${number(filter.log.thinned)} thinned out` : ""}`, filter.log.failing ? "bad" : ""],
+            ["sessions", `${number(sessions.open)} open, ${number(sessions.total)} since the start`],
+            ["mode", filter.mode],
+            ["relay domains", number(filter.domains)],
+            ["harvest", `${count(harvest.offenders, "network")} over the limit${held}`],
+            log.failing
+              ? ["log", "can’t be written", "bad"]
+              : ["log", `${count(log.written, "row")} written, queue ${full} % full${omitted}`],
             ["process", `${filter.process}, up ${span(now - new Date(filter.started) / 1000)}`],
             ["socket", filter.socket],
           ]);
@@ -251,7 +262,7 @@ enum LivePage {
         function show(live) {
           const now = new Date(live.now) / 1000;
           const { troubles } = live;
-          at("state").textContent = troubles.length ? count(troubles.length, "trouble") : "All is well";
+          at("state").textContent = troubles.length ? count(troubles.length, "problem") : "All is well";
           at("state").className = `state ${troubles.length ? "bad" : "good"}`;
           document.title = troubles.length ? `(${troubles.length}) Postern` : "Postern";
           at("about").textContent = `version ${live.filter.version}, ${new Date(live.now).toLocaleTimeString("en-GB")}`;

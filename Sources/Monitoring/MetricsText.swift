@@ -4,14 +4,14 @@ package struct MetricsText {
     package enum Dialect: Sendable {
         /// OpenMetrics 1.0: a counter's family is named without its `_total`.
         case openMetrics
-        /// OpenMetrics for readers that don't say what they understand. Counters have no type: so their help stands at the name of the
-        /// samples, where `promtool check metrics` looks for it.
+        /// OpenMetrics for readers that don't name a format. Counters have no type, so that their help has the name of the samples, where
+        /// `promtool check metrics` looks for it.
         case neutral
         /// The older text format of Prometheus.
         case plain
 
         /// The dialect that the header `Accept` asks for.
-        package init(accepting header: String?) {
+        init(accepting header: String?) {
             let accepted = header?.lowercased() ?? ""
             if accepted.contains("application/openmetrics-text") {
                 self = .openMetrics
@@ -21,7 +21,7 @@ package struct MetricsText {
         }
 
         /// The header `Content-Type`.
-        package var contentType: String {
+        var contentType: String {
             switch self {
             case .openMetrics, .neutral: "application/openmetrics-text; version=1.0.0; charset=utf-8"
             case .plain: "text/plain; version=0.0.4; charset=utf-8"
@@ -30,59 +30,59 @@ package struct MetricsText {
     }
 
     /// The labels of a sample, in order; values may hold any characters.
-    package typealias Labels = KeyValuePairs<String, String>
+    typealias Labels = KeyValuePairs<String, String>
 
     /// No labels.
-    package static var none: Labels { [:] }
+    static var none: Labels { [:] }
 
     private let dialect: Dialect
     private var lines: [String] = []
 
     /// No metrics yet.
-    package init(_ dialect: Dialect) { self.dialect = dialect }
+    init(_ dialect: Dialect) { self.dialect = dialect }
 
     /// The whole text.
-    package var text: String { lines.joined(separator: "\n") + "\n# EOF\n" }
+    var text: String { lines.joined(separator: "\n") + "\n# EOF\n" }
 
-    /// Adds a value that goes up and down, unless there is no sample.
-    package mutating func gauge(_ name: String, _ help: String, _ samples: [(labels: Labels, value: Double)]) {
+    /// Adds values that go up and down, unless there is no sample.
+    mutating func gauge(_ name: String, help: String, _ samples: [(labels: Labels, value: Double)]) {
         guard !samples.isEmpty else { return }
-        begin(name, "gauge", help)
-        for sample in samples { add(name, sample.labels, sample.value) }
+        begin(name, type: "gauge", help: help)
+        for sample in samples { add(name, sample.labels, value: sample.value) }
     }
 
     /// Adds a value that goes up and down, without labels, unless it is nil.
-    package mutating func gauge(_ name: String, _ help: String, _ value: Double?) {
-        gauge(name, help, value.map { [(Labels(), $0)] } ?? [])
+    mutating func gauge(_ name: String, help: String, _ value: Double?) {
+        gauge(name, help: help, value.map { [(Labels(), $0)] } ?? [])
     }
 
-    /// Adds a count that only grows, unless there is no sample.
+    /// Adds counts that only grow, unless there is no sample.
     ///
     /// - Parameter name: without `_total`.
-    package mutating func counter(_ name: String, _ help: String, _ samples: [(labels: Labels, value: Double)]) {
+    mutating func counter(_ name: String, help: String, _ samples: [(labels: Labels, value: Double)]) {
         guard !samples.isEmpty else { return }
         switch dialect {
-        case .openMetrics: begin(name, "counter", help)
-        case .neutral: begin("\(name)_total", nil, help)
-        case .plain: begin("\(name)_total", "counter", help)
+        case .openMetrics: begin(name, type: "counter", help: help)
+        case .neutral: begin("\(name)_total", type: nil, help: help)
+        case .plain: begin("\(name)_total", type: "counter", help: help)
         }
-        for sample in samples { add("\(name)_total", sample.labels, sample.value) }
+        for sample in samples { add("\(name)_total", sample.labels, value: sample.value) }
     }
 
     /// Adds a count that only grows, without labels.
-    package mutating func counter(_ name: String, _ help: String, _ value: Int) {
-        counter(name, help, [(Labels(), Double(value))])
+    mutating func counter(_ name: String, help: String, _ value: Int) {
+        counter(name, help: help, [(Labels(), Double(value))])
     }
 
-    /// Adds how often something happened and how long it took in all.
-    package mutating func summary(
-        _ name: String, _ help: String, _ samples: [(labels: Labels, count: Int, sum: Double)]
+    /// Adds the number of times that something happened, and the total time that it took.
+    mutating func summary(
+        _ name: String, help: String, _ samples: [(labels: Labels, count: Int, sum: Double)]
     ) {
         guard !samples.isEmpty else { return }
-        begin(name, "summary", help)
+        begin(name, type: "summary", help: help)
         for sample in samples {
-            add("\(name)_sum", sample.labels, sample.sum)
-            add("\(name)_count", sample.labels, Double(sample.count))
+            add("\(name)_sum", sample.labels, value: sample.sum)
+            add("\(name)_count", sample.labels, value: Double(sample.count))
         }
     }
 
@@ -90,31 +90,31 @@ package struct MetricsText {
     ///
     /// - Parameters:
     ///   - bounds: the upper ends of the buckets.
-    ///   - counts: the number in each bucket alone, and in one more past the last bound.
-    package mutating func histogram(_ name: String, _ help: String, bounds: [Double], counts: [Int], sum: Double) {
-        begin(name, "histogram", help)
+    ///   - counts: the number in each bucket, not cumulated, and the number above the last bound.
+    mutating func histogram(_ name: String, help: String, bounds: [Double], counts: [Int], sum: Double) {
+        begin(name, type: "histogram", help: help)
         var total = 0
         for (bound, count) in zip(bounds, counts) {
             total &+= count
-            add("\(name)_bucket", ["le": Self.number(bound)], Double(total))
+            add("\(name)_bucket", ["le": Self.number(bound)], value: Double(total))
         }
         for count in counts.dropFirst(bounds.count) { total &+= count }
-        add("\(name)_bucket", ["le": "+Inf"], Double(total))
-        add("\(name)_sum", [:], sum)
-        add("\(name)_count", [:], Double(total))
+        add("\(name)_bucket", ["le": "+Inf"], value: Double(total))
+        add("\(name)_sum", [:], value: sum)
+        add("\(name)_count", [:], value: Double(total))
     }
 
-    private mutating func begin(_ family: String, _ type: String?, _ help: String) {
+    private mutating func begin(_ family: String, type: String?, help: String) {
         lines.append("# HELP \(family) \(Self.escaped(help, quotes: dialect != .plain))")
         if let type { lines.append("# TYPE \(family) \(type)") }
     }
 
-    private mutating func add(_ name: String, _ labels: Labels, _ value: Double) {
+    private mutating func add(_ name: String, _ labels: Labels, value: Double) {
         let set = labels.map { "\($0.key)=\"\(Self.escaped($0.value, quotes: true))\"" }.joined(separator: ",")
         lines.append("\(name)\(set.isEmpty ? "" : "{\(set)}") \(Self.number(value))")
     }
 
-    /// A text on one line, with `\\`, `\n` and `\"`. Other control characters become question marks.
+    /// A text with `\\`, `\n` and `\"` escaped. Other control characters become question marks.
     static func escaped(_ text: String, quotes: Bool) -> String {
         text.unicodeScalars.reduce(into: "") { result, scalar in
             switch scalar {

@@ -1,72 +1,69 @@
 import Foundation
+package import RecipientIndex
 import RecipientSources
 package import RecipientSync
 import Synchronization
 
-/// The syncs of this process, over all sync threads that reloads bring, and what the present thread does.
+/// Counts the syncs of this process. A reload replaces the sync thread, and the counts go on.
 package final class SyncCounters: Sendable {
-    /// What became of a sync.
+    /// The result of a sync.
     enum Result: String, CaseIterable {
-        /// A new list is in force, or the old one was dated anew, or nothing has changed.
+        /// A new list is in use, or the old one is still current.
         case done
-        /// A guard has refused the list.
+        /// A guard refused the list.
         case refused
-        /// A source, the state or the index file could not be read or written.
+        /// A source could not be read, or the state or the index file not be used.
         case failed
     }
 
-    /// A source, and how often it was read.
+    /// A source and its readings.
     struct Source: Sendable {
-        /// The source as the last sync left it; nil before the first.
+        /// The state after the last sync; nil before the first.
         var state: SourceState?
         /// The readings, failed ones included.
         var reads = 0
-        /// How long they took in all, in seconds.
+        /// Their total time.
         var seconds = 0.0
-        /// The failed readings.
         var failures = 0
     }
 
-    /// The numbers at a moment.
+    /// The counts at a moment.
     struct Reading: Sendable {
-        /// The syncs by what became of them.
         var results: [Result: Int] = Dictionary(uniqueKeysWithValues: Result.allCases.map { ($0, 0) })
-        /// How long they took in all.
+        /// The total time of the syncs.
         var seconds = 0.0
-        /// When a sync was last done.
+        /// The end of the last sync with the result `done`.
         var lastSuccess: Date?
-        /// Whether the newest list is refused.
+        /// Whether a guard refuses the newest list.
         var isRefused = false
-        /// The sources by name.
         var sources: [String: Source] = [:]
 
-        /// All syncs.
+        /// The number of syncs.
         var runs: Int { results.values.reduce(0, +) }
     }
 
     private let state = Mutex(Reading())
     private let thread = Mutex<SyncThread?>(nil)
 
-    /// No sync yet. The sources are there from the beginning, so that their metrics begin at 0.
+    /// Counters without a sync. The metrics of these sources begin at 0.
     package init(sources: [String]) { setSources(sources) }
 
-    /// What the sync thread does now and next; nil without one.
+    /// What the sync thread does now and next; nil without a sync thread.
     package var outlook: SyncOutlook? { thread.withLock { $0 }?.outlook }
 
-    /// The numbers of now.
     var reading: Reading { state.withLock { $0 } }
 
-    /// Names the present sync thread; nil if there is none any more.
+    /// Sets the sync thread, whose ``outlook`` is asked; nil if the filter has no sources any more.
     package func setThread(_ thread: SyncThread?) { self.thread.withLock { $0 = thread } }
 
-    /// Names the sources of the configuration that comes into force; the numbers of others go.
+    /// Sets the sources of a reloaded configuration; the counts of other sources are dropped.
     package func setSources(_ names: [String]) {
         state.withLock { state in
             state.sources = Dictionary(names.map { ($0, state.sources[$0] ?? Source()) }) { first, _ in first }
         }
     }
 
-    /// Counts a sync.
+    /// Counts a sync that has ended.
     package func count(_ run: SyncRun) {
         state.withLock { state in
             let sources: [SourceState]
@@ -78,7 +75,7 @@ package final class SyncCounters: Sendable {
                 state.lastSuccess = Date()
                 state.isRefused = report.refusalStands
             case .failure(let error):
-                // Another sync is at work, or the filter ends.
+                // Another sync is running, or the filter is stopping.
                 if error.kind == .locked || error.kind == .cancelled { return }
                 sources = error.sources
                 result = error.kind == .guardRefused ? .refused : .failed
@@ -98,6 +95,26 @@ package final class SyncCounters: Sendable {
                 }
                 state.sources[new.name] = source
             }
+        }
+    }
+}
+
+/// Counts the index files that were taken over or could not be used.
+package final class IndexCounters: Sendable {
+    private let loaded = Atomic<Int>(0)
+    private let failed = Atomic<Int>(0)
+
+    /// Counters at 0.
+    package init() {}
+
+    var loads: Int { loaded.load(ordering: .relaxed) }
+    var failures: Int { failed.load(ordering: .relaxed) }
+
+    /// Counts an event of the index file.
+    package func count(_ event: IndexWatcher.Event) {
+        switch event {
+        case .loaded: loaded.add(1, ordering: .relaxed)
+        case .failed: failed.add(1, ordering: .relaxed)
         }
     }
 }

@@ -3,44 +3,40 @@ import RecipientSources
 import RecipientSync
 import System
 
-/// Something that an administrator should look at, and what to do about it.
-package struct Trouble: Codable, Sendable, Equatable {
-    /// What is wrong, with the values.
-    package var text: String
-    /// What to do.
-    package var advice: String
+/// A problem that needs an administrator, and its remedy.
+package struct Trouble: Encodable {
+    /// The problem, with the values.
+    var text: String
+    /// The remedy.
+    var advice: String
 
-    init(text: String, advice: String) {
-        self.text = text
-        self.advice = advice
-    }
-
-    /// A part of the running filter that doesn't work; nil for one that does.
-    init?(_ report: ServiceHealth.Report, now: Date) {
+    /// The trouble of a part that doesn't work; nil for a part that works.
+    static func ofPart(_ report: ServiceHealth.Report, now: Date) -> Trouble? {
         guard !report.works, let reason = report.reason else { return nil }
-        text = reason.hasPrefix("\(report.part.rawValue)") ? reason : "\(report.part.rawValue): \(reason)"
-        func duration(_ interval: TimeInterval) -> String {
-            Words.duration(seconds: Int(exactly: max(0, interval).rounded()) ?? 0)
+        func duration(_ seconds: TimeInterval) -> String {
+            Words.duration(seconds: Int(exactly: max(0, seconds).rounded()) ?? 0)
         }
         let next = report.nextTry.map { "; next try in \(duration($0.timeIntervalSince(now)))" } ?? ""
-        advice =
-            "\(report.advice ?? "see the filter's messages") (for \(duration(now.timeIntervalSince(report.since)))\(next))"
+        let time = "for \(duration(now.timeIntervalSince(report.since)))\(next)"
+        return Trouble(
+            text: reason.hasPrefix(report.part.rawValue) ? reason : "\(report.part.rawValue): \(reason)",
+            advice: "\(report.advice ?? "see the filter's messages") (\(time))")
     }
 
-    /// The troubles of the running filter's parts, of an index and of the sync, gravest first.
+    /// The troubles of the filter's parts, the index and the sync, gravest first.
     ///
     /// - Parameters:
-    ///   - parts: those of the running filter; empty if none runs.
-    ///   - isIndexExpected: whether an index that is missing is a trouble.
-    ///   - sync: what the sync state says; nil if it can't be read.
+    ///   - parts: the parts of the running filter; empty if no filter runs.
+    ///   - isIndexExpected: whether a missing index is a trouble.
+    ///   - sync: the content of the sync state; nil if it can't be read.
     static func all(
         _ settings: MonitoringSettings, parts: [ServiceHealth.Report], index: FilterStatus.Index?,
         isIndexExpected: Bool, sync: SyncStatus?, now: Date = Date()
     ) -> [Trouble] {
         let failing = Set(parts.filter { !$0.works }.map(\.part))
-        // The sync state says more about the sources; the control socket lies beside the log.
+        // The sync state has more about the sources. If the log fails, the reason is that of the control socket beside it.
         let shown = parts.filter { $0.part != .sync && !($0.part == .control && failing.contains(.log)) }
-        var troubles = shown.compactMap { Trouble($0, now: now) }
+        var troubles = shown.compactMap { ofPart($0, now: now) }
         troubles += ofIndex(settings, index, isExpected: isIndexExpected, now: now)
         if let sync {
             troubles += ofSync(sync)
@@ -48,7 +44,7 @@ package struct Trouble: Codable, Sendable, Equatable {
             troubles.append(
                 Trouble(
                     text: "the sync state \(settings.syncState) is missing or can't be read",
-                    advice: "the first sync makes it: postern sync --once, as the filter's user"))
+                    advice: "to make it, run postern sync --once as the filter's user"))
         }
         return troubles
     }
@@ -63,7 +59,7 @@ package struct Trouble: Codable, Sendable, Equatable {
                     text: "there is no index at \(settings.indexPath): recipients can't be verified",
                     advice: settings.sources.isEmpty
                         ? "copy the index here from the machine where postern sync makes it"
-                        : "see why the sync publishes none: postern sync --dry-run")
+                        : "see why the sync publishes no index: postern sync --dry-run")
             ]
         }
         let age = now.timeIntervalSince(index.created)
@@ -72,8 +68,8 @@ package struct Trouble: Codable, Sendable, Equatable {
                 Trouble(
                     text: "the index is \(Words.age(of: index.created, now: now)): its age isn't known",
                     advice:
-                        "set the clock of this machine, or that of the machine that makes the index, and make the index "
-                        + "anew; more than an hour ahead counts as older than index.max_age")
+                        "set the clock of this machine or of the machine that makes the index, then make a new index; an index "
+                        + "dated more than an hour ahead counts as older than index.max_age")
             ]
         }
         guard settings.maximumIndexAge > 0, age > Double(settings.maximumIndexAge) else { return [] }
@@ -90,23 +86,24 @@ package struct Trouble: Codable, Sendable, Equatable {
     private static func ofSync(_ sync: SyncStatus) -> [Trouble] {
         var troubles: [Trouble] = []
         if let refusal = sync.refusal {
-            // The violations that nobody may overrule come first.
+            // First the violations that --accept-shrink doesn't overrule.
             let violations =
                 refusal.violations.filter { $0.rule != .maxShrink }
                 + refusal.violations.filter { $0.rule == .maxShrink }
             troubles.append(
                 Trouble(
-                    text: "the list of \(Words.time(refusal.time)) was refused: "
+                    text: "a guard refused the list of \(Words.time(refusal.time)): "
                         + violations.prefix(3).map(\.text).joined(separator: "; "),
                     advice: refusal.acceptable
                         ? "if the change is intended: postern sync --accept-shrink"
-                        : "repair the source; --accept-shrink doesn't overrule minimum and canaries"))
+                        : "repair the source; --accept-shrink doesn't overrule sync.minimum and sync.canaries"))
         }
-        for (name, failure) in sync.failures.sorted(by: { $0.key < $1.key }) {
+        for (_, failure) in sync.failures.sorted(by: { $0.key < $1.key }) {
             troubles.append(
                 Trouble(
-                    text: "source \(name) could not be read at \(Words.time(failure.at)): \(failure.text)",
-                    advice: "its last list stays in use; to try it: postern sync --dry-run"))
+                    text: failure.text,
+                    advice: "last tried at \(Words.time(failure.at)); the source's last list stays in use; to try it: "
+                        + "postern sync --dry-run"))
         }
         for source in sync.sources {
             let (faults, domainFaults) = (source.report.faults, source.report.domainFaults)

@@ -3,6 +3,7 @@ import MailAddress
 public import Milter
 public import RecipientIndex
 public import RejectionLog
+import Synchronization
 import System
 
 /// The parts that all sessions of a filter share.
@@ -55,7 +56,7 @@ public final class FilterContext: Sendable {
         FilterSession(connection, milter, context: self)
     }
 
-    /// Takes back the counts of the harvest limit for recipients that exist by the policy and the index in force.
+    /// Counts recipients as known that the harvest limit counted as unknown and that the policy and index in force accept.
     public func forgiveKnownRecipients() {
         guard let policy = policy.current, policy.harvest.limit > 0, let index = index.current else { return }
         let now = Clocks.wall / 1000
@@ -107,5 +108,131 @@ public final class FilterContext: Sendable {
     @inline(never)
     func countKnown(of client: IPAddress, _ limit: Policy.Harvest) {
         harvest.countKnown(of: client, limit: limit, now: Clocks.monotonicCoarse)
+    }
+}
+
+/// A histogram of the time that judging a recipient took. Threads count without a lock, each mostly in a place of its own.
+public final class LatencyHistogram: @unchecked Sendable {
+    /// The upper bounds of the buckets in nanoseconds; one more bucket counts longer times.
+    public static let bounds: [UInt64] = [
+        1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+        10_000_000, 100_000_000, 1_000_000_000,
+    ]
+
+    /// The counts at one moment.
+    public struct Reading: Sendable, Equatable {
+        /// The count of each bucket by itself, without the buckets below it.
+        public var counts = [Int](repeating: 0, count: LatencyHistogram.bounds.count + 1)
+        /// The sum of all times in nanoseconds.
+        public var sum = 0
+    }
+
+    /// Each place is on cache lines of its own.
+    private static let places = 16
+    /// The numbers of a place: the buckets' counts, the sum, and padding.
+    private static let size = 24
+    /// In memory of its own: Swift would count references to an array at each recipient.
+    private let numbers: UnsafeMutablePointer<Atomic<Int>>
+
+    /// A histogram without counts.
+    public init() {
+        numbers = .allocate(capacity: Self.places * Self.size)
+        for place in 0..<Self.places * Self.size { (numbers + place).initialize(to: Atomic(0)) }
+    }
+
+    deinit {
+        numbers.deinitialize(count: Self.places * Self.size)
+        numbers.deallocate()
+    }
+
+    /// The present moment, for ``record(since:)``.
+    @inline(__always)
+    static func now() -> UInt64 { Clocks.monotonicNanoseconds }
+
+    /// Counts the time from a moment until now. Takes some tens of nanoseconds; any thread.
+    func record(since began: UInt64) { record(Self.now() &- began) }
+
+    func record(_ nanoseconds: UInt64) {
+        var bucket = 0
+        while bucket < Self.bounds.count, nanoseconds > Self.bounds[bucket] { bucket &+= 1 }
+        // Spreads the threads over the places; two threads may share a place.
+        let thread = UInt(bitPattern: Int(pthread_self()))
+        let place = Int(truncatingIfNeeded: (thread >> 12) &* 0x9E37_79B9_7F4A_7C15 >> 48) & (Self.places - 1)
+        let start = numbers + place * Self.size
+        start[bucket].wrappingAdd(1, ordering: .relaxed)
+        start[Self.bounds.count + 1].wrappingAdd(Int(truncatingIfNeeded: nanoseconds), ordering: .relaxed)
+    }
+
+    /// The counts so far.
+    public var reading: Reading {
+        var reading = Reading()
+        for place in 0..<Self.places {
+            let start = numbers + place * Self.size
+            for bucket in reading.counts.indices {
+                reading.counts[bucket] &+= start[bucket].load(ordering: .relaxed)
+            }
+            reading.sum &+= start[reading.counts.count].load(ordering: .relaxed)
+        }
+        return reading
+    }
+}
+
+/// Holds replies back for a while, so that guessing recipients takes a client time.
+///
+/// A reply that is held back occupies a thread of the server, which starts another in its place (``MilterContext/wait(_:)``). Once as many are held
+/// back as the settings allow, further replies go out at once. Any thread.
+public final class Tarpit: Sendable {
+    private let waiting = Atomic<Int>(0)
+    private let isOpen = Atomic<Bool>(false)
+    /// A pipe. When its writing end is closed, the reading end wakes all threads that wait. -1 if the system gave no pipe.
+    private let readingEnd: Int32
+    private let writingEnd: Int32
+
+    /// A tarpit that holds replies back until ``letGo()``.
+    public init() {
+        var ends: (Int32, Int32) = (-1, -1)
+        let status = withUnsafeMutableBytes(of: &ends) { bytes in
+            bytes.withMemoryRebound(to: Int32.self) { pipe($0.baseAddress) }
+        }
+        (readingEnd, writingEnd) = status == 0 ? ends : (-1, -1)
+        for end in [readingEnd, writingEnd] where end >= 0 { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+    }
+
+    deinit {
+        letGo()
+        if readingEnd >= 0 { close(readingEnd) }
+    }
+
+    /// How many replies are held back now.
+    public var held: Int { waiting.load(ordering: .relaxed) }
+
+    /// Waits for the time in the settings. Returns at once if the settings have no tarpit, if as many replies are held back as they allow, and
+    /// after ``letGo()``.
+    ///
+    /// - Parameter wait: runs the waiting, such as ``MilterContext/wait(_:)``; not called if there is nothing to wait for.
+    public func hold(_ harvest: Policy.Harvest, wait: (() -> Void) -> Void = { $0() }) {
+        guard harvest.tarpit > 0, readingEnd >= 0, !isOpen.load(ordering: .relaxed) else { return }
+        let place = waiting.add(1, ordering: .relaxed).newValue
+        defer { waiting.subtract(1, ordering: .relaxed) }
+        guard place <= harvest.tarpitLimit else { return }
+        wait { sleep(milliseconds: harvest.tarpit) }
+    }
+
+    private func sleep(milliseconds: Int) {
+        let end = ContinuousClock.now + .milliseconds(milliseconds)
+        var polled = pollfd(fd: readingEnd, events: Int16(POLLIN), revents: 0)
+        while true {
+            let left = (end - ContinuousClock.now) / .milliseconds(1)
+            guard left > 0 else { return }
+            // The pipe is readable after letGo(); a signal only interrupts.
+            if poll(&polled, 1, Int32(left.rounded(.up))) >= 0 { return }
+            guard errno == EINTR else { return }
+        }
+    }
+
+    /// Sends out all replies that are held back, and holds back no more.
+    public func letGo() {
+        guard !isOpen.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        if writingEnd >= 0 { close(writingEnd) }
     }
 }

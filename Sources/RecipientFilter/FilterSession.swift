@@ -5,7 +5,7 @@ import RecipientIndex
 import RejectionLog
 import System
 
-/// One SMTP session: keeps what the MTA says about client and sender, judges each recipient, records the verdict and replies.
+/// One SMTP session: keeps the client's and sender's names, judges each recipient, records the verdict and replies.
 ///
 /// The policy and the snapshot in force are in use only while a recipient is judged, never while the session waits.
 final class FilterSession: MilterSession {
@@ -24,7 +24,7 @@ final class FilterSession: MilterSession {
         var acceptsUTF8 = false
     }
 
-    /// A verdict with all that recording and replying need of the policy.
+    /// A verdict with the values of the policy that recording and replying need.
     private struct Answer {
         var verdict = Verdict.invalidPath
         /// The slot of the recipient's relay domain in the log.
@@ -184,7 +184,7 @@ final class FilterSession: MilterSession {
         return verdict
     }
 
-    /// Fills in the answer: the verdict, and what the policy says about it.
+    /// Fills in the answer with the verdict and the policy's values for it.
     ///
     /// - Parameter domain: the recipient's domain; nil if the path isn't valid.
     private func complete(
@@ -269,5 +269,65 @@ final class FilterSession: MilterSession {
             recipient: path.withoutAngleBrackets, sender: state.pointee.sender.bytes, client: client ?? .unspecified,
             clientName: clientName.bytes, helo: state.pointee.heloName.bytes, queueID: milter.macro("i") ?? .none,
             authenticated: !state.pointee.login.bytes.isEmpty, mta: mta.bytes, reply: reply)
+    }
+}
+
+/// A copy of bytes that a session keeps from one call to the next. A handle: the owner calls ``deallocate()``.
+struct SessionBytes {
+    private(set) var bytes = UnsafeBufferPointer<UInt8>.none
+
+    /// No bytes.
+    init() {}
+
+    /// A copy of the first bytes of a text, `limit` at most.
+    init(_ text: String, limit: Int) {
+        var text = text
+        text.withUTF8 { replace(with: $0, limit: limit) }
+    }
+
+    /// A copy of the first bytes, `limit` at most.
+    init(_ bytes: UnsafeBufferPointer<UInt8>?, limit: Int) { replace(with: bytes, limit: limit) }
+
+    func deallocate() { bytes.deallocate() }
+
+    /// Frees the copy and copies the first of other bytes, `limit` at most.
+    mutating func replace(with other: UnsafeBufferPointer<UInt8>?, limit: Int) {
+        bytes.deallocate()
+        bytes = .none
+        guard let other, !other.isEmpty, limit > 0 else { return }
+        let copy = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: min(other.count, limit))
+        _ = copy.update(fromContentsOf: other.prefix(limit))
+        bytes = UnsafeBufferPointer(copy)
+    }
+}
+
+extension UnsafeBufferPointer<UInt8> {
+    /// Whether the bytes are those of the text.
+    func equals(_ text: StaticString) -> Bool {
+        guard count == text.utf8CodeUnitCount, let baseAddress else { return false }
+        return memcmp(baseAddress, text.utf8Start, count) == 0
+    }
+
+    /// Whether the bytes are an enhanced status code of class 4 or 5 and nothing else, such as `5.1.1` (RFC 3463 section 2). A
+    /// transport `error:5.1.1 moved` also shows as the mailer `error`, but with a text after the code.
+    var isEnhancedStatusCode: Bool {
+        guard count <= 9, first == UInt8(ascii: "4") || first == UInt8(ascii: "5") else { return false }
+        let parts = split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+        return parts.count == 3
+            && parts.allSatisfy { (1...3).contains($0.count) && $0.allSatisfy { (0x30...0x39).contains($0) } }
+    }
+
+    /// Whether the bytes are the parameter `SMTPUTF8` of MAIL (RFC 6531 section 3.4), in letters of either case.
+    var isSMTPUTF8: Bool {
+        count == 8
+            && zip(self, "SMTPUTF8".utf8).allSatisfy { byte, letter in
+                byte == letter || byte ^ 0x20 == letter && letter >= UInt8(ascii: "A")
+            }
+    }
+
+    /// The bytes between a leading `<` and the last `>`; all bytes where they aren't in brackets.
+    var withoutAngleBrackets: Self {
+        guard first == UInt8(ascii: "<"), let end = lastIndex(of: UInt8(ascii: ">")) else { return self }
+        return Self(rebasing: self[1..<end])
     }
 }

@@ -53,16 +53,9 @@ public final class HarvestTable: Sendable {
         self.stripes = (0..<stripes).map { _ in StripeBox(capacity: max(1, networks / stripes)) }
     }
 
-    /// Whether the client's network is over the limit.
-    ///
-    /// - Parameter now: milliseconds on a clock that nobody sets.
-    public func isOver(_ client: IPAddress, limit harvest: Policy.Harvest, now: Int64) -> Bool {
-        state(of: client, limit: harvest, now: now) == .overLimit
-    }
-
     /// How the client's network stands to its limit.
     ///
-    /// - Parameter now: milliseconds on a clock that nobody sets.
+    /// - Parameter now: milliseconds of a monotonic clock.
     public func state(of client: IPAddress, limit harvest: Policy.Harvest, now: Int64) -> LimitState {
         guard harvest.limit > 0, harvest.window > 0 else { return .notSeen }
         let network = harvest.network(of: client)
@@ -71,7 +64,7 @@ public final class HarvestTable: Sendable {
 
     /// Counts a known recipient in favour of the client's network. Not needed while the network is ``LimitState/notSeen``.
     ///
-    /// - Parameter now: milliseconds on a clock that nobody sets.
+    /// - Parameter now: milliseconds of a monotonic clock.
     public func countKnown(of client: IPAddress, limit harvest: Policy.Harvest, now: Int64) {
         guard harvest.limit > 0, harvest.window > 0 else { return }
         let network = harvest.network(of: client)
@@ -82,7 +75,7 @@ public final class HarvestTable: Sendable {
     ///
     /// - Parameters:
     ///   - key: the recipient's canonical address, for ``forgive(_:)``; empty to leave it out there.
-    ///   - now: milliseconds on a clock that nobody sets.
+    ///   - now: milliseconds of a monotonic clock.
     public func countUnknown(
         _ key: UnsafeBufferPointer<UInt8>, of client: IPAddress, limit harvest: Policy.Harvest, now: Int64
     ) {

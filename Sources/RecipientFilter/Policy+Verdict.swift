@@ -11,9 +11,9 @@ extension Policy {
     ///
     /// - Parameters:
     ///   - recipient: the path of RCPT TO as it was parsed, or why it isn't valid.
-    ///   - client: what is known of the client.
+    ///   - client: the client's trust and harvest state.
     ///   - index: the snapshot in force; nil while there is none.
-    ///   - senders: the unlisted senders that the rule `unlisted-sender` asks; nil to leave that rule out.
+    ///   - senders: the unlisted senders for the rule `unlisted-sender`; nil to skip that rule.
     ///   - now: seconds since 1970.
     public func verdict(
         for recipient: Result<RecipientAddress, AddressError>, client: ClientTrust, index: IndexSnapshot?,
@@ -131,7 +131,7 @@ extension Policy {
             }
         }
         let verdict = verdictOnListed(flags, in: domain, client: client, withoutDetail: false)
-        // A recipient that is leaving is deferred, unless its mail goes on going to the address without the detail.
+        // A recipient that is leaving is deferred, unless the address without the detail is still accepted.
         guard verdict.rule == .leaving, let rest = bare.flatMap({ index?.flags(of: $0.pointee) }) else {
             return verdict
         }
@@ -156,7 +156,7 @@ extension Policy {
             : .accept(.listed, in: domain, withoutDetail: withoutDetail)
     }
 
-    /// The rule alias-domain: the verdict on the same local part in the domain that the recipient's is an alias of.
+    /// The rule alias-domain: the verdict on the same local part in the domain that the recipient's domain is an alias of.
     @inline(never)
     private func verdictInAliasedDomain(
         for address: RecipientAddress, at target: Int, alias domain: Int, client: ClientTrust,
@@ -190,7 +190,7 @@ extension Policy {
         return refused(.unknown, asUnknown: true, in: domain, withoutDetail: false)
     }
 
-    /// A verdict that rejects. One that hides behind the reply to unknown recipients defers instead, where that reply is a temporary one.
+    /// A rejection, or a deferral if the reply is that to unknown recipients and that reply is temporary (4xx).
     private func refused(
         _ rule: VerdictRule, asUnknown: Bool, in domain: Int, withoutDetail: Bool
     ) -> Verdict {
@@ -228,7 +228,7 @@ extension Policy {
     // MARK: Unlisted senders
 
     /// Whether any domain defers unlisted recipients that have sent through the gateway.
-    public var defersUnlistedSenders: Bool { domains.contains { $0.rules.defersUnlistedSenders } }
+    public var defersUnlistedSenders: Bool { domains.contains { $0.settings.defersUnlistedSenders } }
 
     /// Whether the recipient has sent lately: the address itself, the address in its BATV tag, without its detail, or in the domain that
     /// its own is an alias of.

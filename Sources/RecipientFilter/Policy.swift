@@ -9,47 +9,9 @@ public final class Policy: Sendable {
         /// The domain as an A-label. A name that begins with a dot stands for the sub-domains only.
         public let name: String
         /// The domain's settings.
-        public let rules: Rules
+        public let settings: DomainSettings
         /// The domain's number in the counters of the rejection log.
         public let slot: DomainSlot
-    }
-
-    /// The settings that a `[[domain]]` may override.
-    public struct Rules: Sendable, Equatable {
-        /// Observe mode: whether the filter only logs verdicts and lets the MTA continue.
-        public var observe = false
-        /// Whether every recipient of the domain is accepted.
-        public var catchAll = false
-        /// The characters that begin a detail, such as `+`; empty for none.
-        public var delimiter = "+"
-        /// Whether the sub-domains are relay domains with the same settings; nil: as ``Settings/subdomains``.
-        public var subdomains: Bool?
-        /// Whether `prvs=TAG=user` is judged as `user` (BATV).
-        public var batv = false
-        /// Whether bounces to addresses that a forwarder has rewritten (SRS) are accepted.
-        public var srs = false
-        /// The local parts, in canonical form, that are rejected in this domain, also if they are listed.
-        public var blocked: [String] = []
-        /// The domain's own replies, which take the place of those in ``Settings/replies``.
-        public var replies: [ReplyKind: ReplyTemplate] = [:]
-        /// The domain that this one is an alias of, as an A-label; nil if it isn't an alias. An alias is ignored unless both are relay
-        /// domains, and if its chain of aliases leads back to this domain.
-        public var aliasOf: String?
-        /// Whether an alias domain has a mode of its own; if not, it has the mode of the domain that it is an alias of.
-        public var hasOwnMode = false
-        /// The outcome for recipients while there is no index: deferred or accepted.
-        public var indexMissing = Outcome.deferred
-        /// The outcome for unlisted recipients while the index is too old, deferred or accepted; nil: rejected, as with a new index.
-        public var indexStale: Outcome?
-        /// Whether the reply to an internal-only recipient is that to an unknown one, which hides that it exists.
-        public var hideInternalOnly = false
-        /// Whether the reply to a disabled mailbox is that to an unknown recipient, which hides that it exists.
-        public var hideDisabled = true
-        /// Whether an unlisted recipient that has sent through the gateway lately is deferred instead of rejected.
-        public var defersUnlistedSenders = false
-
-        /// The defaults of the configuration file.
-        public init() {}
     }
 
     /// The harvest limit: how many unknown recipients a client network may ask for before it is deferred; and the tarpit.
@@ -62,7 +24,7 @@ public final class Policy: Sendable {
         public var ipv4Prefix = 32
         /// The prefix length of an IPv6 client network.
         public var ipv6Prefix = 64
-        /// For how many milliseconds a reply that says that a recipient is unknown is held back; 0: not at all.
+        /// For how many milliseconds the tarpit holds a reply back that reveals an unknown recipient; 0: no tarpit.
         public var tarpit = 0
         /// The most replies that are held back at once.
         public var tarpitLimit = 50
@@ -79,7 +41,7 @@ public final class Policy: Sendable {
     /// The values that a policy is made of.
     public struct Settings: Sendable {
         /// The relay domains: A-labels, each with its settings and its number in the rejection log.
-        public var domains: [(name: String, rules: Rules, slot: DomainSlot)] = []
+        public var domains: [(name: String, settings: DomainSettings, slot: DomainSlot)] = []
         /// Whether the sub-domains of relay domains are relay domains with the parent's settings.
         public var subdomains = false
         /// The networks whose clients are trusted.
@@ -111,8 +73,10 @@ public final class Policy: Sendable {
         public init() {}
 
         /// Adds a relay domain, given as an A-label.
-        public mutating func addDomain(_ name: String, _ rules: Rules = Rules(), slot: DomainSlot = .foreign) {
-            domains.append((name, rules, slot))
+        public mutating func addDomain(
+            _ name: String, _ settings: DomainSettings = DomainSettings(), slot: DomainSlot = .foreign
+        ) {
+            domains.append((name, settings, slot))
         }
     }
 
@@ -147,9 +111,9 @@ public final class Policy: Sendable {
 
     /// Compiles the settings.
     public init(_ settings: Settings) {
-        domains = settings.domains.map { Domain(name: $0.name, rules: $0.rules, slot: $0.slot) }
+        domains = settings.domains.map { Domain(name: $0.name, settings: $0.settings, slot: $0.slot) }
         domainTable = ByteTable(settings.domains.map(\.name))
-        subdomains = settings.domains.map { $0.rules.subdomains ?? settings.subdomains }
+        subdomains = settings.domains.map { $0.settings.subdomains ?? settings.subdomains }
         trustedNetworks = settings.trustedNetworks
         trustAuthenticated = settings.trustAuthenticated
         always = ByteTable(settings.always)
@@ -163,30 +127,30 @@ public final class Policy: Sendable {
         let replies = ReplyKind.allCases.map { settings.replies[$0] ?? $0.defaultTemplate }
         self.replies = replies
         let ownReplies = settings.domains.map { domain in
-            domain.rules.replies.isEmpty
-                ? nil : ReplyKind.allCases.map { domain.rules.replies[$0] ?? replies[$0.rawValue] }
+            domain.settings.replies.isEmpty
+                ? nil : ReplyKind.allCases.map { domain.settings.replies[$0] ?? replies[$0.rawValue] }
         }
         self.ownReplies = ownReplies
         tables = PolicyTables(
             domains, replies: replies, ownReplies: ownReplies,
             aliases: Self.aliases(domains, domainTable, subdomains))
-        ownBlocked = settings.domains.map { $0.rules.blocked.isEmpty ? nil : ByteTable($0.rules.blocked) }
+        ownBlocked = settings.domains.map { $0.settings.blocked.isEmpty ? nil : ByteTable($0.settings.blocked) }
         patterns = PatternSet(settings.patterns)
     }
 
     /// The most aliases of aliases that lead from one domain to another.
     public static let longestAliasChain = 16
 
-    /// For each domain, the domain that it is an alias of; nil if it is none, or its alias is ignored.
+    /// For each domain, the domain that it is an alias of; nil if it isn't an alias, or if the alias is ignored.
     private static func aliases(_ domains: [Domain], _ table: ByteTable, _ subdomains: [Bool]) -> [PolicyTables.Alias?]
     {
         var aliases = domains.map { domain -> PolicyTables.Alias? in
-            guard var target = domain.rules.aliasOf, !domain.name.hasPrefix("."),
+            guard var target = domain.settings.aliasOf, !domain.name.hasPrefix("."),
                 let relay = target.withUTF8({ relayDomain($0, table, subdomains) }), target != domain.name
             else { return nil }
             return PolicyTables.Alias(name: target, position: relay)
         }
-        // Aliases that lead in a circle are ignored: judging would not end.
+        // Circular aliases are ignored: judging a recipient there would never end.
         let named = aliases
         for start in named.indices {
             var seen: [Int] = []
@@ -235,8 +199,8 @@ public final class Policy: Sendable {
     }
 
     /// The settings of the relay domain that an address is in; nil for a foreign domain.
-    public func rules(of address: RecipientAddress) -> Rules? {
-        address.withDomain { relayDomain($0) }.map { domains[$0].rules }
+    public func settings(of address: RecipientAddress) -> DomainSettings? {
+        address.withDomain { relayDomain($0) }.map { domains[$0].settings }
     }
 
     /// Whether a client at this address is trusted; false if the address isn't known.

@@ -46,9 +46,9 @@ public enum ReplyKind: Int, Sendable, CaseIterable {
     }
 }
 
-/// Why a text isn't accepted as a reply.
+/// The reason why a text isn't a valid reply.
 public struct ReplyTemplateError: Error, Sendable, Equatable, CustomStringConvertible {
-    /// What is wrong with the text, and what is accepted; to follow the text itself.
+    /// The fault and the accepted values, as a clause that follows the text.
     public let description: String
 }
 

@@ -37,7 +37,7 @@ public final class UnlistedSenders {
     public func insert(_ key: UnsafeBufferPointer<UInt8>, day: Int64) {
         let (set, mark) = Self.home(key)
         let word = mark &<< 16 | UInt64(UInt16(clamping: day))
-        // A thread that meets another one in its set tries again. No sixteen threads meet at once.
+        // A thread tries again if another one has changed its place. Sixteen threads never meet in one set.
         for _ in 0..<16 {
             var choice = (place: places + set, word: UInt64.max)
             for way in 0..<Self.wayCount {

@@ -3,8 +3,7 @@ import System
 
 /// Collects the keys of a snapshot and publishes them as a file.
 ///
-/// A builder needs 16 bytes a key and doesn't keep the key itself. Each builder makes a salt of its own, so two
-/// builders make different files of the same keys.
+/// A builder needs 16 bytes a key and doesn't keep the key itself. Each builder has a salt of its own.
 public struct IndexBuilder: Sendable {
     private var entries: ContiguousArray<IndexEntry> = []
     /// The changes to `entries` to make before they are published, by fingerprint; nil removes the entry.
@@ -32,7 +31,7 @@ public struct IndexBuilder: Sendable {
         edits.updateValue(flags, forKey: hash.hash(key))
     }
 
-    /// The number of keys added; until the snapshot is published, a key that was added twice counts twice.
+    /// The number of keys added; a key that was added twice counts twice until the snapshot is published.
     public var count: Int { entries.count }
 
     /// Reserves memory for a number of keys, to avoid copying while they are added.
@@ -45,7 +44,7 @@ public struct IndexBuilder: Sendable {
         entries.append(IndexEntry(fingerprint: hash.hash(key), flags: flags))
     }
 
-    /// Adds a key: a canonical address, or `@` and a domain for the whole domain.
+    /// Adds a key.
     public mutating func add(_ key: String, _ flags: RecipientFlags = []) {
         var key = key
         key.withUTF8 { add($0, flags) }
@@ -60,7 +59,6 @@ public struct IndexBuilder: Sendable {
     ///   - created: the time as of which the recipients are listed.
     ///   - generation: the publisher's number for the snapshot.
     ///   - sources: the sources of the recipients; at most 1 MiB as JSON.
-    /// - Returns: the description of the snapshot that the file contains.
     /// - Throws: ``IndexError`` with the file and the system's reason. The old file is untouched, unless the reason
     ///   says that the new one is in place but may be lost in a power cut.
     @discardableResult
@@ -94,8 +92,7 @@ public struct IndexBuilder: Sendable {
     }
 
     /// Runs a step of publishing, and turns its failure into an ``IndexFault``.
-    private static func publishing<Result>(_ body: () throws(AtomicFile.Failure) -> Result) throws(IndexFault) -> Result
-    {
+    private static func publishing<Value>(_ body: () throws(AtomicFile.Failure) -> Value) throws(IndexFault) -> Value {
         do throws(AtomicFile.Failure) {
             return try body()
         } catch {
@@ -134,72 +131,4 @@ public struct IndexBuilder: Sendable {
         }
         entries.removeSubrange(unique...)
     }
-}
-
-/// A key in a builder: its fingerprint and flags.
-struct IndexEntry {
-    var fingerprint: UInt64
-    var flags: RecipientFlags
-}
-
-extension UnsafeMutableBufferPointer<IndexEntry> {
-    /// Sorts in place by fingerprint; entries with the same fingerprint come in any order. A radix sort, as
-    /// fingerprints are spread evenly.
-    func sortByFingerprint() { sort(shift: 56) }
-
-    /// Sorts by the byte at `shift`, then each part by the lower bytes.
-    private func sort(shift: UInt64) {
-        if count <= 48 { return insertionSort() }
-        let ends = partition(shift: shift)
-        guard shift > 0 else { return }
-        var start = 0
-        for end in ends {
-            if end - start > 1 { Self(rebasing: self[start..<end]).sort(shift: shift - 8) }
-            start = end
-        }
-    }
-
-    /// Moves each entry into the part of its byte ("American flag sort"); returns the end of each part.
-    private func partition(shift: UInt64) -> [Int] {
-        var ends = [Int](repeating: 0, count: 256)
-        for entry in self { ends[entry.byte(shift)] += 1 }
-        var next = [Int](repeating: 0, count: 256)
-        var total = 0
-        for byte in 0..<256 {
-            next[byte] = total
-            total += ends[byte]
-            ends[byte] = total
-        }
-        for byte in 0..<256 {
-            while next[byte] < ends[byte] {
-                var entry = self[next[byte]]
-                var place = entry.byte(shift)
-                while place != byte {
-                    swap(&self[next[place]], &entry)
-                    next[place] += 1
-                    place = entry.byte(shift)
-                }
-                self[next[byte]] = entry
-                next[byte] += 1
-            }
-        }
-        return ends
-    }
-
-    private func insertionSort() {
-        for index in indices.dropFirst() {
-            let entry = self[index]
-            var place = index
-            while place > 0, self[place - 1].fingerprint > entry.fingerprint {
-                self[place] = self[place - 1]
-                place -= 1
-            }
-            self[place] = entry
-        }
-    }
-}
-
-extension IndexEntry {
-    @inline(__always)
-    fileprivate func byte(_ shift: UInt64) -> Int { Int(truncatingIfNeeded: fingerprint &>> shift & 0xff) }
 }

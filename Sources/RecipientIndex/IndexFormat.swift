@@ -1,65 +1,9 @@
-/// The snapshot file, version 1.
+/// The numbers of the snapshot file, version 1. The file consists of a header, a body and a list of checksums;
+/// postern-index(5) describes it.
 ///
-/// All numbers are unsigned and little-endian unless stated otherwise. The file consists of a header, a body and a list
-/// of checksums:
-///
-/// ```
-/// header      0 …< headerLength                 its own checksum in its last eight bytes
-/// body        headerLength …< checksumsOffset   the table and the sources, with zero bytes between them
-/// checksums   checksumsOffset …< fileSize       one for each block of 65,536 bytes of the body
-/// ```
-///
-/// **Header.** `headerLength` is a multiple of 4,096, from 4,096 to 65,536. A writer of version 1 writes 4,096, and
-/// zero bytes where there is no field; a reader ignores those bytes.
-///
-/// | offset | type | field |
-/// |---|---|---|
-/// | 0 | 8 bytes | magic, `PSTRNIDX` in ASCII |
-/// | 8 | 32 bit | version, 1 |
-/// | 12 | 32 bit | headerLength |
-/// | 16 | 64 bit | required features; a reader rejects a file with a feature that it doesn't know; version 1 has none |
-/// | 24 | 64 bit | optional features; a reader ignores features that it doesn't know; version 1 has none |
-/// | 32 | 64 bit, signed | created, milliseconds since 1970 UTC |
-/// | 40 | 64 bit | generation: the publisher's number for the snapshot, up to 2^52; 0 for none |
-/// | 48 | 16 bytes | salt: the key of SipHash, random for each file |
-/// | 64 | 64 bit | entries: the number of used slots in the table |
-/// | 72 | 64 bit | recipients: the number of entries that are neither domains (catch-all, relay, alias) nor leaving |
-/// | 80 | 64 bit | the number of catch-all entries; if 0, a reader needn't look for one |
-/// | 88 | 64 bit | bucketCount, at least 1 |
-/// | 96 | 64 bit | tableOffset, a multiple of 4,096 |
-/// | 104 | 64 bit | sourcesOffset, a multiple of 8 |
-/// | 112 | 64 bit | checksumsOffset, a multiple of 8 |
-/// | 120 | 64 bit | fileSize |
-/// | 128 | 32 bit | checksum algorithm, 1: XXH64 with seed 0 |
-/// | 132 | 32 bit | block size, 65,536 |
-/// | 136 | 64 bit | checksum of the list of checksums |
-/// | 144 | 64 bit | leaving: the number of entries with this flag |
-/// | headerLength − 8 | 64 bit | checksum of the bytes of the header before it |
-///
-/// **Table.** `bucketCount` buckets of 64 bytes from `tableOffset` on. A bucket has seven 64-bit slots, each for the
-/// fingerprint of a key; then one byte of flags for each slot (``RecipientFlags``); then one byte whose low four bits
-/// are the number of used slots (0 to 7, from the first) and whose highest bit is set if the bucket has *overflowed*.
-/// The other bits are zero, as are the flags of unused slots.
-///
-/// A key is a canonical address, or `@` and a domain for the whole domain. Its fingerprint is the SipHash-2-4 of its
-/// bytes with the salt as the hash's key. The home of a fingerprint is bucket ⌊fingerprint × bucketCount ÷ 2⁶⁴⌋. If the
-/// home is full, the fingerprint goes into the next bucket with room; the first bucket follows the last. Each full
-/// bucket passed over has overflowed. So a search begins at the home, and ends at the first bucket that hasn't
-/// overflowed, or after all buckets. No fingerprint occurs twice. As the fingerprint alone decides the place, a table
-/// can be merged, resized and edited without the addresses, as long as the salt stays the same.
-///
-/// Writers choose bucketCount so that there are at most 5.4 entries to a bucket: 11.9 bytes an entry. Two addresses
-/// have the same fingerprint with a probability of 2⁻⁶⁴. The file contains the salt: it doesn't reveal addresses, but
-/// it lets its reader test whether a given address is listed.
-///
-/// **Sources.** At `sourcesOffset`, a 64-bit length, at most 1,048,576, and as many bytes of JSON: an array of objects
-/// with `name`, `type`, `recipients` and `asOf` (milliseconds since 1970). A source that names relay domains also has
-/// `relayDomains`, objects with `name` and `takesAll`; one that names alias domains has `aliasDomains`, objects with
-/// `name` and `target`. Sources contain no addresses.
-///
-/// **Checksums.** A 64-bit checksum for each block of the body; the last block may be shorter. The header has the
-/// checksum of the list of checksums. So a reader can verify each block as soon as it is read, while it is in the
-/// processor's cache. A reader verifies the whole file before it uses any of it.
+/// The body has the table of buckets and the sources as JSON. The home of a fingerprint is bucket ⌊fingerprint ×
+/// bucketCount ÷ 2⁶⁴⌋; if that is full, the fingerprint is in the next bucket with room. A search begins at the home,
+/// and ends at the first bucket that hasn't *overflowed*.
 enum IndexFormat {
     /// "PSTRNIDX" as a little-endian number.
     static let magic: UInt64 = 0x5844_494e_5254_5350
@@ -129,8 +73,7 @@ struct IndexHeader: Equatable {
             raw.store(salt.k1, 56)
             for (offset, value) in [
                 (64, entries), (72, recipients), (80, catchAlls), (88, bucketCount), (96, tableOffset),
-                (104, sourcesOffset),
-                (112, checksumsOffset), (120, fileSize), (144, leaving),
+                (104, sourcesOffset), (112, checksumsOffset), (120, fileSize), (144, leaving),
             ] {
                 raw.store(UInt64(truncatingIfNeeded: value), offset)
             }
@@ -258,9 +201,8 @@ extension IndexHeader {
             catchAlls <= entries - recipients, leaving <= entries - recipients
         else {
             throw .damaged(
-                "the header has impossible counts: \(entries) entries, \(recipients) recipients, \(catchAlls) catch-all domains and \(leaving) leaving "
-                    + "recipients in \(bucketCount) buckets"
-            )
+                "the header has impossible counts: \(entries) entries, \(recipients) recipients, "
+                    + "\(catchAlls) catch-all domains and \(leaving) leaving recipients in \(bucketCount) buckets")
         }
     }
 }

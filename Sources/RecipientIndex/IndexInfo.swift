@@ -39,8 +39,7 @@ public struct IndexSource: Sendable, Codable, Equatable {
 public struct RelayDomain: Sendable, Codable, Equatable {
     /// The A-label; a name that begins with a dot stands for the subdomains.
     public var name: String
-    /// Whether the filter accepts every recipient of the domain, as the recipients that no source lists are known
-    /// elsewhere.
+    /// Whether the filter accepts every recipient of the domain, as no source lists them all.
     public var takesAll: Bool
 
     /// A relay domain.
@@ -89,9 +88,7 @@ public struct IndexInfo: Sendable, Equatable {
 }
 
 extension IndexInfo {
-    /// The description in a snapshot file. Every byte of the file is read and verified, but not kept.
-    ///
-    /// - Throws: ``IndexError`` with the file and the fault.
+    /// The description in a snapshot file. Every byte is verified; ``IndexError`` names the file and the fault.
     public init(path: String) throws(IndexError) {
         do throws(IndexFault) {
             let (header, sources) = try IndexFile(path: path).readAll { _ in nil }
@@ -103,10 +100,10 @@ extension IndexInfo {
 
     init(_ header: IndexHeader, sources: [IndexSource]) {
         self.init(
-            version: IndexFormat.version, created: .init(millisecondsSince1970: header.created),
+            version: IndexFormat.version, created: Date(millisecondsSince1970: header.created),
             generation: header.generation, recipients: header.recipients, leaving: header.leaving,
-            catchAllDomains: header.catchAlls,
-            entries: header.entries, buckets: header.bucketCount, fileSize: header.fileSize, sources: sources)
+            catchAllDomains: header.catchAlls, entries: header.entries, buckets: header.bucketCount,
+            fileSize: header.fileSize, sources: sources)
     }
 }
 
@@ -166,5 +163,45 @@ extension Date {
 
     init(millisecondsSince1970 milliseconds: Int64) {
         self.init(timeIntervalSince1970: Double(milliseconds) / 1000)
+    }
+}
+
+/// The flags of a key in the recipient index, one byte; without any flag, every client may send to the recipient.
+///
+/// Bits that this version doesn't define are kept.
+public struct RecipientFlags: OptionSet, Sendable, Hashable {
+    /// The byte in the snapshot file.
+    public let rawValue: UInt8
+
+    /// The flags in a byte of the snapshot file; every value is allowed.
+    public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// Only trusted clients may send to the recipient.
+    public static let internalOnly = RecipientFlags(rawValue: 1)
+    /// No client may send to the recipient.
+    public static let disabled = RecipientFlags(rawValue: 2)
+    /// The key is a domain, `@example.com`, of which every recipient is accepted.
+    public static let catchAll = RecipientFlags(rawValue: 4)
+    /// The key is a relay domain, `@example.com`.
+    public static let relayDomain = RecipientFlags(rawValue: 8)
+    /// The recipient left the list less than `sync.grace` ago: it is deferred, not yet rejected.
+    public static let leaving = RecipientFlags(rawValue: 16)
+    /// The key is an alias domain, `@alias.example`; see ``IndexSource/aliasDomains``.
+    public static let aliasDomain = RecipientFlags(rawValue: 32)
+
+    /// Whether the key is a domain rather than a recipient.
+    var isOfDomain: Bool { !isDisjoint(with: [.catchAll, .relayDomain, .aliasDomain]) }
+
+    /// The flags of a key that two sources list with different flags.
+    ///
+    /// A client may send to the recipient if either source allows it: a restriction holds only if both have one, and
+    /// internal-only prevails over disabled. It is leaving only if both say so. Any other flag of either source holds.
+    public func merged(with other: RecipientFlags) -> RecipientFlags {
+        let restrictions: RecipientFlags = [.internalOnly, .disabled]
+        let isLeaving = contains(.leaving) && other.contains(.leaving)
+        let rest = union(other).subtracting(isLeaving ? restrictions : restrictions.union(.leaving))
+        if isDisjoint(with: restrictions) || other.isDisjoint(with: restrictions) { return rest }
+        if !contains(.disabled) || !other.contains(.disabled) { return rest.union(.internalOnly) }
+        return rest.union(intersection(other).intersection(restrictions))
     }
 }

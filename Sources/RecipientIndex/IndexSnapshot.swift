@@ -3,8 +3,8 @@ import System
 
 /// An immutable snapshot of all recipients in the process's memory; ``IndexFormat`` describes its file.
 ///
-/// A lookup takes no lock, allocates nothing and never traps. Every byte of the file is read and verified before the
-/// snapshot exists, and the file isn't used afterwards: overwriting, truncating or deleting it does no harm.
+/// A lookup takes no lock, allocates nothing and never traps. Every byte of the file is verified when it is read, and
+/// the file isn't used afterwards: overwriting, truncating or deleting it does no harm.
 public final class IndexSnapshot {
     /// The description of the snapshot.
     public let info: IndexInfo
@@ -15,11 +15,10 @@ public final class IndexSnapshot {
     /// The table of buckets, in `memory`.
     private let table: UnsafeRawPointer
     private let bucketCount: UInt64
-    private let hash: SipHash
+    /// The key of the hash that makes the fingerprints.
+    let salt: SipHash
 
-    /// Reads a snapshot file and verifies every byte.
-    ///
-    /// - Throws: ``IndexError`` with the file and the fault.
+    /// Reads a snapshot file and verifies every byte; ``IndexError`` names the file and the fault.
     public init(path: String) throws(IndexError) {
         do throws(IndexFault) {
             let file = try IndexFile(path: path)
@@ -34,7 +33,7 @@ public final class IndexSnapshot {
             memory.seal()
             state = file.state
             info = IndexInfo(header, sources: sources)
-            hash = header.salt
+            salt = header.salt
             bucketCount = UInt64(header.bucketCount)
             table = UnsafeRawPointer(start + (header.tableOffset - header.length))
             self.memory = memory
@@ -47,7 +46,7 @@ public final class IndexSnapshot {
     ///
     /// - Parameter key: a canonical address, or `@` and a domain for the whole domain.
     public func lookup(_ key: UnsafeBufferPointer<UInt8>) -> RecipientFlags? {
-        withExtendedLifetime(self) { flags(of: hash.hash(key)) }
+        withExtendedLifetime(self) { flags(of: salt.hash(key)) }
     }
 
     /// Fetches the memory of a key into the processor's cache, for a lookup a little later.
@@ -55,7 +54,7 @@ public final class IndexSnapshot {
     /// - Returns: a meaningless word of that memory. The caller must use it, so that the compiler keeps the read.
     @inline(never)
     public func fetch(_ key: UnsafeBufferPointer<UInt8>) -> UInt64 {
-        let index = IndexFormat.home(hash.hash(key), of: bucketCount)
+        let index = IndexFormat.home(salt.hash(key), of: bucketCount)
         return (table + Int(truncatingIfNeeded: index) &* IndexFormat.bucketSize)
             .load(fromByteOffset: 56, as: UInt64.self)
     }
@@ -65,9 +64,6 @@ public final class IndexSnapshot {
         var key = key
         return key.withUTF8 { lookup($0) }
     }
-
-    /// The key of the hash that fingerprints are made with.
-    var salt: SipHash { hash }
 
     /// Calls the body with every fingerprint and its flags, in the order of the table.
     func forEachEntry(_ body: (UInt64, RecipientFlags) -> Void) {
@@ -118,8 +114,7 @@ extension IndexSnapshot: @unchecked Sendable {}
 
 /// Memory for the body of a snapshot, in huge pages if the kernel has them; returned to the system when it is freed.
 ///
-/// Huge pages make a lookup faster, as it needs fewer reads of the page table. Filling the memory needs a hundredth of
-/// the page faults.
+/// With huge pages, a lookup needs fewer reads of the page table.
 struct SnapshotMemory: ~Copyable {
     let bytes: UnsafeMutableRawBufferPointer
 

@@ -6,17 +6,16 @@ import System
 
 /// Watches a snapshot file, and publishes each new sound snapshot in a ``HotSwap``.
 ///
-/// A thread examines the file's ``FileStamp`` every 200 ms. If it has changed, the thread reads and verifies the whole
+/// A thread examines the file's ``FileStamp`` at each interval. If it has changed, the thread reads and verifies the whole
 /// file while lookups go on, and then publishes the snapshot.
 ///
 /// If the file can't be used, the snapshot in use stays. As the file may be half written, the fault is reported only if
 /// the file is still the same at the next look, and then once.
 ///
 /// A snapshot of an older generation than the one in use is rejected, unless ``loadNow(acceptsOlder:)`` asks for it. It
-/// is accepted if it has a later date and the file was missing for a moment: then its publisher has started counting
-/// anew.
+/// is accepted if it has a later date and the file was missing for a moment: then its publisher counts from 1 again.
 ///
-/// At most two snapshots are in memory: the one in use, and the one that is being read or was just replaced.
+/// At most two snapshots are in memory.
 public final class IndexWatcher: Sendable {
     /// The result of reading a new file.
     public enum Event: Sendable {
@@ -26,35 +25,34 @@ public final class IndexWatcher: Sendable {
         case failed(IndexError)
     }
 
-    private let poller: IndexPoller
+    private let path: String
+    private let target: HotSwap<IndexSnapshot>
     private let interval: Duration
+    private let report: @Sendable (Event) -> Void
+    private let progress = Mutex(Progress())
     private let lifecycle = Mutex(Lifecycle.idle)
     private let stopping = SteadySemaphore()
-    private let ended = SteadySemaphore()
 
-    private enum Lifecycle { case idle, running, stopped }
+    private enum Lifecycle { case idle, running(NamedThread), stopped }
 
     /// A watcher, not started yet.
     ///
     /// - Parameters:
     ///   - path: the snapshot file, which needn't exist.
     ///   - target: gets the snapshots.
+    ///   - interval: the time between two looks at the file.
     ///   - report: called for each event, on the watcher's thread or in ``loadNow(acceptsOlder:)``.
-    public convenience init(
-        path: String, into target: HotSwap<IndexSnapshot>, report: @escaping @Sendable (Event) -> Void
-    ) {
-        self.init(path: path, into: target, interval: .milliseconds(200), report: report)
-    }
-
-    init(
-        path: String, into target: HotSwap<IndexSnapshot>, interval: Duration,
+    public init(
+        path: String, into target: HotSwap<IndexSnapshot>, interval: Duration = .milliseconds(200),
         report: @escaping @Sendable (Event) -> Void
     ) {
-        poller = IndexPoller(path: path, target: target, report: report)
+        self.path = path
+        self.target = target
         self.interval = interval
+        self.report = report
     }
 
-    deinit { if lifecycle.withLock({ $0 == .running }) { stopping.signal() } }
+    deinit { stopping.signal() }
 
     /// Examines the file now, on the calling thread, and reports at once if it can't be used; a missing file isn't
     /// reported.
@@ -63,40 +61,31 @@ public final class IndexWatcher: Sendable {
     ///   administrator asks for it.
     /// - Returns: whether a snapshot is in use.
     @discardableResult
-    public func loadNow(acceptsOlder: Bool = false) -> Bool { poller.look(atOnce: true, acceptsOlder: acceptsOlder) }
+    public func loadNow(acceptsOlder: Bool = false) -> Bool { look(atOnce: true, acceptsOlder: acceptsOlder) }
 
     /// Starts the thread; further calls do nothing.
     public func start() {
-        let isFirst = lifecycle.withLock { lifecycle in
-            guard lifecycle == .idle else { return false }
-            lifecycle = .running
-            return true
-        }
-        guard isFirst else { return }
-        NamedThread.start("index") { [poller, stopping, ended, interval] in
-            while !stopping.wait(within: interval) { poller.look(atOnce: false) }
-            ended.signal()
+        lifecycle.withLock { lifecycle in
+            guard case .idle = lifecycle else { return }
+            lifecycle = .running(
+                NamedThread.start("index") { [weak self, stopping, interval] in
+                    while !stopping.wait(within: interval) { self?.look(atOnce: false) }
+                })
         }
     }
 
     /// Ends the thread and waits for its end; no event comes afterwards. Must not be called within `report`.
     public func stop() {
-        let wasRunning = lifecycle.withLock { lifecycle in
+        let state = lifecycle.withLock { lifecycle in
             defer { lifecycle = .stopped }
-            return lifecycle == .running
+            return lifecycle
         }
-        guard wasRunning else { return }
+        guard case .running(let thread) = state else { return }
         stopping.signal()
-        ended.wait()
+        thread.waitForEnd()
     }
-}
 
-/// The state of an ``IndexWatcher``: examines its file once, when called.
-final class IndexPoller: Sendable {
-    private let path: String
-    private let target: HotSwap<IndexSnapshot>
-    private let report: @Sendable (IndexWatcher.Event) -> Void
-    private let progress = Mutex(Progress())
+    // MARK: Looks at the file
 
     private struct Progress {
         /// The last state of the file that was dealt with: loaded or reported.
@@ -118,12 +107,6 @@ final class IndexPoller: Sendable {
         case hidden(Int32)
     }
 
-    init(path: String, target: HotSwap<IndexSnapshot>, report: @escaping @Sendable (IndexWatcher.Event) -> Void) {
-        self.path = path
-        self.target = target
-        self.report = report
-    }
-
     /// Examines the file once; returns whether a snapshot is in use.
     ///
     /// - Parameters:
@@ -139,7 +122,7 @@ final class IndexPoller: Sendable {
         return isLoaded
     }
 
-    private func step(_ progress: inout Progress, atOnce: Bool, acceptsOlder: Bool) -> IndexWatcher.Event? {
+    private func step(_ progress: inout Progress, atOnce: Bool, acceptsOlder: Bool) -> Event? {
         let sighting = sight()
         let isRetry = progress.settled == sighting && !(acceptsOlder && progress.isOlder)
         if isRetry {
@@ -177,12 +160,9 @@ final class IndexPoller: Sendable {
                 progress.settled = sighting
                 progress.isOlder = false
             }
-            if case .unreadable = error.kind {
-                // Sooner without a snapshot, as every recipient is deferred meanwhile.
-                progress.retryIn = progress.isLoaded ? 25 : 5
-            } else {
-                progress.retryIn = nil
-            }
+            // Sooner without a snapshot, as every recipient is deferred meanwhile.
+            let isUnreadable = if case .unreadable = error.kind { true } else { false }
+            progress.retryIn = !isUnreadable ? nil : progress.isLoaded ? 25 : 5
             return isRetry ? nil : .failed(error)
         }
     }

@@ -8,14 +8,10 @@ struct SipHash: Sendable, Equatable {
     /// The keyed hash of the bytes.
     @inline(__always)
     func hash(_ bytes: UnsafeBufferPointer<UInt8>) -> UInt64 {
-        hash(UnsafeRawPointer(bytes.baseAddress), bytes.count)
-    }
-
-    @inline(__always)
-    private func hash(_ start: UnsafeRawPointer?, _ count: Int) -> UInt64 {
+        let count = bytes.count
         var state = State(k0: k0, k1: k1)
         var last = UInt64(truncatingIfNeeded: count) &<< 56
-        if let start {
+        if let start = UnsafeRawPointer(bytes.baseAddress) {
             let end = count & ~7
             var offset = 0
             while offset != end {

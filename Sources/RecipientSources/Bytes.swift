@@ -38,39 +38,35 @@ extension UnsafeBufferPointer<UInt8> {
 
     /// Whether the bytes are this ASCII text in lower case, whatever their own case.
     func equalsIgnoringCase(_ text: [UInt8]) -> Bool {
-        guard count == text.count else { return false }
-        for index in 0..<count {
+        count == text.count && text.withUnsafeBufferPointer { hasPrefix(lowercased: $0) }
+    }
+
+    /// Whether the bytes begin with this ASCII text in lower case, whatever their own case.
+    func hasPrefixIgnoringCase(_ text: StaticString) -> Bool { text.withUTF8Buffer { hasPrefix(lowercased: $0) } }
+
+    private func hasPrefix(lowercased text: UnsafeBufferPointer<UInt8>) -> Bool {
+        guard count >= text.count else { return false }
+        for index in 0..<text.count {
             let byte = self[index]
             guard (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte) == text[index] else { return false }
         }
         return true
     }
-
-    /// Whether the bytes begin with this ASCII text in lower case, whatever their own case.
-    func hasPrefixIgnoringCase(_ text: StaticString) -> Bool {
-        guard count >= text.utf8CodeUnitCount else { return false }
-        for index in 0..<text.utf8CodeUnitCount {
-            var byte = self[index]
-            if byte >= 0x41, byte <= 0x5a { byte |= 0x20 }
-            if byte != text.utf8Start[index] { return false }
-        }
-        return true
-    }
 }
+
+/// A byte as two hexadecimal digits.
+func hexadecimal(_ byte: UInt8) -> String { (byte < 16 ? "0" : "") + String(byte, radix: 16) }
 
 /// The first 60 bytes of a text of unknown origin, fit for one line of a log: bytes that aren't printable ASCII are
 /// escaped as `\xNN`.
 func escapedASCII(_ bytes: some Sequence<UInt8>) -> String {
     var shown = ""
-    var rest = bytes.makeIterator()
-    var count = 0
-    while let byte = rest.next() {
+    for (count, byte) in bytes.enumerated() {
         if count == 60 { return shown + "…" }
-        count += 1
         if (0x20..<0x7f).contains(byte), byte != 0x5c {
             shown.unicodeScalars.append(Unicode.Scalar(byte))
         } else {
-            shown += "\\x" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
+            shown += "\\x" + hexadecimal(byte)
         }
     }
     return shown

@@ -1,10 +1,31 @@
 import Glibc
 import RecipientIndex
 
-/// The form of an entry in memory and in temporary files: tag, flags, two lengths, then key and object.
-private enum EntryRecord {
-    static let headerSize = 8
+/// The header of an entry in memory and in temporary files: tag, flags, and the sizes of key and object, which follow it.
+private struct EntryHeader {
+    static let size = 8
 
+    private let tag: Int
+    private let flags: RecipientFlags
+    private let keySize: Int
+    /// How many bytes of key and object follow the header.
+    let bodySize: Int
+
+    init(_ bytes: UnsafeRawBufferPointer) {
+        tag = Int(bytes.loadUnaligned(as: UInt16.self))
+        flags = RecipientFlags(rawValue: bytes[2])
+        keySize = Int(bytes.loadUnaligned(fromByteOffset: 4, as: UInt16.self))
+        bodySize = keySize + Int(bytes.loadUnaligned(fromByteOffset: 6, as: UInt16.self))
+    }
+
+    /// The entry with this header, whose key and object are borrowed from the bytes after it.
+    func entry(_ body: UnsafeRawBufferPointer) -> SourceEntry {
+        let bytes = body.assumingMemoryBound(to: UInt8.self)
+        return SourceEntry(
+            key: bytes.slice(0..<keySize), tag: tag, flags: flags, object: bytes.slice(keySize..<bodySize))
+    }
+
+    /// Stores an entry with its header, in pieces.
     static func write(
         _ entry: SourceEntry, to store: (UnsafeRawBufferPointer) throws(SourceError) -> Void
     ) throws(SourceError) {
@@ -20,26 +41,6 @@ private enum EntryRecord {
         try store(UnsafeRawBufferPointer(entry.key))
         if !entry.object.isEmpty { try store(UnsafeRawBufferPointer(entry.object)) }
     }
-
-    static func bodySize(_ header: UnsafeRawBufferPointer) -> Int {
-        Int(header.loadUnaligned(fromByteOffset: 4, as: UInt16.self))
-            + Int(header.loadUnaligned(fromByteOffset: 6, as: UInt16.self))
-    }
-
-    static func fields(_ header: UnsafeRawBufferPointer) -> (tag: Int, flags: RecipientFlags, keySize: Int) {
-        (
-            Int(header.loadUnaligned(as: UInt16.self)), RecipientFlags(rawValue: header[2]),
-            Int(header.loadUnaligned(fromByteOffset: 4, as: UInt16.self))
-        )
-    }
-
-    static func entry(
-        tag: Int, flags: RecipientFlags, keySize: Int, body: UnsafeRawBufferPointer
-    ) -> SourceEntry {
-        let bytes = body.assumingMemoryBound(to: UInt8.self)
-        return SourceEntry(
-            key: bytes.slice(0..<keySize), tag: tag, flags: flags, object: bytes.slice(keySize..<bytes.count))
-    }
 }
 
 /// Entries in a temporary file, in the order in which they were added.
@@ -51,11 +52,11 @@ package final class EntryFile {
 
     /// Adds an entry whose key and object are below 64 KiB together.
     package func append(_ entry: SourceEntry) throws(SourceError) {
-        try EntryRecord.write(entry) { bytes throws(SourceError) in try file.append(bytes) }
+        try EntryHeader.write(entry) { bytes throws(SourceError) in try file.append(bytes) }
     }
 
     /// Reads the entries from the first to the last.
-    package final class Reader {
+    package final class Reader: EntryStream {
         private let reader: TemporaryFile.Reader
 
         /// A reader of the whole file, or of the entries that lie in a range of its bytes.
@@ -68,10 +69,8 @@ package final class EntryFile {
         /// The next entry, valid until the next call; nil at the end.
         package func next() throws(SourceError) -> SourceEntry? {
             guard !reader.atEnd else { return nil }
-            let header = try reader.next(EntryRecord.headerSize)
-            let (tag, flags, keySize) = EntryRecord.fields(header)
-            let body = try reader.next(EntryRecord.bodySize(header))
-            return EntryRecord.entry(tag: tag, flags: flags, keySize: keySize, body: body)
+            let header = EntryHeader(try reader.next(EntryHeader.size))
+            return header.entry(try reader.next(header.bodySize))
         }
     }
 }
@@ -107,12 +106,12 @@ final class EntrySorter {
 
     /// Copies an entry whose key and object are below 64 KiB together.
     func add(_ entry: SourceEntry) {
-        let size = EntryRecord.headerSize + entry.key.count + entry.object.count
+        let size = EntryHeader.size + entry.key.count + entry.object.count
         guard failure == nil, size <= min(capacity, 64 << 10) else { return }
         do throws(SourceError) {
             if used + size > capacity { try writePortion() }
             let start = used
-            try EntryRecord.write(entry) { bytes throws(SourceError) in
+            try EntryHeader.write(entry) { bytes throws(SourceError) in
                 UnsafeMutableRawBufferPointer(rebasing: arena[used..<used + bytes.count]).copyMemory(from: bytes)
                 used += bytes.count
             }
@@ -128,7 +127,21 @@ final class EntrySorter {
         if !portions.isEmpty, !items.isEmpty { try writePortion() }
         guard portions.isEmpty else { return try SortedEntries(merging: portions.map { EntryFile.Reader(file, $0) }) }
         sort()
-        return SortedEntries(items.map(\.offset)) { [self] offset in entry(at: offset) }
+        return try SortedEntries(merging: [InMemory(self)])
+    }
+
+    /// The entries in memory, once they are sorted.
+    private final class InMemory: EntryStream {
+        private let sorter: EntrySorter
+        private var position = 0
+
+        init(_ sorter: EntrySorter) { self.sorter = sorter }
+
+        func next() -> SourceEntry? {
+            guard position < sorter.items.count else { return nil }
+            defer { position += 1 }
+            return sorter.entry(at: sorter.items[position].offset)
+        }
     }
 
     private func sort() {
@@ -142,9 +155,7 @@ final class EntrySorter {
         sort()
         let start = file.count
         for item in items {
-            let header = UnsafeRawBufferPointer(
-                rebasing: arena[item.offset..<item.offset + EntryRecord.headerSize])
-            let size = EntryRecord.headerSize + EntryRecord.bodySize(header)
+            let size = EntryHeader.size + header(at: item.offset).bodySize
             try file.append(UnsafeRawBufferPointer(rebasing: arena[item.offset..<item.offset + size]))
         }
         portions.append(start..<file.count)
@@ -152,145 +163,60 @@ final class EntrySorter {
         used = 0
     }
 
+    private func header(at offset: Int) -> EntryHeader {
+        EntryHeader(UnsafeRawBufferPointer(rebasing: arena[offset..<offset + EntryHeader.size]))
+    }
+
     private func entry(at offset: Int) -> SourceEntry {
-        let bytes = UnsafeRawBufferPointer(arena)
-        let header = UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + EntryRecord.headerSize])
-        let body = offset + EntryRecord.headerSize
-        let (tag, flags, keySize) = EntryRecord.fields(header)
-        return EntryRecord.entry(
-            tag: tag, flags: flags, keySize: keySize,
-            body: UnsafeRawBufferPointer(rebasing: bytes[body..<body + EntryRecord.bodySize(header)]))
+        let header = header(at: offset)
+        let body = offset + EntryHeader.size
+        return header.entry(UnsafeRawBufferPointer(rebasing: arena[body..<body + header.bodySize]))
     }
 
     private static func prefix(_ key: UnsafeBufferPointer<UInt8>) -> UInt64 {
-        var prefix: UInt64 = 0
-        for index in 0..<8 { prefix = prefix << 8 | (index < key.count ? UInt64(key[index]) : 0) }
-        return prefix
+        (0..<8).reduce(0) { $0 << 8 | ($1 < key.count ? UInt64(key[$1]) : 0) }
     }
 }
 
-/// Entries in the order of their keys: from memory, merged from the sorted portions of a temporary file, or joined from
-/// several sources.
+/// Entries that are read one after the other.
+protocol EntryStream {
+    /// The next entry, valid until the next call; nil at the end.
+    func next() throws(SourceError) -> SourceEntry?
+}
+
+/// Entries in the order of their keys, merged from streams that are sorted by themselves: the portions of a temporary
+/// file, the entries in memory, or several sources.
 package final class SortedEntries {
-    /// A sorted portion, with its next entry.
-    private struct Portion {
-        let reader: EntryFile.Reader
-        var head: SourceEntry
-
-        init?(_ reader: EntryFile.Reader) throws(SourceError) {
-            guard let first = try reader.next() else { return nil }
-            self.reader = reader
-            head = first
-        }
-
-        /// Steps to the next entry; false at the end.
-        mutating func advance() throws(SourceError) -> Bool {
-            guard let next = try reader.next() else { return false }
-            head = next
-            return true
-        }
+    private struct Head {
+        var entry: SourceEntry
+        let stream: any EntryStream
     }
 
-    /// The entries of one source, sorted by themselves.
-    struct Part {
-        let entries: SortedEntries
-        /// The tag that an entry has among those of all parts, by its own; nil for an entry that doesn't count.
-        let tag: (Int) -> Int?
-        fileprivate var head: SourceEntry?
-
-        init(entries: SortedEntries, tag: @escaping (Int) -> Int?) {
-            self.entries = entries
-            self.tag = tag
-        }
-
-        fileprivate mutating func advance() throws(SourceError) {
-            while var entry = try entries.next() {
-                guard let tag = tag(entry.tag) else { continue }
-                entry.tag = tag
-                head = entry
-                return
-            }
-            head = nil
-        }
-    }
-
-    /// The parts with an entry left.
-    private var parts: [Part] = []
-    /// The part that gave the last entry, which is valid until the next one is asked for.
-    private var lastPart: Int?
-
-    /// The portions as a heap with the smallest entry first; empty when all entries lie in memory.
-    private var portions: [Portion] = []
+    /// The streams with an entry left, each with that entry, as a heap with the smallest entry first.
+    private var heads: [Head] = []
     private var hasBegun = false
 
-    private var offsets: [Int] = []
-    private var position = 0
-    private let inMemory: ((Int) -> SourceEntry)?
-
-    /// Entries in memory.
-    ///
-    /// - Parameter offsets: what names the entries, in order.
-    init(_ offsets: [Int], entry: @escaping (Int) -> SourceEntry) {
-        self.offsets = offsets
-        inMemory = entry
-    }
-
-    /// The entries of sorted portions in one order.
-    init(merging readers: [EntryFile.Reader]) throws(SourceError) {
-        inMemory = nil
-        for reader in readers {
-            if let portion = try Portion(reader) { portions.append(portion) }
+    init(merging streams: [any EntryStream]) throws(SourceError) {
+        for stream in streams {
+            if let first = try stream.next() { heads.append(Head(entry: first, stream: stream)) }
         }
-        for index in stride(from: portions.count / 2 - 1, through: 0, by: -1) { sink(index) }
-    }
-
-    /// The entries of all parts in one order.
-    init(joining all: [Part]) throws(SourceError) {
-        inMemory = nil
-        for var part in all {
-            try part.advance()
-            if part.head != nil { parts.append(part) }
-        }
+        for index in stride(from: heads.count / 2 - 1, through: 0, by: -1) { sink(index) }
     }
 
     /// The next entry, valid until the next call; nil at the end.
     package func next() throws(SourceError) -> SourceEntry? {
-        if !parts.isEmpty { return try nextOfParts() }
-        if let inMemory {
-            guard position < offsets.count else { return nil }
-            position += 1
-            return inMemory(offsets[position - 1])
-        }
-        return try nextOfPortions()
-    }
-
-    private func nextOfParts() throws(SourceError) -> SourceEntry? {
-        if let last = lastPart {
-            try parts[last].advance()
-            if parts[last].head == nil { parts.remove(at: last) }
-        }
-        lastPart = nil
-        var least: SourceEntry?
-        for (place, part) in parts.enumerated() {
-            guard let head = part.head else { continue }
-            if let found = least, !head.precedes(found) { continue }
-            least = head
-            lastPart = place
-        }
-        return least
-    }
-
-    private func nextOfPortions() throws(SourceError) -> SourceEntry? {
-        if hasBegun, !portions.isEmpty {
-            if try !portions[0].advance() {
-                let last = portions.removeLast()
-                if portions.isEmpty { return nil }
-                portions[0] = last
+        if hasBegun, !heads.isEmpty {
+            if let entry = try heads[0].stream.next() {
+                heads[0].entry = entry
+            } else {
+                let last = heads.removeLast()
+                if heads.isEmpty { return nil }
+                heads[0] = last
             }
             sink(0)
         }
         hasBegun = true
-        return portions.first?.head
+        return heads.first?.entry
     }
 
     private func sink(_ start: Int) {
@@ -298,11 +224,11 @@ package final class SortedEntries {
         while true {
             var least = parent
             for child in [2 * parent + 1, 2 * parent + 2]
-            where child < portions.count && portions[child].head.precedes(portions[least].head) {
+            where child < heads.count && heads[child].entry.precedes(heads[least].entry) {
                 least = child
             }
             if least == parent { return }
-            portions.swapAt(parent, least)
+            heads.swapAt(parent, least)
             parent = least
         }
     }

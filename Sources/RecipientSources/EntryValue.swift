@@ -1,6 +1,6 @@
 import MailAddress
 
-/// The meaning of a value in a source. Every kind of source parses its values here, so that the same value means the
+/// The meaning of a value in a source: a recipient, a whole domain, or something that lists no recipient. Every kind of source parses its values here, so that the same value means the
 /// same everywhere.
 ///
 /// Blanks, byte order marks and invisible characters around a value are ignored, and so is a `mailto:` or `SMTP:`
@@ -58,7 +58,7 @@ enum EntryValue {
         guard let whole = String(validating: value, as: UTF8.self) else {
             return .malformed(reason: "it is not UTF-8")
         }
-        var text = cleaned(whole)
+        var text = trimmed(whole)
         if let colon = text.utf8.firstIndex(of: UInt8(ascii: ":")) {
             let scheme = String(text[..<colon])
             let rest = text[text.utf8.index(after: colon)...]
@@ -67,7 +67,7 @@ enum EntryValue {
             }
             if isAddressType(scheme) {
                 guard ["smtp", "mailto"].contains(scheme.lowercased()) else { return .otherProtocol(scheme) }
-                text = cleaned(String(rest))
+                text = trimmed(String(rest))
             }
         }
         guard !text.isEmpty else { return .malformed(reason: "it is empty") }
@@ -102,8 +102,8 @@ enum EntryValue {
         }
     }
 
-    /// The text without blank and invisible characters at both ends.
-    private static func cleaned(_ text: String) -> String {
+    /// A text without blank and invisible characters at both ends.
+    static func trimmed(_ text: String) -> String {
         func isBlank(_ scalar: Unicode.Scalar) -> Bool { isInvisible(scalar) || scalar.properties.isWhitespace }
         let scalars = text.unicodeScalars
         guard let first = scalars.firstIndex(where: { !isBlank($0) }),

@@ -4,7 +4,7 @@ package import RecipientIndex
 /// A source of recipients: a table, the output of a program, a directory.
 ///
 /// A new kind of source is a type that conforms to this protocol. It is registered by a case of
-/// ``SourceConfiguration/Kind``, which holds its settings, and a line in each switch of `SourceConfiguration.swift`;
+/// ``SourceConfiguration/Kind``, which holds its settings, and a line in each switch of ``SourceConfiguration``;
 /// the configuration file's keys for it are read in the target `postern`.
 ///
 /// ``read(_:into:report:)`` runs on a thread of the source's own, one reading at a time; ``relayDomains(_:)`` runs on
@@ -25,11 +25,11 @@ package protocol RecipientSource: Sendable {
     /// The recipients go into the entries in any order, after ``SourceEntries/begin(changesOnly:)``. The source either
     /// adds its whole list, or, where the request has a previous reading whose cursor it can go on from, names the
     /// objects that have changed since (``SourceEntries/replace(_:)``) and adds what these list now. It counts in the
-    /// report what it leaves out. It calls ``ReadRequest/check`` at least once a second.
+    /// report the entries that it leaves out. It calls ``ReadRequest/check`` at least once a second.
     ///
     /// - Returns: how the source was read, and the cursor for the next reading.
     /// - Throws: `SourceError` of kind `unreachable` if another try may help, `malformed` if the source's owner has to
-    ///   correct it, and what ``ReadRequest/check`` and ``SourceEntries/failure`` say. The last list then stays in use.
+    ///   correct it, and the errors of ``ReadRequest/check`` and ``SourceEntries/failure``. The last list then stays.
     func read(
         _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(SourceError) -> SourceResult
@@ -50,6 +50,11 @@ package protocol RecipientSource: Sendable {
     /// Ends the waiting of a reading, without waiting for its end: it fails at its next check at the latest.
     func interrupt()
 
+    /// Where the source lists a key, such as `line 17 of /etc/postfix/virtual`; nil if that isn't known.
+    ///
+    /// - Parameter object: the object that lists the key; empty for a line of a table.
+    func origin(of key: String, object: Data) -> String?
+
     /// The time before which the source isn't read again, whatever the schedule says; nil if there is none.
     var earliestRetry: ContinuousClock.Instant? { get }
 }
@@ -61,7 +66,20 @@ extension RecipientSource {
     package func hasReportedChanges() -> Bool { false }
     package func closeConnections() {}
     package func interrupt() {}
+    package func origin(of key: String, object: Data) -> String? { nil }
     package var earliestRetry: ContinuousClock.Instant? { nil }
+
+    /// An error of kind `unreachable` whose text begins with the source's name.
+    func failure(_ text: String) -> SourceError { .unreachable(source: configuration.name, text) }
+}
+
+extension Encodable {
+    /// The stored form of a cursor: the same value always gives the same bytes.
+    var encodedCursor: Data? {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        return try? encoder.encode(self)
+    }
 }
 
 /// How a source is to be read.
@@ -157,5 +175,57 @@ public struct SourceError: Error, Sendable, CustomStringConvertible {
         self.description = description
         self.source = source
         self.advice = advice
+    }
+
+    /// An error of kind `unreachable` whose text begins with the source's name.
+    static func unreachable(source: String, _ text: String) -> SourceError {
+        SourceError(.unreachable, "source \"\(source)\": \(text)", source: source)
+    }
+}
+
+/// The settings of one source: a `[[source]]` of the configuration file.
+public struct SourceConfiguration: Sendable, Codable, Equatable {
+    /// The kinds of sources with their settings. A new kind of source is a case here and a line in each switch below.
+    public enum Kind: Sendable, Codable, Equatable {
+        /// A table in source text, read whole whenever it has changed.
+        case file(format: TableFormat, path: String)
+        /// The standard output of a program, read at every interval.
+        case command(CommandConfiguration)
+        /// A directory server.
+        case directory(DirectoryConfiguration)
+    }
+
+    /// The name, unique among the sources; the state finds a source by it.
+    public var name: String
+    /// The kind of the source with its settings.
+    public var kind: Kind
+    /// The A-labels of the domains whose recipients it may list; nil for all relay domains.
+    public var domains: Set<String>?
+
+    /// A source of this name and kind that may list recipients of these domains.
+    public init(name: String, kind: Kind, domains: Set<String>? = nil) {
+        self.name = name
+        self.kind = kind
+        self.domains = domains
+    }
+
+    /// The `type` key of the configuration file.
+    public var type: String {
+        switch kind {
+        case .file: "file"
+        case .command: "command"
+        case .directory(let directory): directory.dialect.rawValue
+        }
+    }
+
+    /// A source that can be read.
+    ///
+    /// - Parameter folder: where temporary files with addresses may be written.
+    package func source(folder: String) -> any RecipientSource {
+        switch kind {
+        case .file(let format, let path): FileSource(self, format: format, path: path)
+        case .command(let command): CommandSource(configuration: self, command: command, folder: folder)
+        case .directory(let directory): DirectorySource(self, directory)
+        }
     }
 }

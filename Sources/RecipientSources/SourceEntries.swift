@@ -34,8 +34,8 @@ package struct SourceEntry {
 /// Collects the entries of a source while it is read, and sorts them in bounded memory. For one thread at a time.
 ///
 /// A source calls ``begin(changesOnly:)``, then ``add(key:flags:object:)`` for each recipient in a domain that it may
-/// list (``admits(_:)``). It may begin anew at any time, such as on another server: entries of earlier beginnings don't
-/// count.
+/// list (``admits(_:)``). It may begin again at any time, such as on another server: entries of earlier beginnings are
+/// ignored.
 package final class SourceEntries {
     private let sorter: EntrySorter
     private let domains: DomainFilter
@@ -78,7 +78,7 @@ package final class SourceEntries {
         aliasTargets = AliasTargets()
     }
 
-    /// Notes that an object has changed or gone: its earlier entries don't count any more.
+    /// Notes that an object was changed or deleted: its earlier entries are dropped.
     package func replace(_ object: [UInt8]) { changes?.replaced.insert(object) }
 
     /// Notes that, of the objects with this prefix, only those in the set and those replaced still exist.
@@ -113,10 +113,24 @@ package final class SourceEntries {
         sorter.add(SourceEntry(key: key, tag: beginning, flags: flags, object: object))
     }
 
-    /// The entries of the last beginning, in order; nothing is added afterwards.
-    fileprivate func sorted(place: Int) throws(SourceError) -> SortedEntries.Part {
-        let current = beginning
-        return SortedEntries.Part(entries: try sorter.finish()) { $0 == current ? place : nil }
+    /// The entries of the last beginning, in order, tagged with a place; nothing is added afterwards.
+    fileprivate func sorted(place: Int) throws(SourceError) -> any EntryStream {
+        Tagged(entries: try sorter.finish(), beginning: beginning, place: place)
+    }
+
+    private struct Tagged: EntryStream {
+        let entries: SortedEntries
+        let beginning: Int
+        let place: Int
+
+        func next() throws(SourceError) -> SourceEntry? {
+            while var entry = try entries.next() {
+                guard entry.tag == beginning else { continue }
+                entry.tag = place
+                return entry
+            }
+            return nil
+        }
     }
 }
 
@@ -124,7 +138,7 @@ package final class SourceEntries {
 package final class JoinedEntries {
     private var parts: [(place: Int, entries: SourceEntries)]
 
-    /// Joins what the sources at these places have listed; nothing is added to them afterwards.
+    /// Joins the entries of the sources at these places; nothing is added to them afterwards.
     package init(_ parts: [(place: Int, entries: SourceEntries)]) { self.parts = parts }
 
     /// The objects that a reading of changes replaces, by the place of the source.
@@ -136,9 +150,9 @@ package final class JoinedEntries {
 
     /// All entries in order; once.
     package func sorted() throws(SourceError) -> SortedEntries {
-        var sorted: [SortedEntries.Part] = []
-        for part in parts { sorted.append(try part.entries.sorted(place: part.place)) }
-        return try SortedEntries(joining: sorted)
+        var streams: [any EntryStream] = []
+        for part in parts { streams.append(try part.entries.sorted(place: part.place)) }
+        return try SortedEntries(merging: streams)
     }
 
     /// Notes that the new list has a key, for ``unlistedTargets(ofSource:isAccepted:)``.
@@ -189,7 +203,7 @@ package struct ObjectID: Hashable {
 /// The objects of a source that a reading of changes replaces. An object is named by a prefix byte, which tells the
 /// search bases of a source apart, and its sixteen bytes.
 package struct ObjectChanges {
-    /// The objects that have changed or gone.
+    /// The objects that were changed or deleted.
     package var replaced: Set<[UInt8]> = []
     /// The objects that still exist, by prefix, where a server reports only these.
     package var present: [UInt8: Set<ObjectID>] = [:]
@@ -199,7 +213,7 @@ package struct ObjectChanges {
 
     /// How many bytes of keys are looked up one by one.
     private static let mostKeys = 4 << 20
-    /// How many objects are looked up one by one; for more, one walk over the whole list is cheaper.
+    /// How many objects are looked up one by one; for more, reading the whole list once is cheaper.
     private static let mostObjects = 50_000
 
     mutating func addKey(_ key: UnsafeBufferPointer<UInt8>) {
@@ -212,7 +226,7 @@ package struct ObjectChanges {
         keys?.append(0)
     }
 
-    /// Whether the addresses that may have changed can be found without a walk over the whole list.
+    /// Whether the addresses that may have changed can be found without reading the whole list.
     package var isShort: Bool { keys != nil && present.isEmpty && replaced.count <= Self.mostObjects }
 
     /// Whether the state's entries of an object don't count any more.
@@ -222,5 +236,55 @@ package struct ObjectChanges {
             return false
         }
         return !present.contains(id)
+    }
+}
+
+/// A set of domains that answers for A-labels without allocating.
+package struct DomainSet: Sendable {
+    private var names = ByteTable()
+    private let subdomains: Bool
+    private var hasDotted = false
+
+    /// - Parameters:
+    ///   - domains: A-labels in lower case; `.example.com` stands for the subdomains of example.com.
+    ///   - subdomains: whether `example.com` stands for its subdomains, too.
+    package init(_ domains: Set<String>, subdomains: Bool) {
+        self.subdomains = subdomains
+        for domain in domains {
+            _ = names.insert(domain.lowercased())
+            if domain.hasPrefix(".") { hasDotted = true }
+        }
+    }
+
+    /// Whether the set has the domain, by its own name or as a subdomain.
+    package func contains(_ domain: UnsafeBufferPointer<UInt8>) -> Bool {
+        guard !domain.isEmpty else { return false }
+        if names.position(of: domain) != nil { return true }
+        guard subdomains || hasDotted else { return false }
+        for index in domain.indices.dropLast() where domain[index] == UInt8(ascii: ".") {
+            if hasDotted, names.position(of: domain.slice(index..<domain.count)) != nil { return true }
+            if subdomains, names.position(of: domain.slice(index + 1..<domain.count)) != nil { return true }
+        }
+        return false
+    }
+}
+
+/// The domains that one source may list.
+package struct DomainFilter: Sendable {
+    private let relay: DomainSet
+    private let own: DomainSet?
+
+    /// The relay domains, less those that the source's `domains` leaves out.
+    package init(relay: DomainSet, _ source: SourceConfiguration, subdomains: Bool) {
+        self.relay = relay
+        own = source.domains.map { DomainSet($0, subdomains: subdomains) }
+    }
+
+    /// Whether a domain is a relay domain, whichever source may list its recipients.
+    func relays(_ domain: UnsafeBufferPointer<UInt8>) -> Bool { relay.contains(domain) }
+
+    /// Whether the source may list recipients of a domain.
+    func admits(_ domain: UnsafeBufferPointer<UInt8>) -> Bool {
+        relay.contains(domain) && (own?.contains(domain) ?? true)
     }
 }

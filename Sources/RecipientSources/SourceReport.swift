@@ -1,6 +1,6 @@
 public import Foundation
 
-/// What reading a source found.
+/// The outcome of reading a source: how many entries were read, which of them list no recipient, and why.
 public struct SourceReport: Sendable, Codable {
     /// How a source was read.
     public enum Reading: String, Sendable, Codable {
@@ -14,7 +14,7 @@ public struct SourceReport: Sendable, Codable {
         case failed
     }
 
-    /// How many entries it holds, of any kind.
+    /// How many entries the source holds, of any kind.
     public var read = 0
     /// How many entries repeat an address of the same source; counted by the sync.
     public var duplicates = 0
@@ -37,7 +37,7 @@ public struct SourceReport: Sendable, Codable {
     public var server: String?
     /// How a directory was asked: `paged search`, `DirSync`, `uSNChanged`, `content synchronization`.
     public var method: String?
-    /// What an operator should know of how it was read, a clause each.
+    /// Facts about the reading that a postmaster should know, a clause each.
     public var remarks: [String] = []
 
     /// How many of the entries that were read are malformed or unreachable.
@@ -71,7 +71,7 @@ public struct SourceReport: Sendable, Codable {
 
 /// Addresses that were dropped for their domain: all counted, the first ten kept.
 public struct ForeignAddresses: Sendable, Codable, Equatable {
-    /// How many there are.
+    /// How many addresses were dropped.
     public package(set) var count = 0
     /// The first of them, with their place: `user@example.net (line 7)`.
     public package(set) var first: [String] = []
@@ -124,7 +124,7 @@ public struct SkippedEntries: Sendable, Codable, Equatable {
         excluded = try count(.excluded)
     }
 
-    /// All of them.
+    /// The number of all these entries.
     public var total: Int {
         domains + withoutDomain + refusing + otherTags + wildcards + otherProtocols + malformed + unreachable + disabled
             + excluded
@@ -139,36 +139,14 @@ public struct EntryFault: Sendable, Codable, Equatable {
     public var value: String
     /// The fault, as a clause.
     public var reason: String
-    /// The directory's object that has the value: a later change of the object replaces the fault. Empty in a table.
-    var object: [UInt8] = []
-
-    private enum CodingKeys: String, CodingKey {
-        case place, value, reason, object
-    }
+    /// The directory's object that has the value: a later change of the object replaces the fault. Nil in a table.
+    var object: [UInt8]?
 
     package init(place: String, value: String, reason: String, object: [UInt8] = []) {
         self.place = place
         self.value = value
         self.reason = reason
-        self.object = object
-    }
-
-    /// Reads a fault; a table's has no object.
-    public init(from decoder: any Decoder) throws {
-        let values = try decoder.container(keyedBy: CodingKeys.self)
-        place = try values.decode(String.self, forKey: .place)
-        value = try values.decode(String.self, forKey: .value)
-        reason = try values.decode(String.self, forKey: .reason)
-        object = try values.decodeIfPresent([UInt8].self, forKey: .object) ?? []
-    }
-
-    /// Writes a fault, with its object if it has one.
-    public func encode(to encoder: any Encoder) throws {
-        var values = encoder.container(keyedBy: CodingKeys.self)
-        try values.encode(place, forKey: .place)
-        try values.encode(value, forKey: .value)
-        try values.encode(reason, forKey: .reason)
-        if !object.isEmpty { try values.encode(object, forKey: .object) }
+        self.object = object.isEmpty ? nil : object
     }
 }
 
@@ -196,10 +174,10 @@ public struct EntryFaults: Sendable, Codable, Equatable {
 
     /// Replaces the faults of objects that have changed by their present faults.
     ///
-    /// - Parameter replaced: whether an object has changed or gone.
+    /// - Parameter replaced: whether an object was changed or deleted.
     package mutating func replace(with changes: EntryFaults, replaced: ([UInt8]) -> Bool) {
         let before = first.count
-        first.removeAll { !$0.object.isEmpty && replaced($0.object) }
+        first.removeAll { $0.object.map(replaced) ?? false }
         count = max(count - (before - first.count), first.count) + changes.count
         first += changes.first.prefix(Self.kept - first.count)
     }
@@ -211,7 +189,7 @@ public struct UnlistedTargets: Sendable, Codable, Equatable {
     /// How many aliases are kept.
     static let kept = 20
 
-    /// How many there are.
+    /// How many aliases have such a target.
     public package(set) var count = 0
     /// The first of them in the order of the table: `info@example.com (line 7): someone@example.com`.
     public package(set) var first: [String] = []

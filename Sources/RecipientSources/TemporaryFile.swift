@@ -4,8 +4,8 @@ import System
 
 /// Bytes kept for a moment: in memory while they are few, then in a file without a name.
 ///
-/// The file lies in the state's folder, as it holds addresses in clear. It is gone with its last descriptor, whatever
-/// ends the process.
+/// The file is in the state's folder, as it holds addresses in clear. The kernel deletes it with its last descriptor,
+/// however the process ends.
 final class TemporaryFile {
     private static let chunk = 256 << 10
 
@@ -84,7 +84,7 @@ final class TemporaryFile {
     /// A file without a name, for reading and writing; the caller closes it.
     static func open(in folder: String) throws(SourceError) -> Int32 {
         var reason = ""
-        // A dry run may not be allowed to write where the state lies.
+        // A dry run may have no right to write to the folder of the state.
         for place in [folder, NSTemporaryDirectory()] {
             // O_TMPFILE, which Swift's module of the C library doesn't have: without a name, nobody can open the file.
             var descriptor = Glibc.open(place, 0o20000000 | O_DIRECTORY | O_RDWR | O_EXCL | O_CLOEXEC, 0o600)

@@ -6,42 +6,47 @@ import System
 struct ListChanges {
     /// The addresses of the list, a source or a domain.
     struct Counts {
-        /// How many it listed.
+        /// How many addresses it listed.
         var before = 0
-        /// How many it lists now.
+        /// How many addresses it lists now.
         var after = 0
-        /// How many of the old ones no source lists any more.
-        var lost = 0
-        /// How many every sender could write to, and some senders can't any more.
-        var restricted = 0
+        var losses = LossCount()
 
         /// Counts an address that was listed before, is listed afterwards, or was lost.
         mutating func add(before isBefore: Bool, after isAfter: Bool, loss: LossKind?) {
             if isBefore { before += 1 }
             if isAfter { after += 1 }
-            if let loss { add(loss) }
+            if let loss { losses.add(loss) }
         }
 
-        mutating func add(_ loss: LossKind) {
-            switch loss {
-            case .gone: lost += 1
-            case .restricted: restricted += 1
-            }
+        /// Adds the addresses that were not compared: they are listed as before.
+        mutating func extend(to allBefore: Int) {
+            after += allBefore - before
+            before = allBefore
         }
-
-        var losesAny: Bool { lost + restricted > 0 }
     }
 
-    /// The addresses in relay domains; the loss of others is none, since Postern doesn't accept mail for them.
+    /// How many addresses a list has, and how many of them are catch-all and alias domains.
+    struct Size {
+        var listed = 0
+        var catchAllDomains = 0
+        /// Without those that are catch-all domains, too.
+        var aliasDomains = 0
+
+        mutating func add(_ flags: RecipientFlags) {
+            listed += 1
+            if flags.contains(.catchAll) {
+                catchAllDomains += 1
+            } else if flags.contains(.aliasDomain) {
+                aliasDomains += 1
+            }
+        }
+    }
+
+    /// The addresses in relay domains. Postern accepts no mail for others, so their loss doesn't count.
     var total = Counts()
-    var catchAllDomains = 0
-    var aliasDomains = 0
-    /// How many addresses the new list has, catch-all and alias domains included.
-    var listed = 0
-    /// How many addresses the old list had, and how many of them were catch-all and alias domains.
-    var listedBefore = 0
-    var catchAllDomainsBefore = 0
-    var aliasDomainsBefore = 0
+    var size = Size()
+    var sizeBefore = Size()
     /// By source, in the order of the configuration, then the sources that are no longer configured.
     var sources: [Counts]
     /// How many entries of each source repeat an address.
@@ -56,7 +61,7 @@ struct ListChanges {
     var returned = ChangeList()
     /// Alias domains whose recipients would be those of another domain than before.
     var redirected: [RelayDomainChange] = []
-    /// How many entries of the state belong to no source that it knows.
+    /// How many entries of the state belong to a source that the state doesn't have.
     var orphans = 0
     /// How many losses are left out of the new list, because the person who accepts others was not shown them.
     var held = 0
@@ -72,8 +77,7 @@ struct ListChanges {
     /// The published snapshot with these changes; nil if the new snapshot is made from the state.
     var edited: IndexBuilder?
 
-    /// Whether an address is lost.
-    var losesAny: Bool { total.losesAny || byDomain.contains(where: \.losesAny) || sources.contains(where: \.losesAny) }
+    var losesAny: Bool { ([total] + byDomain + sources).contains { $0.losses != LossCount() } }
 
     var changesRecipients: Bool { added.count + removed.count + changed.count + returned.count > 0 }
 
@@ -87,20 +91,16 @@ struct ListChanges {
     mutating func extend(
         to list: ApprovedList, sourcesBefore: [Int], domainsBefore: [String: Int], relay: DomainSet
     ) {
-        listed += list.listed - listedBefore
-        catchAllDomains += list.catchAllDomains - catchAllDomainsBefore
-        aliasDomains += list.aliasDomains - aliasDomainsBefore
-        for (place, before) in sourcesBefore.enumerated() {
-            sources[place].after += before - sources[place].before
-            sources[place].before = before
-        }
+        size.listed += list.listed - sizeBefore.listed
+        size.catchAllDomains += list.catchAllDomains - sizeBefore.catchAllDomains
+        size.aliasDomains += list.aliasDomains - sizeBefore.aliasDomains
+        for (place, before) in sourcesBefore.enumerated() { sources[place].extend(to: before) }
         for (name, before) in domainsBefore {
             let number = domains.insert(name)
             if number == byDomain.count { byDomain.append(.init()) }
-            byDomain[number].after += before - byDomain[number].before
-            byDomain[number].before = before
+            byDomain[number].extend(to: before)
         }
-        total = .init(before: 0, after: 0, lost: total.lost, restricted: total.restricted)
+        total = Counts(losses: total.losses)
         for (number, counts) in byDomain.enumerated() {
             var name = domains[number]
             guard name.withUTF8({ relay.contains($0) }) else { continue }

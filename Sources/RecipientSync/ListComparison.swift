@@ -16,9 +16,9 @@ enum KeptEntries {
 
 /// Compares the entries of the state with the sorted new ones, address by address, in one pass and in bounded memory.
 struct ListComparison {
-    /// The lists that are compared.
-    struct Lists {
-        /// What the sources gave.
+    /// What is compared, and how.
+    struct Input {
+        /// The entries that the sources gave.
         let entries: JoinedEntries
         /// For each place of a source, which of its entries in the state stay.
         let kept: [KeptEntries]
@@ -28,10 +28,16 @@ struct ListComparison {
         let names: [String]
         /// The relay domains.
         let relay: DomainSet
-        /// Their keys, sorted.
+        /// The keys of the canaries, sorted.
         let canaries: [[UInt8]]
         /// A published snapshot that another state made.
         let unknown: IndexSnapshot?
+        let recorder: LossRecorder
+        /// Whether only those addresses may be lost that were refused and shown before.
+        let losesShownOnly: Bool
+        /// Whether lost addresses are deferred for a while before they are rejected.
+        let defersLost: Bool
+        let check: () throws(SyncError) -> Void
     }
 
     /// An entry of the address that is being compared.
@@ -51,14 +57,8 @@ struct ListComparison {
         var loss: LossKind?
     }
 
+    private let input: Input
     private var changes: ListChanges
-    private let lists: Lists
-    private let recorder: LossRecorder
-    /// Whether only those addresses may be lost that were refused and shown before.
-    private let losesShownOnly: Bool
-    /// Whether lost addresses are deferred for a while before they are rejected.
-    private let defersLost: Bool
-    private let check: () throws(SyncError) -> Void
 
     // The address that is being compared.
     private var key: [UInt8] = []
@@ -79,34 +79,27 @@ struct ListComparison {
     /// - Parameters:
     ///   - edited: the published snapshot, if the changes are to be made to it.
     ///   - folder: where entries that don't fit into memory are written.
-    init(
-        _ lists: Lists, recorder: LossRecorder, losesShownOnly: Bool, defersLost: Bool, edited: IndexBuilder?,
-        folder: String, check: @escaping () throws(SyncError) -> Void
-    ) {
-        self.lists = lists
-        self.recorder = recorder
-        self.losesShownOnly = losesShownOnly
-        self.defersLost = defersLost
-        self.check = check
+    init(_ input: Input, edited: IndexBuilder?, folder: String) {
+        self.input = input
         changes = ListChanges(
-            sources: .init(repeating: .init(), count: lists.kept.count),
-            duplicates: .init(repeating: 0, count: lists.kept.count),
-            canariesFound: .init(repeating: false, count: lists.canaries.count), upserts: EntryFile(folder: folder),
+            sources: .init(repeating: .init(), count: input.kept.count),
+            duplicates: .init(repeating: 0, count: input.kept.count),
+            canariesFound: .init(repeating: false, count: input.canaries.count), upserts: EntryFile(folder: folder),
             deletions: EntryFile(folder: folder), edited: edited)
     }
 
     /// - Parameter cursor: all entries of the state, or those of the addresses that may have changed.
     mutating func compare(_ cursor: consuming EntryCursor) throws(SyncError) -> ListChanges {
-        let sorted = try translatingErrors { () throws(SourceError) in try lists.entries.sorted() }
+        let sorted = try translatingErrors { () throws(SourceError) in try input.entries.sorted() }
         var stored = try cursor.next()
         var read = try next(sorted)
         var count = 0
         while stored != nil || read != nil {
             count += 1
-            if count & 0x1fff == 0 { try check() }
+            if count & 0x1fff == 0 { try input.check() }
             begin(stored, read)
             while let entry = stored, isSame(entry.key) {
-                if let place = lists.places[entry.tag] {
+                if let place = input.places[entry.tag] {
                     append(entry, place: place, toNew: false)
                 } else {
                     changes.orphans += 1
@@ -166,7 +159,7 @@ struct ListComparison {
 
     /// Whether an old entry stays in the state.
     private func keeps(_ listing: Listing) -> Bool {
-        switch lists.kept[listing.source] {
+        switch input.kept[listing.source] {
         case .all: true
         case .none: isHeld
         case .allExcept(let changes): isHeld || !changes.replaces(objects[listing.object])
@@ -190,12 +183,13 @@ struct ListComparison {
         // An address that is listed again within the window, but restricted, is lost in another way.
         change.earlier =
             change.before == nil && change.after?.isRestricted == true
-            ? try withKey { recorder, key throws(SyncError) in try recorder.flags(ofGone: key) } : change.before
-        if losesShownOnly, let kind = loss(from: change.earlier, to: change.after), try !wasShown(kind) {
+            ? try input.recorder.flags(ofGone: key) : change.before
+        if input.losesShownOnly, let kind = loss(from: change.earlier, to: change.after),
+            try !input.recorder.wasShown(key, kind)
+        {
             isHeld = true
             changes.held += 1
-            changes.heldSources.formUnion(old.map(\.source))
-            changes.heldSources.formUnion(new.map(\.source))
+            changes.heldSources.formUnion((old + new).map(\.source))
             new.removeAll(keepingCapacity: true)
             change.after = change.before
         }
@@ -218,9 +212,8 @@ struct ListComparison {
     }
 
     private func flagsAfter() -> RecipientFlags? {
-        var after: RecipientFlags?
+        var after = flags(of: new)
         for listing in old where keeps(listing) { after = after?.merged(with: listing.flags) ?? listing.flags }
-        for listing in new { after = after?.merged(with: listing.flags) ?? listing.flags }
         return after
     }
 
@@ -230,7 +223,7 @@ struct ListComparison {
             let number = changes.domains.insert(key.slice(at + 1..<key.count))
             if number == changes.byDomain.count {
                 changes.byDomain.append(.init())
-                isRelayed.append(lists.relay.contains(key.slice(at + 1..<key.count)))
+                isRelayed.append(input.relay.contains(key.slice(at + 1..<key.count)))
             }
             return number
         }
@@ -241,16 +234,6 @@ struct ListComparison {
         guard let before, isRelayed[domain] else { return nil }
         guard let after else { return .gone }
         return !before.isRestricted && after.isRestricted ? .restricted : nil
-    }
-
-    private func wasShown(_ kind: LossKind) throws(SyncError) -> Bool {
-        try withKey { recorder, key throws(SyncError) in try recorder.wasShown(key, kind) }
-    }
-
-    private func withKey<Value>(
-        _ body: (LossRecorder, UnsafeBufferPointer<UInt8>) throws(SyncError) -> Value
-    ) throws(SyncError) -> Value {
-        try withBytes(of: key) { key throws(SyncError) in try body(recorder, key) }
     }
 
     /// Notes that an alias domain has the recipients of another domain than before.
@@ -286,31 +269,25 @@ struct ListComparison {
             guard let loss = change.loss,
                 old.contains(where: { $0.source == listing.source && !isUnchanged($0) })
             else { continue }
-            changes.sources[listing.source].add(loss)
+            changes.sources[listing.source].losses.add(loss)
         }
         for (index, listing) in new.enumerated() where index == 0 || new[index - 1].source != listing.source {
             if !keepsAny(of: listing.source) { changes.sources[listing.source].after += 1 }
-            if change.loss == .restricted, old.isEmpty { changes.sources[listing.source].restricted += 1 }
+            if change.loss == .restricted, old.isEmpty { changes.sources[listing.source].losses.add(.restricted) }
         }
     }
 
     /// Records a loss or a return; returns whether the address was leaving and is listed again.
     private mutating func record(_ change: Transition) throws(SyncError) -> Bool {
         if let loss = change.loss {
-            let name = changes.domains[domain]
-            let sources = namesOfLosingSources()
-            try withKey { recorder, key throws(SyncError) in
-                try recorder.recordLoss(
-                    of: key, loss, domain: name, flags: change.earlier ?? [], sources: sources)
-            }
+            try input.recorder.recordLoss(
+                of: key, loss, domain: changes.domains[domain], flags: change.earlier ?? [],
+                sources: namesOfLosingSources())
         }
         guard let after = change.after else { return false }
-        var hasReturned = false
-        if change.before == nil {
-            hasReturned = try withKey { recorder, key throws(SyncError) in try recorder.recordReturn(of: key, .gone) }
-        }
+        let hasReturned = change.before == nil ? try input.recorder.recordReturn(of: key, .gone) : false
         if !after.isRestricted, change.before?.isRestricted ?? true {
-            _ = try withKey { recorder, key throws(SyncError) in try recorder.recordReturn(of: key, .restricted) }
+            _ = try input.recorder.recordReturn(of: key, .restricted)
         }
         return hasReturned
     }
@@ -319,7 +296,7 @@ struct ListComparison {
     private mutating func namesOfLosingSources() -> String {
         let places = (old.isEmpty ? new : old.filter { !isUnchanged($0) }).map(\.source)
         if places != lastNames.places {
-            let names = Set(places.filter { lists.names.indices.contains($0) }).sorted().map { lists.names[$0] }
+            let names = Set(places.filter { input.names.indices.contains($0) }).sorted().map { input.names[$0] }
             let json = (try? JSONEncoder().encode(names)).map { String(decoding: $0, as: UTF8.self) }
             lastNames = (places, json ?? "[]")
         }
@@ -331,10 +308,10 @@ struct ListComparison {
         let (before, after) = (change.before, change.after)
         key.withUnsafeBufferPointer { key in
             if before != after {
-                let leaving = change.loss == .gone && defersLost ? before?.union(.leaving) : nil
+                let leaving = change.loss == .gone && input.defersLost ? before?.union(.leaving) : nil
                 changes.edited?.set(key, after ?? leaving)
             }
-            if let before { countBefore(before) }
+            if let before { changes.sizeBefore.add(before) }
             switch (before, after) {
             case (nil, .some): if hasReturned { changes.returned.append(key) } else { changes.added.append(key) }
             case (.some, nil): changes.removed.append(key)
@@ -342,28 +319,20 @@ struct ListComparison {
             default: break
             }
             guard let after else { return }
-            lists.entries.noteListed(key)
-            changes.listed += 1
-            if after.contains(.catchAll) { changes.catchAllDomains += 1 }
-            if after.isAliasAlone { changes.aliasDomains += 1 }
+            input.entries.noteListed(key)
+            changes.size.add(after)
             // If it is restricted only now, the snapshot doesn't hold it as it is.
-            if let held = lists.unknown?.lookup(key), !held.contains(.leaving), held.isRestricted || !after.isRestricted
+            if let held = input.unknown?.lookup(key), !held.contains(.leaving), held.isRestricted || !after.isRestricted
             {
                 changes.heldByUnknown += 1
             }
-            while nextCanary < lists.canaries.count {
-                let order = lists.canaries[nextCanary].withUnsafeBufferPointer { $0.compare(key) }
+            while nextCanary < input.canaries.count {
+                let order = input.canaries[nextCanary].withUnsafeBufferPointer { $0.compare(key) }
                 if order > 0 { break }
                 changes.canariesFound[nextCanary] = order == 0
                 nextCanary += 1
             }
         }
-    }
-
-    private mutating func countBefore(_ before: RecipientFlags) {
-        changes.listedBefore += 1
-        if before.contains(.catchAll) { changes.catchAllDomainsBefore += 1 }
-        if before.isAliasAlone { changes.aliasDomainsBefore += 1 }
     }
 
     private func write(_ listing: Listing, to file: EntryFile) throws(SyncError) {
@@ -380,6 +349,4 @@ struct ListComparison {
 extension RecipientFlags {
     /// Whether only some senders may write to the recipient.
     var isRestricted: Bool { !isDisjoint(with: [.internalOnly, .disabled]) }
-    /// Whether it is an alias domain that isn't counted among the catch-all domains.
-    var isAliasAlone: Bool { contains(.aliasDomain) && !contains(.catchAll) }
 }

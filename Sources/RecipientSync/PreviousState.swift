@@ -3,8 +3,8 @@ import GRDB
 import RecipientIndex
 import RecipientSources
 
-/// What the state holds when a sync begins, and what follows from it for the sources: the domains that they may feed, and whether their
-/// entries in the state are still right.
+/// The state when a sync begins, and what follows from it for the sources: the domains that they may feed, and whether their entries in
+/// the state are still right.
 struct PreviousState {
     private let configuration: SyncConfiguration
     private let canaries: [String]
@@ -64,10 +64,8 @@ struct PreviousState {
 
     /// The record of a source, if its entries are right under the present configuration and domains.
     func validRecord(of source: SourceConfiguration) -> SourceRecord? {
-        guard isSound, let record = records[source.name], record.fingerprint == fingerprint(of: source) else {
-            return nil
-        }
-        return record
+        let record = isSound ? records[source.name] : nil
+        return record?.fingerprint == fingerprint(of: source) ? record : nil
     }
 
     /// A hash of everything that a source's entries depend on. The guards are in it, so that their change is judged at once, and the
@@ -107,7 +105,7 @@ struct PreviousState {
     /// Stores the domains that the sources name now.
     mutating func setDomainsOfSources(_ domains: [[RelayDomain]?]) {
         domainsOfSources = domains
-        // The guards go on judging a domain that a source no longer names: its recipients must not go unseen.
+        // The guards still judge a domain that a source no longer names, so that the loss of its recipients isn't missed.
         let tables = relayTables.filter { configuration.relayTables[$0.key] != nil }
         let before = records.values.flatMap { $0.domains ?? [] }.map(\.name) + tables.values.joined()
         judgedDomains = DomainSet(relayDomains.union(before), subdomains: configuration.subdomains)

@@ -5,8 +5,8 @@ import RecipientSources
 
 /// How the published recipient index relates to the state.
 struct PublishedIndex {
-    /// A sound snapshot that this state did not make: the state is new, older than the snapshot, or another one's. A new list must be
-    /// compared with it, too.
+    /// A sound snapshot that this state did not make: the state is new, older than the snapshot, or another one. A new list is compared
+    /// with it, too.
     var unknown: IndexSnapshot?
     /// The header of the published snapshot, if this state made it last. The snapshot itself would take memory during the whole sync.
     var info: RecipientIndex.IndexInfo?
@@ -105,10 +105,9 @@ extension SyncPass {
         let sources = try SyncState.sources(database).map { source in
             IndexSource(
                 name: source.name, type: source.type, recipients: source.recipients, asOf: source.lastSynced,
-                relayDomains: source.domains ?? [],
-                aliasDomains: aliases[source.id] ?? [])
+                relayDomains: source.domains ?? [], aliasDomains: aliases[source.id] ?? [])
         }
-        // A filter that finds a table cut short goes on relaying for the domains in the index, until a sync approves that they are gone.
+        // A filter that finds a table cut short goes on relaying for the domains in the index until a sync approves their loss.
         let tables = try SyncState.relayTables(database).sorted { $0.key < $1.key }.map { path, domains in
             IndexSource(
                 name: path, type: IndexSource.relayTable, recipients: 0, asOf: Date(milliseconds: 0),
@@ -125,7 +124,7 @@ extension SyncPass {
     func publish(_ list: ApprovedList, edited: IndexBuilder? = nil) throws(SyncError) {
         let sources = try state.transaction(.deferred) { database in (try indexSources(database), .commit) }
         if let edited, edited.countAfterEdits == list.listed + list.leaving {
-            return try write(edited, list, sources)
+            return try write(edited, of: list, sources)
         }
         let builder = try state.transaction(.deferred) { database in
             var builder = IndexBuilder()
@@ -138,13 +137,12 @@ extension SyncPass {
             try SyncState.forEachLeaving(database) { key, flags in builder.add(key, flags.union(.leaving)) }
             return (builder, .commit)
         }
-        try write(builder, list, sources)
+        try write(builder, of: list, sources)
     }
 
     private func write(
-        _ builder: IndexBuilder, _ list: ApprovedList, _ sources: [IndexSource]
+        _ builder: consuming IndexBuilder, of list: ApprovedList, _ sources: [IndexSource]
     ) throws(SyncError) {
-        var builder = builder
         do throws(IndexError) {
             _ = try builder.publish(
                 to: configuration.indexPath, created: list.created, generation: UInt64(list.generation),
@@ -157,9 +155,7 @@ extension SyncPass {
     }
 
     /// Adds each address once, with the restrictions that all its entries share.
-    private static func fill(
-        _ builder: inout IndexBuilder, from cursor: consuming EntryCursor
-    ) throws(SyncError) {
+    private static func fill(_ builder: inout IndexBuilder, from cursor: consuming EntryCursor) throws(SyncError) {
         var key: [UInt8] = []
         var flags: RecipientFlags?
         while let entry = try cursor.next() {

@@ -48,7 +48,7 @@ final class SourceReader: Sendable {
 
         init(_ order: Order) { self.order = order }
 
-        var isDone: Bool { ended.withLock { $0 != nil } }
+        var isDone: Bool { result != nil }
         var result: EndedReading? { ended.withLock { $0 } }
         func end(with result: EndedReading) { ended.withLock { $0 = result } }
 
@@ -64,7 +64,7 @@ final class SourceReader: Sendable {
         func check(_ name: String) throws(SyncError) {
             if isOverdue { throw deadlineError(name) }
             if isGivenUp {
-                throw SyncError(.unreachable, "source \"\(name)\": reading was given up", source: name)
+                throw SyncError(.unreachable, "source \"\(name)\": the sync ended the reading", source: name)
             }
         }
 
@@ -72,11 +72,11 @@ final class SourceReader: Sendable {
             SyncError(
                 .unreachable,
                 "source \"\(name)\": reading took longer than \(order.deadline.inSeconds) (sync.deadline) and was given up after "
-                    + "\(progress.entries) entries; see why it is slow, or set a longer deadline", source: name)
+                    + "\(progress.entries) entries; find out why it is slow, or set a longer deadline", source: name)
         }
     }
 
-    /// How long a source may take to tell its relay domains, which are few.
+    /// How long reading the relay domains of a source, which are few, may take.
     private static let patienceForDomains = Duration.seconds(60)
 
     let source: any RecipientSource
@@ -131,9 +131,7 @@ final class SourceReader: Sendable {
             }
         }
         let result = Result { () throws(SyncError) in
-            try translatingErrors { () throws(SourceError) in
-                try source.read(request, into: entries, report: &report)
-            }
+            try translatingErrors { () throws(SourceError) in try source.read(request, into: entries, report: &report) }
         }
         let duration = (ContinuousClock.now - reading.began) / .seconds(1)
         return EndedReading(result: result, report: report, entries: entries, duration: duration)
@@ -166,11 +164,6 @@ final class SourceReader: Sendable {
         return try translatingErrors { () throws(SourceError) in try source.relayDomains(bounded) }
     }
 
-    /// Whether the source is to be read in full again, to find changes that were missed.
-    func isReconciliationDue(_ record: SourceRecord, now: Date) -> Bool {
-        source.isReconciliationDue(record.previous, now: now)
-    }
-
     // MARK: News
 
     /// A descriptor that becomes readable when the source has news, or when a reading has ended that nobody waited for.
@@ -184,20 +177,12 @@ final class SourceReader: Sendable {
         return reading.isDone
     }
 
-    /// Until when the source isn't tried again, whatever the schedule says; nil if it may be tried at any time.
-    var earliestRetry: ContinuousClock.Instant? { source.earliestRetry }
-
     // MARK: The end
 
     /// Closes the source's connections, at once or when the reading under way has ended.
     func closeConnections() {
         isClosed.store(true, ordering: .sequentiallyConsistent)
-        if isBusy {
-            reading?.giveUp()
-            source.interrupt()
-        } else {
-            source.closeConnections()
-        }
+        if isBusy { interrupt() } else { source.closeConnections() }
     }
 
     /// Makes the reading under way end soon.
@@ -225,3 +210,33 @@ final class SharedCheck {
 
 // The closure is called by one thread at a time.
 extension SharedCheck: @unchecked Sendable {}
+
+/// Wakes a thread that waits in poll(2), through a pipe.
+final class WakeUp: Sendable {
+    /// Readable once it was signalled.
+    let descriptor: Int32
+    private let writing: Int32
+
+    init() {
+        var ends: [Int32] = [-1, -1]
+        _ = pipe(&ends)
+        for end in ends {
+            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
+            _ = fcntl(end, F_SETFL, O_NONBLOCK)
+        }
+        (descriptor, writing) = (ends[0], ends[1])
+    }
+
+    deinit {
+        close(descriptor)
+        close(writing)
+    }
+
+    func signal() { _ = write(writing, [0], 1) }
+
+    /// Makes the descriptor unreadable again.
+    func clear() {
+        var bytes: [UInt8] = [0, 0, 0, 0]
+        while read(descriptor, &bytes, bytes.count) > 0 {}
+    }
+}

@@ -8,9 +8,8 @@ public struct SyncConfiguration: Sendable {
     public var indexPath: String
     /// How often the sources are read though none reports a change.
     public var interval: Duration
-    /// The share of the recipients that may go within `shrinkWindow`, of all, of each source and of each domain; 0.1 is 10 %. One
-    /// recipient may always go, unless this is 0: otherwise a list of fewer than ten could lose none. A source or domain may never lose
-    /// all.
+    /// The share of the recipients that may go within `shrinkWindow`, of all, of each source and of each domain; 0.1 is 10 %. Unless this
+    /// is 0, one recipient may always go: otherwise a list of fewer than ten could lose none. A source or domain may never lose all.
     public var maxShrink: Double
     /// How long a recipient that has gone counts for `maxShrink`; recipients that came back don't count.
     public var shrinkWindow: Duration = .seconds(86_400)
@@ -18,15 +17,15 @@ public struct SyncConfiguration: Sendable {
     public var grace: Duration = .seconds(600)
     /// The fewest recipients that an index may hold, counting catch-all domains.
     public var minimum: Int
-    /// Addresses that every new index must list; a catch-all domain doesn't do.
+    /// Addresses that every new index must list; a catch-all domain isn't enough.
     public var canaries: [String]
-    /// The age at which readers take the index for stale; an unchanged index is dated anew well before.
+    /// The age at which readers take the index for stale; an unchanged index gets a new date well before.
     public var maxAge: Duration
-    /// How long the reading of one source may take; then it is given up, and the source's last list stays in use.
+    /// How long the reading of one source may take; then the sync ends it, and the source's last list stays in use.
     public var deadline: Duration
     /// The relay domains, as A-labels; `.example.com` stands for the subdomains of example.com alone, as in Postfix.
     public var relayDomains: Set<String>
-    /// Those of them that tables list (`relay.domains_from`), by the path of the table: the guards judge their loss.
+    /// The relay domains that tables list (`relay.domains_from`), by the path of the table: the guards judge their loss.
     public var relayTables: [String: [String]] = [:]
     /// Domains whose recipients needn't be listed, as A-labels: catch-all domains of the configuration, and aliases of other domains.
     public var domainsWithoutList: Set<String> = []

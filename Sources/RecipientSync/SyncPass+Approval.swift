@@ -4,7 +4,7 @@ import RecipientIndex
 import RecipientSources
 
 extension SyncPass {
-    /// What became of a new list.
+    /// The outcome for a new list.
     private enum Decision {
         /// The guards refused it.
         case refused(Refusal)
@@ -19,19 +19,16 @@ extension SyncPass {
     /// - Returns: the list to publish, and its snapshot if that is the published one with some changes; nil if the published one stays.
     /// - Throws: `SyncError` of kind `guardRefused` if the guards refuse the list, unless this is a dry run.
     func approve() throws(SyncError) -> (list: ApprovedList, edited: IndexBuilder?)? {
-        for record in previous.removedSources {
-            report.notes.append(
-                "source \"\(record.name)\" is no longer configured: its \(record.recipients) recipients go unless another source lists them"
-            )
+        report.notes += previous.removedSources.map {
+            "source \"\($0.name)\" is no longer configured: its \($0.recipients) recipients go unless another source lists them"
         }
-        report.generation = previous.list.generation
-        report.recipients = previous.list.recipients
-        report.catchAllDomains = previous.list.catchAllDomains
-        report.aliasDomains = previous.list.aliasDomains
+        let list = previous.list
+        (report.generation, report.recipients) = (list.generation, list.recipients)
+        (report.catchAllDomains, report.aliasDomains) = (list.catchAllDomains, list.aliasDomains)
         let hasNewFailures = Set(report.failures.map(\.name)) != Set(previous.failures.keys)
         if !hasNewList, options.due != nil, published.unknown == nil, !published.isMissing, !hasNewFailures {
-            // A directory has changed in something that doesn't concern recipients, as it does all day.
-            report.refusalStands = previous.list.refusal != nil
+            // A directory changes all day in ways that don't concern recipients.
+            report.refusalStands = list.refusal != nil
             return nil
         }
         let decision = try state.transaction(options.isDryRun ? .deferred : .immediate) { database in
@@ -45,7 +42,7 @@ extension SyncPass {
             if options.isDryRun { return nil }
             try options.check()
             throw SyncError(
-                .guardRefused, refusal.text(inForce: previous.list, unknown: published.unknown?.info), report: report)
+                .guardRefused, refusal.text(inForce: list, unknown: published.unknown?.info), report: report)
         case .approved(let list, let edited):
             report.generation = list.generation
             report.outcome = report.differences > 0 ? .published : .refreshed
@@ -67,8 +64,7 @@ extension SyncPass {
         if options.isDryRun {
             // Nothing keeps another sync from publishing while this one reads.
             guard try SyncState.approvedList(database).generation == previous.list.generation else {
-                throw SyncError(
-                    .locked, "another sync published a list while this one read its sources; try it again")
+                throw SyncError(.locked, "another sync published a list while this one read its sources; try again")
             }
         } else {
             try SyncState.deleteLosses(database, before: windowStart)
@@ -80,13 +76,10 @@ extension SyncPass {
             let found = try compare(database)
             changes = found
             describe(found)
-            let losses =
-                found.losesAny ? try SyncState.windowLosses(database, since: windowStart) : WindowLosses()
-            let judgement = judge(found, before: losses)
-            isAccepted = judgement.isAccepted
-            if let refusal = judgement.refusal {
-                return .refused(options.isDryRun ? refusal : try store(refusal, database))
-            }
+            let losses = found.losesAny ? try SyncState.windowLosses(database, since: windowStart) : WindowLosses()
+            let refusal: Refusal?
+            (refusal, isAccepted) = judge(found, before: losses)
+            if let refusal { return .refused(options.isDryRun ? refusal : try store(refusal, database)) }
         }
         try synchronizer.hook(.judged)
         if options.isDryRun { return .unchanged }
@@ -108,11 +101,10 @@ extension SyncPass {
         var found = domainChanges.map(Refusal.Violation.relayDomain)
         if published.unknown == nil {
             // With another state's snapshot, a list that is new to this state isn't the first one.
-            found += guards.violations(
-                ofFirstLists: report.sources, isFirst: { previous.records[$0] == nil })
+            found += guards.violations(ofFirstLists: report.sources) { previous.records[$0] == nil }
         }
         if !previous.isSound {
-            found += guards.violations(listed: changes.listed, insteadOf: previous.list.listed)
+            found += guards.violations(listed: changes.size.listed, insteadOf: previous.list.listed)
         }
         found += guards.violations(
             changes, sources: namesOfSources, configured: sources.count, read: results.map(\.isNew),
@@ -128,12 +120,12 @@ extension SyncPass {
             time: report.started, violations: found, removed: changes.removed.count,
             first: Array(changes.removed.addresses.prefix(10)),
             sources: configuration.sources.indices.filter { results[$0].isNew }.map { configuration.sources[$0].name },
-            restricted: changes.total.restricted,
+            restricted: changes.total.losses.restricted,
             domains: domainChanges.isEmpty ? nil : domainChanges.map(\.domain))
         return (refusal, false)
     }
 
-    /// Whether a person who accepts a list accepts this violation. Losses that no address tells apart must be among those that were shown.
+    /// Whether a person who accepts a list accepts this violation. Losses without known addresses must be among those that were shown.
     private func isAccepted(_ violation: Refusal.Violation, shown: Refusal?) -> Bool {
         guard violation.isAcceptable else { return false }
         guard let shown, shown.namesLosses else { return true }
@@ -144,8 +136,8 @@ extension SyncPass {
 
     /// Stores a refusal for a person to accept.
     ///
-    /// A sync thread that meets the same refusal again, for the same reasons and with more losses, keeps the one that was shown: only its
-    /// losses can be accepted.
+    /// If a sync thread's list is refused again for the same reasons and with more losses, the refusal that was shown stays: a person can
+    /// accept its losses only.
     ///
     /// - Returns: the refusal that is stored.
     private func store(_ refusal: Refusal, _ database: Database) throws -> Refusal {
@@ -166,7 +158,7 @@ extension SyncPass {
         return list.refusal ?? refusal
     }
 
-    /// Whether a list that was refused still is: this pass read other sources, or could not read one of its sources.
+    /// Whether an earlier list is still refused, because this pass didn't read all of its sources.
     private var refusalStands: Bool {
         guard let refusal = previous.list.refusal else { return false }
         guard options.covers(refusal, configuration.sources) else { return true }
@@ -213,8 +205,7 @@ extension SyncPass {
         }
         list.advance(created: created, after: published.unknownGeneration)
         list.recipients = report.recipients
-        list.catchAllDomains = report.catchAllDomains
-        list.aliasDomains = report.aliasDomains
+        (list.catchAllDomains, list.aliasDomains) = (report.catchAllDomains, report.aliasDomains)
         list.leaving = try SyncState.leavingCount(database)
         try SyncState.store(list, database)
         return list
@@ -243,24 +234,18 @@ extension SyncPass {
     /// - Parameter ids: the ids of the sources, by place.
     private func write(_ changes: ListChanges, _ database: Database, ids: [Int64]) throws(SyncError) {
         let writer = try EntryWriter(database)
-        let files = [(changes.deletions, true), (changes.upserts, false)]
-        for (file, isDeletion) in files {
+        for (file, write) in [(changes.deletions, writer.delete), (changes.upserts, writer.insert)] {
             let reader = EntryFile.Reader(file)
             var count = 0
             while let entry = try translatingErrors({ () throws(SourceError) in try reader.next() }) {
-                if isDeletion {
-                    try writer.delete(entry, source: ids[entry.tag])
-                } else {
-                    try writer.insert(entry, source: ids[entry.tag])
-                }
+                try write(entry, ids[entry.tag])
                 count += 1
                 if count & 0x1fff == 0 { try options.check() }
             }
         }
     }
 
-    /// Whether an unchanged list is old enough to be dated anew, well before readers take it for stale, or was dated by a clock that was
-    /// ahead.
+    /// Whether an unchanged list gets a new date: long before readers take it for stale, or because a clock that was ahead dated it.
     private func isRefreshDue(_ created: Date, after last: Date) -> Bool {
         let limit = min(3_600, configuration.maxAge / .seconds(1) / 4)
         return abs(created.timeIntervalSince(last)) >= limit

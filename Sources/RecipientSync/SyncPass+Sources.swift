@@ -11,8 +11,8 @@ extension SyncPass {
 
     /// Reads every source that is due, side by side, also after one failed, so that all failures are reported at once.
     ///
-    /// A sync thread doesn't wait long for a source whose last list can be used: the source is read on, and a later pass uses the result.
-    /// Such sources are taken out of those that are due.
+    /// A sync thread doesn't wait long for a source whose last list can be used: the reading goes on, and a later pass uses its result.
+    /// This pass removes the source from those that are due.
     func readSources() throws(SyncError) {
         let check = SharedCheck(options.check)
         let due = sources.indices.filter { place in
@@ -40,24 +40,20 @@ extension SyncPass {
     private func reading(
         of source: SourceReader, _ order: SourceReader.Order, _ check: SharedCheck
     ) throws(SyncError) -> SourceReader.Reading {
-        if let reading = source.reading {
-            if !reading.isGivenUp, reading.order.fingerprint == order.fingerprint,
-                reading.order.previous?.cursor == order.previous?.cursor
-            {
-                return reading
-            }
-            // It is read for other domains than those of now.
-            if !reading.isDone {
-                source.interrupt()
-                let limit = ContinuousClock.now + Self.patienceForEnd
-                while !reading.isDone, ContinuousClock.now < limit {
-                    try check()
-                    usleep(5_000)
-                }
-                guard reading.isDone else { return reading }
-            }
-            _ = source.removeResult()
+        guard let reading = source.reading else { return source.start(order, check) }
+        let fits =
+            !reading.isGivenUp && reading.order.fingerprint == order.fingerprint
+            && reading.order.previous?.cursor == order.previous?.cursor
+        if fits { return reading }
+        // The reading under way is for other domains.
+        if !reading.isDone { source.interrupt() }
+        let limit = ContinuousClock.now + Self.patienceForEnd
+        while !reading.isDone, ContinuousClock.now < limit {
+            try check()
+            usleep(5_000)
         }
+        guard reading.isDone else { return reading }
+        _ = source.removeResult()
         return source.start(order, check)
     }
 
@@ -73,14 +69,12 @@ extension SyncPass {
             while true {
                 let open = readings.filter { !$0.value.isDone }
                 for (place, reading) in open where reading.isOverdue { sources[place].source.interrupt() }
-                let waited = open.filter { _, reading in
-                    if ContinuousClock.now - reading.began >= reading.order.deadline + Self.patienceForEnd {
-                        return false
-                    }
-                    return !options.isThread || reading.order.previous == nil
-                        || ContinuousClock.now - began < Self.patience
+                let waits = open.values.contains { reading in
+                    ContinuousClock.now - reading.began < reading.order.deadline + Self.patienceForEnd
+                        && (!options.isThread || reading.order.previous == nil
+                            || ContinuousClock.now - began < Self.patience)
                 }
-                if waited.isEmpty { return Set(open.keys) }
+                if !waits { return Set(open.keys) }
                 try check()
                 usleep(pause)
                 pause = min(pause * 2, 20_000)
@@ -104,14 +98,12 @@ extension SyncPass {
             if let error = domainFailures[place] {
                 result = .failure(error)
             } else if let reading = readings[place], let ended = reading.isDone ? source.removeResult() : nil {
-                result = ended.result
-                described.report = ended.report
-                described.duration = ended.duration
-                read = ended.entries
+                (described.report, described.duration) = (ended.report, ended.duration)
+                (result, read) = (ended.result, ended.entries)
             } else if let reading = readings[place], record == nil || reading.isOverdue {
                 result = .failure(reading.deadlineError(name))
             } else {
-                // A source that isn't read now and could not be read the last time has still failed.
+                // The source isn't read now. If the last sync could not read it, it has still failed.
                 described.failure = previous.failures[name]?.text
                 described.progress = pending.contains(place) ? source.progress : nil
                 result = .success(
@@ -121,24 +113,22 @@ extension SyncPass {
             }
             do throws(SyncError) {
                 let result = try result.get()
-                complete(&described, result, record, changes: read?.changes, isRead: read != nil)
+                complete(&described, result, last: record?.state, changes: read?.changes, isRead: read != nil)
                 report.notes += described.report.remarks.map { "source \"\(name)\": \($0)" }
                 described.report.remarks = []
                 results.append(result)
                 if let read { parts.append((place, read)) }
                 if record == nil, previous.isSound, previous.records[name] != nil {
                     report.notes.append(
-                        "the configuration of source \"\(name)\", its relay domains or how Postern reads it have changed: "
-                            + "it was read in full")
+                        "source \"\(name)\" was read in full: its configuration, its relay domains or how Postern reads it changed"
+                    )
                 }
             } catch {
                 if error.kind == .cancelled { throw error }
                 let duration = described.duration
                 if let last = record?.state { described = last }
-                described.failure = error.description
-                described.reading = .failed
-                described.lastSynced = record?.lastSynced
-                described.duration = duration
+                (described.reading, described.failure) = (.failed, error.description)
+                (described.lastSynced, described.duration) = (record?.lastSynced, duration)
                 errors.append(error)
                 results.append(
                     SourceResult(reading: .failed, asOf: record?.lastSynced ?? .distantPast, cursor: record?.cursor))
@@ -154,12 +144,12 @@ extension SyncPass {
     ///
     /// - Parameter isRead: whether the source was asked at all.
     private func complete(
-        _ described: inout SourceState, _ result: SourceResult, _ record: SourceRecord?, changes: ObjectChanges?,
+        _ described: inout SourceState, _ result: SourceResult, last: SourceState?, changes: ObjectChanges?,
         isRead: Bool
     ) {
         described.reading = result.reading
         described.lastSynced = result.asOf
-        guard result.reading != .full, let last = record?.state else { return }
+        guard result.reading != .full, let last else { return }
         let now = described
         if result.reading == .changes {
             func isReplaced(_ object: [UInt8]) -> Bool { changes?.replaces(object) ?? false }
@@ -185,8 +175,8 @@ extension SyncPass {
             configuration.sources.first { $0.name == failed.name }.flatMap { previous.validRecord(of: $0) } == nil
         }
         guard grave != nil || !missing.isEmpty || errors.count == sources.count else {
-            for failed in report.failures {
-                report.notes.append("source \"\(failed.name)\" can't be read now: its last list stays in use")
+            report.notes += report.failures.map {
+                "source \"\($0.name)\" can't be read now: its last list stays in use"
             }
             return
         }

@@ -9,9 +9,7 @@ struct SyncSchedule {
         /// By place; nil for all.
         var places: Set<Int>?
 
-        static let all = Due(places: nil)
-
-        var isAll: Bool { places == nil }
+        static let all = Due()
     }
 
     private let interval: Duration
@@ -34,9 +32,7 @@ struct SyncSchedule {
     /// Whether the files that a sync writes can't be used: until the next try, changes of the sources don't matter.
     private var isHeld = false
 
-    init(interval: Duration) {
-        self.interval = max(interval, .seconds(1))
-    }
+    init(interval: Duration) { self.interval = max(interval, .seconds(1)) }
 
     /// What to sync now; nil for nothing.
     ///

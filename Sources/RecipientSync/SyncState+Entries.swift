@@ -1,4 +1,5 @@
 import GRDB
+import GRDBSQLite
 import RecipientIndex
 import RecipientSources
 
@@ -19,8 +20,8 @@ struct EntryCursor: ~Copyable {
     func next() throws(SyncError) -> SourceEntry? {
         guard try statement.step() else { return nil }
         return SourceEntry(
-            key: statement.text(0), tag: Int(statement.number(1)),
-            flags: RecipientFlags(rawValue: UInt8(truncatingIfNeeded: statement.number(3))), object: statement.blob(2))
+            key: statement.bytes(0), tag: Int(statement.number(1)),
+            flags: RecipientFlags(rawValue: UInt8(truncatingIfNeeded: statement.number(3))), object: statement.bytes(2))
     }
 }
 
@@ -71,20 +72,17 @@ final class EntryWriter {
     }
 
     func insert(_ entry: SourceEntry, source: Int64) throws(SyncError) {
-        bind(entry, source, to: insertion)
         insertion.bind(Int64(entry.flags.rawValue), at: 4)
-        try insertion.run()
+        try run(insertion, on: entry, source)
     }
 
-    func delete(_ entry: SourceEntry, source: Int64) throws(SyncError) {
-        bind(entry, source, to: deletion)
-        try deletion.run()
-    }
+    func delete(_ entry: SourceEntry, source: Int64) throws(SyncError) { try run(deletion, on: entry, source) }
 
-    private func bind(_ entry: SourceEntry, _ source: Int64, to statement: SQLStatement) {
+    private func run(_ statement: SQLStatement, on entry: SourceEntry, _ source: Int64) throws(SyncError) {
         statement.bind(entry.key, at: 1)
         statement.bind(source, at: 2)
         statement.bind(blob: entry.object, at: 3)
+        try statement.run()
     }
 }
 
@@ -107,5 +105,78 @@ extension SyncState {
     /// Deletes the entries of sources that the state doesn't know.
     static func deleteOrphans(_ database: Database) throws {
         try database.execute(sql: "DELETE FROM entry WHERE source NOT IN (SELECT id FROM source)")
+    }
+}
+
+/// A prepared statement that is run many times, with SQLite's own functions: a million rows as values of GRDB would take several
+/// times as long.
+final class SQLStatement {
+    private let database: OpaquePointer?
+    private var handle: OpaquePointer?
+
+    init(_ sql: String, _ database: Database) throws(SyncError) {
+        self.database = database.sqliteConnection
+        guard sqlite3_prepare_v2(self.database, sql, -1, &handle, nil) == SQLITE_OK else { throw failure }
+    }
+
+    deinit {
+        sqlite3_finalize(handle)
+    }
+
+    // MARK: Parameters
+
+    /// Binds text that must stay where it is until the statement has run: without a destructor SQLite makes no copy.
+    func bind(_ text: UnsafeBufferPointer<UInt8>, at parameter: Int32) {
+        let start = UnsafeRawPointer(text.baseAddress)?.assumingMemoryBound(to: CChar.self)
+        sqlite3_bind_text(handle, parameter, start, Int32(truncatingIfNeeded: text.count), nil)
+    }
+
+    /// Binds bytes that must stay where they are until the statement has run.
+    func bind(blob: UnsafeBufferPointer<UInt8>, at parameter: Int32) {
+        // A null pointer would mean NULL.
+        guard !blob.isEmpty else { return _ = sqlite3_bind_zeroblob(handle, parameter, 0) }
+        sqlite3_bind_blob(handle, parameter, blob.baseAddress, Int32(truncatingIfNeeded: blob.count), nil)
+    }
+
+    func bind(_ text: String, at parameter: Int32) {
+        // SQLITE_TRANSIENT, a macro that Swift doesn't import: SQLite makes a copy.
+        sqlite3_bind_text(handle, parameter, text, -1, unsafeBitCast(-1, to: sqlite3_destructor_type.self))
+    }
+
+    func bind(_ number: Int64, at parameter: Int32) { sqlite3_bind_int64(handle, parameter, number) }
+
+    // MARK: Running
+
+    /// Runs the statement from its beginning; the number in the first column of its first row, nil if it gives no rows.
+    @discardableResult
+    func run() throws(SyncError) -> Int64? {
+        defer { sqlite3_reset(handle) }
+        return try step() ? number(0) : nil
+    }
+
+    /// Goes to the next row of a query; false at the end.
+    func step() throws(SyncError) -> Bool {
+        switch sqlite3_step(handle) {
+        case SQLITE_ROW: true
+        case SQLITE_DONE: false
+        default: throw failure
+        }
+    }
+
+    // MARK: Columns of the row, valid until the next step
+
+    func number(_ column: Int32) -> Int64 { sqlite3_column_int64(handle, column) }
+
+    /// The bytes of a text or a blob.
+    func bytes(_ column: Int32) -> UnsafeBufferPointer<UInt8> {
+        let start = sqlite3_column_blob(handle, column)?.assumingMemoryBound(to: UInt8.self)
+        return UnsafeBufferPointer(start: start, count: Int(sqlite3_column_bytes(handle, column)))
+    }
+
+    private var failure: SyncError {
+        SyncState.failure(
+            ResultCode(rawValue: sqlite3_errcode(database)).primaryResultCode,
+            sqlite3_errmsg(database).map { String(cString: $0) } ?? "unknown error",
+            path: sqlite3_db_filename(database, "main").map { String(cString: $0) } ?? "")
     }
 }

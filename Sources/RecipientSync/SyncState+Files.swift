@@ -1,6 +1,7 @@
 import Foundation
 import GRDB
 import Glibc
+import RecipientSources
 import System
 
 extension SyncState {
@@ -32,21 +33,28 @@ extension SyncState {
         guard lstat(path, &status) == 0 else {
             let code = errno
             if code == ENOENT { return false }
-            throw SyncError(
-                .state, "the sync state \(path) can't be opened: \(systemMessage(code))",
-                advice: advice(code, path: path))
+            throw unusable(path, "can't be opened", code: code)
         }
         try check(status, path)
         return true
     }
 
+    /// The error of a state or its lock that a system call can't use.
+    private static func unusable(_ path: String, _ problem: String, code: Int32) -> SyncError {
+        SyncError(
+            .state, "the sync state \(path) \(problem): \(systemMessage(code))", advice: advice(code, path: path))
+    }
+
+    private static func isLink(_ path: String) -> SyncError {
+        SyncError(
+            .state, "the sync state \(path) is a symbolic link, which is not followed",
+            advice: advice(ELOOP, path: path))
+    }
+
     private static func check(_ status: stat, _ path: String) throws(SyncError) {
         switch status.st_mode & S_IFMT {
         case S_IFREG: return
-        case S_IFLNK:
-            throw SyncError(
-                .state, "the sync state \(path) is a symbolic link, which is not followed",
-                advice: advice(ELOOP, path: path))
+        case S_IFLNK: throw isLink(path)
         default:
             throw SyncError(
                 .state, "the sync state \(path) is not a regular file",
@@ -57,12 +65,7 @@ extension SyncState {
     private static func makePrivate(_ path: String) throws(SyncError) {
         // O_PATH, which Swift's Glibc module lacks: a descriptor that takes no part in locks.
         let descriptor = open(path, 0o10000000 | O_NOFOLLOW | O_CLOEXEC)
-        guard descriptor >= 0 else {
-            let code = errno
-            throw SyncError(
-                .state, "the sync state \(path) can't be opened: \(systemMessage(code))",
-                advice: advice(code, path: path))
-        }
+        guard descriptor >= 0 else { throw unusable(path, "can't be opened", code: errno) }
         defer { Glibc.close(descriptor) }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { return }
@@ -80,12 +83,13 @@ extension SyncState {
             let place = realpath(folder(of: path), nil)
         else { return }
         defer { free(place) }
-        let name = path.split(separator: "/", omittingEmptySubsequences: false).last.map(String.init) ?? path
+        let name = name(of: path)
         let folder = String(cString: place)
-        guard opened != (folder == "/" ? "" : folder) + "/" + name else { return }
-        throw SyncError(
-            .state, "the sync state \(path) is a symbolic link, which is not followed",
-            advice: advice(ELOOP, path: path))
+        if opened != (folder == "/" ? "" : folder) + "/" + name { throw isLink(path) }
+    }
+
+    private static func name(of path: String) -> String {
+        path.split(separator: "/", omittingEmptySubsequences: false).last.map(String.init) ?? path
     }
 
     /// What to do about a state, its lock or its folder that can't be used.
@@ -146,19 +150,17 @@ extension SyncState {
     ///
     /// - Returns: the new path; nil if the state was removed, because several damaged ones are kept already.
     static func moveAside(_ path: String, at time: Date = Date()) throws(SyncError) -> String? {
-        let name = path.split(separator: "/", omittingEmptySubsequences: false).last.map(String.init) ?? path
+        let name = name(of: path)
         let others = (try? FileManager.default.contentsOfDirectory(atPath: folder(of: path))) ?? []
         let kept = others.filter { $0.hasPrefix("\(name).damaged-") && !$0.hasSuffix("-wal") && !$0.hasSuffix("-shm") }
         guard kept.count < keptDamaged else {
             for suffix in ["", "-wal", "-shm"] where unlink(path + suffix) != 0 && errno != ENOENT {
-                throw notMoved(path, errno)
+                throw unusable(path, "is damaged and can't be removed", code: errno)
             }
             return nil
         }
-        let stamp = time.formatted(
-            .iso8601.year().month().day().dateSeparator(.omitted).time(includingFractionalSeconds: false).timeSeparator(
-                .omitted
-            ).timeZone(separator: .omitted))
+        let format = Date.ISO8601FormatStyle(dateSeparator: .omitted, timeSeparator: .omitted)
+        let stamp = time.formatted(format)
         for number in 0..<10 {
             let target = "\(path).damaged-\(stamp)" + (number == 0 ? "" : ".\(number)")
             // The database first: SQLite ignores a log without its database, but trusts a database without its log.
@@ -166,17 +168,11 @@ extension SyncState {
                 let code = rename(path + suffix, to: target + suffix)
                 if code == 0 || !suffix.isEmpty && code == ENOENT { continue }
                 if suffix.isEmpty, code == EEXIST { break }
-                throw notMoved(path, code)
+                throw unusable(path, "is damaged and can't be renamed", code: code)
             }
             if access(target, F_OK) == 0, access(path, F_OK) != 0 { return target }
         }
-        throw notMoved(path, EEXIST)
-    }
-
-    private static func notMoved(_ path: String, _ code: Int32) -> SyncError {
-        SyncError(
-            .state, "the sync state \(path) is damaged and can't be renamed: \(systemMessage(code))",
-            advice: advice(code, path: path))
+        throw unusable(path, "is damaged and can't be renamed", code: EEXIST)
     }
 
     /// Renames a file unless the target exists; returns an error number, or 0.
@@ -187,5 +183,77 @@ extension SyncState {
         var status = stat()
         if lstat(target, &status) == 0 { return EEXIST }
         return Glibc.rename(path, target) == 0 ? 0 : errno
+    }
+}
+
+/// The lock that keeps other syncs from a state, in whatever process: flock(2) on a file beside the state. The kernel releases it when
+/// the process dies.
+final class SyncLock {
+    private let descriptor: Int32
+
+    static func path(state: String) -> String { state + ".lock" }
+
+    /// Waits for the lock.
+    ///
+    /// - Parameters:
+    ///   - state: the path of the state.
+    ///   - patience: how long to wait for another sync to end.
+    ///   - check: called while waiting; throws to give up.
+    init(
+        state: String, patience: Duration, check: () throws(SyncError) -> Void = { () throws(SyncError) in }
+    ) throws(SyncError) {
+        let path = Self.path(state: state)
+        do throws(PrivateFile.Failure) {
+            descriptor = try PrivateFile.open(path, O_RDWR | O_CREAT)
+        } catch {
+            throw SyncError(
+                .state, "the sync's lock can't be used: \(error)", advice: SyncState.advice(error.code, path: path))
+        }
+        do throws(SyncError) {
+            try lock(path: path, state: state, patience: patience, check: check)
+        } catch {
+            release()
+            throw error
+        }
+        let text = Array("\(getpid())\n".utf8)
+        _ = ftruncate(descriptor, 0)
+        _ = pwrite(descriptor, text, text.count, 0)
+    }
+
+    private func lock(
+        path: String, state: String, patience: Duration, check: () throws(SyncError) -> Void
+    ) throws(SyncError) {
+        let deadline = ContinuousClock.now + patience
+        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+            if errno == EINTR { continue }
+            let code = errno
+            guard code == EWOULDBLOCK else {
+                throw SyncError(.state, "\(path) can't be locked: \(systemMessage(code))")
+            }
+            guard ContinuousClock.now < deadline else {
+                throw SyncError(.locked, Self.message(state: state, holder: holder))
+            }
+            try check()
+            usleep(20_000)
+        }
+    }
+
+    private static func message(state: String, holder process: Int?) -> String {
+        if process == Int(getpid()) {
+            return "an earlier sync of this process (\(getpid())) still works on \(state); "
+                + "the sync tries again when that one has ended"
+        }
+        return "another sync\(process.map { " (process \($0))" } ?? "") works on \(state); try again when it has ended"
+    }
+
+    /// Releases the lock; the object must not be used afterwards.
+    func release() { Glibc.close(descriptor) }
+
+    /// The id of the process that has the lock.
+    private var holder: Int? {
+        var text = [UInt8](repeating: 0, count: 32)
+        let count = pread(descriptor, &text, text.count, 0)
+        guard count > 0 else { return nil }
+        return Int(String(decoding: text.prefix { $0 != 0x0a && $0 != 0 }, as: UTF8.self))
     }
 }

@@ -123,9 +123,7 @@ extension SyncState {
 
     /// How many addresses each domain has; empty if they must be counted.
     static func domains(_ database: Database) throws -> [String: Int] {
-        let rows = try Row.fetchAll(database, sql: "SELECT name, recipients FROM domain")
-        return Dictionary(
-            try rows.map { (try $0.value("name") as String, try $0.count("recipients")) }, uniquingKeysWith: { $1 })
+        try dictionary("SELECT name, recipients FROM domain", in: database) { try $0.count("recipients") }
     }
 
     /// Stores how many addresses each domain has now, in place of what was stored.
@@ -140,9 +138,7 @@ extension SyncState {
 
     /// The relay domains that each table of the configuration listed, by its path.
     static func relayTables(_ database: Database) throws -> [String: [String]] {
-        let rows = try Row.fetchAll(database, sql: "SELECT path, domains FROM relay_table")
-        return Dictionary(
-            try rows.map { (try $0.value("path") as String, try $0.names("domains")) }, uniquingKeysWith: { $1 })
+        try dictionary("SELECT path, domains FROM relay_table", in: database) { try $0.names("domains") }
     }
 
     /// Stores the relay domains of the tables in place of those that were stored.
@@ -157,13 +153,9 @@ extension SyncState {
 
     /// The sources that the last sync could not read, by name.
     static func failures(_ database: Database) throws -> [String: SyncStatus.Failure] {
-        let rows = try Row.fetchAll(database, sql: "SELECT * FROM failure")
-        return Dictionary(
-            try rows.map {
-                let failure = SyncStatus.Failure(
-                    text: try $0.value("text"), at: Date(milliseconds: try $0.value("at")))
-                return (try $0.value("source") as String, failure)
-            }, uniquingKeysWith: { $1 })
+        try dictionary("SELECT source, text, at FROM failure", in: database) {
+            SyncStatus.Failure(text: try $0.value("text"), at: Date(milliseconds: try $0.value("at")))
+        }
     }
 
     /// Stores which sources this sync could not read, in place of those of the last one.
@@ -174,6 +166,15 @@ extension SyncState {
                 sql: "INSERT OR REPLACE INTO failure VALUES (?, ?, ?)",
                 arguments: [source.name, source.failure, report.started.milliseconds])
         }
+    }
+
+    /// The values of a query's rows by their first columns.
+    private static func dictionary<Value>(
+        _ sql: String, in database: Database, _ value: (Row) throws -> Value
+    ) throws -> [String: Value] {
+        let rows = try Row.fetchAll(database, sql: sql)
+        return Dictionary(
+            try rows.map { (try $0.decode(String.self, atIndex: 0), try value($0)) }, uniquingKeysWith: { $1 })
     }
 
     private static func json(_ value: some Encodable) throws -> String {
@@ -206,18 +207,17 @@ extension Row {
         try decode(Value?.self, forColumn: column)
     }
 
-    /// A number of things, or of a generation.
+    /// A count, or a generation.
     func count(_ column: String) throws -> Int {
         let count: Int = try value(column)
         guard (0...Self.mostCounted).contains(count) else {
             throw SyncError(
-                .state, "the sync state has \(count) as \(column)",
+                .state, "the sync state has the impossible number \(count) in its column \(column)",
                 advice: SyncState.moveAway)
         }
         return count
     }
 
-    /// The flags of a recipient.
     func flags(_ column: String) throws -> RecipientFlags {
         let flags: Int = try value(column)
         return RecipientFlags(rawValue: UInt8(truncatingIfNeeded: flags))
@@ -230,8 +230,5 @@ extension Row {
     }
 
     /// Names stored as JSON.
-    func names(_ column: String) throws -> [String] {
-        let text: String = try value(column)
-        return (try? JSONDecoder().decode([String].self, from: Data(text.utf8))) ?? []
-    }
+    func names(_ column: String) throws -> [String] { try json(column) ?? [] }
 }

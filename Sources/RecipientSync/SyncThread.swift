@@ -124,8 +124,9 @@ public final class SyncThread: Sendable {
                     .filter { due.places?.contains($0.offset) ?? true }.map(\.element.name)
                 let leaves: Double? = if case .failure = result { synchronizer.nextLeaves() } else { nil }
                 schedule.end(due, with: result, nextLeaves: leaves, now: .now)
-                let changes = fileFailures.changes(after: result, nextTry: date(schedule.nextSync(after: .now)))
-                show(result, schedule, fileFailures.failure)
+                let next = schedule.nextSync(after: .now)
+                let changes = fileFailures.changes(after: result, nextTry: date(next))
+                show(result.sources, next: next, failure: fileFailures.failure)
                 onSync(SyncRun(result: result, attempted: Set(names), seconds: (.now - began) / .seconds(1)))
                 changes.forEach(onFileFailure)
                 failures.events(after: result).forEach(onEvent)
@@ -137,16 +138,12 @@ public final class SyncThread: Sendable {
 
     private func sync(_ due: SyncSchedule.Due) -> Result<SyncReport, SyncError> {
         let options = SyncOptions(due: due.places, isThread: true) { [self] () throws(SyncError) in
-            if mustStop { throw SyncError(.cancelled, "the sync was told to stop") }
+            if mustStop { throw SyncError(.cancelled, "the sync was stopped") }
         }
         return Result { () throws(SyncError) in try synchronizer.run(options) }
     }
 
-    private func show(
-        _ result: Result<SyncReport, SyncError>, _ schedule: SyncSchedule, _ failure: PartFailure?
-    ) {
-        let next = schedule.nextSync(after: .now)
-        let sources = result.sources
+    private func show(_ sources: [SourceState], next: ContinuousClock.Instant, failure: PartFailure?) {
         shown.withLock { shown in
             var outlook = SyncOutlook(next: date(next), failure: failure, sources: sources)
             if sources.isEmpty {
@@ -157,7 +154,8 @@ public final class SyncThread: Sendable {
                 }
             } else {
                 for place in sources.indices where sources[place].failure != nil {
-                    outlook.sources[place].nextTry = date(max(next, synchronizer.sources[place].earliestRetry ?? next))
+                    outlook.sources[place].nextTry = date(
+                        max(next, synchronizer.sources[place].source.earliestRetry ?? next))
                 }
             }
             shown = outlook
@@ -194,36 +192,6 @@ private func returnFreeMemory() {
     _ = unsafeBitCast(symbol, to: Trim.self)(0)
 }
 
-/// Wakes a thread that waits in poll(2), through a pipe.
-final class WakeUp: Sendable {
-    /// Readable once it was signalled.
-    let descriptor: Int32
-    private let writing: Int32
-
-    init() {
-        var ends: [Int32] = [-1, -1]
-        _ = pipe(&ends)
-        for end in ends {
-            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
-            _ = fcntl(end, F_SETFL, O_NONBLOCK)
-        }
-        (descriptor, writing) = (ends[0], ends[1])
-    }
-
-    deinit {
-        close(descriptor)
-        close(writing)
-    }
-
-    func signal() { _ = write(writing, [0], 1) }
-
-    /// Makes the descriptor unreadable again.
-    func clear() {
-        var bytes: [UInt8] = [0, 0, 0, 0]
-        while read(descriptor, &bytes, bytes.count) > 0 {}
-    }
-}
-
 extension SourceConfiguration {
     /// The stamp of the source's file; nil for other sources, and if there is no file.
     fileprivate var stamp: FileStamp? {
@@ -231,5 +199,101 @@ extension SourceConfiguration {
         case .file(_, let path): FileStamp(path: path)
         case .command, .directory: nil
         }
+    }
+}
+
+/// An event of a sync thread, for a log.
+public enum SyncEvent: Sendable {
+    /// A list was published, or dated anew.
+    case synced(SyncReport)
+    /// A sync failed, or went on without a source, in another way than the last one.
+    case failed(SyncError)
+    /// The last failure is over.
+    case recovered(SyncReport)
+}
+
+/// One sync of a sync thread, for metrics.
+public struct SyncRun: Sendable {
+    /// The report of the sync, or why it failed.
+    public var result: Result<SyncReport, SyncError>
+    /// The names of the sources that were due.
+    public var attempted: Set<String>
+    /// The duration of the sync.
+    public var seconds: Double
+
+    /// The sources, as far as the sync got to them; empty if it failed before.
+    public var sources: [SourceState] { result.sources }
+}
+
+extension Result<SyncReport, SyncError> {
+    var sources: [SourceState] {
+        switch self {
+        case .success(let report): report.sources
+        case .failure(let error): error.sources
+        }
+    }
+}
+
+/// Turns the results of syncs into events: each new failure once, and its end.
+struct SyncFailureHistory {
+    /// How many syncs in a row may find the state locked before that is a failure: a sync by hand takes a while.
+    private static let toleratedLocks = 9
+
+    private var last: String?
+    private var lockedInRow = 0
+
+    mutating func events(after result: Result<SyncReport, SyncError>) -> [SyncEvent] {
+        switch result {
+        case .success(let report): return events(after: report)
+        case .failure(let error):
+            if error.kind == .locked { lockedInRow += 1 }
+            let isTolerated = error.kind == .locked && lockedInRow <= Self.toleratedLocks
+            // A failure of the files, see FileFailureHistory.
+            return isTolerated || error.kind == .state ? [] : failure(error)
+        }
+    }
+
+    private mutating func events(after report: SyncReport) -> [SyncEvent] {
+        lockedInRow = 0
+        var events: [SyncEvent] = []
+        if report.outcome == .published || report.outcome == .refreshed || !report.notes.isEmpty && last == nil {
+            events.append(.synced(report))
+        }
+        if !report.failures.isEmpty {
+            let text = report.failures.compactMap(\.failure).joined(separator: "\n")
+            return events + failure(SyncError(.unreachable, text, source: report.failures.first?.name))
+        }
+        if report.refusalStands { return events }
+        if last != nil { events.append(.recovered(report)) }
+        last = nil
+        return events
+    }
+
+    private mutating func failure(_ error: SyncError) -> [SyncEvent] {
+        guard error.description != last else { return [] }
+        last = error.description
+        return [.failed(error)]
+    }
+}
+
+/// Turns the results of syncs into changes of the files that a sync writes: each failure with a new reason, and its end.
+struct FileFailureHistory {
+    /// Why the files can't be used now; nil if they can.
+    private(set) var failure: PartFailure?
+
+    /// The changes to report: a failure, nil for its end, or nothing.
+    mutating func changes(after result: Result<SyncReport, SyncError>, nextTry: Date) -> [PartFailure?] {
+        let before = failure
+        switch result {
+        // Neither says anything about the files.
+        case .failure(let error) where error.kind == .locked || error.kind == .cancelled: return []
+        case .failure(let error) where error.kind == .state:
+            failure = PartFailure(
+                reason: error.description.replacingOccurrences(of: "\n", with: "; "),
+                advice: error.advice ?? "the sync tries again by itself", since: before?.since ?? Date(),
+                nextTry: nextTry)
+        default: failure = nil
+        }
+        return before?.reason == failure?.reason ? [] : [failure]
     }
 }

@@ -8,7 +8,7 @@ import System
 
 /// Reads the sources, compares their list with the last one, has the guards judge it, and publishes it as the recipient index.
 ///
-/// Whatever fails on the way, the index in force is that of a list which passed the guards. The steps are in ``SyncPass``; this class
+/// Whichever step fails, the index in force is that of a list that passed the guards. The steps are in ``SyncPass``; this class
 /// holds what outlives a sync, takes the lock, and repairs or replaces a damaged state.
 public final class Synchronizer: Sendable {
     /// A moment of a sync that tests stop at.
@@ -53,44 +53,39 @@ public final class Synchronizer: Sendable {
     private static func keys(ofCanaries canaries: [String]) throws(SyncError) -> [String] {
         var keys: Set<String> = []
         for canary in canaries {
-            do throws(AddressError) {
-                let address = try RecipientAddress(path: canary)
-                if address.hasDomain {
-                    keys.insert(address.key)
-                    continue
-                }
-            } catch {
+            let address: RecipientAddress
+            do throws(AddressError) { address = try RecipientAddress(path: canary) } catch {
                 throw SyncError(.configuration, "the canary \"\(canary)\" is not an address: \(error)")
             }
-            throw SyncError(.configuration, "the canary \"\(canary)\" has no domain; accepted: user@domain")
+            guard address.hasDomain else {
+                throw SyncError(.configuration, "the canary \"\(canary)\" has no domain; accepted: user@domain")
+            }
+            keys.insert(address.key)
         }
-        return keys.sorted { Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8)) }
+        return keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
     }
 
     /// How far the sources are that are being read now; on any thread, without waiting.
     public var progress: [SourceProgress] { sources.compactMap(\.progress) }
 
-    /// Opens the state once, creating it if there is none, and checks that the index can be written, so that a daemon finds faults at its
-    /// start.
+    /// Opens the state, creating it if there is none, and checks that the index can be written: a daemon finds faults at its start.
     ///
     /// - Throws: `SyncError` of kind `state`.
     public func prepare() throws(SyncError) {
         let place = folder(of: configuration.indexPath)
-        guard access(place, W_OK | X_OK) == 0 else {
-            throw SyncError(
-                .state, "the index \(configuration.indexPath) can't be written: \(place): \(systemMessage())")
-        }
+        let failure = "the index \(configuration.indexPath) can't be written: "
+        guard access(place, W_OK | X_OK) == 0 else { throw SyncError(.state, failure + "\(place): \(systemMessage())") }
         var status = stat()
         if stat(configuration.indexPath, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
-            throw SyncError(.state, "the index \(configuration.indexPath) can't be written: it is no regular file")
+            throw SyncError(.state, failure + "it is not a regular file")
         }
         _ = try SyncState(path: configuration.statePath)
     }
 
     /// Reads all sources once and publishes what they list.
     ///
-    /// A source that can't be reached keeps its last list, and the others are still published; it is among the report's `failures`. If it
-    /// has no list yet, or all sources fail, an error is thrown. So it is for a malformed line in any source.
+    /// A source that can't be reached keeps its last list and is among the report's `failures`; the others are still published. A source
+    /// without a list, a malformed line in any source, and the failure of all sources are errors.
     ///
     /// - Parameters:
     ///   - dryRun: write neither state nor index; a refusal is then in the report instead of thrown.
@@ -113,11 +108,8 @@ public final class Synchronizer: Sendable {
                 later.acceptsShrink = false
                 report.append(try runOnce(later))
             } catch {
-                throw SyncError(
-                    error.kind,
-                    "the list that was shown is accepted and published; later losses are judged by themselves: "
-                        + error.description, source: error.source, report: error.report, sources: error.sources,
-                    advice: error.advice)
+                throw error.prefixed(
+                    "the list that was shown is accepted and published; later losses are judged by themselves: ")
             }
         }
         guard !options.isDryRun, !options.readsAll, options.due == nil else { return report }
@@ -136,12 +128,13 @@ public final class Synchronizer: Sendable {
         guard let state = try SyncState(reading: configuration.statePath) else { return [] }
         let records = try state.transaction(.deferred) { database in (try SyncState.sources(database), .commit) }
         let now = Date()
-        return Set(
-            sources.indices.filter { place in
-                records.contains {
-                    $0.name == sources[place].configuration.name && sources[place].isReconciliationDue($0, now: now)
-                }
-            })
+        let due = sources.indices.filter { place in
+            records.contains {
+                $0.name == sources[place].configuration.name
+                    && sources[place].source.isReconciliationDue($0.previous, now: now)
+            }
+        }
+        return Set(due)
     }
 
     private func runOnce(_ options: SyncOptions) throws(SyncError) -> SyncReport {
@@ -156,14 +149,14 @@ public final class Synchronizer: Sendable {
     /// Runs a pass on a state; if its entries turn out not to be those of its list, a second one that reads all sources in full.
     func run(on state: SyncState, _ options: SyncOptions, notes: [String] = []) throws(SyncError) -> SyncReport {
         do throws(SyncError) {
-            return try SyncPass(self, state, options, notes: notes).run()
+            return try SyncPass(self, on: state, options, notes: notes).run()
         } catch {
             guard error.isUnsound else { throw error }
             try options.check()
             var full = options
             (full.due, full.readsAll) = (nil, true)
             let note = "\(error): all sources were read in full"
-            return try SyncPass(self, state, full, isSound: false, notes: [note]).run()
+            return try SyncPass(self, on: state, full, isSound: false, notes: [note]).run()
         }
     }
 
@@ -198,31 +191,96 @@ public final class Synchronizer: Sendable {
     }
 }
 
-/// What a sync reads, and what it may do.
-struct SyncOptions {
-    /// The places of the sources to read; nil for all.
-    var due: Set<Int>?
-    /// Whether a sync thread goes on afterwards: connections to directories stay open, and slow sources aren't waited for.
-    var isThread = false
-    /// Whether to read these sources in full, whatever is known of them.
-    var readsAll = false
-    /// Whether to write neither state nor index.
-    var isDryRun = false
-    /// Whether a person accepts a list that `max_shrink` refuses, and search references that are new.
-    var acceptsShrink = false
-    /// When the sync began.
-    var started = Date()
-    /// Called now and then; throws to end the sync.
-    var check: () throws(SyncError) -> Void = { () throws(SyncError) in }
+extension Synchronizer {
+    /// Runs a sync on the state under its lock. A damaged state is moved aside, and the sync runs on a new one.
+    func runLocked(_ options: SyncOptions) throws(SyncError) -> SyncReport {
+        let path = configuration.statePath
+        let wasUsed = SyncState.wasUsed(path)
+        // Before the lock beside it: the state's messages for a missing folder are better, and no lock is made beside another program's file.
+        if !wasUsed { try checkForOtherFile() }
+        try SyncState.createPrivately(path)
+        let lock = try SyncLock(state: path, patience: .seconds(2), check: options.check)
+        defer { lock.release() }
+        do throws(SyncError) {
+            return try runTwiceIfDamaged(options)
+        } catch {
+            guard error.isDamage else { throw error }
+            try options.check()
+            return try runOnNewState(options, note: try moveAside(error, wasUsed: wasUsed))
+        }
+    }
 
-    func isDue(_ place: Int) -> Bool { due?.contains(place) ?? true }
+    /// Runs a sync without writing anything: on the state, or on an empty one if there is none or it is damaged.
+    func tryOut(_ options: SyncOptions) throws(SyncError) -> SyncReport {
+        let path = configuration.statePath
+        do throws(SyncError) {
+            if let state = try SyncState(reading: path) { return try run(on: state, options) }
+            return try run(on: SyncState(), options)
+        } catch {
+            guard error.isDamage else { throw error }
+            try checkIsSyncState(error, wasUsed: SyncState.wasUsed(path))
+            return try run(
+                on: SyncState(), options, notes: ["\(error); a sync would move it aside and make a new one"])
+        }
+    }
 
-    /// Whether to ask a source for its relay domains. They change seldom, so not at every change of its recipients.
-    func asksForDomains(_ place: Int) -> Bool { due == nil || readsAll && isDue(place) }
+    /// Runs a sync on the state; a second time if it seems damaged, since to SQLite a page that the disk failed to read looks the same.
+    ///
+    /// - Throws: an error that says damage only if the file can be read and is damaged.
+    private func runTwiceIfDamaged(_ options: SyncOptions) throws(SyncError) -> SyncReport {
+        let path = configuration.statePath
+        do throws(SyncError) {
+            return try run(on: SyncState(path: path), options)
+        } catch {
+            guard error.isDamage else { throw error }
+            if let code = FileProbe.failure(reading: [path, path + "-wal"]) {
+                throw SyncError(
+                    .state, "the sync state \(path) can't be read: \(systemMessage(code))",
+                    advice: SyncState.advice(code, path: path))
+            }
+        }
+        try options.check()
+        return try run(on: SyncState(path: path), options)
+    }
 
-    /// Whether all sources are read whose list was refused.
-    func covers(_ refusal: Refusal, _ sources: [SourceConfiguration]) -> Bool {
-        guard let due, let names = refusal.sources else { return due == nil }
-        return sources.indices.allSatisfy { due.contains($0) || !names.contains(sources[$0].name) }
+    /// Runs a sync on a new state, and says in its report or error what happened to the old one.
+    private func runOnNewState(_ options: SyncOptions, note: String) throws(SyncError) -> SyncReport {
+        do throws(SyncError) {
+            try SyncState.createPrivately(configuration.statePath)
+            return try run(on: SyncState(path: configuration.statePath), options, notes: [note])
+        } catch {
+            throw error.kind == .cancelled ? error : error.prefixed(note + "\n")
+        }
+    }
+
+    /// Throws if there is a file where no sync has been before, and it is no sync state.
+    private func checkForOtherFile() throws(SyncError) {
+        do throws(SyncError) { _ = try SyncState(reading: configuration.statePath) } catch {
+            guard error.isDamage else { throw error }
+            try checkIsSyncState(error, wasUsed: false)
+        }
+    }
+
+    /// Throws unless a damaged file is a sync state of this version, which may be moved aside.
+    private func checkIsSyncState(_ error: SyncError, wasUsed: Bool) throws(SyncError) {
+        switch SyncState.damagedFile(configuration.statePath, wasUsed: wasUsed) {
+        case .syncState: return
+        case .newerSyncState:
+            throw SyncError(
+                .state, "\(error); a newer version wrote it, so it was left alone", advice: SyncState.moveAway)
+        case .other:
+            throw SyncError(
+                .state, "\(error); nothing shows that it ever was a sync state, so it was left alone",
+                advice: "name another path as sync.state, or move that file away")
+        }
+    }
+
+    /// Moves a damaged state aside; returns a note that says so.
+    private func moveAside(_ error: SyncError, wasUsed: Bool) throws(SyncError) -> String {
+        try checkIsSyncState(error, wasUsed: wasUsed)
+        let place = try SyncState.moveAside(configuration.statePath)
+        let end =
+            place.map { "it was moved to \($0)" } ?? "it was removed, because several damaged ones are kept already"
+        return "\(error); \(end), and a new one is made from all sources"
     }
 }

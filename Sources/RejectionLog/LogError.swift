@@ -22,6 +22,9 @@ public struct LogError: Error, Sendable, Equatable, CustomStringConvertible {
         case failed
     }
 
+    static let accessAdvice = "the file and its folder must be accessible to the user that runs this"
+    static let spaceAdvice = "make room on its disk"
+
     /// The kind of the failure.
     public let code: Code
     /// The path of the database.
@@ -34,7 +37,7 @@ public struct LogError: Error, Sendable, Equatable, CustomStringConvertible {
     /// The reason, then the advice.
     public var description: String { advice.isEmpty ? reason : "\(reason); \(advice)" }
 
-    init(_ code: Code, _ path: String, _ reason: String, advice: String = "") {
+    init(_ code: Code, path: String, _ reason: String, advice: String = "") {
         self.code = code
         self.path = path
         self.reason = reason
@@ -44,31 +47,31 @@ public struct LogError: Error, Sendable, Equatable, CustomStringConvertible {
     /// The database has a value that no filter has written.
     static func damaged(_ path: String, _ words: String) -> LogError {
         LogError(
-            .corrupt, path, "the rejection log \(path) is damaged: \(words)",
+            .corrupt, path: path, "the rejection log \(path) is damaged: \(words)",
             advice: "check the disk; move the file away with its -wal and -shm, and a running filter starts a new one")
     }
+
+    /// Whether the database itself is damaged, so that only a new one helps.
+    static func isDamage(_ error: any Error) -> Bool { LogError(error, path: "", doing: "write").code == .corrupt }
 }
 
 extension LogError {
-    /// The failure that an error of SQLite means for a rejection log.
+    /// The failure that any error means for a rejection log.
+    ///
+    /// - Parameter doing: what was being done: "read" or "write".
     init(_ error: any Error, path: String, doing: String) {
-        if let error = error as? LogError {
-            self = error
-            return
-        }
-        guard let error = error as? DatabaseError else {
-            // A value whose type is not that of the column.
-            if let error = error as? DamagedValue {
-                self = .damaged(path, error.words)
-            } else if error is RowDecodingError {
-                self = .damaged(path, "a value is not of its column's type")
-            } else {
-                self.init(.failed, path, "can't \(doing) the rejection log \(path): \(error)")
-            }
-            return
-        }
-        let words = error.message ?? "\(error.resultCode)"
         let subject = "can't \(doing) the rejection log \(path)"
+        switch error {
+        case let error as LogError: self = error
+        case let error as DamagedValue: self = .damaged(path, error.words)
+        case is RowDecodingError: self = .damaged(path, "a value is not of its column's type")
+        case let error as DatabaseError: self.init(error, path: path, subject: subject)
+        default: self.init(.failed, path: path, "\(subject): \(error)")
+        }
+    }
+
+    private init(_ error: DatabaseError, path: String, subject: String) {
+        let words = error.message ?? "\(error.resultCode)"
         switch error.resultCode {
         case .SQLITE_NOTADB:
             self = .damaged(path, "it is not an SQLite database")
@@ -78,35 +81,24 @@ extension LogError {
         case .SQLITE_ERROR
         where ["no such table", "no column", "no such column", "malformed"].contains(where: words.contains):
             self = .damaged(path, words)
-        case .SQLITE_PERM, .SQLITE_READONLY, .SQLITE_AUTH:
-            self.init(.permission, path, "\(subject): \(words)", advice: Self.accessAdvice)
-        case .SQLITE_CANTOPEN:
-            self.init(.permission, path, "\(subject): \(words)", advice: Self.accessAdvice)
-        case .SQLITE_FULL:
-            self.init(.failed, path, "\(subject): the disk is full", advice: Self.spaceAdvice)
-        case .SQLITE_IOERR where Self.isFull(path):
-            self.init(.failed, path, "\(subject): the disk is full", advice: Self.spaceAdvice)
+        case .SQLITE_PERM, .SQLITE_READONLY, .SQLITE_AUTH, .SQLITE_CANTOPEN:
+            self.init(.permission, path: path, "\(subject): \(words)", advice: Self.accessAdvice)
+        case let code where code == .SQLITE_FULL || code == .SQLITE_IOERR && Self.isDiskFull(path):
+            self.init(.failed, path: path, "\(subject): the disk is full", advice: Self.spaceAdvice)
         case .SQLITE_BUSY, .SQLITE_LOCKED:
             self.init(
-                .failed, path, "\(subject): another program keeps it locked",
+                .failed, path: path, "\(subject): another program keeps it locked",
                 advice: "find and end the program that has the database open: fuser \(path)")
         default:
-            self.init(.failed, path, "\(subject): \(words)", advice: "see the kernel's messages about the disk: dmesg")
+            self.init(
+                .failed, path: path, "\(subject): \(words)", advice: "see the kernel's messages about the disk: dmesg")
         }
     }
 
-    static let accessAdvice = "the file and its folder must be accessible to the user that runs this"
-    static let spaceAdvice = "make room on its disk"
-
-    /// True where the disk is full: SQLite reports that as an I/O error in some cases.
-    private static func isFull(_ path: String) -> Bool {
+    /// Whether the disk is full, which SQLite reports as an I/O error in some cases.
+    private static func isDiskFull(_ path: String) -> Bool {
         var status = statvfs()
         guard statvfs(folder(of: path), &status) == 0 else { return false }
         return status.f_bavail < 16 || (status.f_files > 0 && status.f_favail == 0)
-    }
-
-    /// True if the database itself is damaged, so that only a new one helps.
-    static func isDamage(_ error: any Error) -> Bool {
-        LogError(error, path: "", doing: "write").code == .corrupt
     }
 }

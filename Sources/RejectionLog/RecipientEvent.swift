@@ -1,6 +1,7 @@
 public import System
 
-/// The verdict on a recipient as the MTA gets it, or would get it in enforce mode. The database holds the numbers.
+/// The verdict on a recipient as the MTA gets it, or would get it in enforce mode; the raw value is the number in the
+/// database.
 public enum Outcome: UInt8, Sendable, CaseIterable {
     /// The recipient is accepted as far as the filter is concerned.
     case accepted = 0
@@ -8,14 +9,23 @@ public enum Outcome: UInt8, Sendable, CaseIterable {
     case rejected = 1
     /// The recipient is deferred with a 4xx reply.
     case deferred = 2
+
+    /// The name in JSON and metrics.
+    public var name: String {
+        switch self {
+        case .accepted: "accepted"
+        case .rejected: "refused"
+        case .deferred: "tempfailed"
+        }
+    }
 }
 
 /// The number of a relay domain in the log's counters; from ``RejectionLog/slot(forDomain:)``.
 public struct DomainSlot: Sendable, Hashable {
     let index: UInt32
 
-    /// The slot of all domains that aren't registered. Their rejected recipients are counted exactly in the sum; by domain, as far as
-    /// detail rows name the domain.
+    /// The slot of all domains that aren't registered. Their recipients are counted exactly in the sum; by domain, only
+    /// those with a detail row.
     public static let foreign = DomainSlot(index: 0)
 }
 
@@ -25,14 +35,14 @@ public struct ReasonSlot: Sendable, Hashable {
 
     /// The slot of the reasons that found no slot of their own because more than 250 were registered; shown as "other".
     public static let other = ReasonSlot(index: 0)
-    /// Counts detail rows that were thinned out; never handed out.
+    /// The slot under which the log counts detail rows that were thinned out; no reason gets it.
     static let thinned = ReasonSlot(index: 255)
 }
 
-/// One judged recipient (RCPT TO) with what is known of its session, for ``RejectionLog/record(_:)``.
+/// One judged recipient (RCPT TO) with the facts of its session, for ``RejectionLog/record(_:)``.
 ///
-/// The texts are borrowed from the caller for the call. They may be hostile: any bytes, of any length. The log cuts a text that is too long
-/// between two characters; ``DetailBuffer/Field/limit`` has the limits.
+/// The texts are borrowed from the caller for the call. They may be hostile: any bytes, of any length. The log cuts a
+/// text that is too long between two characters; ``DetailBuffer/Field/limit`` has the limits.
 public struct RecipientEvent {
     /// Bytes of the caller, valid for the call.
     public typealias Bytes = UnsafeBufferPointer<UInt8>
@@ -43,17 +53,17 @@ public struct RecipientEvent {
     public var outcome: Outcome
     /// Whether the domain is in observe mode: the filter let the MTA continue, whatever the outcome.
     public var observed: Bool
-    /// Why. The reason ``RejectionLog/mtaReason`` marks recipients that the MTA rejected itself.
+    /// The reason of the verdict; ``RejectionLog/mtaReason`` marks recipients that the MTA rejected itself.
     public var reason: ReasonSlot
     /// The recipient's relay domain, or ``DomainSlot/foreign``.
     public var domain: DomainSlot
     /// The recipient's domain as an A-label, empty if there is none; recorded for ``DomainSlot/foreign`` only.
     public var domainName: Bytes
-    /// The path of RCPT TO as it came, without the angle brackets.
+    /// The path of RCPT TO as the client sent it, without the angle brackets.
     public var recipient: Bytes
     /// The reverse-path of MAIL FROM without the angle brackets; empty for a bounce.
     public var sender: Bytes
-    /// The client's address; ``System/IPAddress/unspecified`` if the client has none or the MTA doesn't know it.
+    /// The client's address; ``System/IPAddress/unspecified`` if it has none or the MTA doesn't know it.
     public var client: IPAddress
     /// The client's host name as the MTA found it; may be empty.
     public var clientName: Bytes
@@ -65,7 +75,7 @@ public struct RecipientEvent {
     public var authenticated: Bool
     /// The MTA's own name, its macro `{j}`.
     public var mta: Bytes
-    /// The reply with its codes, as the client gets it or would get it in enforce mode; empty for an accepted recipient.
+    /// The reply with its codes, as the client gets it or would in enforce mode; empty for an accepted recipient.
     public var reply: Bytes
 
     /// An event of these values.

@@ -1,17 +1,19 @@
 import Dispatch
 public import Foundation
+import GRDB
 import Glibc
 import Synchronization
 public import System
 
-/// The log of rejected recipients, and the counters of all recipients: many threads record, and a thread of its own
-/// writes to a SQLite database.
+/// The log of rejected recipients, and the counters of all recipients: many threads record, and the thread of the
+/// ``LogWriter`` writes to an SQLite database.
 ///
 /// Counters (by minute, reason, domain, outcome and observe mode) are exact, whatever happens to detail rows. Detail
 /// rows are thinned out when they come faster than the disk can write them, or faster than 1,000 a second for a long
 /// time (250,000 at once are kept). The thinned rows are counted by minute. While the database can't be opened or
-/// written, counts stay in memory, and the writer tries again. A damaged database is moved aside, and a new one is
-/// started. A process that is killed loses its records since the last write, at most a second.
+/// written (its disk is full, for example), counts stay in memory, and the writer tries again. A damaged database is
+/// moved aside, and a new one is begun. A process that is killed loses its records since the last write, at most a
+/// second.
 public final class RejectionLog: Sendable {
     /// Where and how the log is kept.
     public struct Options: Sendable {
@@ -33,8 +35,8 @@ public final class RejectionLog: Sendable {
         public var report: @Sendable (String) -> Void
         /// Gets the failure of each attempt, and nil when the log works again. Called on the writer's thread.
         public var condition: @Sendable (PartFailure?) -> Void = { _ in }
-        /// Gets the detail rows when the writer takes them from the queue, whether or not it can write them. Called on the writer's thread, which
-        /// waits: it must be quick.
+        /// Gets the detail rows when the writer takes them from the queue, whether or not it can write them. Called on
+        /// the writer's thread, which waits: it must be quick.
         public var received: (@Sendable (ReceivedRows) -> Void)?
         /// Gets the unlisted senders of the database each time it has been opened. Called on the writer's thread.
         public var unlistedSenders: (@Sendable ([UnlistedSender]) -> Void)?
@@ -43,18 +45,19 @@ public final class RejectionLog: Sendable {
         public var day: @Sendable (Int64) -> Void = { _ in }
 
         /// The clocks, for retention and the ends of days.
-        var clocks = LogClocks.system
-        /// How many detail rows are kept a second on average, and how many at once. A gateway that gets more for a long
-        /// time is flooded: more rows would say nothing new, slow the answers down and fill the disk.
+        var clocks = LogClocks()
+        /// How many detail rows are kept a second on average. A gateway that gets more for a long time is flooded: more
+        /// rows would say nothing new, slow the replies down and fill the disk.
         var detailRate = 1_000
+        /// How many detail rows are kept at once.
         var detailBurst = 250_000
         /// Milliseconds between writes.
         var interval = 250
         /// Milliseconds until the next attempt after a failure, doubled after each.
         var retryPause = 1_000...60_000
-        /// Seconds of one piece of the writer's work after which its disk is reported as hanging.
+        /// Seconds for which the writer may work without a pause before its disk counts as hanging.
         var patience: TimeInterval = 30
-        /// Seconds that must pass before a new database may be moved aside as damaged, too.
+        /// Seconds that must pass before the next damaged database may be moved aside.
         var damagePause: TimeInterval = 600
         /// Seconds to wait for another program's lock on the database.
         var busyTimeout: TimeInterval = 2
@@ -98,52 +101,46 @@ public final class RejectionLog: Sendable {
         if !queue.isAbandoned { close() }
     }
 
-    /// The place of a relay domain (an A-label) in the counters: the same for the same name while the log is open. It
-    /// must not be called with names that clients send.
+    /// The slot of a relay domain (an A-label) in the counters: the same for the same name while the log is open. Don't
+    /// call it with names that clients send: each new name gets a slot.
     public func slot(forDomain name: String) -> DomainSlot {
         DomainSlot(index: UInt32(queue.domains.number(of: name)))
     }
 
-    /// The place of a reason in the counters: the same for the same name while the log is open. Names are those of the
-    /// verdict table ("unknown", "relay", …), and ``mtaReason``.
+    /// The slot of a reason in the counters: the same for the same name while the log is open. The names are those of
+    /// the verdict table ("unknown", "relay", …), and ``mtaReason``.
     public func slot(forReason name: String) -> ReasonSlot {
         ReasonSlot(index: UInt8(queue.reasons.number(of: name)))
     }
 
-    /// Counts the recipient and, unless it was accepted, queues its detail row for the writer. Any thread; never waits for the writer or the disk,
-    /// and allocates nothing unless the counters' table has to grow.
+    /// Counts the recipient and, unless it was accepted, queues its detail row for the writer. Any thread; never waits
+    /// for the writer or the disk, and allocates nothing unless the counters' table has to grow.
     public func record(_ event: borrowing RecipientEvent) {
-        // Spreads the threads over the stripes; any number will do.
+        // Spreads the threads over the stripes.
         let thread = UInt(bitPattern: Int(pthread_self()))
         queue.record(event, home: Int(truncatingIfNeeded: (thread >> 12) &* 0x9E37_79B9_7F4A_7C15 >> 48))
     }
 
     /// Waits until everything recorded so far is in the database; false if writing failed (the writer tries again).
     @discardableResult
-    public func flush() -> Bool {
-        queue.request(.store)
-    }
+    public func flush() -> Bool { queue.request(.store) }
 
     /// Prunes everything that is older than its retention now; for tests.
     @discardableResult
-    func prune() -> Bool {
-        queue.request(.prune)
-    }
+    func prune() -> Bool { queue.request(.prune) }
 
     /// Adds everything written so far to the tallies and closes the days that are over; for tests.
     @discardableResult
-    func tally() -> Bool {
-        queue.request(.tally)
-    }
+    func tally() -> Bool { queue.request(.tally) }
 
-    /// Records that an index came into force; reports conclude from it when a recipient was listed. The same index is
-    /// recorded once.
+    /// Records that an index came into force: reports say by it when a recipient was listed. Recording the same index
+    /// again changes nothing.
     ///
     /// - Parameters:
-    ///   - generation: the number that the publisher gave it.
+    ///   - generation: the number that the publisher gave the index.
     ///   - recipients: the number of its recipients.
-    ///   - created: when it was made.
-    ///   - time: when it came into force.
+    ///   - created: the time at which it was made.
+    ///   - time: the time at which it came into force.
     public func recordIndex(generation: UInt64, recipients: Int, created: Date, time: Date = Date()) {
         queue.note(
             RecordedIndex(
@@ -151,16 +148,16 @@ public final class RejectionLog: Sendable {
                 recipients: Int64(clamping: recipients), created: Timestamp.milliseconds(since1970: created)))
     }
 
-    /// Records that a sender that the index doesn't list has sent a message through the gateway. Called on any thread;
-    /// it never waits for the writer or the disk.
+    /// Records that a sender that isn't in the index has sent a message through the gateway. Called on any thread; it
+    /// never waits for the writer or the disk.
     ///
     /// - Parameters:
-    ///   - address: its canonical address.
-    ///   - time: when, in milliseconds since 1970.
+    ///   - address: the sender's canonical address.
+    ///   - time: the time of the message, in milliseconds since 1970.
     public func recordUnlistedSender(_ address: UnsafeBufferPointer<UInt8>, time: Int64) {
         queue.note(
             UnlistedSender(
-                address: StoredText.string(UnsafeRawBufferPointer(address)), lastDay: time / 86_400_000, count: 1))
+                address: StoredText.string(UnsafeRawBufferPointer(address)), lastDay: time / Timestamp.day, count: 1))
     }
 
     /// Waits until the writer has tried to open the database and, if it could, has called ``Options/unlistedSenders``.
@@ -172,30 +169,25 @@ public final class RejectionLog: Sendable {
         return queue.firstOpening.wait(within: limit)
     }
 
-    /// Writes all that is queued and ends the writer. Later records are lost.
+    /// Writes everything that is queued and ends the writer. Later records are lost.
     ///
-    /// - Parameter limit: how long to wait; nil: until everything is written. A process that is about to end must not
-    ///   wait for a hanging disk: after the limit the writer is abandoned, and the number of lost recipients is
-    ///   reported.
+    /// - Parameter limit: how long to wait; nil: until the writer has ended. A process that is about to end must not
+    ///   wait for a hanging disk: after the limit the log abandons the writer and reports how many recipients are lost.
     /// - Returns: true if the writer has ended.
     @discardableResult
     public func close(within limit: Duration? = nil) -> Bool {
         queue.stop()
-        guard let limit else {
-            finished.wait()
-            finished.signal()
-            return true
+        if let limit, !finished.wait(within: limit) {
+            queue.writer.withLock { $0.isAbandoned = true }
+            options.report(
+                "rejection log \(options.path): closed with \(queue.uncounted) recipients uncounted: "
+                    + "its disk doesn't answer")
+            return false
         }
-        if finished.wait(within: limit) {
-            // Other threads may wait, too.
-            finished.signal()
-            return true
-        }
-        queue.abandon()
-        options.report(
-            "rejection log \(options.path): closed with \(queue.uncounted) recipients uncounted: its disk doesn't answer"
-        )
-        return false
+        if limit == nil { finished.wait() }
+        // Other threads may wait, too.
+        finished.signal()
+        return true
     }
 
     /// Why the log can't be written at the moment, and when it is tried next; nil while it can. Any thread.
@@ -211,17 +203,17 @@ public final class RejectionLog: Sendable {
         public var written: Int
         /// Detail rows thinned out since the start, as far as the writer has counted them.
         public var thinned: Int
-        /// True while the database can't be written.
+        /// Whether the database can't be written.
         public var failing: Bool
-        /// Recipients that are counted in memory only: those since the last write.
+        /// The recipients since the last write, which are counted in memory only.
         public var waiting: Int
-        /// True while the writer has the database open.
+        /// Whether the writer has the database open.
         public var isOpen: Bool
-        /// The path to which a damaged database was moved last since the start; nil if none was.
+        /// The path to which the last damaged database since the start was moved; nil if there was none.
         public var damagedCopy: String?
     }
 
-    /// The verdicts recorded since the log was opened, as of the writer's last round; it has four a second.
+    /// The verdicts recorded since the log was opened, as of the writer's last round: it has four rounds a second.
     public var verdictTotals: [VerdictTotal] {
         queue.totals.list(domains: queue.domains.names, reasons: queue.reasons.names)
     }
@@ -238,6 +230,39 @@ public final class RejectionLog: Sendable {
         return Statistics(
             queued: queued, queueCapacity: capacity, written: queue.written.load(ordering: .relaxed),
             thinned: queue.thinned.load(ordering: .relaxed), failing: failure != nil, waiting: queue.uncounted,
-            isOpen: queue.isOpen.load(ordering: .relaxed), damagedCopy: queue.damagedCopy)
+            isOpen: queue.isOpen.load(ordering: .relaxed), damagedCopy: queue.writer.withLock { $0.damagedCopy })
+    }
+}
+
+/// A recipient index that came into force; times in milliseconds since 1970.
+package struct RecordedIndex: Equatable, Sendable {
+    /// The time at which it came into force.
+    package var time: Int64
+    /// The number that the publisher gave it.
+    package var generation: Int64
+    /// The number of its recipients.
+    package var recipients: Int64
+    /// The time at which it was made.
+    package var created: Int64
+
+    /// Adds the index to the history, unless it is the newest one there.
+    func add(to db: Database) throws {
+        try db.execute(
+            sql: """
+                INSERT INTO generation (time, generation, recipients, created) SELECT ?1, ?2, ?3, ?4
+                WHERE NOT EXISTS (
+                    SELECT 1 FROM generation WHERE id = (SELECT max(id) FROM generation)
+                    AND generation = ?2 AND recipients = ?3 AND created = ?4)
+                """, arguments: [time, generation, recipients, created])
+    }
+
+    /// The whole history, oldest first.
+    static func all(_ db: Database) throws -> [RecordedIndex] {
+        let sql = "SELECT time, generation, recipients, created FROM generation ORDER BY time, id"
+        return try Row.fetchAll(db, sql: sql).map {
+            RecordedIndex(
+                time: try $0.value(0), generation: try $0.value(1), recipients: try $0.value(2),
+                created: try $0.value(3))
+        }
     }
 }

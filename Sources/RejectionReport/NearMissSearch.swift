@@ -41,7 +41,7 @@ struct NearMissSearch {
             for place in 0..<(local.count - 1) where local[place] != local[place + 1] {
                 var other = local
                 other.swapAt(place, place + 1)
-                if let hit = found(other, domain, "2 \(Self.word(local[place], local[place + 1]))s swapped") {
+                if let hit = found(other, at: domain, "2 \(Self.word(local[place], local[place + 1]))s swapped") {
                     return hit
                 }
             }
@@ -50,20 +50,20 @@ struct NearMissSearch {
             for place in local.indices where place == 0 || local[place] != local[place - 1] {
                 var other = local
                 let gone = other.remove(at: place)
-                if let hit = found(other, domain, "1 \(Self.word(gone)) too many") { return hit }
+                if let hit = found(other, at: domain, "1 \(Self.word(gone)) too many") { return hit }
             }
             for place in 0...local.count {
                 for letter in Self.letters where place == 0 || local[place - 1] != letter {
                     var other = local
                     other.insert(letter, at: place)
-                    if let hit = found(other, domain, "1 \(Self.word(letter)) left out") { return hit }
+                    if let hit = found(other, at: domain, "1 \(Self.word(letter)) left out") { return hit }
                 }
             }
             for place in local.indices {
                 for letter in Self.neighbours(local[place]) + Self.letters where letter != local[place] {
                     var other = local
                     other[place] = letter
-                    if let hit = found(other, domain, "1 \(Self.word(local[place], letter)) changed") { return hit }
+                    if let hit = found(other, at: domain, "1 \(Self.word(local[place], letter)) changed") { return hit }
                 }
             }
         }
@@ -78,7 +78,7 @@ struct NearMissSearch {
         for once in first {
             if isExhausted { return nil }
             for twice in Self.fingerSlips(once) where twice.count >= 6 && seen.insert(twice).inserted {
-                if let hit = found(twice, parts.domain, "2 slips") { return hit }
+                if let hit = found(twice, at: parts.domain, "2 slips") { return hit }
             }
         }
         return nil
@@ -88,7 +88,7 @@ struct NearMissSearch {
     mutating func domainSlip(_ address: String) -> Hit? {
         guard let parts = Parts(address) else { return nil }
         for domain in relayDomains where Self.isOneSlip(parts.domain, domain) {
-            if let hit = found(parts.local, domain, "domain") { return hit }
+            if let hit = found(parts.local, at: domain, "domain") { return hit }
         }
         return nil
     }
@@ -100,28 +100,25 @@ struct NearMissSearch {
         guard parts.count == 2, let first = parts.first, let last = parts.last,
             local.count == first.count + last.count + 1
         else { return nil }
-        for separator in Self.separators.map({ [$0] }) + [[]] {
-            if let hit = found(first + separator + last, domain, "separator") { return hit }
-        }
-        for separator in Self.separators.map({ [$0] }) + [[]] {
-            if let hit = found(last + separator + first, domain, "name order") { return hit }
-        }
+        var orders = [(first, last, "separator"), (last, first, "name order")]
         // Only for a first name in full: an initial could stand for many names.
-        guard first.count > 1, last.count > 2 else { return nil }
-        for separator in Self.separators.map({ [$0] }) + [[]] {
-            if let hit = found(first.prefix(1) + separator + last, domain, "first name in full") { return hit }
+        if first.count > 1, last.count > 2 { orders.append((Array(first.prefix(1)), last, "first name in full")) }
+        for (left, right, difference) in orders {
+            for separator in Self.separators.map({ [$0] }) + [[]] {
+                if let hit = found(left + separator + right, at: domain, difference) { return hit }
+            }
         }
         return nil
     }
 
     private mutating func domains(_ local: [UInt8], _ domain: [UInt8]) -> Hit? {
         for other in relayDomains.prefix(50) where other != domain {
-            if let hit = found(local, other, "other domain") { return hit }
+            if let hit = found(local, at: other, "other domain") { return hit }
         }
         return nil
     }
 
-    private mutating func found(_ local: [UInt8], _ domain: [UInt8], _ difference: String) -> Hit? {
+    private mutating func found(_ local: [UInt8], at domain: [UInt8], _ difference: String) -> Hit? {
         guard local.count >= 3, let first = local.first, let last = local.last, first != 0x2e, last != 0x2e else {
             return nil
         }

@@ -1,5 +1,5 @@
-public import Foundation
-public import RejectionLog
+import Foundation
+import RejectionLog
 
 /// Which recipients were rejected in a period, by whom and why: figures and sections, from which every format is
 /// rendered.
@@ -11,78 +11,70 @@ public import RejectionLog
 /// hold whole days (UTC) where no entries are left. `totals.thinned` says how many entries are missing after a flood,
 /// `coverage` what else is missing.
 public struct RejectionReport: Sendable, Equatable {
-    /// From `since` up to, not including, `until`.
-    public struct Period: Sendable, Equatable {
-        /// The beginning, a whole minute.
-        public var since: Date
-        /// The end, a whole minute.
-        public var until: Date
+    /// From `since` up to, not including, `until`; both are whole minutes.
+    struct Period: Sendable, Equatable {
+        var since: Date
+        var until: Date
     }
 
     /// The exact figures of a period.
-    public struct Figures: Sendable, Equatable {
-        /// The period.
-        public var period: Period
-        /// Its totals.
-        public var totals: RecipientTotals
-        /// Its rejected, deferred and observed recipients by reason.
-        public var byReason: [String: Int]
+    struct Figures: Sendable, Equatable {
+        var period: Period
+        var totals: RecipientTotals
+        /// The rejected, deferred and observed recipients by reason.
+        var byReason: [String: Int]
 
         /// Every recipient that was rejected, deferred or observed.
-        public var refusals: Int { byReason.values.reduce(0, &+) }
+        var refusals: Int { byReason.values.reduce(0, &+) }
 
         /// Every recipient that was asked for.
         var asked: Int { totals.refused &+ totals.tempfailed &+ totals.observed &+ totals.accepted }
     }
 
     /// The filters of the report; nil where it has everything.
-    public struct Filters: Sendable, Equatable {
-        /// Only this recipient domain.
-        public var domain: String?
-        /// Only this reason.
-        public var reason: String?
-        /// Only this client, or the clients of this network.
-        public var client: String?
+    struct Filters: Sendable, Equatable {
+        /// The recipient domain.
+        var domain: String?
+        var reason: String?
+        /// The client, or the network of clients.
+        var client: String?
         /// True where local parts are hidden.
-        public var redacted = false
+        var redacted = false
         /// True where senders that differ by a VERP, SRS or BATV tag only are one.
-        public var foldsVERP = false
+        var foldsVERP = false
     }
 
     /// What the sections lack that don't come from the exact counters.
-    public struct Coverage: Sendable, Equatable {
+    struct Coverage: Sendable, Equatable {
         /// The time from which all log entries are there; nil where none was pruned. For earlier times lists have whole
         /// days (UTC), and a report on one client has nothing.
-        public var detailsSince: Date?
+        var detailsSince: Date?
         /// True where the period begins or ends within a day whose entries were pruned: lists have that day whole if
         /// most of it is in the period, else nothing of it.
-        public var wholeDays = false
+        var wholeDays = false
         /// Rejections of recipients that were not among the most frequent of their day: they are in no list.
-        public var folded = 0
+        var folded = 0
         /// True where the recipient index was not asked for every possible near miss.
-        public var lookupsExhausted = false
+        var lookupsExhausted = false
     }
 
-    /// The figures of the period.
-    public var figures: Figures
+    var figures: Figures
     /// The figures of the period of the same length just before; nil where the log doesn't reach back that far.
-    public var previous: Figures?
-    /// The filters of the report.
-    public var filters = Filters()
+    var previous: Figures?
+    var filters = Filters()
     /// The period step by step, without gaps.
-    public var trend = ReportTrend()
+    var trend = ReportTrend()
     /// The sections, in the order in which people read them.
-    public var sections: [ReportSection] = []
+    var sections: [ReportSection] = []
     /// Findings about the report as a whole.
-    public var advice: [ReportFinding] = []
-    /// What the sections lack.
-    public var coverage = Coverage()
+    var advice: [ReportFinding] = []
+    var coverage = Coverage()
 
     /// A report with figures alone.
     init(figures: Figures) { self.figures = figures }
 
     /// The section of that name in JSON; nil where the report has none.
-    public subscript(path: String) -> ReportSection? {
+    subscript(path: String) -> ReportSection? {
         get { sections.first { $0.path == path } }
         set {
             guard let place = sections.firstIndex(where: { $0.path == path }) else { return }
@@ -91,7 +83,7 @@ public struct RejectionReport: Sendable, Equatable {
     }
 
     /// Everything that the postmaster should look at, most pressing first.
-    public var findings: [ReportFinding] {
+    var findings: [ReportFinding] {
         let all = advice + sections.flatMap(\.advice)
         return ReportFinding.Code.allCases.flatMap { code in all.filter { $0.code == code } }
     }
@@ -117,11 +109,11 @@ extension RejectionReport {
     /// The reasons of this period and of the one before, most frequent first.
     var reasons: ReportSection {
         var columns = [
-            ReportSection.Column.number(), .init("share", "Share", .share),
-            .init("", "Reason", .name, .key, csv: "key"), .init("", "Meaning", .text, .beside),
+            ReportSection.Column.number(), .init("share", "Share", as: .share),
+            .init("", "Reason", as: .name, at: .key, csv: "key"), .init("", "Meaning", as: .text, at: .beside),
         ]
         if previous != nil {
-            columns += [.init("", "Before", .count, csv: "previous"), .init("", "Change", .change)]
+            columns += [.init("", "Before", as: .count, csv: "previous"), .init("", "Change", as: .change)]
         }
         let names = Set(figures.byReason.keys).union(previous?.byReason.keys ?? [:].keys)
         let rows = names.map { (name: $0, count: figures.byReason[$0] ?? 0, isNow: figures.byReason[$0] != nil) }

@@ -39,14 +39,14 @@ extension ReportBuilder {
         var section = Section(
             "harvests", title: "Harvest attacks", note: "Client networks that guessed recipients.",
             columns: [
-                .number("attempts", "Attempts"), .init("network", "Network", .name, .key),
-                .init("name", "Name", .name, .beside),
-                .init("recipients", "Recipients", .count, noun: "recipient", phrase: "{} tried"),
-                .init("clients", "Clients", .count, noun: "client"),
-                .init("stopped", "Stopped", .count, phrase: "{} stopped by the harvest limit"),
+                .number("attempts", "Attempts"), .init("network", "Network", as: .name, at: .key),
+                .init("name", "Name", as: .name, at: .beside),
+                .init("recipients", "Recipients", as: .count, noun: "recipient", phrase: "{} tried"),
+                .init("clients", "Clients", as: .count, noun: "client"),
+                .init("stopped", "Stopped", as: .count, phrase: "{} stopped by the harvest limit"),
                 .init(
                     "accepted", "Accepted",
-                    .flag(yes: "other recipients accepted", no: "no recipient accepted"), csv: "accepting"),
+                    as: .flag(yes: "other recipients accepted", no: "no recipient accepted"), csv: "accepting"),
                 .when(),
             ])
         let networks = tallies[.network]
@@ -111,7 +111,8 @@ extension ReportBuilder {
                 + (stopped == 0
                     ? "no limit slowed them down."
                     : "\(ReportWords.grouped(stopped)) of these met the harvest limit."),
-            (stopped == 0 ? "No guess got through; a lower harvest.limit slows guessing down. " : "Nothing to do. ")
+            action: (stopped == 0
+                ? "No guess got through; a lower harvest.limit slows guessing down. " : "Nothing to do. ")
                 + blocking)
     }
 
@@ -123,10 +124,10 @@ extension ReportBuilder {
             "near_misses", title: "Near misses",
             note: "Recipients one or two slips away from a listed one: a typing error, or a renamed mailbox.",
             columns: [
-                .number(), .init("recipient", "Rejected", .address, .key),
-                .init("resembles", "Close to", .address, csv: "related", phrase: "close to {}"),
-                .init("difference", "Difference", .text, csv: "text"),
-                .init("senders", "Senders", .count, noun: "sender"), .when(),
+                .number(), .init("recipient", "Rejected", as: .address, at: .key),
+                .init("resembles", "Close to", as: .address, csv: "related", phrase: "close to {}"),
+                .init("difference", "Difference", as: .text, csv: "text"),
+                .init("senders", "Senders", as: .count, noun: "sender"), .when(),
             ])
         guard let isListed = context.isListed else { return section }
         var search = NearMissSearch(budget: context.lookups, relayDomains: context.relayDomains, isListed: isListed)
@@ -172,14 +173,13 @@ extension ReportBuilder {
             ])
         }
         let attempts = found.reduce(0) { $0 &+ Int($1.count) }
-        section.advice = [
-            .init(
-                .nearMisses,
-                "\(ReportWords.count(found.count, "rejected address", plural: "rejected addresses")) "
-                    + "\(found.count == 1 ? "looks" : "look") like a misspelling of a listed one "
-                    + "(\(ReportWords.count(attempts, "attempt"))).",
-                "Read the near misses: tell the senders, or give a renamed mailbox its old address as an alias.")
-        ]
+        section.advise(
+            .nearMisses,
+            "\(ReportWords.count(found.count, "rejected address", plural: "rejected addresses")) "
+                + "\(found.count == 1 ? "looks" : "look") like a misspelling of a listed one "
+                + "(\(ReportWords.count(attempts, "attempt"))).",
+            action: "Read the near misses: tell the senders, or give a renamed mailbox its old address as an alias."
+        )
         return section
     }
 
@@ -189,9 +189,10 @@ extension ReportBuilder {
             "listed_now", title: "Rejected, and listed now",
             note: "The recipient index was late: senders were told that these recipients don't exist.",
             columns: [
-                .number(), .init("recipient", "Recipient", .address, .key), .when("rejected {}", title: "Rejected"),
-                .init("listed", "Listed", .time, phrase: "listed {}"),
-                .init("late", "Late by", .duration, phrase: "{} late"),
+                .number(), .init("recipient", "Recipient", as: .address, at: .key),
+                .when("rejected {}", title: "Rejected"),
+                .init("listed", "Listed", as: .time, phrase: "listed {}"),
+                .init("late", "Late by", as: .duration, phrase: "{} late"),
             ])
         guard let isListed = context.isListed else { return section }
         let table = tallies[.recipient]
@@ -214,15 +215,13 @@ extension ReportBuilder {
                 ]))
         }
         let isOne = found.count == 1
-        section.advice = [
-            .init(
-                .lateSync,
-                "\(ReportWords.count(found.count, "recipient")) \(isOne ? "was" : "were") rejected "
-                    + "(\(ReportWords.count(attempts, "time"))) and \(isOne ? "is" : "are") listed now: the recipient index was "
-                    + "up to \(TimeText.duration(latest)) late.",
-                "Ask the senders to try again, and shorten sync.interval if this happens again. "
-                    + "\"postern check ADDRESS\" shows the present verdict.")
-        ]
+        section.advise(
+            .lateSync,
+            "\(ReportWords.count(found.count, "recipient")) \(isOne ? "was" : "were") rejected "
+                + "(\(ReportWords.count(attempts, "time"))) and \(isOne ? "is" : "are") listed now: the recipient index was "
+                + "up to \(Words.duration(seconds: latest)) late.",
+            action: "Ask the senders to try again, and shorten sync.interval if this happens again. "
+                + "\"postern check ADDRESS\" shows the present verdict.")
         return section
     }
 
@@ -234,8 +233,8 @@ extension ReportBuilder {
             "unlisted_senders", title: "Unlisted senders",
             note: "These addresses send mail through this gateway, and answers to them are rejected.",
             columns: [
-                .number("count", "Messages"), .init("address", "Sender", .address, .key),
-                .init("last", "Last sent", .name, phrase: "last sent on {}"),
+                .number("count", "Messages"), .init("address", "Sender", as: .address, at: .key),
+                .init("last", "Last sent", as: .name, phrase: "last sent on {}"),
             ])
         let selection = query.selection
         guard selection.client == nil, selection.reason.map(["unknown", "unlisted-sender"].contains) ?? true else {
@@ -248,17 +247,16 @@ extension ReportBuilder {
         }
         guard !senders.isEmpty else { return section }
         section.rows = senders.prefix(query.top).map {
-            .init([.count($0.count), .text($0.address), .text(TimeText.day($0.lastDay))])
+            .init([.count($0.count), .text($0.address), .text(Words.day($0.lastDay))])
         }
         let isOne = senders.count == 1
-        section.advice = [
-            .init(
-                .unlistedSenders,
-                "\(ReportWords.count(senders.count, "address", plural: "addresses")) of yours \(isOne ? "sends" : "send") mail "
-                    + "without being listed: answers to \(isOne ? "it" : "them") are rejected.",
+        section.advise(
+            .unlistedSenders,
+            "\(ReportWords.count(senders.count, "address", plural: "addresses")) of yours \(isOne ? "sends" : "send") mail "
+                + "without being listed: answers to \(isOne ? "it" : "them") are rejected.",
+            action:
                 "Find the source that should list them: \"postern check ADDRESS\". Until it does, policy.unlisted_sender = "
-                    + "\"defer\" defers the answers instead.")
-        ]
+                + "\"defer\" defers the answers instead.")
         return section
     }
 
@@ -268,9 +266,9 @@ extension ReportBuilder {
             "correspondents", title: "Regular correspondents",
             note: "These senders keep writing to a recipient that doesn't exist: to somebody who has left?",
             columns: [
-                .number(), .init("sender", "Sender", .address, .key, empty: "<>"),
-                .init("recipient", "Recipient", .address, csv: "related", phrase: "to {}"),
-                .init("days", "Days", .count, noun: "day", phrase: "on {}"), .when(),
+                .number(), .init("sender", "Sender", as: .address, at: .key, empty: "<>"),
+                .init("recipient", "Recipient", as: .address, csv: "related", phrase: "to {}"),
+                .init("days", "Days", as: .count, noun: "day", phrase: "on {}"), .when(),
             ])
         let table = tallies[.pair]
         let length = query.selection.minutes.to - query.selection.minutes.from
@@ -314,14 +312,13 @@ extension ReportBuilder {
                 .count(Int(tally.count)), .text(sender), .text(recipient), .count(days), Self.span(tally),
             ])
         }
-        section.advice = [
-            .init(
-                .correspondents,
-                "\(ReportWords.count(pairs.count, "sender")) \(pairs.count == 1 ? "keeps" : "keep") writing to a recipient that "
-                    + "doesn't exist: a few times on several days, like somebody who doesn't know that the recipient has left.",
+        section.advise(
+            .correspondents,
+            "\(ReportWords.count(pairs.count, "sender")) \(pairs.count == 1 ? "keeps" : "keep") writing to a recipient that "
+                + "doesn't exist: a few times on several days, like somebody who doesn't know that the recipient has left.",
+            action:
                 "Ask whether a successor should get the recipient's mail. \"postern check ADDRESS\" shows the present verdict."
-            )
-        ]
+        )
         return section
     }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import RejectionLog
+import System
 
 /// The recipient index: its age, its sources, its changes.
 extension ReportBuilder {
@@ -26,7 +27,7 @@ extension ReportBuilder {
             .tempfailed,
             "\(ReportWords.count(count, "recipient")) \(count == 1 ? "was" : "were") deferred because no recipient index "
                 + "could be used. The senders try again.",
-            "Run \"postern status\" to see why; \"postern sync --once\" makes an index.")
+            action: "Run \"postern status\" to see why; \"postern sync --once\" makes an index.")
     }
 }
 
@@ -36,10 +37,10 @@ extension ReportSection {
         var section = ReportSection(
             "sync", title: "Recipient index", form: .object,
             columns: [
-                .init("recipients", "Recipients", .count, .number), .init("", "State", .name, .key),
-                .init("created", "Made", .time, csv: "as_of", phrase: "made {}"),
-                .init("age", "Age", .duration, .data), .init("ahead", "Ahead", .duration, .data),
-                .init("stale", "Too old", .flag(yes: "yes", no: "no"), .data),
+                .init("recipients", "Recipients", as: .count, at: .number), .init("", "State", as: .name, at: .key),
+                .init("created", "Made", as: .time, csv: "as_of", phrase: "made {}"),
+                .init("age", "Age", as: .duration, at: .data), .init("ahead", "Ahead", as: .duration, at: .data),
+                .init("stale", "Too old", as: .flag(yes: "yes", no: "no"), at: .data),
             ])
         guard let index = sync.index else {
             let zero = Cell.duration(0)
@@ -48,10 +49,10 @@ extension ReportSection {
             ]
             return section
         }
-        let age = TimeText.duration(index.age)
+        let age = Words.duration(seconds: index.age)
         let state =
             index.ahead > 0
-            ? "dated \(TimeText.duration(index.ahead)) in the future"
+            ? "dated \(Words.duration(seconds: index.ahead)) in the future"
             : index.isStale ? "too old: \(age) old" : "in force, \(age) old"
         section.rows = [
             .init(
@@ -61,21 +62,20 @@ extension ReportSection {
                 ], isProblem: index.isStale || index.ahead > 0)
         ]
         if index.ahead > 0 {
-            section.advice = [
-                .init(
-                    .indexStale,
-                    "The recipient index is dated \(TimeText.duration(index.ahead)) in the future, so its age is unknown.",
+            section.advise(
+                .indexStale,
+                "The recipient index is dated \(Words.duration(seconds: index.ahead)) in the future, so its age is unknown.",
+                action:
                     "Set the clock of this machine, or of the machine that makes the index; then run \"postern sync --once\" "
-                        + "there.")
-            ]
+                    + "there.")
         } else if index.isStale {
-            section.advice = [
-                .init(
-                    .indexStale,
-                    "The recipient index is \(age) old, older than index.max_age allows: recipients "
-                        + "added since are rejected.",
-                    "Run \"postern status\" to see whether the sync runs, and \"postern sync --once\" to try it now.")
-            ]
+            section.advise(
+                .indexStale,
+                "The recipient index is \(age) old, older than index.max_age allows: recipients "
+                    + "added since are rejected.",
+                action:
+                    "Run \"postern status\" to see whether the sync runs, and \"postern sync --once\" to try it now."
+            )
         }
         return section
     }
@@ -87,8 +87,9 @@ extension ReportSection {
             note: "A guard rejected it; the index before it stays in use.",
             form: .object,
             columns: [
-                .number("removed", "Would be removed"), .init("time", "Rejected", .time, .key, csv: "as_of"),
-                .init("text", "Reason", .text), .init("acceptable", "Acceptable", .flag(yes: "yes", no: "no"), .data),
+                .number("removed", "Would be removed"), .init("time", "Rejected", as: .time, at: .key, csv: "as_of"),
+                .init("text", "Reason", as: .text),
+                .init("acceptable", "Acceptable", as: .flag(yes: "yes", no: "no"), at: .data),
             ])
         guard let refused = sync.refused else { return section }
         section.rows = [
@@ -96,15 +97,13 @@ extension ReportSection {
                 [.count(refused.removed), .time(refused.time), .text(refused.text), .flag(refused.acceptable)],
                 isProblem: true)
         ]
-        section.advice = [
-            .init(
-                .syncRefused,
-                "Postern rejected the newest recipient list, because \(ReportWords.count(refused.removed, "recipient")) would be "
-                    + "removed. The list before it stays in use, and changes since have no effect.",
-                refused.acceptable
-                    ? "See the changes with \"postern sync --dry-run\"; if they are right, run \"postern sync --accept-shrink\"."
-                    : "See why with \"postern sync --dry-run\", and correct the directory or the limits in [sync].")
-        ]
+        section.advise(
+            .syncRefused,
+            "Postern rejected the newest recipient list, because \(ReportWords.count(refused.removed, "recipient")) would be "
+                + "removed. The list before it stays in use, and changes since have no effect.",
+            action: refused.acceptable
+                ? "See the changes with \"postern sync --dry-run\"; if they are right, run \"postern sync --accept-shrink\"."
+                : "See why with \"postern sync --dry-run\", and correct the directory or the limits in [sync].")
         return section
     }
 
@@ -113,9 +112,10 @@ extension ReportSection {
         var section = ReportSection(
             "sync.sources", title: "Sources",
             columns: [
-                .init("recipients", "Recipients", .count, .number), .init("name", "Source", .name, .key),
-                .init("as_of", "Last synced", .time, phrase: "last synced {}"),
-                .init("failure", "Failure", .text, csv: "text", phrase: "failing: {}"),
+                .init("recipients", "Recipients", as: .count, at: .number),
+                .init("name", "Source", as: .name, at: .key),
+                .init("as_of", "Last synced", as: .time, phrase: "last synced {}"),
+                .init("failure", "Failure", as: .text, csv: "text", phrase: "failing: {}"),
             ],
             rows: sync.sources.map {
                 .init(
@@ -130,7 +130,8 @@ extension ReportSection {
                 .sourceFailing,
                 "Postern can't read the recipients of the source \"\(source.name)\" (\(failure)). Its last list stays in use: new "
                     + "mailboxes are rejected, and removed ones accepted.",
-                "Run \"postern sync --once\" to see the error; check the server, its certificate and the password.")
+                action:
+                    "Run \"postern sync --once\" to see the error; check the server, its certificate and the password.")
         }
         return section
     }
@@ -140,9 +141,9 @@ extension ReportSection {
         ReportSection(
             "sync.changes", title: "Changes of the recipient index",
             columns: [
-                .init("recipients", "Recipients", .count, .number),
-                .init("time", "In force since", .time, .key, csv: "as_of"),
-                .init("generation", "Generation", .count, .beside, csv: "generation", phrase: "generation {}"),
+                .init("recipients", "Recipients", as: .count, at: .number),
+                .init("time", "In force since", as: .time, at: .key, csv: "as_of"),
+                .init("generation", "Generation", as: .count, at: .beside, csv: "generation", phrase: "generation {}"),
             ],
             rows: indexes.map {
                 .init([

@@ -8,7 +8,7 @@ extension RejectionReader {
         _ query: ReportQuery, _ context: ReportContext = ReportContext()
     ) throws(LogError) -> RejectionReport {
         try withPeriod(query.selection) { period in
-            var builder = try ReportBuilder(period, query, context)
+            var builder = try ReportBuilder(period, query, context: context)
             return try builder.build()
         }
     }
@@ -31,7 +31,7 @@ struct ReportBuilder {
     /// True once the index could not be asked for every near miss.
     var lookupsExhausted = false
 
-    init(_ period: LogPeriod, _ query: ReportQuery, _ context: ReportContext) throws {
+    init(_ period: LogPeriod, _ query: ReportQuery, context: ReportContext) throws {
         self.period = period
         self.query = query
         self.context = context
@@ -87,17 +87,16 @@ struct ReportBuilder {
             note: "Recipients accepted in observe mode that enforce mode would have rejected or deferred.",
             form: .counts,
             columns: [
-                .number(), .init("reason", "Reason", .name, .key), .init("", "Meaning", .text, .beside),
+                .number(), .init("reason", "Reason", as: .name, at: .key), .init("", "Meaning", as: .text, at: .beside),
             ],
             rows: counts.map { .init([.count($0.value), .text($0.key), .text(ReportWords.meaning(of: $0.key))]) })
         let all = self.counts.totals.observed
         if all > 0 {
-            section.advice = [
-                .init(
-                    .observed,
-                    "\(ReportWords.count(all, "recipient")) \(all == 1 ? "was" : "were") accepted only because of observe mode.",
-                    "If the sections below name nobody who should get mail, set mode = \"enforce\" in [policy].")
-            ]
+            section.advise(
+                .observed,
+                "\(ReportWords.count(all, "recipient")) \(all == 1 ? "was" : "were") accepted only because of observe mode.",
+                action: "If the sections below name nobody who should get mail, set mode = \"enforce\" in [policy]."
+            )
         }
         return section
     }
@@ -107,18 +106,17 @@ struct ReportBuilder {
         var section = Section(
             "mta_replies", title: "Rejected by the MTA",
             note: "Replies of the MTA's own restrictions, before it asked Postern.",
-            columns: [.number(), .init("reply", "Reply", .text, .key)],
+            columns: [.number(), .init("reply", "Reply", as: .text, at: .key)],
             rows: shown.top(.reply, query.top).map { .init([.count($0.count), .text($0.value)]) })
         let count = counts.totals.mtaRefused
         let all = counts.totals.refused &+ counts.totals.tempfailed
         if count > 0, Double(count) * 10 >= Double(all) {
-            section.advice = [
-                .init(
-                    .mta,
-                    "The MTA itself rejected \(ReportWords.count(count, "recipient")), before it asked Postern.",
+            section.advise(
+                .mta,
+                "The MTA itself rejected \(ReportWords.count(count, "recipient")), before it asked Postern.",
+                action:
                     "Read its replies below. Blocklists and sender checks are to be expected; the MTA's log says more about "
-                        + "any other reply.")
-            ]
+                    + "any other reply.")
         }
         return section
     }
@@ -152,20 +150,27 @@ struct ReportBuilder {
             shown.top(kind, query.top).map { .init([.count($0.count), .text($0.value)]) }
         }
         return [
-            .ranking("recipients", "Top recipients", .init("recipient", "Recipient", .address, .key), rows(.recipient)),
             .ranking(
-                "domains", "Top domains", .init("domain", "Domain", .name, .key),
-                try period.topDomains(of: counts, limit: query.top).map { .init([.count($0.count), .text($0.domain)]) }
+                "recipients", title: "Top recipients", of: .init("recipient", "Recipient", as: .address, at: .key),
+                rows: rows(.recipient)),
+            .ranking(
+                "domains", title: "Top domains", of: .init("domain", "Domain", as: .name, at: .key),
+                rows: try period.topDomains(of: counts, limit: query.top).map {
+                    .init([.count($0.count), .text($0.domain)])
+                }),
+            .ranking(
+                "clients", title: "Top clients", of: .init("client", "Client", as: .name, at: .key, empty: "unknown"),
+                rows: shown.top(.client, query.top).map { .init([.count($0.count), .text($0.value), .text($0.name)]) },
+                beside: .init("name", "Name", as: .name, at: .beside)),
+            .ranking(
+                "networks", title: "Top networks", of: .init("network", "Network", as: .name, at: .key),
+                rows: rows(.network).filter { $0.cells[1] != .text("") }),
+            .ranking(
+                "senders", title: "Top senders", of: .init("sender", "Sender", as: .address, at: .key, empty: "<>"),
+                rows: rows(.sender)),
+            .ranking(
+                "helos", title: "Top HELO names", of: .init("helo", "HELO name", as: .name, at: .key), rows: rows(.helo)
             ),
-            .ranking(
-                "clients", "Top clients", .init("client", "Client", .name, .key, empty: "unknown"),
-                shown.top(.client, query.top).map { .init([.count($0.count), .text($0.value), .text($0.name)]) },
-                .init("name", "Name", .name, .beside)),
-            .ranking(
-                "networks", "Top networks", .init("network", "Network", .name, .key),
-                rows(.network).filter { $0.cells[1] != .text("") }),
-            .ranking("senders", "Top senders", .init("sender", "Sender", .address, .key, empty: "<>"), rows(.sender)),
-            .ranking("helos", "Top HELO names", .init("helo", "HELO name", .name, .key), rows(.helo)),
         ]
     }
 
@@ -176,7 +181,7 @@ struct ReportBuilder {
         return .init(
             .surge,
             "\(ReportWords.grouped(now)) recipients were rejected, against \(ReportWords.grouped(before)) in the period before.",
-            "See where they came from with \"postern report --by network\" and \"postern report --by reason\".")
+            action: "See where they came from with \"postern report --by network\" and \"postern report --by reason\".")
     }
 
     private func thinned() -> ReportFinding? {
@@ -186,18 +191,18 @@ struct ReportBuilder {
             .thinned,
             "A flood came: \(ReportWords.count(count, "rejection")) \(count == 1 ? "is" : "are") counted, but missing in the "
                 + "lists.",
-            "Nothing to do: the totals are exact.")
+            action: "Nothing to do: the totals are exact.")
     }
 }
 
 extension ReportSection {
-    /// A list of the most frequent values.
+    /// A list of the most frequent values of a column.
     static func ranking(
-        _ name: String, _ title: String, _ key: Column, _ rows: [Row], _ beside: Column? = nil
+        _ name: String, title: String, of key: Column, rows: [Row], beside: Column? = nil
     ) -> ReportSection {
         ReportSection(
-            "top.\(name)", title: title, style: .ranking,
-            columns: [.number(), key] + (beside.map { [$0] } ?? []), rows: rows)
+            "top.\(name)", title: title, style: .ranking, columns: [.number(), key] + (beside.map { [$0] } ?? []),
+            rows: rows)
     }
 
     /// The table of `--by`; `all` is the sum of which the rows are a part.
@@ -215,9 +220,9 @@ extension ReportSection {
             "table", title: "By \(name)", style: .bars,
             form: .table(key: name, others: max(0, all &- rows.reduce(0) { $0 &+ $1.count })),
             columns: [
-                .number(), .init("share", "Share", .share),
+                .number(), .init("share", "Share", as: .share),
                 .init(
-                    "value", title, kind, .key, csv: name,
+                    "value", title, as: kind, at: .key, csv: name,
                     empty: key == .sender ? "<>" : key == .client ? "unknown" : "-"),
             ],
             rows: rows.map {

@@ -1,10 +1,11 @@
-public import Foundation
+import Foundation
+import System
 
 /// One section of a report: rows under a title. Every format renders any section by the kinds and places of its
 /// columns.
-public struct ReportSection: Sendable, Equatable {
+struct ReportSection: Sendable, Equatable {
     /// How text and HTML lay the section out.
-    public enum Style: Sendable, Equatable {
+    enum Style: Sendable, Equatable {
         /// A number and a value, with the other columns below or beside them.
         case list
         /// A line for each row, with a bar.
@@ -14,7 +15,7 @@ public struct ReportSection: Sendable, Equatable {
     }
 
     /// The form of the section in JSON.
-    public enum JSONForm: Sendable, Equatable {
+    enum JSONForm: Sendable, Equatable {
         /// A list with an object for each row.
         case list
         /// One object, for the only row; absent without a row.
@@ -26,38 +27,33 @@ public struct ReportSection: Sendable, Equatable {
     }
 
     /// The values of one row, one for each column.
-    public struct Row: Sendable, Equatable {
-        /// The values, in the order of the columns.
-        public var cells: [Cell]
+    struct Row: Sendable, Equatable {
+        var cells: [Cell]
         /// True where the row reports a problem.
-        public var isProblem = false
+        var isProblem = false
 
-        /// A row with a value for each column.
-        public init(_ cells: [Cell], isProblem: Bool = false) {
+        init(_ cells: [Cell], isProblem: Bool = false) {
             self.cells = cells
             self.isProblem = isProblem
         }
     }
 
     /// The section's name in JSON, such as `near_misses` or `top.recipients`; CSV has `_` for the dot.
-    public var path: String
-    /// The title.
-    public var title: String
+    var path: String
+    var title: String
     /// One sentence for readers who see the section for the first time; may be empty.
-    public var note: String
+    var note: String
     /// The layout in text and HTML.
-    public var style: Style
+    var style: Style
     /// The form in JSON.
-    public var form: JSONForm
-    /// The columns.
-    public var columns: [Column]
-    /// The rows.
-    public var rows: [Row]
+    var form: JSONForm
+    var columns: [Column]
+    var rows: [Row]
     /// What the section asks the postmaster to look at.
-    public var advice: [ReportFinding] = []
+    var advice: [ReportFinding] = []
 
     /// A section without rows and advice.
-    public init(
+    init(
         _ path: String, title: String, note: String = "", style: Style = .list, form: JSONForm = .list,
         columns: [Column], rows: [Row] = []
     ) {
@@ -68,6 +64,11 @@ public struct ReportSection: Sendable, Equatable {
         self.form = form
         self.columns = columns
         self.rows = rows
+    }
+
+    /// Adds a finding.
+    mutating func advise(_ code: ReportFinding.Code, _ text: String, action: String) {
+        advice.append(ReportFinding(code, text, action: action))
     }
 
     /// The section's name in CSV.
@@ -85,9 +86,9 @@ public struct ReportSection: Sendable, Equatable {
 
 extension ReportSection {
     /// What a column holds, and where it stands.
-    public struct Column: Sendable, Equatable {
+    struct Column: Sendable, Equatable {
         /// What the values are; alignment, width and redaction follow from it.
-        public enum Kind: Sendable, Equatable {
+        enum Kind: Sendable, Equatable {
             /// A number of things, exact or estimated.
             case count
             /// A part of the whole in percent.
@@ -114,7 +115,7 @@ extension ReportSection {
         }
 
         /// Where text and HTML put a value.
-        public enum Place: Sendable, Equatable {
+        enum Place: Sendable, Equatable {
             /// In front, as the number of the row.
             case number
             /// The value that the row is about.
@@ -128,25 +129,23 @@ extension ReportSection {
         }
 
         /// The name in JSON; empty for a column that only people see.
-        public var name: String
+        var name: String
         /// The name in CSV.
-        public var csvName: String
+        var csvName: String
         /// The heading in HTML.
-        public var title: String
-        /// What the values are.
-        public var kind: Kind
-        /// Where they stand.
-        public var place: Place
+        var title: String
+        var kind: Kind
+        var place: Place
         /// In text: the noun that is counted, such as `sender`.
-        public var noun: String
+        var noun: String
         /// In text: the words around the value, which stands for `{}`.
-        public var phrase: String
+        var phrase: String
         /// What people see for an empty text.
-        public var empty: String
+        var empty: String
 
         /// A column; by default its name in CSV is that in JSON, or `key` and `related` by its place.
-        public init(
-            _ name: String, _ title: String, _ kind: Kind, _ place: Place = .detail, csv: String? = nil,
+        init(
+            _ name: String, _ title: String, as kind: Kind, at place: Place = .detail, csv: String? = nil,
             noun: String = "", phrase: String = "{}", empty: String = "-"
         ) {
             self.name = name
@@ -161,7 +160,7 @@ extension ReportSection {
     }
 
     /// One value of a row.
-    public enum Cell: Sendable, Equatable {
+    enum Cell: Sendable, Equatable {
         /// Not known, or not applicable.
         case none
         /// An exact number.
@@ -196,12 +195,12 @@ extension ReportSection {
 extension ReportSection.Column {
     /// The number in front of a row.
     static func number(_ name: String = "count", _ title: String = "Rejections", noun: String = "") -> Self {
-        Self(name, title, .count, .number, csv: "count", noun: noun)
+        Self(name, title, as: .count, at: .number, csv: "count", noun: noun)
     }
 
     /// The first and the last time of a row.
     static func when(_ phrase: String = "{}", title: String = "When") -> Self {
-        Self("", title, .time, phrase: phrase)
+        Self("", title, as: .time, phrase: phrase)
     }
 
     /// The value as people see it: escaped, with words for its unit and its kind, times in the zone.
@@ -213,8 +212,8 @@ extension ReportSection.Column {
         case .share(let percent): ReportWords.percent(percent)
         case .change(let now, let before): ReportWords.change(now, from: before)
         case .time(let date): kind == .day ? TimeText.day(date, zone) : TimeText.local(date, zone)
-        case .span(let first, let last): TimeText.span(first, last, zone)
-        case .duration(let seconds, let isMinimum): (isMinimum ? "at least " : "") + TimeText.duration(seconds)
+        case .span(let first, let last): TimeText.span(first, last, zone: zone)
+        case .duration(let seconds, let isMinimum): (isMinimum ? "at least " : "") + Words.duration(seconds: seconds)
         case .text(let text): text.isEmpty ? empty : SafeText.escaped(text)
         case .flag(let isSet): if case .flag(let yes, let no) = kind { isSet ? yes : no } else { "\(isSet)" }
         }
@@ -230,9 +229,9 @@ extension ReportSection.Column {
 }
 
 /// Something that the postmaster should look at, with what to do about it: for readers who have never seen Postern.
-public struct ReportFinding: Sendable, Equatable {
+struct ReportFinding: Sendable, Equatable {
     /// How pressing a finding is.
-    public enum Level: String, Sendable {
+    enum Level: String, Sendable {
         /// Mail that should have arrived is rejected, or the filter doesn't work as it should.
         case problem
         /// Worth a look.
@@ -240,7 +239,7 @@ public struct ReportFinding: Sendable, Equatable {
     }
 
     /// The kind of a finding, a word for programs; the most pressing first.
-    public enum Code: String, Sendable, CaseIterable {
+    enum Code: String, Sendable, CaseIterable {
         case unlistedSenders = "unlisted-senders"
         case syncRefused = "sync-refused"
         case indexStale = "index-stale"
@@ -251,7 +250,7 @@ public struct ReportFinding: Sendable, Equatable {
         case harvest, correspondents, observed, surge, mta, thinned
 
         /// How pressing it is.
-        public var level: Level {
+        var level: Level {
             switch self {
             case .unlistedSenders, .syncRefused, .indexStale, .tempfailed, .lateSync, .sourceFailing: .problem
             case .nearMisses, .harvest, .correspondents, .observed, .surge, .mta, .thinned: .notice
@@ -259,20 +258,17 @@ public struct ReportFinding: Sendable, Equatable {
         }
     }
 
-    /// The kind of the finding.
-    public var code: Code
+    var code: Code
     /// What was found, in a sentence or two.
-    public var text: String
+    var text: String
     /// What to do about it; a command where there is one.
-    public var action: String
+    var action: String
 
-    /// A finding.
-    public init(_ code: Code, _ text: String, _ action: String) {
+    init(_ code: Code, _ text: String, action: String) {
         self.code = code
         self.text = text
         self.action = action
     }
 
-    /// How pressing the finding is.
-    public var level: Level { code.level }
+    var level: Level { code.level }
 }

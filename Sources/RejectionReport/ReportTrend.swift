@@ -1,10 +1,10 @@
-public import Foundation
-public import RejectionLog
+import Foundation
+import RejectionLog
 
 /// A period in steps without gaps, each with its verdicts.
-public struct ReportTrend: Sendable, Equatable {
+struct ReportTrend: Sendable, Equatable {
     /// The length of a step.
-    public enum Unit: String, Sendable, CaseIterable {
+    enum Unit: String, Sendable, CaseIterable {
         /// A minute: periods of up to two hours.
         case minute
         /// An hour: periods of up to three days.
@@ -16,20 +16,17 @@ public struct ReportTrend: Sendable, Equatable {
     }
 
     /// One step.
-    public struct Step: Sendable, Equatable {
-        /// Its beginning.
-        public var start: Date
+    struct Step: Sendable, Equatable {
+        var start: Date
         /// The verdicts of its recipients.
-        public var verdicts: RejectionReader.Verdicts
+        var verdicts: RejectionReader.Verdicts
 
         /// Every recipient that was rejected, deferred or observed.
         var refusals: Int { verdicts.refused &+ verdicts.tempfailed &+ verdicts.observed }
     }
 
-    /// The length of the steps.
-    public var unit = Unit.hour
-    /// The steps in order of time.
-    public var steps: [Step] = []
+    var unit = Unit.hour
+    var steps: [Step] = []
 
     /// The beginning of a step as a label: a time, a day, or both.
     func label(_ step: Step, _ zone: TimeZone) -> String {

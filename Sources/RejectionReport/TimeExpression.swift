@@ -37,73 +37,45 @@ public enum TimeExpression {
     }
 
     private static func age(_ word: String) -> TimeInterval? {
-        let units: [Character: Double] = ["s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800]
-        guard let unit = word.last.flatMap({ units[$0] }), let number = number(word.dropLast(), digits: 1...6) else {
-            return nil
-        }
-        return Double(number) * unit
+        let units: [Substring: Double] = ["s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800]
+        guard let (_, number, unit) = word.wholeMatch(of: /([0-9]{1,6})([smhdw])/)?.output else { return nil }
+        return Double(number).flatMap { number in units[unit].map { number * $0 } }
     }
 
     private static func date(_ word: String, _ zoned: Calendar) -> Date? {
+        let day = /([0-9]{4})-([0-9]{2})-([0-9]{2})(.*)/
+        let clock =
+            /[t ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?(?: ?(z|[+-][0-9]{2}(?::?[0-9]{2})?))?/
+        guard let (_, year, month, date, rest) = word.wholeMatch(of: day)?.output else { return nil }
         var calendar = zoned
-        var day = word[...]
-        var clock: Substring?
-        if let gap = word.firstIndex(where: { $0 == "t" || $0 == " " }) {
-            day = word[..<gap]
-            clock = word[word.index(after: gap)...]
-        }
-        if let given = clock {
-            guard let (time, zone) = zone(given) else { return nil }
-            clock = time
-            if let zone { calendar.timeZone = zone }
-        }
-        let parts = day.split(separator: "-", omittingEmptySubsequences: false)
-        guard parts.count == 3, let year = number(parts[0], digits: 4...4), let month = number(parts[1], digits: 2...2),
-            let date = number(parts[2], digits: 2...2), year >= 1970
-        else { return nil }
-        var components = DateComponents(year: year, month: month, day: date)
+        var components = DateComponents(year: Int(year), month: Int(month), day: Int(date))
         var fraction: TimeInterval = 0
-        if let clock {
-            let parts = clock.split(separator: ":", omittingEmptySubsequences: false)
-            guard (2...3).contains(parts.count), let hour = number(parts[0], digits: 2...2), hour < 24,
-                let minute = number(parts[1], digits: 2...2), minute < 60
+        if !rest.isEmpty {
+            guard let (_, hour, minute, second, digits, zone) = rest.wholeMatch(of: clock)?.output,
+                let hour = Int(hour), hour < 24, let minute = Int(minute), minute < 60,
+                let second = Int(second ?? "0"), second < 60
             else { return nil }
-            (components.hour, components.minute) = (hour, minute)
-            if parts.count == 3 {
-                let second = parts[2].split(
-                    maxSplits: 1, omittingEmptySubsequences: false, whereSeparator: { $0 == "." || $0 == "," })
-                guard let whole = number(second[0], digits: 2...2), whole < 60 else { return nil }
-                components.second = whole
-                if second.count == 2 {
-                    guard let digits = number(second[1], digits: 1...9) else { return nil }
-                    fraction = Double(digits) / pow(10, Double(second[1].utf8.count))
-                }
+            (components.hour, components.minute, components.second) = (hour, minute, second)
+            fraction = Double("0.\(digits ?? "0")") ?? 0
+            if let zone {
+                guard let zone = Self.zone(zone) else { return nil }
+                calendar.timeZone = zone
             }
         }
         // The calendar turns 30 February into 2 March: only a date that comes back unchanged exists.
-        guard let result = calendar.date(from: components) else { return nil }
+        guard let result = calendar.date(from: components), let year = components.year, year >= 1970 else { return nil }
         let back = calendar.dateComponents([.year, .month, .day], from: result)
-        return back.year == year && back.month == month && back.day == date ? result.addingTimeInterval(fraction) : nil
+        guard back.year == year, back.month == components.month, back.day == components.day else { return nil }
+        return result.addingTimeInterval(fraction)
     }
 
-    /// The time of day, and the zone if the text has one; nil if the text has an invalid zone.
-    private static func zone(_ text: Substring) -> (Substring, TimeZone?)? {
-        if text.last == "z" { return (trimmed(text.dropLast()), .gmt) }
-        guard let sign = text.lastIndex(where: { $0 == "+" || $0 == "-" }) else { return (text, nil) }
-        let digits = text[text.index(after: sign)...].filter { $0 != ":" }
-        guard let number = number(digits[...], digits: 2...4), digits.count != 3 else { return nil }
-        let (hours, minutes) = digits.count == 2 ? (number, 0) : (number / 100, number % 100)
-        guard hours < 15, minutes < 60 else { return nil }
+    /// The zone of `z`, or of a sign with hours and perhaps minutes.
+    private static func zone(_ text: Substring) -> TimeZone? {
+        if text == "z" { return .gmt }
+        let digits = text.dropFirst().filter { $0 != ":" }
+        guard let hours = Int(digits.prefix(2)), hours < 15, let minutes = Int("0" + digits.dropFirst(2)), minutes < 60
+        else { return nil }
         let seconds = (hours * 60 + minutes) * 60
-        return TimeZone(secondsFromGMT: text[sign] == "-" ? -seconds : seconds).map { (trimmed(text[..<sign]), $0) }
-    }
-
-    private static func trimmed(_ text: Substring) -> Substring {
-        text.last == " " ? text.dropLast() : text
-    }
-
-    private static func number(_ text: Substring, digits: ClosedRange<Int>) -> Int? {
-        guard digits.contains(text.utf8.count), text.utf8.allSatisfy({ (48...57).contains($0) }) else { return nil }
-        return Int(text)
+        return TimeZone(secondsFromGMT: text.hasPrefix("-") ? -seconds : seconds)
     }
 }

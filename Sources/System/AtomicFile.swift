@@ -1,39 +1,28 @@
 import Foundation
 public import Glibc
 
-/// A new file that replaces another one at once and for good: whatever happens, the name stands for the whole old file
-/// or the whole new one.
+/// Replaces a file atomically and durably: whatever happens, its path has the whole old content or the whole new one.
 ///
 /// The content is written to a temporary file in the same folder, `.<name>.<six letters or digits>`, which ``commit()``
-/// renames. Without a commit, the temporary file is removed. It is locked with `flock(2)` while it is written, and the
-/// kernel unlocks it when the process dies: so the next writer can tell a killed writer's leftover, which it removes,
-/// from the file of a writer at work.
+/// renames. Without a commit, the temporary file is removed. It is locked with `flock(2)` while it is written. The kernel
+/// unlocks it when the process dies: so the next writer removes a killed writer's file, and leaves that of a writer at
+/// work.
 public final class AtomicFile {
     /// Why a file wasn't replaced.
     public struct Failure: Error, Sendable, CustomStringConvertible {
         /// The error number.
         public let code: Int32
         /// Whether the file was replaced all the same, and only may be lost in a power cut.
-        public let isReplaced: Bool
-        /// What failed, with the system's reason, as a clause without the file's name.
+        public private(set) var isReplaced = false
+        /// The step that failed, with the system's reason, as a clause without the file's name.
         public let description: String
-
-        init(_ doing: String, _ code: Int32 = errno) {
-            self.init(code: code, isReplaced: false, description: "\(doing): \(systemMessage(code))")
-        }
-
-        init(code: Int32, isReplaced: Bool, description: String) {
-            self.code = code
-            self.isReplaced = isReplaced
-            self.description = description
-        }
     }
 
     /// The temporary file, open for reading and writing; closed by this object.
     public let descriptor: Int32
     private let name: String
     private let temporary: String
-    /// The folder, open: everything happens in this one, even if its path comes to name another.
+    /// The folder, kept open in case its path comes to name another folder.
     private let directory: Int32
     private var isCommitted = false
 
@@ -47,9 +36,9 @@ public final class AtomicFile {
     ///   - mode: the permissions of the new file.
     public init(replacing path: String, mode: mode_t = 0o640) throws(Failure) {
         let place = folder(of: path)
-        name = String(path[(path.lastIndex(of: "/").map { path.index(after: $0) } ?? path.startIndex)...])
+        name = fileName(of: path)
         guard !name.isEmpty, !path.utf8.contains(0) else {
-            throw Failure(code: EISDIR, isReplaced: false, description: "it is the name of a folder, not of a file")
+            throw Failure(code: EISDIR, description: "it is the name of a folder, not of a file")
         }
         let flags = O_DIRECTORY | O_CLOEXEC
         let opened = open(place, O_RDONLY | flags)
@@ -65,7 +54,9 @@ public final class AtomicFile {
             throw error
         }
         guard fchmod(descriptor, mode) == 0 else { throw Failure("its mode can't be set") }
-        try giveToOwner(of: place)
+        guard FolderOwner.giveFile(descriptor, ofFolder: directory) else {
+            throw Failure("it can't be given to the owner of \(place)")
+        }
     }
 
     deinit {
@@ -91,17 +82,6 @@ public final class AtomicFile {
         }
     }
 
-    /// A filter that runs as the folder's owner must be able to read a file that root writes.
-    private func giveToOwner(of folder: String) throws(Failure) {
-        guard geteuid() == 0 else { return }
-        var status = stat()
-        guard fstat(directory, &status) == 0 else { throw Failure("the owner of \(folder) can't be found out") }
-        guard status.st_uid != 0 else { return }
-        guard fchown(descriptor, status.st_uid, status.st_gid) == 0 else {
-            throw Failure("it can't be given to the owner of \(folder)")
-        }
-    }
-
     private static func create(
         in directory: Int32, at folder: String, for name: String
     ) throws(Failure) -> (Int32, String) {
@@ -119,8 +99,7 @@ public final class AtomicFile {
             if isOurs { return (descriptor, temporary) }
             close(descriptor)
         }
-        throw Failure(
-            code: EEXIST, isReplaced: false, description: "no free name for a temporary file in \(folder)")
+        throw Failure(code: EEXIST, description: "no free name for a temporary file in \(folder)")
     }
 
     /// Removes temporary files that nobody holds locked. What can't be removed stays: it does no harm.
@@ -139,5 +118,12 @@ public final class AtomicFile {
                 unlinkat(directory, other, 0)
             }
         }
+    }
+}
+
+extension AtomicFile.Failure {
+    /// A step that failed for a reason of the system.
+    fileprivate init(_ step: String, _ code: Int32 = errno) {
+        self.init(code: code, description: "\(step): \(systemMessage(code))")
     }
 }

@@ -12,13 +12,13 @@ public struct ByteTable: Sendable {
     @usableFromInline var slots: [UInt32]
 
     /// An empty table.
-    public init() { slots = Self.emptySlots(64) }
+    public init() { slots = [UInt32](repeating: 0, count: 64) }
 
     /// A table of the strings' UTF-8 bytes, each at its position in the list; of equal strings, the first is found.
     public init(_ strings: [String]) {
         var capacity = 8
         while capacity < strings.count * 2 { capacity *= 2 }
-        slots = Self.emptySlots(capacity)
+        slots = [UInt32](repeating: 0, count: capacity)
         for string in strings {
             var string = string
             string.withUTF8 { append($0, at: freeSlot(for: $0)) }
@@ -81,7 +81,7 @@ public struct ByteTable: Sendable {
 
     /// Doubles the slots.
     private mutating func grow() {
-        slots = Self.emptySlots(slots.count * 2)
+        slots = [UInt32](repeating: 0, count: slots.count * 2)
         for (position, slice) in slices.enumerated() {
             let slot = bytes.withUnsafeBufferPointer { freeSlot(for: UnsafeBufferPointer(rebasing: $0[slice])) }
             slots[slot] = UInt32(clamping: position + 1)
@@ -95,8 +95,6 @@ public struct ByteTable: Sendable {
         while slots[slot] != 0 { slot = (slot + 1) & mask }
         return slot
     }
-
-    private static func emptySlots(_ count: Int) -> [UInt32] { [UInt32](repeating: 0, count: count) }
 
     @inlinable
     func isEqual(_ key: UnsafeBufferPointer<UInt8>, at position: Int) -> Bool {

@@ -58,3 +58,41 @@ public struct FileStamp: Codable, Hashable, Sendable {
         Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec)
     }
 }
+
+/// Tells whether the disk fails to read a file, which SQLite reports as damaged (`SQLITE_IOERR_CORRUPTFS`).
+public enum FileProbe {
+    /// The error number of the first file that can't be read whole; nil if all can be read. `read(2)`.
+    ///
+    /// Must not be called while SQLite has one of the files open in this process: closing a descriptor drops the
+    /// process's locks on its file.
+    ///
+    /// - Parameter paths: files, which needn't exist.
+    public static func failure(reading paths: [String]) -> Int32? {
+        var buffer = [UInt8](repeating: 0, count: 1 << 18)
+        for path in paths {
+            let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+            guard descriptor >= 0 else {
+                if errno == ENOENT { continue }
+                return errno
+            }
+            defer { close(descriptor) }
+            while true {
+                let count = read(descriptor, &buffer, buffer.count)
+                if count == 0 { break }
+                if count < 0 && errno != EINTR { return errno }
+            }
+        }
+        return nil
+    }
+}
+
+/// The folder of a file's path, as `dirname(1)` prints it: "." for a name without a slash.
+public func folder(of path: String) -> String {
+    guard let slash = path.lastIndex(of: "/") else { return "." }
+    return slash == path.startIndex ? "/" : String(path[..<slash])
+}
+
+/// The last component of a file's path; empty if the path ends with a slash.
+func fileName(of path: String) -> String {
+    String(path.split(separator: "/", omittingEmptySubsequences: false).last ?? "")
+}

@@ -2,10 +2,8 @@ package import Glibc
 
 /// Why a text is not an IP address or network, and which texts are accepted.
 public struct IPAddressError: Error, Sendable, Equatable, CustomStringConvertible {
-    /// A sentence that quotes the text, says what is wrong, and names what is accepted.
+    /// A sentence that quotes the text, says what is wrong, and names the accepted forms.
     public let description: String
-
-    init(_ description: String) { self.description = description }
 }
 
 /// An IP address in 128 bits. An IPv4 address is held as the IPv4-mapped IPv6 address, `::ffff:192.0.2.1`.
@@ -41,10 +39,8 @@ public struct IPAddress: Sendable, Hashable {
     /// The first address of the network that the address is in.
     ///
     /// - Parameters:
-    ///   - ipv4Prefix: how many leading bits an IPv4 address keeps: 0 to 32; other numbers count as the nearer of the
-    ///     two.
-    ///   - ipv6Prefix: how many leading bits an IPv6 address keeps: 0 to 128; other numbers count as the nearer of the
-    ///     two.
+    ///   - ipv4Prefix: the number of leading bits that an IPv4 address keeps, clamped to 0 to 32.
+    ///   - ipv6Prefix: the number of leading bits that an IPv6 address keeps, clamped to 0 to 128.
     @inlinable
     public func masked(ipv4Prefix: Int, ipv6Prefix: Int) -> IPAddress {
         let prefix = isIPv4 ? 96 + min(max(0, ipv4Prefix), 32) : max(0, ipv6Prefix)
@@ -53,8 +49,7 @@ public struct IPAddress: Sendable, Hashable {
             high: high & ~(UInt64.max >> prefix), low: low & ~(UInt64.max >> max(0, prefix &- 64)))
     }
 
-    /// The address in a socket address; nil for nil and for a socket address of another family, such as a unix
-    /// socket's.
+    /// The address in a socket address; nil for nil and for another family, such as that of a unix socket.
     package init?(_ address: UnsafePointer<sockaddr>?) {
         guard let address else { return nil }
         let bytes = UnsafeRawPointer(address)
@@ -76,7 +71,7 @@ public struct IPAddress: Sendable, Hashable {
     /// Reads an IPv4 or IPv6 address. `[…]` around the address and `IPv6:` before it, as MTAs write them, are allowed.
     public init(_ text: String) throws(IPAddressError) {
         guard let address = Self.parse(text) else {
-            throw IPAddressError("\"\(text)\" is not an IP address; accepted: 192.0.2.1 or 2001:db8::1")
+            throw IPAddressError(description: "\"\(text)\" is not an IP address; accepted: 192.0.2.1 or 2001:db8::1")
         }
         self = address
     }
@@ -131,5 +126,77 @@ extension IPAddress: CustomStringConvertible {
 
     private static func text(_ groups: ArraySlice<UInt64>) -> String {
         groups.map { String($0, radix: 16) }.joined(separator: ":")
+    }
+}
+
+// MARK: Networks
+
+/// An IP network: all the addresses that have the same leading bits.
+public struct IPNetwork: Sendable, Hashable {
+    /// The first address of the network.
+    public let address: IPAddress
+    /// The number of leading bits that the addresses share: 0 to 32 in an IPv4 network, 0 to 128 in an IPv6 network.
+    public let prefixLength: Int
+
+    /// Reads `192.0.2.0/24`, `2001:db8::/32`, `[2001:db8::]/32`, or an address, which is a network of one address.
+    ///
+    /// A network of IPv4-mapped IPv6 addresses is the IPv4 network. A text with bits set after the prefix is rejected;
+    /// the error names the network that may be meant.
+    public init(_ text: String) throws(IPAddressError) {
+        let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
+        let accepted = "accepted: an address, or a network such as 192.0.2.0/24 or 2001:db8::/32"
+        guard let address = IPAddress.parse(String(parts[0])) else {
+            throw IPAddressError(description: "\"\(text)\" is not a network; \(accepted)")
+        }
+        let width = address.isIPv4 ? 32 : 128
+        // The prefix of a network written as ::ffff:a.b.c.d counts the 96 bits before the IPv4 address, too.
+        let offset = address.isIPv4 && parts[0].contains(":") ? 96 : 0
+        var length = width
+        if parts.count == 2 {
+            let digits = parts[1]
+            guard !digits.isEmpty, digits.utf8.count <= 3, digits.utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }),
+                let number = Int(digits), number >= offset, number - offset <= width
+            else {
+                throw IPAddressError(
+                    description:
+                        "\"\(text)\": the prefix must be a number from \(offset) to \(offset + width); \(accepted)")
+            }
+            length = number - offset
+        }
+        self.init(of: address, ipv4Prefix: length, ipv6Prefix: length)
+        guard self.address == address else {
+            throw IPAddressError(description: "\"\(text)\" has bits set after its prefix; the network is \(self)")
+        }
+    }
+
+    /// The network that an address is in, with a prefix length for each family.
+    public init(of address: IPAddress, ipv4Prefix: Int, ipv6Prefix: Int) {
+        self.address = address.masked(ipv4Prefix: ipv4Prefix, ipv6Prefix: ipv6Prefix)
+        prefixLength = address.isIPv4 ? min(max(0, ipv4Prefix), 32) : min(max(0, ipv6Prefix), 128)
+    }
+
+    /// Whether the address is in the network. An IPv6 network, even `::/0`, contains no IPv4 address.
+    public func contains(_ other: IPAddress) -> Bool {
+        other.isIPv4 == address.isIPv4
+            && other.masked(ipv4Prefix: prefixLength, ipv6Prefix: prefixLength) == address
+    }
+
+    /// The first and the last address of the network.
+    public var range: ClosedRange<IPAddress> {
+        let bits = address.isIPv4 ? 96 + prefixLength : prefixLength
+        // A shift by 64 or more gives 0.
+        return
+            address...IPAddress(
+                high: address.high | (UInt64.max >> bits), low: address.low | (UInt64.max >> max(0, bits - 64)))
+    }
+}
+
+extension IPNetwork: CustomStringConvertible {
+    /// The canonical text, such as `192.0.2.0/24`.
+    public var description: String { "\(address)/\(prefixLength)" }
+
+    /// The canonical text, which is the address alone in a network of one address.
+    public var shortDescription: String {
+        prefixLength == (address.isIPv4 ? 32 : 128) ? "\(address)" : description
     }
 }

@@ -13,7 +13,7 @@ package enum Words {
     package static func duration(seconds: Int) -> String {
         let units = [("day", 86_400), ("hour", 3600), ("minute", 60)]
         for (name, length) in units where seconds >= 2 * length { return "\(seconds / length) \(name)s" }
-        return seconds == 1 ? "1 second" : "\(seconds) seconds"
+        return count(seconds, "second")
     }
 
     /// Such as `3 minutes ago`; `3 minutes in the future` for a negative number.
@@ -25,8 +25,8 @@ package enum Words {
     /// The seconds by which the clocks of two machines may differ.
     package static let clockTolerance: TimeInterval = 300
 
-    /// The age of something that another machine may have dated: `3 minutes ago`, or `dated 3 days in the future` if that is more than the
-    /// clocks of two machines may differ by.
+    /// The age of a file or record that another machine may have dated: `3 minutes ago`, or `dated 3 days in the future`
+    /// if the clocks of two machines can't differ by as much.
     package static func age(of date: Date, now: Date = Date()) -> String {
         let age = now.timeIntervalSince(date)
         func words(_ seconds: TimeInterval) -> String {
@@ -78,5 +78,30 @@ extension String {
             default: text.unicodeScalars.append(scalar)
             }
         }
+    }
+}
+
+extension Duration {
+    /// The duration in whole seconds, such as `1 second`, `30 seconds`.
+    package var inSeconds: String { Words.count(Int(components.seconds), "second") }
+}
+
+/// The JSON that programs read: names in snake case and in a fixed order, times in ISO 8601 and UTC.
+package enum JSON {
+    /// A value as JSON text of several lines.
+    package static func text(_ value: some Encodable) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        encoder.dateEncodingStrategy = .iso8601
+        encoder.keyEncodingStrategy = .convertToSnakeCase
+        return String(decoding: try encoder.encode(value), as: UTF8.self)
+    }
+
+    /// The value of a JSON text.
+    package static func value<Value: Decodable>(_ type: Value.Type, from text: Data) throws -> Value {
+        let decoder = JSONDecoder()
+        decoder.dateDecodingStrategy = .iso8601
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        return try decoder.decode(type, from: text)
     }
 }

@@ -44,12 +44,12 @@ final class FilterService {
         self.logger = logger
         self.configuration = configuration
         for notice in configuration.notices { logger.notice("\(configurationFile): \(notice)") }
-        let health = ServiceHealth { Self.announce($0, $1, logger) }
+        let health = ServiceHealth { Self.announce($0, $1, to: logger) }
         self.health = health
 
         lines = configuration.log.lines ? LineLog(redact: configuration.log.redact, logger) : nil
         let senders = UnlistedSenders()
-        log = Self.openLog(configuration, lines, senders, health, logger)
+        log = Self.openLog(configuration, lines: lines, senders: senders, health: health, logger: logger)
         let policy = HotSwap<Policy>(Reloader.policy(configuration, log))
         let context = FilterContext(
             policy: policy, index: index, harvest: HarvestTable(), senders: senders, log: log)
@@ -66,11 +66,9 @@ final class FilterService {
         }
         let indexes = IndexCounters()
         let (offenders, lines) = (offenders, lines)
-        var parts = FilterMonitor.Parts(
-            filter: context, server: server, log: log, indexes: indexes, sync: sync, health: health)
-        parts.offenders = { offenders.count }
-        if let lines { parts.omittedLines = { lines.omitted } }
-        let monitor = FilterMonitor(configuration.monitoringSettings, parts)
+        let monitor = FilterMonitor(
+            configuration.monitoringSettings, filter: context, server: server, log: log, indexes: indexes, sync: sync,
+            health: health, offenders: { offenders.count }, omittedLines: { lines?.omitted })
         self.monitor = monitor
         do throws(ControlServer.InUse) {
             control = try ControlServer(database: configuration.log.database, health)
@@ -88,17 +86,11 @@ final class FilterService {
                 context.forgiveKnownRecipients()
                 log.recordIndex(generation: info.generation, recipients: info.recipients, created: info.created)
             }
-            Self.report(event, isInUse: index.current != nil, health, logger)
+            Self.report(event, isInUse: index.current != nil, health: health, logger: logger)
         }
-        monitoring = configuration.httpAddress.map { Self.monitoringServer(at: $0, monitor) }
-    }
-
-    private static func monitoringServer(at place: HostAndPort, _ monitor: FilterMonitor) -> MonitoringServer {
-        MonitoringServer(
-            host: place.host, port: place.port, isLoopback: place.isLoopback,
-            documents: .init(
-                metrics: { monitor.metrics($0) }, live: { monitor.live() }, obstacle: { monitor.obstacle },
-                failingParts: { monitor.failingParts }))
+        monitoring = configuration.httpAddress.map {
+            MonitoringServer(host: $0.host, port: $0.port, isLoopback: $0.isLoopback, monitor: monitor)
+        }
     }
 
     /// Opens the milter's socket and starts the threads; returns when MTAs are served.
@@ -112,7 +104,11 @@ final class FilterService {
             // Before the socket: if this fails, no MTA has connected.
             let sync = try makeSync()
             MilterSignals.arm()
-            try openSocket()
+            do {
+                try server.open()
+            } catch {
+                throw Messages.fail(error, Self.exitStatus(error))
+            }
             watcher.start()
             sync?.start()
             reloader.start(sync: sync)
@@ -149,14 +145,13 @@ final class FilterService {
 
     private func startControl() {
         let (monitor, reloader, watcher, index, path) = (monitor, reloader, watcher, index, configuration.index.path)
-        let handlers = ControlServer.Handlers(
+        control.start(
             status: { monitor.status },
             reload: { acceptsOlderIndex, ended in
                 guard acceptsOlderIndex else { return reloader.request(ended: ended) }
                 reloader.request(
                     takeOlderIndex: { Self.takeOlderIndex(watcher, index, path: path) }, ended: ended)
             }, tick: { monitor.reportConditions() })
-        control.start(handlers)
     }
 
     /// Takes over the index file though it is of an older generation than the index in use.
@@ -184,7 +179,7 @@ final class FilterService {
     /// Has the configuration read again, on the reloader's thread.
     func reload() { reloader.request() }
 
-    /// Answers the recipients that are being judged, writes out the log and ends the threads, within five seconds at most.
+    /// Answers the recipients that are being judged, writes out the log and ends the threads, within five seconds.
     func stop() {
         endLater()
         tarpit.letGo()
@@ -211,8 +206,7 @@ final class FilterService {
     }
 
     private static func openLog(
-        _ configuration: Configuration, _ lines: LineLog?, _ senders: UnlistedSenders, _ health: ServiceHealth,
-        _ logger: Logger
+        _ configuration: Configuration, lines: LineLog?, senders: UnlistedSenders, health: ServiceHealth, logger: Logger
     ) -> RejectionLog {
         health.expect(.log)
         var options = RejectionLog.Options(path: configuration.log.database) { logger.error("\($0)") }
@@ -240,7 +234,8 @@ final class FilterService {
     private func makeSync() throws -> SyncThread? {
         guard !configuration.sync.sources.isEmpty else { return nil }
         do {
-            return Self.syncThread(try Synchronizer(configuration.syncConfiguration), sync, health, logger)
+            return Self.syncThread(
+                try Synchronizer(configuration.syncConfiguration), counters: sync, health: health, logger: logger)
         } catch {
             throw Messages.fail(error, error.exitStatus)
         }
@@ -248,7 +243,7 @@ final class FilterService {
 
     /// A sync thread whose results go to the counters, the health and the messages.
     static func syncThread(
-        _ synchronizer: Synchronizer, _ counters: SyncCounters, _ health: ServiceHealth, _ logger: Logger
+        _ synchronizer: Synchronizer, counters: SyncCounters, health: ServiceHealth, logger: Logger
     ) -> SyncThread {
         health.expect(.state)
         health.expect(.sync)
@@ -260,43 +255,33 @@ final class FilterService {
                 faults.write(run)
                 // A run that got as far as its sources has used the state.
                 if case .success = run.result { health.report(.state, nil) }
-                if let failure = failure(run, next: counters.outlook?.next) { health.report(.sync, failure.value) }
+                reportFailure(of: run, next: counters.outlook?.next, health)
             }, onEvent: { SyncReportText.log($0, logger) })
         counters.setThread(thread)
         return thread
     }
 
-    /// Why a sync could not read the sources; the value is nil if it could, and the result if it didn't try.
-    private static func failure(_ run: SyncRun, next: Date?) -> (value: PartFailure?, ())? {
-        func failure(_ reason: String) -> PartFailure {
-            PartFailure(
-                reason: reason, advice: "the last list stays in use; to try it: postern sync --dry-run", nextTry: next)
-        }
+    /// Reports whether a sync could read the sources; nothing if the run didn't try.
+    private static func reportFailure(of run: SyncRun, next: Date?, _ health: ServiceHealth) {
+        let reason: String
         switch run.result {
         case .success(let report):
             // The list that a guard refused before is refused still.
-            if report.refusalStands { return nil }
-            let texts = report.failures.compactMap(\.failure)
-            return (texts.isEmpty ? nil : failure(texts.joined(separator: "; ")), ())
+            if report.refusalStands { return }
+            reason = report.failures.compactMap(\.failure).joined(separator: "; ")
         case .failure(let error):
             switch error.kind {
-            case .cancelled, .locked, .state: return nil
+            case .cancelled, .locked, .state: return
             case .guardRefused, .unreachable, .malformed, .configuration:
-                return (failure(error.description.split(separator: "\n").joined(separator: "; ")), ())
+                reason = error.description.split(separator: "\n").joined(separator: "; ")
             }
         }
-    }
-
-    private func openSocket() throws {
-        do {
-            try server.open()
-        } catch {
-            throw Messages.fail(error, Self.exitStatus(error))
-        }
+        let advice = "the last list stays in use; to try it: postern sync --dry-run"
+        health.report(.sync, reason.isEmpty ? nil : PartFailure(reason: reason, advice: advice, nextTry: next))
     }
 
     private static func report(
-        _ event: IndexWatcher.Event, isInUse: Bool, _ health: ServiceHealth, _ logger: Logger
+        _ event: IndexWatcher.Event, isInUse: Bool, health: ServiceHealth, logger: Logger
     ) {
         switch event {
         case .loaded(let info):
@@ -321,7 +306,7 @@ final class FilterService {
     }
 
     /// Writes the message about a change of a part's condition.
-    private static func announce(_ part: ServiceHealth.Part, _ change: ServiceHealth.Change, _ logger: Logger) {
+    private static func announce(_ part: ServiceHealth.Part, _ change: ServiceHealth.Change, to logger: Logger) {
         // These parts write messages of their own, which say more.
         if part == .index || part == .log || part == .sync { return }
         switch change {

@@ -4,6 +4,22 @@ import Glibc
 import RejectionReport
 import System
 
+/// Standard error, for messages: results go to standard output.
+enum Messages {
+    /// Writes a message of one or more lines, each with the program's name in front.
+    static func write(_ message: some CustomStringConvertible) {
+        let text = message.description.split(separator: "\n").map { "postern: \($0)\n" }.joined()
+        MessageStream.standardError.write(text)
+    }
+
+    /// Says why a command ends, and ends it with this exit status.
+    static func fail(_ message: some CustomStringConvertible, _ status: Int32) -> ExitCode {
+        write(message)
+        MessageStream.standardError.flush(within: .seconds(1))
+        return ExitCode(status)
+    }
+}
+
 /// The formats that every command with `--format` has.
 enum OutputFormat: String, ExpressibleByArgument, CaseIterable {
     case text, json

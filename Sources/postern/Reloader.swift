@@ -182,6 +182,8 @@ final class Reloader: Sendable {
         }
     }
 
+    /// Reads the configuration again and reports the result.
+    ///
     /// - Parameter isRequested: whether a person has asked for the reload.
     private func reload(_ watch: inout ConfigurationWatch, isRequested: Bool) -> ControlSocket.ReloadResult {
         let stamps = watch.current
@@ -241,7 +243,7 @@ final class Reloader: Sendable {
         former?.stop(within: Self.patience)
         sync.setSources(configuration.sync.sources.map(\.name))
         if let synchronizer {
-            let thread = FilterService.syncThread(synchronizer, sync, health, logger)
+            let thread = FilterService.syncThread(synchronizer, counters: sync, health: health, logger: logger)
             let isStarted = state.withLock { state in
                 guard state.isRunning else { return false }
                 state.sync = thread

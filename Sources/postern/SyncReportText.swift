@@ -12,10 +12,10 @@ struct SyncReportText {
     /// The sources, the changes, and what became of the index; lines of at most 80 columns if the values allow.
     var text: String {
         var lines = report.sources.flatMap(source)
-        lines += change("added", "+", report.added)
-        lines += change("removed", "-", report.removed)
-        lines += change("changed", "~", report.changed)
-        lines += change("returned", "+", report.returned)
+        lines += change("added", report.added, sign: "+")
+        lines += change("removed", report.removed, sign: "-")
+        lines += change("changed", report.changed, sign: "~")
+        lines += change("returned", report.returned, sign: "+")
         if report.leaving > 0 {
             lines.append("\(report.leaving) leaving: deferred until sync.grace has passed, then rejected")
         }
@@ -184,7 +184,7 @@ struct SyncReportText {
     }
 
     /// The first ten addresses, and how many more.
-    private func change(_ title: String, _ sign: String, _ list: ChangeList) -> [String] {
+    private func change(_ title: String, _ list: ChangeList, sign: String) -> [String] {
         guard list.count > 0 else { return [] }
         let shown = list.addresses.prefix(10)
         var lines = ["\(list.count) \(title):"] + shown.map { "  \(sign) \($0.escapedForMessage)" }

@@ -44,8 +44,11 @@ struct VerdictExplanation: Encodable {
 
     let address: String
     let outcome: Outcome
+    /// The outcome as `check --batch` prints it.
+    let verdict: String
     let reason: String
-    let rule: VerdictRule
+    /// The name of the verdict's rule.
+    let rule: String
     let explanation: String
     let reply: String?
     let observed: Bool
@@ -67,34 +70,9 @@ struct VerdictExplanation: Encodable {
     let lastSent: String?
     let index: String
 
-    private enum CodingKeys: String, CodingKey {
-        case address, verdict, reason, rule, explanation, reply, observed
-        case judgedAs, lookedUp
-        case domain, client, trusted, harvestExempt
-        case decidedBy
-        case sources, departure, lastSent, index
-    }
-
-    func encode(to encoder: any Encoder) throws {
-        var container = encoder.container(keyedBy: CodingKeys.self)
-        try container.encode(address, forKey: .address)
-        try container.encode(outcome.verdictWord, forKey: .verdict)
-        try container.encode(reason, forKey: .reason)
-        try container.encode(rule.rawValue, forKey: .rule)
-        try container.encode(explanation, forKey: .explanation)
-        try container.encodeIfPresent(reply, forKey: .reply)
-        try container.encode(observed, forKey: .observed)
-        try container.encodeIfPresent(judgedAs, forKey: .judgedAs)
-        try container.encode(lookedUp, forKey: .lookedUp)
-        try container.encodeIfPresent(domain, forKey: .domain)
-        try container.encodeIfPresent(client, forKey: .client)
-        try container.encode(trusted, forKey: .trusted)
-        try container.encode(harvestExempt, forKey: .harvestExempt)
-        try container.encode(decidedBy, forKey: .decidedBy)
-        try container.encode(sources, forKey: .sources)
-        try container.encodeIfPresent(departure, forKey: .departure)
-        try container.encodeIfPresent(lastSent, forKey: .lastSent)
-        try container.encode(index, forKey: .index)
+    private enum CodingKeys: CodingKey {
+        case address, verdict, reason, rule, explanation, reply, observed, judgedAs, lookedUp
+        case domain, client, trusted, harvestExempt, decidedBy, sources, departure, lastSent, index
     }
 
     init(
@@ -113,8 +91,9 @@ struct VerdictExplanation: Encodable {
         self.address = address
         self.client = client
         outcome = verdict.outcome
+        self.verdict = verdict.outcome.verdictWord
         reason = verdict.reason.name
-        rule = verdict.rule
+        rule = verdict.rule.rawValue
         trusted = trust.isTrusted
         harvestExempt = policy.exemptsFromHarvest(client.flatMap { try? IPAddress($0) })
         observed = verdict.outcome != .accepted && policy.observes(verdict)
@@ -139,13 +118,16 @@ struct VerdictExplanation: Encodable {
         if verdict.alias != nil {
             // The recipient was looked up in each domain of the chain.
             while let address = judged, aliases.count <= Policy.longestAliasChain, let moved = policy.aliased(address) {
-                let rules = policy.rules(of: address)
+                let settings = policy.settings(of: address)
                 candidates += [
-                    address.key, rules.flatMap { address.withoutDetail(delimiters: DelimiterSet($0.delimiter)) }?.key,
+                    address.key,
+                    settings.flatMap { address.withoutDetail(delimiters: DelimiterSet($0.delimiter)) }?.key,
                 ].compactMap(\.self)
                 aliases.append("\(address.domain) is an alias of \(moved.domain)")
                 judged = moved
-                if let inner = policy.rules(of: moved)?.batv == true ? moved.withoutBounceTag : nil { judged = inner }
+                if let inner = policy.settings(of: moved)?.batv == true ? moved.withoutBounceTag : nil {
+                    judged = inner
+                }
             }
         }
         judgedAs = inner == nil && aliases.isEmpty ? nil : judged?.key
@@ -166,9 +148,9 @@ struct VerdictExplanation: Encodable {
             configuration.lines.exactLine(of: "recipients.blocked") != nil
         {
             // The domain's own list may be set, too.
-            decidedBy = Self.settings("recipients.blocked", nil, configuration)
+            decidedBy = Self.settings("recipients.blocked", domain: nil, configuration)
         } else {
-            decidedBy = verdict.decidingKeys.flatMap { Self.settings($0, relayDomain?.name, configuration) }
+            decidedBy = verdict.decidingKeys.flatMap { Self.settings($0, domain: relayDomain?.name, configuration) }
         }
         var keys = candidates
         if let judged, judged.hasDomain { keys.append("@\(judged.domain)") }
@@ -197,13 +179,13 @@ struct VerdictExplanation: Encodable {
     /// The text that `postern check` prints.
     var text: String {
         var lines = [
-            "\(address.escapedForMessage): \(outcome.verdictWord)\(observed ? " (observe mode: only logged)" : "")"
+            "\(address.escapedForMessage): \(verdict)\(observed ? " (observe mode: only logged)" : "")"
         ]
         func row(_ title: String, _ value: String) {
             lines.append("  \(title.padding(toLength: 11, withPad: " ", startingAt: 0)) \(value)")
         }
         if let reply { row("reply", reply) }
-        row("reason", "\(reason) (rule: \(rule.rawValue))")
+        row("reason", "\(reason) (rule: \(rule))")
         row("because", explanation)
         for (position, setting) in decidedBy.enumerated() {
             row(
@@ -250,7 +232,7 @@ struct VerdictExplanation: Encodable {
     }
 
     /// Where a key is set for the domain: in its `[[domain]]`, else in the global section. If it isn't set, a setting without a place says so.
-    private static func settings(_ key: String, _ domain: String?, _ configuration: Configuration) -> [Setting] {
+    private static func settings(_ key: String, domain: String?, _ configuration: Configuration) -> [Setting] {
         let last = key.split(separator: ".").last.map(String.init) ?? key
         var found: [Setting] = []
         for place in configuration.lines.domainTables(named: domain) + [key] {

@@ -7,7 +7,7 @@ extension Integration {
     @Suite struct AliasDomainTests {
         private static let domains = ["example.com", "alias.example", "chain.example", "table.example"]
 
-        @Test("recipients of an alias domain are those of its target")
+        @Test("an alias domain has the recipients of its target domain")
         func aliases() throws {
             let gateway = try Gateway(
                 postfixSettings: Gateway.leavesAllToFilter.merging([
@@ -56,7 +56,7 @@ extension Integration {
             #expect(domains.contains("chain.example"))
         }
 
-        @Test("unknown recipients may be deferred, and are counted so")
+        @Test("a temporary reply to unknown recipients defers them, and the report counts them as deferred")
         func deferredUnknown() throws {
             let gateway = try Gateway { configuration in
                 configuration.values["replies.unknown"] = "\"450 4.1.1 <{recipient}>: not known yet\""
@@ -84,7 +84,7 @@ extension Integration {
             #expect(report.byReason["unknown"] == 2)
         }
 
-        @Test("deferred unknown recipients count for the harvest limit")
+        @Test("deferred unknown recipients count towards the harvest limit")
         func deferredGuesses() throws {
             let filter = try LoneFilter {
                 $0.values["replies.unknown"] = "\"450 4.1.1 not known yet\""

@@ -20,7 +20,7 @@ import Testing
         return (child.wait(atMost: 30), workspace.text(of: name))
     }
 
-    @Test("every fault of a configuration is reported at once, with key, value and what is accepted")
+    @Test("serve reports every fault of a configuration at once, with key, value and accepted values")
     func manyFaults() throws {
         var configuration = try PosternConfiguration(in: try Workspace())
         configuration.values["milter.socket"] = "\"carrier pigeon\""
@@ -46,7 +46,7 @@ import Testing
     }
 
     @Test(
-        "one fault ends the start",
+        "one configuration fault stops the start",
         arguments: [
             ("milter.socket", "42"), ("milter.socket", "\"inet:99999@127.0.0.1\""), ("milter.socket_mode", "\"rw\""),
             ("relay.domains", "[]"), ("relay.domains", "[\"exa mple\"]"),
@@ -88,7 +88,7 @@ import Testing
         #expect(broken.error.contains("broken.toml"))
     }
 
-    @Test("a missing source without an index to go on with")
+    @Test("serve exits if the file of a source is missing and there is no index")
     func missingSource() throws {
         let configuration = try PosternConfiguration(in: try Workspace())
         try FileManager.default.removeItem(atPath: configuration.workspace.file("recipients"))
@@ -98,7 +98,7 @@ import Testing
         #expect(result.error.contains(configuration.workspace.file("recipients")))
     }
 
-    @Test("a live filter's socket is left to it", arguments: [false, true])
+    @Test("a second filter doesn't replace the socket of a running filter", arguments: [false, true])
     func socketInUse(unixSocket: Bool) throws {
         let workspace = try Workspace()
         let configuration = try PosternConfiguration(in: workspace, unixSocket: unixSocket)
@@ -131,7 +131,7 @@ import Testing
     }
 
     @Test(
-        "a folder that can't be written is said, and the filter goes on until it can",
+        "the filter reports a folder that it can't write to, and keeps running until it can",
         arguments: ["index.path", "sync.state"])
     func folderNotWritable(key: String) throws {
         var configuration = try PosternConfiguration(in: try Workspace())
@@ -148,7 +148,7 @@ import Testing
         #expect(postern.stop() == .exited(0))
     }
 
-    @Test("a log of a newer version keeps nothing from being served, and isn't changed")
+    @Test("the filter runs with a log of a newer version, and doesn't change that log")
     func newerDatabase() throws {
         let workspace = try Workspace()
         let configuration = try PosternConfiguration(in: workspace)
@@ -158,7 +158,7 @@ import Testing
         #expect(first.stop() == .exited(0))
         let database = URL(fileURLWithPath: workspace.file("rejections.sqlite"))
         var bytes = try Data(contentsOf: database)
-        // SQLite keeps `user_version` in the octets from 60 of its header (Database File Format, 1.3).
+        // SQLite keeps `user_version` in the bytes from 60 of its header (Database File Format, 1.3).
         bytes.replaceSubrange(60..<64, with: [0, 0, 0x27, 0x0f])
         try bytes.write(to: database)
         let report = try configuration.run(["report"])
@@ -171,7 +171,7 @@ import Testing
         #expect(try Data(contentsOf: database) == bytes)
     }
 
-    @Test("a file that is no database is moved aside whole, and a log begun")
+    @Test("the filter renames a log file that isn't a database, and begins a new log")
     func notADatabase() throws {
         let workspace = try Workspace()
         let configuration = try PosternConfiguration(in: workspace)

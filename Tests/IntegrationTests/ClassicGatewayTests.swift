@@ -9,7 +9,7 @@ extension Integration {
             let configuration: PosternConfiguration
             let postern: PosternProcess
             let postfix: PostfixInstance
-            /// Where the recipients are.
+            /// The domain controller, whose directory lists the recipients.
             let directory: SambaInstance
             /// Of example.com.
             let first: SMTPSink
@@ -70,7 +70,7 @@ extension Integration {
                         tables, ("inet:127.0.0.1:8891", configuration.socket.postfixName),
                         ("127.0.0.0/8, [::1]/128, 10.20.0.0/24", "127.0.0.1/32, 127.0.0.7/32"),
                     ])
-                // The machine's network is none of the test's business.
+                // The test doesn't depend on the machine's network.
                 let isolation = """
                     inet_interfaces = 127.0.0.1
                     inet_protocols = ipv4
@@ -107,7 +107,7 @@ extension Integration {
             }
         }
 
-        @Test("mail reaches the right inner servers, and what is refused leaves no trace but in the report")
+        @Test("mail reaches the right inner servers, and rejected recipients appear only in the report")
         func wholeGateway() throws {
             let gateway = try ClassicGateway()
             // Recipients of the inner servers.
@@ -119,7 +119,7 @@ extension Integration {
             try gateway.send("abuse", to: "abuse@example.net", expecting: [250])
             try gateway.send("departed", to: "dora.departed@example.com", expecting: [250])
             try gateway.send("board", to: "board@example.com", expecting: [250])
-            // Whatever isn't known, alone and beside others.
+            // Unknown recipients, alone and beside others.
             try gateway.send("unknown", to: "nobody@example.com", expecting: [550])
             try gateway.send("elsewhere", to: "anna@example.net", expecting: [550])
             try gateway.send("foreign", to: "someone@foreign.test", expecting: [554])
@@ -164,7 +164,7 @@ extension Integration {
             #expect(report.totals == Report.Totals(refused: 8, accepted: 9, mtaRefused: 4))
         }
 
-        @Test("inner servers send out through it; strangers can't try addresses out by VRFY")
+        @Test("inner servers send mail out through the gateway; strangers can't test addresses by VRFY")
         func clients() throws {
             let gateway = try ClassicGateway()
             let inner = try gateway.client(from: "127.0.0.7")
@@ -175,7 +175,7 @@ extension Integration {
             #expect(try stranger.recipient("someone@foreign.test").category == 5)
         }
 
-        @Test("a change of the directory or of a table is enforced without a reload")
+        @Test("a change of the directory or of a table takes effect without a reload")
         func change() throws {
             let gateway = try ClassicGateway()
             let client = try gateway.client()

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 extension Integration {
@@ -8,16 +9,16 @@ extension Integration {
             let clients = [
                 "stranger": try gateway.client(), "trusted": try gateway.client(from: Gateway.trusted),
             ]
-            return try cases("conversation").map { fields in
+            return try caseFields("conversation.cases").map { fields in
                 let client = try #require(clients[fields[0]])
                 return try client.recipient(fields[1])
             }
         }
 
-        @Test("replies are those of the table", arguments: [false, true])
+        @Test("the replies are the ones in the table of cases", arguments: [false, true])
         func replies(unixSocket: Bool) throws {
             let gateway = try Gateway(unixSocket: unixSocket)
-            let expected = try cases("conversation")
+            let expected = try caseFields("conversation.cases")
             let replies = try hold(with: gateway)
             for (fields, reply) in zip(expected, replies) {
                 let isRight =
@@ -42,17 +43,18 @@ extension Integration {
 
             let log = try gateway.configuration.run(["log", "--format", "json"])
             #expect(log.ending == .exited(0))
-            for fields in try cases("conversation") where fields[2].hasPrefix("5") && !fields[1].contains("\"") {
+            let table = try caseFields("conversation.cases")
+            for fields in table where fields[2].hasPrefix("5") && !fields[1].contains("\"") {
                 #expect(log.output.contains(fields[1]), "<\(fields[1])> isn't in the log")
             }
             #expect(log.output.contains("127.0.0.2"))
             #expect(log.output.contains("sender@client.test"))
         }
 
-        @Test func checkAgrees() throws {
+        @Test func checkAgreesWithTheFilter() throws {
             let gateway = try Gateway()
             let replies = try hold(with: gateway)
-            let table = Array(zip(try cases("conversation"), replies))
+            let table = Array(zip(try caseFields("conversation.cases"), replies))
             let strangers = table.filter { $0.0[0] == "stranger" }
             let batch = try gateway.configuration.run(
                 ["check", "--batch"], input: strangers.map { "\($0.0[1])\n" }.joined())
@@ -73,7 +75,7 @@ extension Integration {
             }
         }
 
-        @Test("recipients that Postfix refuses itself are counted as its own")
+        @Test("the report counts recipients that Postfix itself rejects under the reason mta")
         func refusedByPostfix() throws {
             let workspace = try Workspace()
             let table = try PostfixInstance.table(
@@ -91,7 +93,7 @@ extension Integration {
             #expect(log.output.contains("mta to=<someone@foreign.test>"), "\(log.output)")
         }
 
-        @Test("a message to a known recipient goes through whole")
+        @Test("a message to a known recipient arrives unchanged")
         func wholeMessage() throws {
             let gateway = try Gateway()
             let client = try gateway.client()
@@ -100,7 +102,7 @@ extension Integration {
             #expect(try client.command("DATA").code == 354)
             try client.send("Subject: x\r\n\r\nHello.")
             #expect(try client.command(".").category == 2)
-            // The next transaction of the same connection starts afresh.
+            // The next transaction of the same connection starts without recipients.
             #expect(try client.command("MAIL FROM:<>").category == 2)
             #expect(try client.recipient("nobody@example.com").category == 5)
             #expect(try client.command("RSET").category == 2)
@@ -109,7 +111,7 @@ extension Integration {
             client.quit()
         }
 
-        @Test("observing refuses nothing and counts what it would", arguments: ["policy", "domain"])
+        @Test("observe mode rejects nothing and counts the verdicts", arguments: ["policy", "domain"])
         func observe(scope: String) throws {
             let gateway = try Gateway { configuration in
                 if scope == "policy" {

@@ -7,7 +7,7 @@ extension Integration {
     @Suite struct DifferentialTests {
         private static let count = 2_500
 
-        /// Recipients that Postern treats otherwise on purpose: `recipients.always`; and the address that Postfix keeps for
+        /// Recipients that Postern judges differently on purpose: `recipients.always`; and the address that Postfix keeps for
         /// its own probes, which it takes from anyone at its own name (`double_bounce_sender`).
         private func isExempt(_ recipient: String) -> Bool {
             // Postern's own limit; see overTheLimit.
@@ -24,7 +24,7 @@ extension Integration {
             }
         }
 
-        @Test("a recipient of more than 512 bytes has bad syntax, in SMTP's own words")
+        @Test("a recipient of more than 512 bytes is rejected as a syntax error")
         func overTheLimit() throws {
             let gateway = try Gateway(postfixSettings: Gateway.leavesAllToFilter) { configuration in
                 try configuration.list(["anna@example.com"])
@@ -58,7 +58,7 @@ extension Integration {
             }
         }
 
-        @Test("the same answers as relay_recipient_maps", arguments: [false, true])
+        @Test("Postern gives the same answers as relay_recipient_maps", arguments: [false, true])
         func sameAnswers(subdomains: Bool) throws {
             let seed = SeededGenerator.announced("differential test, subdomains \(subdomains)").seed
             var generator = RecipientGenerator(seed: seed)

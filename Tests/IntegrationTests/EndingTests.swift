@@ -6,7 +6,7 @@ import Testing
 extension Integration {
     @Suite struct EndingTests {
         @Test(
-            "while the filter is away, Postfix does as milter_default_action says",
+            "while the filter isn't running, Postfix applies milter_default_action",
             arguments: [("tempfail", "451 4.7.1"), ("accept", "250 2.1.5"), ("reject", "554 ")])
         func filterAway(action: String, expected: String) throws {
             let gateway = try Gateway(
@@ -26,7 +26,8 @@ extension Integration {
         }
 
         @Test(
-            "SIGTERM under load: every recipient is answered and every refusal counted", arguments: [SIGTERM, SIGINT])
+            "SIGTERM under load: the filter answers every recipient and counts every rejection",
+            arguments: [SIGTERM, SIGINT])
         func terminatedUnderLoad(signal: Int32) throws {
             let gateway = try Gateway(unixSocket: signal == SIGINT)
             let load = LoadGenerator(
@@ -43,12 +44,12 @@ extension Integration {
             #expect(totals.accepted == seen.replies[250] ?? 0)
         }
 
-        @Test("kill -9: the report loses the last second at most, and the restart is sound")
+        @Test("kill -9: the report loses at most the last second, and the filter starts again")
         func killed() throws {
             let gateway = try Gateway()
             var client = try gateway.client()
             for _ in 0..<200 { #expect(try client.recipient("nobody@example.com").category == 5) }
-            // A second is what may be lost; a busy machine's scheduler gets another.
+            // The filter may lose one second; a busy machine's scheduler may take another.
             sleep(2)
             for _ in 0..<50 { #expect(try client.recipient("nobody@example.com").category == 5) }
             gateway.postern.signal(SIGKILL)
@@ -76,7 +77,7 @@ extension Integration {
             #expect(gateway.postern.stop() == .exited(0))
         }
 
-        @Test("bytes that aren't the milter protocol end their connection and nothing else")
+        @Test("bytes that aren't the milter protocol end only their own connection")
         func garbage() throws {
             let gateway = try Gateway()
             guard case .inet(let port) = gateway.configuration.socket else { return }

@@ -4,7 +4,7 @@ import Glibc
 import TestSupport
 import Testing
 
-/// What surrounds the filter is broken: recipients are judged all the same.
+/// Files, standard error and ports of the filter are broken: it still judges recipients.
 extension FilterAlone {
     @Suite(.serialized) struct FaultyMachineTests {
         private func expectJudgement(
@@ -72,7 +72,7 @@ extension FilterAlone {
                 let lines = try troubles(filter)
                 #expect(lines.count == 1 && lines[0].hasPrefix("! ") && lines[0].contains(path), "\(lines)")
                 #expect(try Data(contentsOf: URL(fileURLWithPath: path)) == before)
-                // It goes on by itself once the file is gone, and no refusal is lost.
+                // Logging resumes once the file is gone, and no rejection is lost.
                 #expect(rename(path, path + ".away") == 0)
                 #expect(eventually(within: 60) { (try? refusals(filter)) == 2 })
                 #expect(try eventually(within: 30) { try troubles(filter) == [] })
@@ -80,7 +80,7 @@ extension FilterAlone {
             #expect(filter.postern.stop() == .exited(0))
         }
 
-        @Test("a full disk costs rows for a while, never a count", .enabled(if: geteuid() == 0))
+        @Test("a full disk loses log rows until there is space, but no counts", .enabled(if: geteuid() == 0))
         func fullDisk() throws {
             let filter = try LoneFilter {
                 try $0.workspace.mountMemory("small", "size=400k")
@@ -105,7 +105,7 @@ extension FilterAlone {
         }
 
         @Test(
-            "a log in a folder that can't be written, or isn't there", .enabled(if: geteuid() == 0),
+            "the filter runs with a log in a folder that is read-only or missing", .enabled(if: geteuid() == 0),
             arguments: [true, false])
         func folderOfTheLog(_ exists: Bool) throws {
             let filter = try LoneFilter {
@@ -121,7 +121,7 @@ extension FilterAlone {
                 }
             }
             try expectJudgement(filter)
-            // The running filter is asked all the same, by its name without a file.
+            // The running filter still answers, through its abstract socket.
             let lines = try troubles(filter)
             #expect(lines.contains { $0.contains("rejections.sqlite") && $0.contains("log") }, "\(lines)")
             #expect(!lines.contains { $0.contains("no filter is running") }, "\(lines)")
@@ -160,7 +160,7 @@ extension FilterAlone {
             try expectJudgement(filter)
         }
 
-        @Test("state and index in a folder that can't be written", .enabled(if: geteuid() == 0))
+        @Test("the filter runs with its state and index in a read-only folder", .enabled(if: geteuid() == 0))
         func folderOfTheState() throws {
             let filter = try LoneFilter {
                 try $0.workspace.mountMemory("readonly", "size=4m")
@@ -180,7 +180,9 @@ extension FilterAlone {
 
         // MARK: Standard error
 
-        @Test("standard error full, closed, or without a reader", arguments: ["full", "closed", "gone"])
+        @Test(
+            "the filter runs with a standard error that is full, closed or without a reader",
+            arguments: ["full", "closed", "gone"])
         func standardErrorThatFails(_ kind: String) throws {
             let filter = try LoneFilter { $0.values["log.lines"] = "true" }
             #expect(filter.postern.stop() == .exited(0))
@@ -199,7 +201,7 @@ extension FilterAlone {
             #expect(try refusals(filter) == 40)
         }
 
-        @Test("a standard error that nobody reads holds up neither answers nor the end")
+        @Test("a standard error that nobody reads delays neither answers nor the filter's end")
         func standardErrorThatNobodyReads() throws {
             let filter = try LoneFilter { $0.values["log.lines"] = "true" }
             #expect(filter.postern.stop() == .exited(0))
@@ -214,11 +216,11 @@ extension FilterAlone {
             for _ in 0..<100 { try expectJudgement(filter) }
             #expect(try eventually(within: 20) { try troubles(filter).contains { $0.contains("standard error") } })
             filter.postern.signal(SIGTERM)
-            // Its promise is five seconds; the rest is for a busy machine.
+            // The filter promises five seconds; the rest is for a busy machine.
             #expect(filter.postern.ending(within: 15) == .exited(0))
         }
 
-        @Test("a command's messages that can't be written change nothing else")
+        @Test("a command does its work though it can't write its messages")
         func standardErrorOfCommands() throws {
             let filter = try LoneFilter()
             let faulty = try filter.workspace.write("[milter]\nsockets = 1\n", to: "faulty.toml")
@@ -235,7 +237,7 @@ extension FilterAlone {
 
         // MARK: HTTP
 
-        @Test("an HTTP port that is taken keeps nobody from judging, and is tried again")
+        @Test("the filter judges while its HTTP port is in use, and tries the port again")
         func portThatIsTaken() throws {
             let port = try Ports.unused()
             let other = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
@@ -252,7 +254,7 @@ extension FilterAlone {
 
         // MARK: The end
 
-        @Test("the filter ends while its sync waits in a TLS handshake")
+        @Test("SIGTERM ends the filter while its sync waits in a TLS handshake")
         func endDuringAHandshake() throws {
             let port = try Ports.unused()
             let silent = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
@@ -285,7 +287,7 @@ extension FilterAlone {
 
 extension Integration {
     @Suite struct BrokenSurroundingsTests {
-        @Test("log, state, standard error and HTTP all broken at once, through Postfix")
+        @Test("Postfix gets verdicts while log, state, standard error and HTTP are all broken")
         func everythingAtOnce() throws {
             let port = try Ports.unused()
             let other = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)

@@ -1,9 +1,10 @@
 import Foundation
+import System
 import TestSupport
 import Testing
 
 extension FilterAlone {
-    /// Refusals faster than anybody reads them, and a filter that is killed.
+    /// A flood of rejections, and a filter that is killed during it.
     @Suite struct FloodTests {
         private static let connections = 6
         private static let each = 10_000
@@ -47,7 +48,7 @@ extension FilterAlone {
             }
         }
 
-        /// Every figure of a report that counts all refusals says the same number.
+        /// Every figure of a report that counts all rejections is the same.
         private func expectEverywhere(_ filter: LoneFilter, _ count: Int) throws {
             for key in ["recipient", "domain", "network", "hour"] {
                 let report = try document(filter, ["--by", key, "--top", "10"])
@@ -67,7 +68,7 @@ extension FilterAlone {
             }
         }
 
-        @Test func isCountedToTheLastOneAlsoAfterKill() throws {
+        @Test func everyRejectionIsCountedAlsoAfterKill() throws {
             let filter = try LoneFilter()
             let refused = try flood(filter, each: Self.each)
             #expect(refused == Self.connections * Self.each)
@@ -84,13 +85,12 @@ extension FilterAlone {
             try expectEverywhere(filter, refused + more)
         }
 
-        @Test func isConsistentWhereverItIsKilled() throws {
+        @Test func logIsConsistentAfterEachKill() throws {
             let filter = try LoneFilter()
-            let killer = Thread { [postern = filter.postern.pid] in
+            NamedThread.start("killer") { [postern = filter.postern.pid] in
                 Thread.sleep(forTimeInterval: 0.7)
                 kill(postern, SIGKILL)
             }
-            killer.start()
             _ = try? flood(filter, each: 100_000)
             _ = filter.postern.ending()
             let counted = try #require(try document(filter)["totals"] as? [String: Int])["refused"] ?? 0
@@ -115,7 +115,7 @@ extension FilterAlone {
             ] {
                 let report = try document(filter, arguments)
                 #expect(JSONForm.faults(report, schema, "report").isEmpty)
-                // As many as can be had from one small filter.
+                // As many findings as one small filter can show.
                 #expect(report["sync"] != nil)
                 #expect(report["schema"] as? Int == 1)
             }

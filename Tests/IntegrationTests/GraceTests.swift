@@ -3,12 +3,12 @@ import TestSupport
 import Testing
 
 extension FilterAlone {
-    /// Recipients that have gone, and relay domains of a table that was cut short, as an MTA meets them.
+    /// Verdicts on recipients that left the list, and on relay domains of a truncated table.
     @Suite struct GraceTests {
         private static let remaining = ["anna@example.com", "carl@example.net", "@example.org"]
 
         @Test(
-            "a recipient that goes is deferred, over a restart too, then rejected; one that comes back never was away")
+            "a recipient that left the list is deferred during sync.grace, over a restart too, then rejected")
         func grace() throws {
             let filter = try LoneFilter { $0.values["sync.grace"] = "\"6s\"" }
             #expect(try filter.answer("bob@example.com") == "250")
@@ -57,7 +57,7 @@ extension FilterAlone {
             }
         }
 
-        @Test("relay domains that a table loses stay until a person accepts that, over a restart too")
+        @Test("relay domains that a table loses stay until an operator accepts the loss, also after a restart")
         func tableOfRelayDomains() throws {
             let filter = try filter()
             #expect(try filter.answer("b@two.example") == "250")
@@ -80,7 +80,7 @@ extension FilterAlone {
         }
 
         @Test(
-            "a table of relay domains that is empty, gone or malformed keeps no filter from starting",
+            "the filter starts with a table of relay domains that is empty, missing or malformed",
             arguments: ["", nil, "one.example x\ntwo@three x\n"])
         func tableThatCannotBeUsed(text: String?) throws {
             let filter = try filter()
@@ -99,7 +99,7 @@ extension FilterAlone {
             #expect(try eventually(within: 20) { try filter.answer("d@four.example") == "550" })
         }
 
-        @Test("without a sync, a table that loses relay domains is taken when a person reloads")
+        @Test("without a sync, postern reload accepts a table that loses relay domains")
         func tableWithoutASync() throws {
             let filter = try filter {
                 $0.rest = ""

@@ -5,7 +5,7 @@ import Testing
 
 extension FilterAlone {
     @Suite struct HTTPFuzzTests {
-        /// Sends a request and reads what comes back until the server closes or nothing more comes.
+        /// Sends a request, and reads until the server closes the connection or sends nothing for 20 seconds.
         private func answer(_ request: [UInt8], port: UInt16) throws -> [UInt8] {
             let client = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
             defer { close(client) }
@@ -32,11 +32,11 @@ extension FilterAlone {
             }
         }
 
-        @Test("whatever is sent to the HTTP port, the filter answers in HTTP or not at all, and goes on")
-        func anyRequest() throws {
+        @Test("the filter survives any bytes at its HTTP port, and answers in HTTP or closes the connection")
+        func damagedRequests() throws {
             let watched = try WatchedFilter()
             let port = watched.port
-            // The milter's socket is there first.
+            // The HTTP port is opened after the milter's socket.
             #expect(try eventually(within: 20) { try watched.get("/healthz").status == 200 })
             let samples = [
                 "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\nConnection: close\r\n\r\n",
@@ -52,14 +52,14 @@ extension FilterAlone {
                 "Range: bytes=0-\r\n",
                 "\u{0}", "ä",
             ]
-            var served = 0
+            var answered = 0
             try Effort.forEachInput("http", 300, samples: samples, words: words) { input in
                 let answer = try answer(input, port: port)
                 #expect(
                     answer.isEmpty || answer.starts(with: "HTTP/1.".utf8), "\(String(decoding: answer, as: UTF8.self))")
-                if !answer.isEmpty { served += 1 }
+                if !answer.isEmpty { answered += 1 }
             }
-            #expect(served > 50, "\(served)")
+            #expect(answered > 50, "\(answered)")
             #expect(try answer(samples[0], port: port).starts(with: "HTTP/1.1 200".utf8))
             #expect(try watched.filter.answer("nobody@example.com") == "550")
             #expect(watched.filter.postern.stop() == .exited(0))

@@ -5,7 +5,7 @@ import Testing
 
 extension FilterAlone {
     @Suite struct HarvestTests {
-        @Test("past the limit a network is put off, on new connections too, and others aren't")
+        @Test("a network over the harvest limit is deferred, on new connections too; other networks aren't")
         func limit() throws {
             let filter = try LoneFilter {
                 $0.values["harvest.limit"] = "10"
@@ -15,7 +15,7 @@ extension FilterAlone {
             let first = try filter.connection(from: "192.0.2.7")
             let second = try filter.connection(from: "192.0.2.8")
             for _ in 0..<5 {
-                // These are no guesses.
+                // These recipients don't count as guesses.
                 #expect(try first.answer("anna@example.com") == "250")
                 #expect(try first.answer("nobody@example.info") == "554")
                 #expect(try first.answer("nobody@example.com") == "550")
@@ -38,7 +38,7 @@ extension FilterAlone {
             #expect(try filter.report().byReason["harvest"] == 3)
         }
 
-        @Test("recipients that were late in the list count no more once they are in it")
+        @Test("recipients that the list gains later no longer count towards the harvest limit")
         func lateList() throws {
             let filter = try LoneFilter { $0.values["harvest.limit"] = "3" }
             let innocent = try filter.connection(from: "192.0.2.7")
@@ -56,7 +56,7 @@ extension FilterAlone {
             #expect(filter.postern.stop() == .exited(0))
         }
 
-        @Test("a network most of whose recipients are known is never over the limit, nor one that is exempt")
+        @Test("neither a network with mostly known recipients nor an exempt one is over the harvest limit")
         func innocent() throws {
             let filter = try LoneFilter {
                 $0.values["harvest.limit"] = "3"
@@ -83,7 +83,7 @@ extension FilterAlone {
             #expect(filter.postern.stop() == .exited(0))
         }
 
-        @Test("a window clears")
+        @Test("a network is below the harvest limit again after the window")
         func clears() throws {
             let filter = try LoneFilter {
                 $0.values["harvest.limit"] = "3"
@@ -94,7 +94,7 @@ extension FilterAlone {
             #expect(try eventually(within: 30) { try connection.answer("anna@example.com") == "250" })
         }
 
-        @Test("held refusals hold up nobody else, and not the end")
+        @Test("replies that the tarpit holds back delay neither other clients nor the filter's end")
         func tarpit() throws {
             let filter = try LoneFilter {
                 $0.values["harvest.tarpit"] = "\"8s\""

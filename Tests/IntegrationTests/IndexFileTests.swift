@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 extension FilterAlone {
-    /// What is done to the index file while the filter answers from it.
+    /// Changes to the index file while the filter answers from it.
     @Suite struct IndexFileTests {
         private static let count = 60_000
 
@@ -41,7 +41,7 @@ extension FilterAlone {
             }
         }
 
-        @Test("whatever is done to the index file, the filter goes on, says it, and takes the next sound one")
+        @Test("the filter reports a damaged index file, keeps its index, and takes the next valid one")
         func disturbed() throws {
             let filter = try LoneFilter {
                 $0.rest = ""
@@ -88,7 +88,7 @@ extension FilterAlone {
             #expect(filter.postern.stop() == .exited(0))
         }
 
-        @Test("an older list is refused, in one line and in status, until a person or a restart takes it")
+        @Test("an older index is rejected, in one message and in status, until a reload or a restart accepts it")
         func older() throws {
             let filter = try LoneFilter {
                 $0.rest = ""
@@ -108,7 +108,7 @@ extension FilterAlone {
             let status = try filter.configuration.run(["status"])
             #expect(status.ending == .exited(1))
             #expect(status.output.contains("older than generation 7"), "\(status.output)")
-            // A plain reload is no word for it.
+            // A plain reload doesn't accept it.
             #expect(try filter.configuration.run(["reload"]).ending == .exited(0))
             #expect(try connection.answer("old1@example.com") == "550")
             #expect(try filter.configuration.run(["reload", "--accept-older"]).ending == .exited(0))
@@ -124,7 +124,7 @@ extension FilterAlone {
             #expect(filter.postern.stop() == .exited(0))
         }
 
-        @Test("a list that is dated in the future is taken, and said to be")
+        @Test("the filter takes an index that is dated in the future, and reports it")
         func future() throws {
             let filter = try LoneFilter {
                 $0.rest = ""
@@ -143,7 +143,7 @@ extension FilterAlone {
                 let output = try filter.configuration.run(command).output
                 #expect(output.contains("dated 3 days in the future"), "\(command): \(output)")
             }
-            // A quiet day, but for this problem.
+            // Status shows no other problem.
             #expect(try !filter.configuration.run(["report", "--skip-empty"]).output.isEmpty)
             try Self.makeIndex(filter.workspace.file("recipients.index"), "new", generation: 2, count: 10)
             #expect(try eventually(within: 30) { try filter.configuration.run(["status"]).ending == .exited(0) })
@@ -155,7 +155,7 @@ extension FilterAlone {
             #expect(filter.postern.stop() == .exited(0))
         }
 
-        @Test("idle sessions hold no snapshot: two are in memory at most, however many are published")
+        @Test("idle sessions keep no snapshot: at most two are in memory")
         func idleSessions() throws {
             let filter = try LoneFilter {
                 $0.rest = ""
@@ -202,7 +202,7 @@ extension FilterAlone {
             #expect(filter.postern.stop() == .exited(0))
         }
 
-        @Test("refusals that are held back hold up no new index")
+        @Test("replies that the tarpit holds back don't delay a new index")
         func heldBack() throws {
             let filter = try LoneFilter {
                 $0.rest = ""

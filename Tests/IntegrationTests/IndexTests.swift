@@ -7,7 +7,7 @@ extension Integration {
         /// Dora has come, Bob has gone; no domain loses all of its recipients, which would be refused.
         private static let changed = ["anna@example.com", "dora@example.com", "carl@example.net", "@example.org"]
 
-        @Test("an index that another process publishes is enforced in open sessions")
+        @Test("open sessions use an index that another process publishes")
         func swapped() throws {
             let gateway = try Gateway(servesOnly: true)
             let client = try gateway.client()
@@ -19,7 +19,7 @@ extension Integration {
             #expect(try client.recipient("bob@example.com").category == 5)
         }
 
-        @Test("a changed source is enforced in open sessions")
+        @Test("open sessions use a changed source")
         func sourceChanged() throws {
             let gateway = try Gateway()
             let client = try gateway.client()
@@ -29,7 +29,7 @@ extension Integration {
             #expect(try client.recipient("bob@example.com").category == 5)
         }
 
-        @Test("a malformed line is named, and the old index stays")
+        @Test("the filter reports a malformed line and keeps the old index")
         func malformedSource() throws {
             let gateway = try Gateway()
             let client = try gateway.client()
@@ -48,7 +48,7 @@ extension Integration {
             #expect(try eventually(within: 10) { try client.recipient("dora@example.com").category == 2 })
         }
 
-        @Test("a list that shrinks too much is refused until a person accepts it")
+        @Test("a list that shrinks too much is rejected until an operator accepts it")
         func shrunk() throws {
             let more = PosternConfiguration.listed + ["dora@example.com", "eve@example.com"]
             let gateway = try Gateway { configuration in
@@ -69,7 +69,7 @@ extension Integration {
             #expect(try eventually(within: 10) { try client.recipient("bob@example.com").category == 5 })
         }
 
-        @Test("a damaged index is said, and the index in use stays")
+        @Test("the filter reports a damaged index and keeps the index in use")
         func damaged() throws {
             let gateway = try Gateway(servesOnly: true)
             let client = try gateway.client()

@@ -19,10 +19,3 @@ enum SendmailRequirements {
 
 /// Postern beside a real Postfix or Sendmail. The suites run one after the other: each test has daemons of its own.
 @Suite(.serialized, .oneAtATime, .enabled(if: Requirements.areMet, Requirements.comment)) enum Integration {}
-
-/// The lines of a data file beside the tests, without comments and empty ones.
-func cases(_ name: String) throws -> [[String]] {
-    let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("\(name).cases")
-    return try String(contentsOf: file, encoding: .utf8).split(separator: "\n").filter { !$0.hasPrefix("#") }
-        .map { $0.split(separator: "|", maxSplits: 2).map { $0.trimmingCharacters(in: .whitespaces) } }
-}

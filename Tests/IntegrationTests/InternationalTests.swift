@@ -11,7 +11,7 @@ extension FilterAlone {
             }
         }
 
-        @Test("U-labels and A-labels of a domain are one, local parts in UTF-8 are compared folded")
+        @Test("U-labels and A-labels name the same domain; local parts in UTF-8 are compared case-folded")
         func recipients() throws {
             let filter = try LoneFilter {
                 $0.values["relay.domains"] = "[\"bücher.example\", \"example.com\", \"xn--fsqu00a.xn--0zwm56d\"]"
@@ -19,7 +19,7 @@ extension FilterAlone {
             }
             let connection = try filter.connection()
             var count = 0
-            for line in try cases("international") {
+            for line in try caseFields("international.cases") {
                 #expect(try connection.answer(Self.unescaped(line[0])) == line[1], "\(line)")
                 count += 1
             }

@@ -1,5 +1,6 @@
 import Foundation
 import Synchronization
+import System
 
 /// SMTP clients that go on asking for recipients, each on a thread of its own, until they are told to stop.
 final class LoadGenerator: Sendable {
@@ -30,7 +31,7 @@ final class LoadGenerator: Sendable {
     init(clients: Int, port: UInt16, known: String, unknown: String) {
         state.withLock { $0.running = clients }
         for _ in 0..<clients {
-            let thread = Thread { [self] in
+            NamedThread.start("client") { [self] in
                 do {
                     let client = try SMTPClient(port: port, from: Gateway.stranger)
                     try client.begin()
@@ -53,7 +54,6 @@ final class LoadGenerator: Sendable {
                 }
                 state.withLock { $0.running -= 1 }
             }
-            thread.start()
         }
     }
 

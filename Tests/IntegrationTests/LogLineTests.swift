@@ -4,7 +4,7 @@ import Testing
 
 extension Integration {
     @Suite struct LogLineTests {
-        @Test("a refusal's line is found with the same words as Postfix's own")
+        @Test("the log line of a rejection has the same keywords as Postfix's own")
         func grepping() throws {
             let gateway = try Gateway { $0.values["log.lines"] = "true" }
             let client = try SMTPClient(port: gateway.port, from: Gateway.stranger)
@@ -34,7 +34,7 @@ extension Integration {
 
 extension FilterAlone {
     @Suite struct LogTests {
-        @Test("postern log finds by client, recipient, sender and id, the newest, and hides local parts")
+        @Test("postern log finds the newest entries by client, recipient, sender and queue ID, and hides local parts")
         func filters() throws {
             let filter = try LoneFilter()
             _ = try filter.answer("nobody@example.com", from: "192.0.2.7")
@@ -67,7 +67,7 @@ extension FilterAlone {
             #expect(!filter.postern.messages.contains("reject:"))
         }
 
-        @Test("postern log --follow shows what comes, as one JSON object a line")
+        @Test("postern log --follow shows new entries, each as one line of JSON")
         func follow() throws {
             let filter = try LoneFilter()
             let output = filter.workspace.file("follow.out")

@@ -10,7 +10,7 @@ extension Integration {
             "imceaex-_o=organisation_ou=exchange+20administrative+20group+20+28fydibohf23spdlt+29_cn=recipients_cn=anna@example.com"
         private static let blocked = String(repeating: "b", count: 100)
 
-        @Test("tables, canaries, blocked recipients, patterns, the log and check")
+        @Test("tables, canaries, blocked recipients, patterns, log and check accept long local parts")
         func everywhere() throws {
             let gateway = try Gateway { configuration in
                 configuration.values["sync.canaries"] = "[\"\(Self.confirmation)\"]"
@@ -58,7 +58,7 @@ extension Integration {
                 "\(batch.output)")
         }
 
-        @Test("a byte-order mark before the addresses is none of the first one's, and UTF-16 is named")
+        @Test("a byte-order mark isn't part of the first address, and UTF-16 is reported")
         func byteOrderMarks() throws {
             let workspace = try Workspace()
             let configuration = try PosternConfiguration(in: workspace)

@@ -7,7 +7,7 @@ extension FilterAlone {
     @Suite struct MonitoringTests {
         // MARK: Metrics
 
-        @Test("metrics count what was judged, by reason and by domain")
+        @Test("metrics count judged recipients by reason and by domain")
         func counts() throws {
             let watched = try WatchedFilter { $0.values["harvest.limit"] = "2" }
             for recipient in ["anna@example.com", "nobody@example.com", "x@example.info", "x@example.biz"] {
@@ -36,7 +36,7 @@ extension FilterAlone {
             #expect(try eventually(within: 20) { try watched.metric("postern_harvest_offenders_total") == 1 })
         }
 
-        @Test("a source that fails and a list that is refused show")
+        @Test("metrics, live page and status show a failing source and a refused list")
         func sync() throws {
             let watched = try WatchedFilter {
                 $0.values["sync.max_shrink"] = "\"10%\""
@@ -60,7 +60,7 @@ extension FilterAlone {
         }
 
         @Test(
-            "promtool finds nothing to say, whatever dialect is asked for",
+            "promtool accepts the metrics in each dialect",
             .enabled(if: MonitoringRequirements.havePromtool),
             arguments: ["*/*", "text/plain"])
         func promtool(accept: String) throws {
@@ -75,7 +75,7 @@ extension FilterAlone {
             #expect(checked.output + checked.error == "")
         }
 
-        @Test("OpenMetrics is said to be it")
+        @Test("the metrics have the content type of OpenMetrics")
         func contentType() throws {
             let watched = try WatchedFilter()
             let type = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -86,7 +86,7 @@ extension FilterAlone {
         }
 
         @Test(
-            "the alerts and the dashboard are sound, and ask for metrics that there are",
+            "promtool accepts the alerts and the dashboard, and the filter has all their metrics",
             .enabled(if: MonitoringRequirements.havePromtool))
         func alerts() throws {
             let watched = try WatchedFilter { $0.values["log.lines"] = "true" }
@@ -117,11 +117,11 @@ extension FilterAlone {
                     metrics.contains("\n\(name) ") || metrics.contains("\n\(name){") || metrics.hasPrefix("\(name){"),
                     "\(name)")
             }
-            // As rules, promtool reads the dashboard's questions too.
+            // promtool reads the dashboard's expressions only in the form of rules.
             let recorded = expressions.enumerated().map { place, expression in
-                let question = expression.replacing("$__rate_interval", with: "5m").replacing("$job", with: "postern")
+                let query = expression.replacing("$__rate_interval", with: "5m").replacing("$job", with: "postern")
                     .replacing("$instance", with: ".*").replacing("'", with: "''")
-                return "  - {record: 'panel:\(place)', expr: '\(question)'}\n"
+                return "  - {record: 'panel:\(place)', expr: '\(query)'}\n"
             }
             let file = try watched.filter.workspace.write(
                 "groups:\n- name: dashboard\n  rules:\n" + recorded.joined(), to: "dashboard.yml")
@@ -139,7 +139,7 @@ extension FilterAlone {
 
         // MARK: HTTP
 
-        @Test("health and readiness, methods, names and headers")
+        @Test("only GET and HEAD are answered, with security headers, at names of this machine")
         func http() throws {
             let watched = try WatchedFilter()
             #expect(try watched.get("/healthz").body == "ok\n")
@@ -163,7 +163,7 @@ extension FilterAlone {
             #expect(try watched.get("/live.json", ["-H", "Host: localhost:\(watched.port)"]).status == 200)
         }
 
-        @Test("not ready while an index is expected and there is none")
+        @Test("readyz answers 503 while there is no index though one is expected")
         func notReady() throws {
             let workspace = try Workspace()
             var configuration = try PosternConfiguration(in: workspace, unixSocket: true)
@@ -180,7 +180,7 @@ extension FilterAlone {
             #expect(postern.stop() == .exited(0))
         }
 
-        @Test("a port that is taken is said at the start")
+        @Test("a message at the start says that the HTTP port is in use")
         func taken() throws {
             let watched = try WatchedFilter()
             let workspace = try Workspace()
@@ -196,7 +196,7 @@ extension FilterAlone {
             #expect(postern.stop() == .exited(0))
         }
 
-        @Test("slow, greedy and many clients hold up nobody, and are ended")
+        @Test("many slow clients and endless headers delay no other client, and their connections end")
         func hostileClients() throws {
             let watched = try WatchedFilter()
             var descriptors: [Int32] = []
@@ -207,7 +207,7 @@ extension FilterAlone {
                     close(descriptor)
                     continue
                 }
-                // Half a request; some of them with a header that doesn't end.
+                // An incomplete request; some have an endless header.
                 _ = send(descriptor, "GET / HTTP/1.1\r\nX: ", 19, Int32(MSG_NOSIGNAL))
                 if place % 50 == 0 {
                     var patience = timeval(tv_sec: 0, tv_usec: 200_000)
@@ -218,7 +218,7 @@ extension FilterAlone {
                 descriptors.append(descriptor)
             }
             #expect(try watched.filter.answer("nobody@example.com") == "550")
-            // All are gone in the end: closed by the filter, with or without an answer.
+            // The filter closes all connections in the end, with or without an answer.
             for descriptor in descriptors {
                 var patience = timeval(tv_sec: 60, tv_usec: 0)
                 setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
@@ -231,10 +231,50 @@ extension FilterAlone {
             #expect(watched.filter.postern.stop() == .exited(0))
         }
 
+        @Test("without free descriptors HTTP clients don't wait, and the filter uses little processor time")
+        func noDescriptors() throws {
+            let watched = try WatchedFilter()
+            let pid = watched.filter.postern.pid
+            #expect(try eventually(within: 20) { try watched.get("/healthz").status == 200 })
+            func setLimit(_ descriptors: Int) throws {
+                let run = try watched.filter.workspace.run(
+                    "/usr/bin/prlimit", ["--pid", "\(pid)", "--nofile=\(descriptors):"])
+                #expect(run.ending == .exited(0), "\(run.error)")
+            }
+            // The lowest free descriptor; threads of the filter use some descriptors for moments only.
+            let free = try (0..<20).compactMap { _ in
+                usleep(50_000)
+                let open = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd").compactMap { Int($0) }
+                return (0..<1_000).first { !open.contains($0) }
+            }
+            try setLimit(try #require(free.min()))
+            let began = ContinuousClock.now
+            let before = try processorSeconds(pid)
+            for _ in 0..<4 {
+                // The filter answers if it has a spare descriptor, and closes the connection otherwise.
+                let status = try watched.get("/healthz").status
+                #expect(status == 200 || status == 0)
+                sleep(1)
+            }
+            #expect(ContinuousClock.now - began < .seconds(15))
+            #expect(try processorSeconds(pid) - before < 2)
+            try setLimit(1_000)
+            #expect(try eventually(within: 20) { try watched.get("/healthz").status == 200 })
+            #expect(watched.filter.postern.stop() == .exited(0))
+        }
+
+        /// The processor time that a process has used, from `/proc/PID/stat`.
+        private func processorSeconds(_ pid: Int32) throws -> Double {
+            let text = try String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)
+            // The name in parentheses may contain spaces.
+            let fields = try #require(text.split(separator: ")").last).split(separator: " ")
+            return fields[11...12].reduce(0) { $0 + (Double($1) ?? 0) } / Double(sysconf(Int32(_SC_CLK_TCK)))
+        }
+
         // MARK: The page
 
         @Test(
-            "the page shows what was refused, and hostile text as text",
+            "the live page shows rejections, and hostile text as text",
             .enabled(if: MonitoringRequirements.haveChromium))
         func page() throws {
             let watched = try WatchedFilter()
@@ -261,7 +301,7 @@ extension FilterAlone {
             #expect(shown.output.contains("people"))
         }
 
-        @Test("log.redact hides local parts on the page and in the lines")
+        @Test("log.redact hides local parts on the live page and in the messages")
         func redacted() throws {
             let watched = try WatchedFilter {
                 $0.values["log.redact"] = "true"
@@ -276,7 +316,7 @@ extension FilterAlone {
 
         // MARK: postern status
 
-        @Test("status tells of the running filter, and of one that is gone")
+        @Test("status shows the running filter, and that a killed filter doesn't run")
         func status() throws {
             let watched = try WatchedFilter()
             _ = try watched.filter.answer("nobody@example.com")
@@ -288,7 +328,7 @@ extension FilterAlone {
             let status = try watched.filter.configuration.run(["status"])
             #expect(status.ending == .exited(0), "\(status.output)")
             let lines = status.output.split(separator: "\n", omittingEmptySubsequences: false)
-            // Troubles and notices have one line each where there is no terminal.
+            // Without a terminal, each trouble and each notice has one line.
             let rows = lines.filter { !$0.hasPrefix("! ") && !$0.hasPrefix("- ") }
             #expect(lines.count <= 24 && rows.allSatisfy { $0.count <= 80 }, "\(status.output)")
             #expect(lines.first == "all is well")
@@ -309,14 +349,14 @@ extension FilterAlone {
             #expect(gone.ending == .exited(1))
             #expect(gone.output.hasPrefix("! no filter is running"))
             #expect(gone.output.contains("last hour             0           1"))
-            // The socket that it has left is no hindrance to the next.
+            // The next filter replaces the socket that the killed filter has left.
             try watched.filter.restart()
             #expect(try watched.filter.configuration.run(["status"]).ending == .exited(0))
             #expect(watched.filter.postern.stop() == .exited(0))
             #expect(!FileManager.default.fileExists(atPath: watched.filter.workspace.file("rejections.sqlite-status")))
         }
 
-        @Test("a changed http.listen is named as one for a restart")
+        @Test("reload says that http.listen changes only with a restart")
         func reload() throws {
             let watched = try WatchedFilter()
             watched.filter.configuration.values["http.listen"] = "\"\""

@@ -3,7 +3,7 @@ import Glibc
 import Testing
 
 extension Integration {
-    /// Ways to set up Postfix in which Postern must do the same.
+    /// Postern gives the same verdicts in each of these ways to set up Postfix.
     @Suite struct PostfixTests {
         /// Restrictions of a real gateway: a stranger may send to relay domains only.
         private static let strict = [
@@ -22,7 +22,7 @@ extension Integration {
 
         // MARK: clients that are known
 
-        @Test("a client that has authenticated is trusted, unless it isn't to be", arguments: [true, false])
+        @Test("an authenticated client is trusted if relay.trust_authenticated is on", arguments: [true, false])
         func authenticated(trusted: Bool) throws {
             let workspace = try Workspace()
             let database = try SASLDatabase(in: workspace, program: "smtpd", group: "postfix")
@@ -43,7 +43,7 @@ extension Integration {
             #expect(try client.command("AUTH PLAIN \(SASLDatabase.plain())").code == 235)
             #expect(try client.command("MAIL FROM:<sender@client.test>").category == 2)
             #expect(try client.recipient("someone@foreign.test").category == (trusted ? 2 : 5))
-            // To be known makes no recipient known.
+            // An authenticated client doesn't make a recipient known.
             #expect(try client.recipient("nobody@example.com").category == 5)
             client.quit()
             #expect(gateway.postern.stop() == .exited(0))
@@ -56,7 +56,7 @@ extension Integration {
 
         // MARK: around the filter
 
-        @Test("what Postfix refuses at RCPT itself is counted as its own; what it refuses before isn't asked")
+        @Test("Postfix's rejections at RCPT count under the reason mta; earlier rejections don't reach Postern")
         func delayReject() throws {
             for delayed in [true, false] {
                 let gateway = try Gateway(
@@ -82,7 +82,7 @@ extension Integration {
             }
         }
 
-        @Test("behind postscreen the client is still the client")
+        @Test("behind postscreen, Postern sees the client's own address")
         func postscreen() throws {
             let gateway = try Gateway(
                 postfixSettings: Self.strict.merging([
@@ -100,7 +100,7 @@ extension Integration {
             #expect(try gateway.log().contains("client=unknown[127.0.0.2]"))
         }
 
-        @Test("each service has its own filter, or none")
+        @Test("each Postfix service uses its own filter, or none")
         func perService() throws {
             let second = try Gateway { configuration in try configuration.list(["dora@example.com"]) }
             let gateway = try Gateway(listeners: [
@@ -121,7 +121,7 @@ extension Integration {
             #expect(try gateway.report().totals == Report.Totals(refused: 2, accepted: 1))
         }
 
-        @Test("of several filters in a row each has its say, and the first refusal counts")
+        @Test("of several filters in a row, the first rejection counts")
         func severalFilters() throws {
             let second = try Gateway { try $0.list(["anna@example.com", "dora@example.com"]) }
             let workspace = try Workspace()
@@ -146,13 +146,13 @@ extension Integration {
             #expect(second.postern.stop() == .exited(0))
             // The second was asked for what the first had let pass.
             #expect(try second.report().totals == Report.Totals(refused: 1, accepted: 1))
-            // Without one of them nobody gets in.
+            // If one of the filters isn't running, every recipient is deferred.
             let late = try SMTPClient(port: postfix.port, from: Gateway.stranger)
             try late.command("HELO client.test")
             #expect(try late.command("MAIL FROM:<sender@client.test>").description.hasPrefix("451 4.7.1"))
         }
 
-        @Test("a unix socket in the chroot of smtpd, as the README has it")
+        @Test("Postfix reaches a unix socket in smtpd's chroot, as in the README")
         func chroot() throws {
             let workspace = try Workspace()
             var settings = Gateway.leavesAllToFilter
@@ -173,7 +173,7 @@ extension Integration {
             #expect(postern.stop() == .exited(0))
         }
 
-        @Test("a harvester gets 421 and is disconnected; a trusted client and other strangers go on")
+        @Test("a harvester gets 421 and is disconnected; trusted clients and other strangers aren't affected")
         func harvester() throws {
             let gateway = try Gateway { $0.values["harvest.limit"] = "3" }
             let client = try gateway.client()
@@ -181,7 +181,7 @@ extension Integration {
             let reply = try client.recipient("anna@example.com")
             #expect(reply.description == "421 4.7.0 Too many unknown recipients")
             #expect(client.isClosedByServer)
-            // A new connection of the same client fares no better.
+            // A new connection of the same client is deferred, too.
             let next = try gateway.client()
             #expect(try next.recipient("anna@example.com").code == 421)
             #expect(next.isClosedByServer)

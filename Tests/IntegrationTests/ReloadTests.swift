@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Synchronization
+import System
 import TestSupport
 import Testing
 
@@ -24,7 +25,7 @@ extension FilterAlone {
             guard isDone else { throw TestFailure("no \"\(text)\" in: \(filter.postern.messages)") }
         }
 
-        @Test("a session goes by the new configuration from its next recipient on", arguments: Way.allCases)
+        @Test("an open session uses the new configuration from its next recipient on", arguments: Way.allCases)
         func newPolicy(way: Way) throws {
             let filter = try LoneFilter {
                 if way == .change { $0.values["milter.reload"] = "\"auto\"" }
@@ -42,7 +43,7 @@ extension FilterAlone {
             #expect(try connection.answer("postmaster@example.biz") == "250")
             #expect(try filter.answer("nobody@example.com") == "250")
 
-            // A faulty one changes nothing, and its faults are told.
+            // A faulty configuration changes nothing, and the filter reports its faults.
             filter.configuration.values["policy.mode"] = "\"enforced\""
             filter.configuration.values["harvest.limit"] = "-1"
             if way == .command {
@@ -63,7 +64,7 @@ extension FilterAlone {
             #expect(filter.postern.stop() == .exited(0))
         }
 
-        @Test("a table of domains that changes is enough where reload is automatic")
+        @Test("with reload = \"auto\", a changed table of domains takes effect")
         func changedTable() throws {
             let filter = try LoneFilter {
                 $0.values["milter.reload"] = "\"auto\""
@@ -77,7 +78,7 @@ extension FilterAlone {
             #expect(isTaken)
         }
 
-        @Test("without reload = \"auto\" nothing happens by itself")
+        @Test("without reload = \"auto\", a changed configuration waits for a reload")
         func notByItself() throws {
             let filter = try LoneFilter()
             filter.configuration.values["policy.mode"] = "\"observe\""
@@ -88,7 +89,7 @@ extension FilterAlone {
             #expect(!filter.postern.messages.contains("reload:"))
         }
 
-        @Test("postern reload says what came of it")
+        @Test("postern reload reports its result")
         func command() throws {
             let filter = try LoneFilter()
             let taken = try filter.configuration.run(["reload"])
@@ -111,7 +112,7 @@ extension FilterAlone {
             #expect(disputed.error.contains("process \(filter.postern.pid) has refused the configuration"))
         }
 
-        @Test("what only a restart can change is named, and the rest is in force")
+        @Test("a reload names the keys that need a restart and applies the rest")
         func keysOfTheProcess() throws {
             let filter = try LoneFilter()
             let connection = try filter.connection()
@@ -136,7 +137,7 @@ extension FilterAlone {
             #expect(isListed)
         }
 
-        @Test("sources come and go with a reload")
+        @Test("a reload adds and removes sources")
         func sources() throws {
             let filter = try LoneFilter()
             let connection = try filter.connection()
@@ -161,7 +162,7 @@ extension FilterAlone {
             #expect(try connection.answer("anna@example.com") == "250")
         }
 
-        @Test("domains keep their places in the log, whatever their order")
+        @Test("domains keep their counters in the log when their order changes")
         func domainsInTheLog() throws {
             let filter = try LoneFilter { $0.values["relay.domains"] = "[\"example.com\", \"example.net\"]" }
             let connection = try filter.connection()
@@ -178,7 +179,7 @@ extension FilterAlone {
             }
         }
 
-        @Test("without a filter there is nothing to reload, and the socket of a killed filter is replaced")
+        @Test("postern reload fails without a filter, and a new filter replaces the socket of a killed one")
         func noFilter() throws {
             let workspace = try Workspace()
             let configuration = try PosternConfiguration(in: workspace)
@@ -197,7 +198,7 @@ extension FilterAlone {
         }
 
         @Test(
-            "a stranger to the filter isn't let near it",
+            "the control socket rejects other users",
             .enabled(if: getuid() == 0 && access("/usr/bin/setpriv", X_OK) == 0))
         func stranger() throws {
             let filter = try LoneFilter()
@@ -218,11 +219,8 @@ extension FilterAlone {
             let isOver = Atomic<Bool>(false)
             let asked = Atomic<Int>(0)
             let wrong = Mutex<[String]>([])
-            let isLoaded = DispatchGroup()
-            for thread in 0..<4 {
-                isLoaded.enter()
-                Thread.detachNewThread {
-                    defer { isLoaded.leave() }
+            let clients = (0..<4).map { thread in
+                NamedThread.start("client") {
                     do {
                         let connections = try (0..<10).map { _ in try MTAConnection.started(path: socket) }
                         while !isOver.load(ordering: .relaxed) {
@@ -256,7 +254,7 @@ extension FilterAlone {
             let before = asked.load(ordering: .relaxed)
             #expect(eventually(within: 30) { asked.load(ordering: .relaxed) > before + 1_000 })
             isOver.store(true, ordering: .relaxed)
-            isLoaded.wait()
+            for client in clients { client.waitForEnd() }
             #expect(wrong.withLock { $0 }.isEmpty, "\(wrong.withLock { $0.prefix(5) })")
             #expect(filter.postern.stop() == .exited(0))
             let totals = try filter.report().totals

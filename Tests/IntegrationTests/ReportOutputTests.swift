@@ -37,7 +37,7 @@ import Testing
         return path
     }
 
-    @Test func everyFormatIsToBeHad() throws {
+    @Test func reportHasEveryFormat() throws {
         for (format, beginning) in [
             ("text", "Rejected recipients"), ("json", "{"), ("csv", "section,key,"), ("html", "<!DOCTYPE html>"),
         ] {
@@ -51,14 +51,14 @@ import Testing
         }
     }
 
-    @Test func whereTheLocaleIsNotUnicodeTheTextIsASCII() throws {
+    @Test func textIsASCIIWithoutAUnicodeLocale() throws {
         let ascii = try report([], environment: ["LC_ALL": "C", "LANG": "C"])
         #expect(ascii.output.utf8.allSatisfy { $0 < 0x80 } && ascii.output.contains("###"))
         let unicode = try report([], environment: ["LC_ALL": "C.UTF-8"])
         #expect(unicode.output.contains("███"))
     }
 
-    @Test func theMailIsOneToAMailProgram() throws {
+    @Test func mailIsValidMIME() throws {
         let result = try report([
             "--mail", "postmaster@example.com, root@example.org", "--mail", "third@bücher.example",
         ])
@@ -90,7 +90,7 @@ import Testing
         #expect(read.output.contains("nobody@example.com"))
     }
 
-    @Test func sendmailIsGivenTheMailAndItsStatusIsTold() throws {
+    @Test func sendmailGetsTheMailAndItsFailureIsReported() throws {
         let path = try sendmail(status: 0)
         let sent = try report(["--mail", "postmaster@example.com", "--send", "--sendmail", path])
         #expect(sent.ending == .exited(0) && sent.output.isEmpty && sent.error.isEmpty, "\(sent)")
@@ -111,7 +111,7 @@ import Testing
         #expect(missing.error.contains("/nonexistent/sendmail can't be started"))
     }
 
-    @Test func whatMakesNoSenseIsSaid() throws {
+    @Test func invalidOptionsAreReported() throws {
         for arguments in [
             ["--send"], ["--from", "a@example.com"], ["--mail", "a@example.com", "--format", "html"],
             ["--mail", "a@example.com", "--sendmail", "/usr/sbin/sendmail"],

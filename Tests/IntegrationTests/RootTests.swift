@@ -6,7 +6,7 @@ import Testing
 extension FilterAlone {
     /// Commands that root runs in a folder of the filter's user: they act as that user.
     @Suite(.enabled(if: geteuid() == 0)) struct RootTests {
-        /// No user of any machine, so that the folder is nobody else's.
+        /// A user ID that no machine has, so that the folder belongs to no other user.
         private static let user: uid_t = 64_123
 
         private let workspace: Workspace
@@ -30,7 +30,7 @@ extension FilterAlone {
             return lstat("\(folder)/\(name)", &status) == 0 ? status.st_uid : nil
         }
 
-        @Test("what root's sync makes belongs to the filter's user")
+        @Test("files that root's sync creates belong to the filter's user")
         func ownership() throws {
             let synced = try configuration.run(["sync", "--once"])
             #expect(synced.ending == .exited(0), "\(synced)")
@@ -51,7 +51,9 @@ extension FilterAlone {
             }
         }
 
-        @Test("a link in that folder leads root nowhere", arguments: ["sync.sqlite.lock", "sync.sqlite"])
+        @Test(
+            "root's sync doesn't follow a symbolic link in the filter's folder",
+            arguments: ["sync.sqlite.lock", "sync.sqlite"])
         func links(_ name: String) throws {
             let precious = try workspace.write("precious", to: "precious")
             chmod(precious, 0o640)
@@ -66,7 +68,7 @@ extension FilterAlone {
             #expect(status.st_mode & 0o777 == 0o640)
         }
 
-        @Test("a first sync that root made the old way shows in status, and is said by the filter's user's sync")
+        @Test("status reports files that only root can read")
         func statusJudgesWhatTheFilterCanDo() throws {
             #expect(try configuration.run(["sync", "--once"]).ending == .exited(0))
             for name in ["sync.sqlite", "recipients.index"] { chown("\(folder)/\(name)", 0, 0) }
@@ -77,7 +79,7 @@ extension FilterAlone {
             #expect(status.output.contains("sync.sqlite is missing or can't be read"), "\(status.output)")
         }
 
-        @Test("folders of several users are refused")
+        @Test("root's sync rejects folders that belong to different users")
         func severalOwners() throws {
             var configuration = configuration
             try workspace.makeFolder("other")

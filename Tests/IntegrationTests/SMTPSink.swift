@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Synchronization
+import System
 
 /// A mail server of a test's own that takes every message and keeps it: the inner server behind a gateway.
 final class SMTPSink: Sendable {
@@ -40,21 +41,19 @@ final class SMTPSink: Sendable {
             throw ChildProcess.Failure(description: "\(host):\(self.port): \(reason)")
         }
         // The thread ends once shutdown() has ended accept(); it then closes the descriptor.
-        let thread = Thread { [descriptor, mailbox] in
+        NamedThread.start("sink") { [descriptor, mailbox] in
             while true {
                 let connection = accept(descriptor, nil, nil)
                 if connection < 0 { break }
-                let conversation = Thread {
+                NamedThread.start("conversation") {
                     Conversation(connection).hold { message in
                         mailbox.messages.withLock { $0.append(message) }
                     }
                     close(connection)
                 }
-                conversation.start()
             }
             close(descriptor)
         }
-        thread.start()
     }
 
     deinit { shutdown(descriptor, Int32(SHUT_RDWR)) }

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 extension Integration {
@@ -27,13 +28,13 @@ extension Integration {
         }
 
         @Test(
-            "U-labels and A-labels of a domain are one, and local parts are compared in NFC, folded",
+            "U-labels and A-labels name the same domain; local parts are compared in NFC, case-folded",
             arguments: [("bücher.example", "xn--bcher-kva.example"), ("xn--bcher-kva.example", "bücher.example")])
         func replies(domain: String, listedAs: String) throws {
             let listed = ["jürgen", "用户", "anna"].map { "\($0)@\(listedAs)" }
             let gateway = try gateway(domain: domain, listed: listed)
             let client = try client(of: gateway)
-            let expected = try cases("smtputf8")
+            let expected = try caseFields("smtputf8.cases")
             for fields in expected {
                 let reply = try client.recipient(fields[0])
                 let isRight =
@@ -44,7 +45,7 @@ extension Integration {
             client.quit()
             #expect(gateway.postern.stop() == .exited(0))
 
-            // What was refused is reported as it was asked for, and `check` is of the same opinion.
+            // The report shows the rejected recipient as the client gave it, and `check` gives the same verdict.
             let log = try gateway.log()
             for fields in expected where fields[1].hasPrefix("5") {
                 #expect(log.contains("to=<\(fields[0])>"), "\(log)")
@@ -55,7 +56,7 @@ extension Integration {
             #expect(verdicts == expected.map { $0[1].hasPrefix("250") ? "accept" : "reject" })
         }
 
-        @Test("a message goes through whole, with its parameter and its addresses")
+        @Test("a message keeps its SMTPUTF8 parameter and its addresses")
         func wholeMessage() throws {
             let sink = try SMTPSink()
             let gateway = try gateway(domain: "bücher.example", listed: ["jürgen@bücher.example"], sink: sink)
@@ -72,7 +73,7 @@ extension Integration {
             #expect(eventually(within: 30) { !gateway.postfix.hasQueuedMail })
         }
 
-        @Test("a client that hasn't said SMTPUTF8 is answered in ASCII, whatever it asks for")
+        @Test("a client without SMTPUTF8 gets replies in ASCII only")
         func unannounced() throws {
             // Postfix lets a local part in UTF-8 pass without it, but no domain.
             let gateway = try gateway(domain: "bücher.example", listed: ["jürgen@bücher.example"])
@@ -84,7 +85,7 @@ extension Integration {
                     == "550 5.1.1 <j??rgen@xn--bcher-kva.example>: Recipient address rejected: User unknown")
         }
 
-        @Test("bytes that aren't UTF-8 are an invalid address, and not another's")
+        @Test("an address with invalid UTF-8 is rejected as a syntax error")
         func invalidUTF8() throws {
             let gateway = try gateway(domain: "bücher.example", listed: ["jürgen@bücher.example"])
             let client = try client(of: gateway)

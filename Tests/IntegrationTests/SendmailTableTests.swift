@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 extension Integration {
@@ -6,11 +7,11 @@ extension Integration {
     @Suite(.enabled(if: SendmailRequirements.areMet, SendmailRequirements.comment)) struct SendmailTableTests {
         private static let domains = ["example.com", "virt.test", "alias.test", "main.test"]
 
-        @Test("the verdict on each entry of access and virtusertable is Sendmail's answer")
+        @Test("Postern and Sendmail agree on each entry of access and virtusertable")
         func sameAnswers() throws {
             let workspace = try Workspace(in: .run)
             var tables = ["access": Self.domains.map { "To:\($0) RELAY" }, "virtusertable": []]
-            for fields in try cases("sendmail-tables") { tables[fields[0], default: []].append(fields[1]) }
+            for fields in try caseFields("sendmail-tables.cases") { tables[fields[0], default: []].append(fields[1]) }
             var configuration = try PosternConfiguration(in: workspace)
             configuration.values["relay.domains_from"] = "[\"access:access\"]"
             configuration.values["relay.domains"] = nil
@@ -35,7 +36,7 @@ extension Integration {
             let sendmail = try SendmailInstance(in: workspace, socket: .inet(try Ports.unused()), settings)
 
             var recipients: [String] = []
-            for line in try cases("sendmail-tables").map({ $0[1] }) {
+            for line in try caseFields("sendmail-tables.cases").map({ $0[1] }) {
                 let key = String(line.prefix { !$0.isWhitespace })
                 guard !key.hasPrefix("From:"), key.contains("@") else { continue }
                 let address = key.hasPrefix("To:") ? String(key.dropFirst(3)) : key

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import TestSupport
 import Testing
 
 extension Integration {
@@ -16,15 +17,15 @@ extension Integration {
                         .category == 2)
                 clients[name] = client
             }
-            return try cases("sendmail").map { fields in
+            return try caseFields("sendmail.cases").map { fields in
                 try #require(clients[fields[0]]).command("RCPT TO:\(fields[1])")
             }
         }
 
-        @Test("replies are those of the table", arguments: [true, false])
+        @Test("the replies are the ones in the table of cases", arguments: [true, false])
         func replies(unixSocket: Bool) throws {
             let gateway = try SendmailGateway(unixSocket: unixSocket)
-            let expected = try cases("sendmail")
+            let expected = try caseFields("sendmail.cases")
             let replies = try hold(with: gateway)
             for (fields, reply) in zip(expected, replies) {
                 let isRight =
@@ -48,7 +49,7 @@ extension Integration {
             #expect(log.contains("sender@client.test"))
         }
 
-        @Test("with its own relay rules Sendmail refuses foreign domains, of which Postern isn't told")
+        @Test("Sendmail's own relay rules reject foreign domains before Postern is asked")
         func ownRelayRules() throws {
             let gateway = try SendmailGateway(lines: [])
             let client = try gateway.client()
@@ -68,7 +69,7 @@ extension Integration {
             #expect(report.byReason == ["unknown": 1, "relay": 1])
         }
 
-        @Test("a client that has authenticated is trusted")
+        @Test("an authenticated client is trusted")
         func authenticated() throws {
             let gateway = try SendmailGateway(
                 lines: [],
@@ -88,7 +89,7 @@ extension Integration {
             #expect(try client.command("AUTH PLAIN \(SASLDatabase.plain())").code == 235)
             #expect(try client.command("MAIL FROM:<sender@client.test>").category == 2)
             #expect(try client.recipient("someone@foreign.test").category == 2)
-            // To be known makes no recipient known.
+            // An authenticated client doesn't make a recipient known.
             #expect(try client.recipient("nobody@example.com").description.hasPrefix("550 5.1.1"))
             client.quit()
             #expect(gateway.postern.stop() == .exited(0))
@@ -96,7 +97,7 @@ extension Integration {
             #expect(log.contains("\"authenticated\":true"), "\(log)")
         }
 
-        @Test("a message goes to the recipients that were not refused, whole and to no others")
+        @Test("a message arrives unchanged at the accepted recipients only")
         func someRefused() throws {
             let gateway = try SendmailGateway(lines: [])
             let client = try gateway.client()
@@ -105,7 +106,7 @@ extension Integration {
             }
             #expect(try client.recipient("carl@example.net").category == 2)
             #expect(try client.message("some").category == 2)
-            // The next message of the session starts afresh.
+            // The next message of the session starts without recipients.
             #expect(try client.command("MAIL FROM:<>").category == 2)
             #expect(try client.recipient("nobody@example.com").category == 5)
             #expect(try client.command("DATA").category == 5)
@@ -126,7 +127,7 @@ extension Integration {
             #expect(gateway.sink.messages.allSatisfy { !$0.sender.hasPrefix("<>") })
         }
 
-        @Test("the left sides of virtusertable are recipients, and their mail goes where the right sides say")
+        @Test("addresses on the left of virtusertable are recipients, and their mail goes to the right-hand side")
         func virtualUsers() throws {
             let table = ["dora@example.com": "anna@example.com", "board@example.net": "bob@example.com"]
             let gateway = try SendmailGateway(
@@ -165,7 +166,7 @@ extension Integration {
         }
 
         @Test(
-            "while the filter is away, Sendmail does as F= says",
+            "while the filter isn't running, Sendmail applies its F= flag",
             arguments: [("F=T", "451"), ("F=R", "554"), ("F=4", "421"), ("", "250")])
         func filterAway(flag: String, code: String) throws {
             let gateway = try SendmailGateway(flag: flag)
@@ -187,7 +188,7 @@ extension Integration {
         }
 
         @Test(
-            "the filter restarts in the middle of a session: nothing unknown gets in, and the next session is as ever")
+            "a restart of the filter during a session lets no unknown recipient in; the next session is filtered")
         func restartWithinSession() throws {
             let gateway = try SendmailGateway()
             let client = try gateway.client()
@@ -210,7 +211,7 @@ extension Integration {
             #expect(gateway.sink.messages(atLeast: 1).map(\.recipients) == [["anna@example.com"]])
         }
 
-        @Test("a harvester gets 421 and is disconnected; a trusted client and other strangers go on")
+        @Test("a harvester gets 421 and is disconnected; trusted clients and other strangers aren't affected")
         func harvester() throws {
             let gateway = try SendmailGateway { $0.values["harvest.limit"] = "3" }
             let client = try gateway.client()
@@ -218,7 +219,7 @@ extension Integration {
             let reply = try client.recipient("anna@example.com")
             #expect(reply.description == "421 4.7.0 Too many unknown recipients")
             #expect(client.isClosedByServer)
-            // A new connection of the same client fares no better.
+            // A new connection of the same client is deferred, too.
             let next = try gateway.client()
             #expect(try next.recipient("anna@example.com").code == 421)
             #expect(next.isClosedByServer)

@@ -59,7 +59,7 @@ extension FilterAlone {
             return faults.withLock { $0 }
         }
 
-        @Test("an MTA's packets, changed at random, neither end nor confuse nor grow the filter")
+        @Test("randomly changed milter packets neither crash the filter, nor change its verdicts, nor leak memory")
         func mutatedConversations() throws {
             let filter = try filter()
             let control = try filter.connection()
@@ -68,7 +68,7 @@ extension FilterAlone {
                 for round in 0..<4 as Range<UInt64> {
                     let faults = onslaught(filter.socket, connections: 800, seed: seed &* 4 &+ round)
                     #expect(faults.isEmpty, "seed \(seed): \(faults.prefix(5))")
-                    // A connection that was there before is none the worse for it, and nor is a new one.
+                    // An older connection and a new one still get the right verdicts.
                     for connection in [control, try filter.connection()] {
                         #expect(try connection.answer("anna@example.com") == "250")
                         #expect(try connection.answer("nobody@example.com") == "550")

@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import RecipientIndex
 import Synchronization
+import System
 import TestSupport
 import Testing
 
@@ -100,7 +101,7 @@ extension FilterAlone {
             try FileManager.default.contentsOfDirectory(atPath: "/proc/\(filter.postern.pid)/fd").count
         }
 
-        @Test("no wrong verdict, no lost session, no growth while indexes and policies are swapped")
+        @Test("replacing indexes and policies causes no wrong verdict, no lost session and no memory growth")
         func soak() throws {
             let recipients = Effort.value("POSTERN_SOAK_RECIPIENTS", usually: 240_000)
             let count = Effort.value("POSTERN_SOAK_CONNECTIONS", usually: 200)
@@ -124,10 +125,7 @@ extension FilterAlone {
             let folder = filter.workspace.path
             let pid = filter.postern.pid
             var memory: [Int] = []
-            let isSwapping = DispatchGroup()
-            isSwapping.enter()
-            Thread.detachNewThread {
-                defer { isSwapping.leave() }
+            let swapping = NamedThread.start("swapping") {
                 var round = 0
                 while !tally.isOver.load(ordering: .relaxed) {
                     round += 1
@@ -159,7 +157,7 @@ extension FilterAlone {
                 return tally.swungIn.load(ordering: .relaxed) > 0 && tally.swungOut.load(ordering: .relaxed) > 0
             }
             tally.isOver.store(true, ordering: .relaxed)
-            isSwapping.wait()
+            swapping.waitForEnd()
             #expect(hasSwung)
             #expect(tally.wrong.withLock { $0 }.isEmpty, "\(tally.wrong.withLock { $0 })")
             // The first rounds fill pools; a session's state is a few kilobytes.

@@ -2,10 +2,10 @@ import Foundation
 import Testing
 
 extension Integration {
-    /// `TZ` means to Postern what it means to date(1).
+    /// Postern reads `TZ` as date(1) does.
     @Suite struct TimeZoneTests {
         @Test(
-            "times are those of date(1)",
+            "postern shows the same times as date(1)",
             arguments: [
                 "", "UTC", "Europe/Berlin", ":Europe/Berlin", "/usr/share/zoneinfo/Europe/Berlin",
                 ":/usr/share/zoneinfo/Europe/Berlin", "CET-1CEST,M3.5.0,M10.5.0/3", "EST5EDT,M3.2.0,M11.1.0", "EST5EDT",
@@ -18,7 +18,7 @@ extension Integration {
         }
 
         @Test(
-            "what is no time zone is named, and means UTC",
+            "an invalid TZ is reported, and means UTC",
             arguments: ["Nonsense/Zone", ":Foo", "/no/such/file", "Europe"])
         func noZone(zone: String) throws {
             let (output, error, date) = try times(zone)

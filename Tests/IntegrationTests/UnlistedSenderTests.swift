@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What a gateway knows of senders in its own domains that the list doesn't have.
+/// Senders in relay domains that the recipient list doesn't have.
 private struct Witnesses {
     let configuration: PosternConfiguration
 
@@ -43,7 +43,7 @@ extension Integration {
             client.quit()
         }
 
-        @Test("who sends as a trusted client isn't refused, by choice; a stranger's word is no proof")
+        @Test("with unlisted_sender on, a trusted client's sender is deferred, a stranger's is rejected")
         func postfix() throws {
             let gateway = try Gateway { $0.values["policy.unlisted_sender"] = "\"defer\"" }
             for sender in [
@@ -84,7 +84,7 @@ extension Integration {
             #expect(gateway.postern.stop() == .exited(0))
         }
 
-        @Test("who has logged in is a witness, too; without the choice answers are refused, and reported")
+        @Test("an authenticated sender counts; with unlisted_sender off, it is rejected and reported")
         func authenticated() throws {
             let workspace = try Workspace()
             let database = try SASLDatabase(in: workspace, program: "smtpd", group: "postfix")
@@ -110,7 +110,8 @@ extension Integration {
         }
 
         @Test(
-            "the same beside Sendmail", .enabled(if: SendmailRequirements.areMet, SendmailRequirements.comment))
+            "with Sendmail, a trusted client's sender is deferred, too",
+            .enabled(if: SendmailRequirements.areMet, SendmailRequirements.comment))
         func sendmail() throws {
             let gateway = try SendmailGateway(lines: []) { $0.values["policy.unlisted_sender"] = "\"defer\"" }
             try send(gateway, from: "clara@example.com", client: Gateway.trusted)
@@ -123,11 +124,11 @@ extension Integration {
 
 extension FilterAlone {
     @Suite struct UnlistedSenderTests {
-        @Test("without a log the filter goes by its memory")
+        @Test("without a log, the filter remembers unlisted senders in memory")
         func memory() throws {
             let filter = try LoneFilter {
                 $0.values["policy.unlisted_sender"] = "\"defer\""
-                // A folder is no database.
+                // A folder can't be opened as a database.
                 $0.values["log.database"] = "\"\(try $0.workspace.makeFolder("log.sqlite"))\""
             }
             let trusted = try filter.connection(from: "127.0.0.1")

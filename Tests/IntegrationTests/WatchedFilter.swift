@@ -2,12 +2,12 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Whether Prometheus' promtool and Chromium can be had.
+/// Whether Prometheus' promtool and Chromium are installed.
 enum MonitoringRequirements {
     static let promtool = "/usr/bin/promtool"
     static let chromium = "/usr/bin/chromium"
 
-    /// Where they are required, their absence is a failure, not a reason to skip.
+    /// Whether tests fail without these programs, instead of being skipped.
     private static let areRequired =
         ProcessInfo.processInfo.environment["POSTERN_TEST_MONITORING"] == "required"
 
@@ -15,7 +15,7 @@ enum MonitoringRequirements {
     static let haveChromium = areRequired || FileManager.default.isExecutableFile(atPath: chromium)
 }
 
-/// A filter with its HTTP port, and somebody who asks it.
+/// A filter with an HTTP port.
 final class WatchedFilter {
     let filter: LoneFilter
     let port: UInt16
@@ -31,14 +31,14 @@ final class WatchedFilter {
 
     var url: String { "http://127.0.0.1:\(port)" }
 
-    /// An answer: its status, its headers in small letters, its body.
+    /// A response; the names of its headers are in lower case.
     struct Answer {
         let status: Int
         let headers: [String: String]
         let body: String
     }
 
-    /// Asks with curl.
+    /// Sends a GET request by curl.
     func get(_ path: String, _ arguments: [String] = []) throws -> Answer {
         let result = try filter.workspace.run(
             "/usr/bin/curl", ["-s", "-i", "--max-time", "20"] + arguments + ["\(url)\(path)"])
@@ -54,7 +54,7 @@ final class WatchedFilter {
             body: parts.dropFirst().joined(separator: "\r\n\r\n"))
     }
 
-    /// The value of a sample by its whole name.
+    /// The value of the sample with this name and labels.
     func metric(_ name: String) throws -> Double? {
         try get("/metrics").body.split(separator: "\n").first { $0.hasPrefix("\(name) ") }
             .flatMap { $0.split(separator: " ").last.flatMap { Double($0) } }

@@ -1,9 +1,9 @@
 package import RejectionLog
 import System
 
-/// The figures and the most frequent values of a period, straight from the log.
+/// The counts and the most frequent values of a period.
 package struct LogSummary {
-    /// A value, and how many rejections it has.
+    /// A value and its number of rejections.
     package struct Row: Equatable {
         package var value: String
         package var count: Int

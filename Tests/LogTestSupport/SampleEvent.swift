@@ -4,13 +4,13 @@ import Synchronization
 package import System
 package import TestSupport
 
-/// An event with texts of its own.
+/// An event that owns its texts.
 package struct Sample {
     package var time: Int64 = Sample.base
     package var outcome = Outcome.rejected
     package var observed = false
     package var reason = "unknown"
-    /// A relay domain, or nil: foreign, with `domainName`.
+    /// The relay domain; nil for a foreign domain, whose name is `domainName`.
     package var domain: String? = "example.com"
     package var domainName: [UInt8] = []
     package var recipient = Array("user@example.com".utf8)
@@ -49,12 +49,14 @@ package struct Sample {
         self.reply = reply ?? self.reply
     }
 
+    /// Records the event.
     package func record(in log: RejectionLog) {
-        with(reason: log.slot(forReason: reason), domain: domain.map { log.slot(forDomain: $0) } ?? .foreign) { event in
-            log.record(event)
+        with(reason: log.slot(forReason: reason), domain: domain.map { log.slot(forDomain: $0) } ?? .foreign) {
+            log.record($0)
         }
     }
 
+    /// Calls `body` with the event, whose texts are valid for the call.
     package func with<R>(reason: ReasonSlot, domain: DomainSlot, _ body: (RecipientEvent) -> R) -> R {
         recipient.withUnsafeBufferPointer { recipient in
             domainName.withUnsafeBufferPointer { domainName in
@@ -92,7 +94,7 @@ package final class Lines: Sendable {
     package func add(_ line: String) { state.withLock { $0.append(line) } }
 }
 
-/// Clocks that the test sets.
+/// A wall clock and a steady clock that the test sets.
 package final class TestClock: Sendable {
     private struct Times {
         var wall: Int64
@@ -103,7 +105,7 @@ package final class TestClock: Sendable {
 
     package init(_ time: Int64) { state = Mutex(Times(wall: time)) }
 
-    /// The time; when it is set, as much has passed on the steady clock.
+    /// The time of the wall clock. Setting it moves the steady clock on by as much.
     package var now: Int64 {
         get { state.withLock { $0.wall } }
         set {
@@ -114,19 +116,12 @@ package final class TestClock: Sendable {
         }
     }
 
-    /// Sets the time of day wrong by so many milliseconds, or right again.
-    package func leap(_ milliseconds: Int64) { state.withLock { $0.wall += milliseconds } }
+    /// Moves only the wall clock, by a number of milliseconds.
+    package func jump(_ milliseconds: Int64) { state.withLock { $0.wall += milliseconds } }
 
     package var clocks: LogClocks {
         LogClocks(
             wall: { [self] in state.withLock { $0.wall } }, steady: { [self] in state.withLock { $0.steady } })
-    }
-}
-
-/// The lines of a table of cases beside the test, cut at `|`, without comments.
-package func cases(_ name: String, beside test: String = #filePath) throws -> [[String]] {
-    try testFile(name, beside: test).split(separator: "\n").filter { !$0.hasPrefix("#") }.map { line in
-        line.split(separator: "|", omittingEmptySubsequences: false).map { $0.trimmingCharacters(in: .whitespaces) }
     }
 }
 
@@ -136,15 +131,22 @@ package func testFile(_ name: String, beside test: String = #filePath) throws ->
     return try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8)
 }
 
-/// A period in which every test's events are.
+/// A period that holds the events of every test.
 package let allTime = (since: Date(timeIntervalSince1970: 0), until: Date(timeIntervalSince1970: 4_000_000_000))
 
+/// All entries of a log that match the query.
 package func allEntries(_ path: String, _ query: RejectionReader.EntryQuery = .init()) throws -> [LogEntry] {
     try RejectionReader(path: path).entries(query).map { try $0.get() }
 }
 
 extension TemporaryFolder {
+    /// The path of the log's database.
     package var database: String { file("rejections.sqlite") }
+
+    /// The names of the damaged databases that were moved aside.
+    package func damagedCopies() throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: path).filter { $0.contains(".damaged-") }.sorted()
+    }
 }
 
 /// Records messages of an unlisted sender, some days after the time of the samples.

@@ -94,7 +94,7 @@ enum ParsedPath: Equatable, CustomStringConvertible {
 }
 
 extension AddressError {
-    /// The name of the case.
+    /// The name of the enum's case.
     var rule: String {
         switch self {
         case .empty: "empty"

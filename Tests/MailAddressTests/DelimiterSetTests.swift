@@ -3,7 +3,7 @@ import Testing
 
 struct DelimiterSetTests {
     @Test(arguments: try Case.load("details.cases"))
-    func `splits details as the table says`(_ expected: Case) throws {
+    func `a detail is cut off as the table says`(_ expected: Case) throws {
         let fields = String(decoding: expected.input, as: UTF8.self).split(separator: " ", maxSplits: 1)
         try #require(fields.count == 2)
         let address = try RecipientAddress(path: String(fields[1]))
@@ -26,7 +26,7 @@ struct DelimiterSetTests {
 }
 
 extension String {
-    /// A key as a path again.
+    /// The key as a quoted path.
     var quotedWhereNeeded: String {
         let at = lastIndex(of: "@") ?? endIndex
         let local = self[..<at].map { "\\\"".contains($0) ? "\\\($0)" : String($0) }.joined()

@@ -3,7 +3,7 @@ import Testing
 
 struct DomainNameTests {
     @Test(arguments: try Case.load("domains.cases"))
-    func domain(_ expected: Case) {
+    func `a domain has the canonical form of the table`(_ expected: Case) {
         do throws(AddressError) {
             let name = try DomainName(String(decoding: expected.input, as: UTF8.self))
             #expect(expected.failure == nil)

@@ -5,7 +5,7 @@ import Testing
 
 /// Properties that hold for any input. The seeds are fixed, so a failure, which shows its seed, can be repeated.
 @Suite struct RecipientAddressPropertyTests {
-    /// The bytes with a meaning to the parser, to be used more often than others.
+    /// The bytes with a meaning to the parser, which the inputs contain more often than others.
     private static let telling = Array("<>@.\"\\()[],;:%!| \t+-aAbZ019_xn--IPv6:\u{0}\u{7F}".utf8)
 
     private static func outcomeOfAny(_ path: [UInt8]) -> ParsedPath {
@@ -42,7 +42,7 @@ import Testing
     }
 
     @Test(arguments: [1, 2, 3, 4] as [UInt64])
-    func noInputTraps(seed: UInt64) {
+    func `any bytes are parsed without a crash`(seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
         var accepted = 0
         var path: [UInt8] = []
@@ -63,7 +63,7 @@ import Testing
     }
 
     @Test(arguments: [5, 6] as [UInt64])
-    func `changed cases of the table don't trap`(seed: UInt64) throws {
+    func `changed cases of the table are parsed without a crash, and alike by both parsers`(seed: UInt64) throws {
         let cases = try Case.load("paths.cases").map(\.input)
         var generator = SeededGenerator(seed: seed)
         for _ in 0..<50_000 {
@@ -110,7 +110,7 @@ import Testing
             let text = Self.path(&generator)
             guard let address = try? RecipientAddress(path: text) else { continue }
             accepted += 1
-            // Only ASCII beside a domain in UTF-8: ß has no capital there, and UTS #46 keeps it apart from ss.
+            // ASCII only if the domain is UTF-8: ß has no capital, and UTS #46 keeps it apart from ss.
             let isUnicode = Bool.random(using: &generator) && !address.domain.contains("xn--")
             let capitals = String(
                 String.UnicodeScalarView(
@@ -140,8 +140,7 @@ import Testing
         }
     }
 
-    /// Folding twice changes nothing, for every character that a local part may hold.
-    @Test func `folding twice changes nothing`() {
+    @Test func `folding any character twice changes nothing`() {
         for value in (0xA0 as UInt32)...0x2FFFF {
             guard let scalar = UnicodeScalar(value) else { continue }
             let folded = String(Character(scalar)).foldedInNFC

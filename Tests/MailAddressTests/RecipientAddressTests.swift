@@ -4,7 +4,7 @@ import Testing
 
 struct RecipientAddressTests {
     @Test(arguments: try Case.load("paths.cases"))
-    func path(_ expected: Case) {
+    func `a path has the key of the table`(_ expected: Case) {
         #expect(ParsedPath(expected.input) == ParsedPath(expecting: expected), "\(expected.testDescription)")
     }
 
@@ -17,7 +17,7 @@ struct RecipientAddressTests {
     }
 
     @Test(arguments: try Case.load("paths.cases").filter { $0.failure == nil })
-    func `local part and domain make up the key`(_ accepted: Case) throws {
+    func `the key consists of local part and domain`(_ accepted: Case) throws {
         let address = try accepted.input.withUnsafeBufferPointer { try RecipientAddress(path: $0) }
         #expect(address.key == String(decoding: accepted.expected, as: UTF8.self))
         #expect(address.key == (address.hasDomain ? "\(address.localPart)@\(address.domain)" : address.localPart))
@@ -64,7 +64,7 @@ struct RecipientAddressTests {
         #expect(UnquotedAddress.specials == ASCIISet(".@!%|:()<>[],;\" \t"))
     }
 
-    @Test func `every error names what is accepted`() {
+    @Test func `every error names an accepted form`() {
         let errors: [AddressError] = [
             .empty, .unbalanced(0x22), .controlCharacter(7), .unexpectedCharacter(0x20), .adjacentWords,
             .textAfterPath, .invalidUTF8, .emptyLocalPart, .emptyDomain, .emptyLabel, .misplacedHyphen,

@@ -5,7 +5,7 @@ import Testing
 
 struct RewrittenAddressTests {
     @Test(arguments: try Case.load("rewritten.cases"))
-    func `recognizes BATV and SRS addresses as the table says`(_ expected: Case) throws {
+    func `BATV and SRS addresses are recognized as the table says`(_ expected: Case) throws {
         let address = try expected.input.withUnsafeBufferPointer { try RecipientAddress(path: $0) }
         let inner = address.withoutBounceTag
         switch String(decoding: expected.expected, as: UTF8.self) {
@@ -17,7 +17,6 @@ struct RewrittenAddressTests {
         }
     }
 
-    /// What stands before and behind may be anything.
     @Test(arguments: [21, 22] as [UInt64])
     func `an address without its tag is valid, whatever surrounds the tag`(seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)

@@ -1,6 +1,7 @@
 import Foundation
 import Milter
 import Synchronization
+import System
 
 /// What happened in the whole process.
 final class Counters: Sendable {
@@ -43,14 +44,14 @@ final class ServerHolder: Sendable {
 }
 
 func startThreads(_ server: MilterServer) {
-    Thread.detachNewThread {
+    NamedThread.start("server") {
         do { try server.run() } catch {
             complain("\(error)")
             _exit(70)
         }
     }
     let parent = getppid()
-    Thread.detachNewThread {
+    NamedThread.start("parent") {
         while getppid() == parent { usleep(500_000) }
         _exit(71)
     }
@@ -96,7 +97,9 @@ final class TestSession: MilterSession {
         Counters.shared.verdicts.add(1, ordering: .relaxed)
         let path = arguments.path
         if path.starts(with: "<accept@".utf8) { return .continue }
-        if path.starts(with: "<reject@".utf8) { return context.refuse(code: "550", enhancedCode: "5.1.1", text: path) }
+        if path.starts(with: "<reject@".utf8) {
+            return context.refuse(ReplyCodes(code: "550", enhancedCode: "5.1.1"), text: path)
+        }
         return rarer(context, text(path))
     }
 
@@ -140,7 +143,7 @@ final class TestSession: MilterSession {
         _ context: borrowing MilterContext, _ code: String, _ enhancedCode: String, _ text: String
     ) -> MilterResponse {
         var text = text
-        return text.withUTF8 { context.refuse(code: code, enhancedCode: enhancedCode, text: $0) }
+        return text.withUTF8 { context.refuse(ReplyCodes(code: code, enhancedCode: enhancedCode), text: $0) }
     }
 
     private func serverStatistics() -> String {

@@ -1,4 +1,5 @@
 import Foundation
+import System
 import TestSupport
 import Testing
 
@@ -43,23 +44,20 @@ private enum OwnNetwork {
     /// Runs the body on a new thread; processes that it starts share the namespace.
     static func run<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) throws -> Result {
         let outcome = Outcome<Result>()
-        let thread = Thread {
+        let thread = NamedThread.start("network") {
             outcome.result = Swift.Result {
                 try enter()
                 return try body()
             }
-            outcome.done.signal()
         }
-        thread.start()
-        outcome.done.wait()
+        thread.waitForEnd()
         guard let result = outcome.result else { throw TestFailure("the thread has no result") }
         return try result.get()
     }
 
-    /// Set by the thread before it signals, read afterwards.
+    /// Set by the thread, read after its end.
     private final class Outcome<Result>: @unchecked Sendable {
         var result: Swift.Result<Result, any Error>?
-        let done = DispatchSemaphore(value: 0)
     }
 
     /// `unshare(CLONE_NEWNET)`, which Swift doesn't import, and a loopback that is up.
@@ -70,7 +68,7 @@ private enum OwnNetwork {
         }
         let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
         defer { close(descriptor) }
-        // struct ifreq: sixteen octets of name, then the flags.
+        // struct ifreq: sixteen bytes of name, then the flags.
         var request = [UInt8](repeating: 0, count: 40)
         request.replaceSubrange(0..<2, with: "lo".utf8)
         request[16] = UInt8(IFF_UP)

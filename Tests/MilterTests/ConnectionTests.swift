@@ -23,7 +23,7 @@ import Testing
         let filter = try FilterProcess.serving(path, ["packet=60000", "first=60000"])
         let path = path
         let silent = try (0..<2_000).map { _ in try MTAConnection(path: path) }
-        // Of the negotiation, of a macro, and of a recipient.
+        // Halves of a negotiation, of a macro, and of a recipient.
         let beginnings: [[UInt8]] = [[0, 0], [0, 0, 0, 13, 0x4f, 0, 0]]
         let half = try (0..<2_000).map { number in
             let connection = number.isMultiple(of: 2) ? try MTAConnection(path: path) : try .started(path: path)
@@ -42,15 +42,15 @@ import Testing
         let watcher = try MTAConnection.started(path: path)
         let statistics = try watcher.statistics("<server@test>")
         #expect(statistics["connections"] == 4_001)
-        // A thread for each of them would show.
+        // A thread for each connection would show in the memory.
         let threads = try FileManager.default.contentsOfDirectory(
             atPath: "/proc/\(filter.process.processIdentifier)/task")
         #expect(threads.count < 100)
         withExtendedLifetime((silent, half)) {}
     }
 
-    @Test func `half packets cost no thread, even if the user may have few`() throws {
-        // The limit holds for the user, so the filter gets one of its own; without root there is none.
+    @Test func `half packets cost no thread, even if the user may have few threads`() throws {
+        // The limit counts all threads of a user, so the filter runs as a user of its own, which needs root.
         guard geteuid() == 0 else { return }
         let executable = URL(fileURLWithPath: folder.file("filter"))
         try FileManager.default.copyItem(at: FilterProcess.executable, to: executable)
@@ -69,7 +69,7 @@ import Testing
         withExtendedLifetime((filter, half)) {}
     }
 
-    @Test func `a packet must arrive whole within the timeout, in however many pieces`() throws {
+    @Test func `a packet must arrive whole within the timeout, in any number of pieces`() throws {
         let filter = try FilterProcess.serving(path, ["packet=800"])
         let dripping = try MTAConnection.started(path: path)
         let packet = MTAConnection.packet("R", Array(repeating: 0x61, count: 60_000))
@@ -110,7 +110,7 @@ import Testing
             #expect(answer.text == "451 4.3.2 Too many connections to the recipient filter; try again later")
             over.append(connection)
         }
-        // Past these it is the MTA's default that counts, at once.
+        // Further connections are closed at once.
         let far = try MTAConnection(path: path)
         #expect(throws: TestFailure.self) { try far.negotiate() }
         let statistics = try within[0].statistics("<server@test>")
@@ -119,7 +119,7 @@ import Testing
         #expect(statistics["dropped"] == 1)
         over.removeAll()
         within.removeLast()
-        // The server takes note of the closed ones in its own time; until then it drops a new one.
+        // The server notices closed connections a little later; until then, it drops a new one.
         var isServed = false
         for _ in 0..<250 where !isServed {
             let answer = try? MTAConnection.started(path: path).recipient("<accept@test>")
@@ -148,7 +148,7 @@ import Testing
             answers[String(try connection.recipient("<accept@test>").command), default: 0] += 1
             others.append(connection)
         }
-        // Some as usual, some deferred, most closed; none left waiting, or the test would.
+        // Some are answered, some deferred, most closed; none waits.
         #expect(answers["c"] == limit - 1)
         #expect(answers["y", default: 0] > 0)
         #expect(answers["closed", default: 0] > 100)
@@ -163,7 +163,7 @@ import Testing
         for connection in held { connection.send("R", ["<held@test>"]) }
         try expectService(200)
         for connection in held { #expect(connection.receive()?.text == "550 5.0.0 held") }
-        // The threads that took their places end again.
+        // The threads that served the other connections meanwhile end.
         let tasks = "/proc/\(filter.process.processIdentifier)/task"
         for attempt in 0..<200 {
             try expectService(50)
@@ -187,14 +187,14 @@ import Testing
         let filter = try FilterProcess.serving(path)
         let connection = try MTAConnection.started(path: path)
         connection.send("R", ["<stuck@test>"])
-        // The call has begun when it counts.
+        // The call has begun once it is counted.
         let watcher = try MTAConnection.started(path: path)
         var asked = 1
         while try watcher.statistics()["verdicts"] != asked + 1 { asked += 1 }
         filter.signal(SIGTERM)
-        // The socket goes when the end has begun.
+        // The server removes the socket when it begins to end.
         while FileManager.default.fileExists(atPath: path) { usleep(10_000) }
-        // Within the same breath it may be the same signal twice.
+        // Within a second, a second signal is ignored.
         filter.signal(SIGTERM)
         usleep(2_100_000)
         #expect(filter.isRunning)

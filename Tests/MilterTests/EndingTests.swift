@@ -3,7 +3,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// Signals, and the end under load.
+/// Signals, and the end of the filter under load.
 @Suite(.serialized) struct EndingTests {
     let folder: TemporaryFolder
     let path: String
@@ -15,7 +15,7 @@ import Testing
         filter = try FilterProcess.serving(path)
     }
 
-    /// What came back to the MTAs.
+    /// The responses that the MTAs received.
     private final class Load: Sendable {
         let answers = Atomic<Int>(0)
         let isOver = Atomic<Bool>(false)
@@ -60,14 +60,14 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: path))
     }
 
-    @Test func `the end waits for a call in progress`() throws {
+    @Test func `the filter finishes a call in progress before it ends`() throws {
         let connection = try MTAConnection.started(path: path)
         connection.send("R", ["<slow@test>"])
         let late = try MTAConnection.started(path: path)
         usleep(100_000)
         filter.signal(SIGTERM)
         usleep(50_000)
-        // Comes after the gate is shut: no verdict, and none counted.
+        // This recipient comes after the gate is shut: it gets no verdict, and isn't counted.
         late.send("R", ["<reject@test>"])
         #expect(connection.receive()?.command == "r")
         #expect(try verdicts(try filter.line()) == 1)
@@ -75,7 +75,7 @@ import Testing
         #expect(filter.status() == 0)
     }
 
-    /// At the very start libmilter's thread may get the signal; the filter ends all the same.
+    /// At the very start, another thread may get the signal.
     @Test func `a signal right after the start ends the filter`() throws {
         for _ in 0..<30 {
             let path = folder.file("t")
@@ -113,7 +113,7 @@ import Testing
         }
         #expect(load.lost.load(ordering: .relaxed) == 0)
         #expect(try MTAConnection.started(path: path).recipient("<accept@test>").command == "c")
-        // A reload and the end in one breath.
+        // SIGUSR1 and SIGTERM at the same time.
         filter.signal(SIGUSR1)
         filter.signal(SIGTERM)
         filter.signal(SIGHUP)

@@ -16,7 +16,7 @@ import Testing
         switch kind {
         case 0: return bytes(Int.random(in: 0...300, using: &random))
         case 1:
-            // A length that is far more than libmilter takes, or one that is negative to it.
+            // A length over libmilter's maximum, or a negative one.
             let length = [UInt8.random(in: 1...255, using: &random), 0xff, 0xff, 0xff]
             return length + dialogue(&random)
         case 2:
@@ -29,14 +29,14 @@ import Testing
             }
             return all
         case 4:
-            // Sound packets of any command with any data.
+            // Well-formed packets with any command and any data.
             return (0..<20).flatMap { _ in
                 packet(
                     Character(UnicodeScalar(UInt8.random(in: 32...126, using: &random))), bytes(Int(random.next() % 90))
                 )
             }
         case 5:
-            // The right commands in any order, with none, odd, or too many strings.
+            // Real commands in any order, with no, odd or too many strings.
             return start()
                 + (0..<40).flatMap { _ in
                     let command = "ABCDEHKLMNOQRTU".randomElement(using: &random) ?? "R"
@@ -77,7 +77,7 @@ import Testing
                     continue
                 }
                 connection.write(Self.garbage(index % Self.kinds, &random))
-                // Some wait for an answer, some are gone before there is one.
+                // Some wait for an answer, some close before.
                 if random.next() % 4 == 0 {
                     connection.finishSending()
                     while connection.receive() != nil {}
@@ -120,7 +120,7 @@ import Testing
         throw TestFailure("sessions stay open: \(try watcher.statistics())")
     }
 
-    @Test func `no session is left of aborted connections`() throws {
+    @Test func `aborted connections leave no session`() throws {
         let path = folder.file("s")
         let filter = try FilterProcess.serving(path)
         let seed = SeededGenerator.announced("silence").seed

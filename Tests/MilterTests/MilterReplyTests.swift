@@ -37,7 +37,7 @@ import Testing
         #expect(copied(odd + "😀") == odd)
     }
 
-    @Test func `libmilter accepts the reply made of any bytes`() {
+    @Test func `a reply made of any bytes is fit for libmilter`() {
         var generator = SeededGenerator.announced("replies")
         for _ in 0..<2_000 {
             let count = Int.random(in: 0...1_200, using: &generator)
@@ -55,13 +55,13 @@ import Testing
         ("5..1", false), ("5.1234.1", false), ("5.1.1.1", false), ("55.1.1", false), ("", false), ("5.1.a", false),
         (".1.1", false), ("5.1.1 ", false), ("5.1.1111111111111111111111", false),
     ])
-    func enhancedCodes(_ code: String, _ isOne: Bool) {
-        #expect(MilterContext.isEnhancedCode(code, ofClass: UInt8(ascii: "5")) == isOne)
+    func `a malformed enhanced status code is rejected`(_ code: String, _ isOne: Bool) {
+        #expect(ReplyCodes.isEnhancedCode(code, ofClass: UInt8(ascii: "5")) == isOne)
     }
 
-    @Test func `checks reply codes and enhanced status codes`() {
-        #expect(MilterContext.replyClass("550") == UInt8(ascii: "5"))
-        #expect(MilterContext.replyClass("421") == UInt8(ascii: "4"))
-        for code in ["250", "55", "5500", "5a0", "", "５５０"] { #expect(MilterContext.replyClass(code) == nil) }
+    @Test func `only 4xx and 5xx are reply codes`() {
+        #expect(ReplyCodes.replyClass("550") == UInt8(ascii: "5"))
+        #expect(ReplyCodes.replyClass("421") == UInt8(ascii: "4"))
+        for code in ["250", "55", "5500", "5a0", "", "５５０"] { #expect(ReplyCodes.replyClass(code) == nil) }
     }
 }

@@ -4,7 +4,7 @@ import Testing
 @testable import Milter
 
 @Suite struct MilterSocketTests {
-    @Test func `reads the sockets of the table`() throws {
+    @Test func `a socket's text is read as the table says`() throws {
         let table = try caseFields("sockets.cases")
         #expect(table.count > 25)
         for fields in table {

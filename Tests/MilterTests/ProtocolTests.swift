@@ -16,7 +16,7 @@ import Testing
         filter = try FilterProcess.serving("unix:\(path)")
     }
 
-    @Test func `negotiates with a current MTA: replies to RCPT only, no message content`() throws {
+    @Test func `a current MTA is asked for no replies but to RCPT, and no message content`() throws {
         let connection = try MTAConnection(path: path)
         let (words, macros) = try connection.negotiate()
         #expect(words[0] == 6)
@@ -26,7 +26,7 @@ import Testing
         #expect(words[2] == 0x7000 | 0x800 | 0x200 | 0x100 | 0x40 | 0x20 | 0x10)
         #expect(macros == [0: "j", 1: "", 2: "{auth_authen}", 3: "i {rcpt_mailer} {rcpt_host}"])
         connection.begin()
-        // Had connect, HELO or MAIL been answered, the answer would come first.
+        // A reply to connect, HELO or MAIL would come first.
         #expect(try connection.recipient("<accept@test>").command == "c")
     }
 
@@ -34,7 +34,7 @@ import Testing
         (UInt32(2), UInt32(0x3f), UInt32(0x7f)), (2, 0, 0), (2, 0x0f, 0x3f), (3, 0x3f, 0x1ff), (4, 0x3f, 0x3ff),
         (6, 0x1ff, 0), (6, 0, 0x1f_ffff), (99, 0xffff_ffff, 0xffff_ffff),
     ])
-    func `negotiates with other and older MTAs`(_ version: UInt32, _ actions: UInt32, _ steps: UInt32) throws {
+    func `older MTAs are served too`(_ version: UInt32, _ actions: UInt32, _ steps: UInt32) throws {
         let connection = try MTAConnection(path: path)
         let (words, macros) = try connection.negotiate(version: version, actions: actions, steps: steps)
         #expect(words[0] == min(version, 6))
@@ -42,7 +42,7 @@ import Testing
         #expect(words[2] & ~(steps == 0 ? 0x3f : steps) == 0)
         #expect(macros.isEmpty == (actions & 0x100 == 0))
         let isAnswered = words[2] & 0x7000 == 0
-        // What an MTA that knows of no steps without answer waits for is answered by libmilter.
+        // libmilter answers the steps for which an older MTA waits.
         connection.write(MTAConnection.packet("C", MTAConnection.connectData("a.example", "4", 25, "192.0.2.9")))
         if isAnswered { #expect(connection.receive()?.command == "c") }
         connection.send("H", ["greeting"])
@@ -53,7 +53,7 @@ import Testing
         #expect(
             try connection.recipient("<state@test>").text
                 == "550 5.0.0 a.example|192.0.2.9|-|greeting|<s@example.org> -")
-        // The message itself, which such an MTA sends all the same.
+        // The message itself, which an older MTA sends all the same.
         if words[2] & 0x20 == 0 {
             connection.send("L", ["Subject", "test"])
             #expect(connection.receive()?.command == "c")
@@ -65,7 +65,7 @@ import Testing
         #expect(try connection.recipient("<plain-reject@test>").command == "r")
     }
 
-    @Test func `sends each kind of response`() throws {
+    @Test func `each kind of response reaches the MTA`() throws {
         let connection = try MTAConnection.started(path: path)
         func text(_ path: String) throws -> String {
             let answer = try connection.recipient(path)
@@ -105,7 +105,7 @@ import Testing
         ("4", "::ffff:1.2.3.4", false), ("6", "::ffff:192.0.2.3", true), ("L", "/var/run/x", true), ("U", "", true),
         ("4", "999.1.1.1", false), ("6", "nonsense", false), ("?", "192.0.2.1", false),
     ])
-    func `passes the client's address to the session`(_ family: String, _ address: String, _ isTaken: Bool) throws {
+    func `the session receives the client's address`(_ family: String, _ address: String, _ isTaken: Bool) throws {
         let connection = try MTAConnection(path: path)
         _ = try connection.negotiate()
         let data = MTAConnection.connectData("h", Character(family), 25, address)
@@ -113,7 +113,7 @@ import Testing
         connection.send("M", ["<s@t>"])
         let expected = ["6": "192.0.2.3", "L": "unix", "U": "-"]
         guard isTaken else {
-            // libmilter ends a connection that it can't make sense of.
+            // libmilter ends a connection with an invalid address.
             connection.send("R", ["<state@test>"])
             #expect(connection.receive() == nil)
             return
@@ -130,10 +130,10 @@ import Testing
     }
 
     /// libmilter's own search runs past the end of such a list.
-    @Test func `an odd number of macro strings does no harm`() throws {
+    @Test func `an odd number of macro strings is harmless`() throws {
         let connection = try MTAConnection.started(path: path)
         for count in 1..<60 {
-            // Leaves freed memory with pointers that aren't any in the allocator's lists.
+            // Fills freed memory with bytes that aren't valid pointers.
             connection.sendMacros("R", (0..<(count * 7 % 61)).map { "AAAAAAAAAAAAAAA\($0)" })
             connection.sendMacros("R", ["{rcpt_mailer}", "error"] + (0..<(2 * count - 1)).map { "name\($0)" })
             #expect(try connection.recipient("<macros@test>").text == "550 5.0.0 -|error|-|-")
@@ -200,7 +200,7 @@ import Testing
         #expect(end["closed"] == 4)
     }
 
-    /// The counters once no connection but the watcher's is open.
+    /// The counters once only the watcher's connection is open.
     private func settled(_ watcher: MTAConnection) throws -> [String: Int] {
         for _ in 0..<2_000 {
             let statistics = try watcher.statistics()
@@ -211,13 +211,13 @@ import Testing
     }
 
     @Test func `commands out of order are never accepted`() throws {
-        // MAIL and RCPT without negotiation or connect: no session, so never an accept.
+        // Without a negotiation or a connect, there is no session, and nothing is accepted.
         let connection = try MTAConnection(path: path)
         connection.send("M", ["<s@t>"])
         connection.send("R", ["<accept@test>"])
         let answer = connection.receive()
         #expect(answer?.command == "t")
-        // A second connect is no new client.
+        // A second connect is not a new client.
         let second = try MTAConnection.started(path: path)
         second.write(MTAConnection.packet("C", MTAConnection.connectData("evil.example", "4", 25, "127.0.0.1")))
         second.send("M", ["<s@t>"])

@@ -24,7 +24,7 @@ import Testing
         ) -> MilterResponse { .continue }
     }
 
-    @Test func `reports a socket that another filter listens at`() throws {
+    @Test func `a socket that another filter listens at is reported`() throws {
         let path = folder.file("s")
         let filter = try FilterProcess.serving("unix:\(path)")
         let error = try #require(failure(opening: path))
@@ -33,12 +33,12 @@ import Testing
         let second = try FilterProcess([path])
         #expect(second.status() == 69)
         #expect(second.complaint() == "\(error)\n")
-        // The first one is as it was.
+        // The first filter still works.
         #expect(try MTAConnection.started(path: path).recipient("<accept@test>").command == "c")
         #expect(filter.isRunning)
     }
 
-    @Test func `replaces a stale socket`() throws {
+    @Test func `a stale socket is replaced`() throws {
         let path = folder.file("s")
         let first = try FilterProcess.serving(path)
         first.signal(SIGKILL)
@@ -51,7 +51,7 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: path))
     }
 
-    @Test func `leaves the socket of a successor`() throws {
+    @Test func `the socket of a successor is not removed`() throws {
         let path = folder.file("s")
         let first = try FilterProcess.serving(path)
         try FileManager.default.removeItem(atPath: path)
@@ -62,7 +62,7 @@ import Testing
         #expect(second.isRunning)
     }
 
-    @Test func `leaves a file that is not a socket`() throws {
+    @Test func `a file that is not a socket is not replaced`() throws {
         let path = folder.file("s")
         try Data("precious".utf8).write(to: URL(fileURLWithPath: path))
         let error = try #require(failure(opening: path))
@@ -74,14 +74,14 @@ import Testing
         #expect(failure(opening: link)?.kind == .unusable)
     }
 
-    @Test func `reports a missing folder`() {
+    @Test func `a missing folder is reported`() {
         let error = failure(opening: folder.file("none/s"))
         #expect(error?.kind == .unusable)
         #expect(error?.description.contains("folder of the path doesn't exist") == true)
     }
 
-    @Test func `reports a folder without permission`() throws {
-        // Root may write everywhere, so the filter runs as another user where the tests run as root.
+    @Test func `a folder without permission is reported`() throws {
+        // Root can write everywhere, so the filter runs as another user if the tests run as root.
         let launcher = geteuid() == 0 ? ["/usr/bin/setpriv", "--reuid=65534", "--clear-groups"] : []
         let executable = URL(fileURLWithPath: folder.file("filter"))
         try FileManager.default.copyItem(at: FilterProcess.executable, to: executable)
@@ -93,7 +93,7 @@ import Testing
         #expect(filter.complaint() == "socket unix:\(closed)/s: no permission to create a socket in its folder\n")
     }
 
-    @Test func `sets the permissions of the socket`() throws {
+    @Test func `the socket has the configured permissions`() throws {
         for mode in ["660", "600", "666"] {
             let path = folder.file("s\(mode)")
             let filter = try FilterProcess([path, mode])
@@ -103,7 +103,7 @@ import Testing
         }
     }
 
-    @Test func `listens at the longest path`() throws {
+    @Test func `the filter listens at the longest path`() throws {
         let name = String(repeating: "x", count: MilterSocket.maximumPathLength - folder.path.utf8.count - 1)
         let path = folder.file(name)
         let filter = try FilterProcess.serving(path)
@@ -111,7 +111,7 @@ import Testing
         #expect(filter.isRunning)
     }
 
-    /// A port that is free now, or was a moment ago.
+    /// A port that was free a moment ago.
     private func freePort() throws -> UInt16 {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(descriptor) }
@@ -128,7 +128,7 @@ import Testing
     }
 
     @Test(arguments: ["inet:PORT@127.0.0.1", "inet:PORT@[127.0.0.1]", "inet:PORT@localhost", "inet:PORT"])
-    func `listens at a port`(_ form: String) throws {
+    func `the filter listens at a port`(_ form: String) throws {
         let port = try freePort()
         let socket = form.replacingOccurrences(of: "PORT", with: "\(port)")
         let filter = try FilterProcess.serving(socket)
@@ -143,10 +143,10 @@ import Testing
         #expect(filter.status() == 0)
     }
 
-    @Test func `listens at a port of IPv6`() throws {
+    @Test func `the filter listens at an IPv6 port`() throws {
         let port = try freePort()
         guard let filter = try? FilterProcess.serving("inet6:\(port)@[::1]") else {
-            // A machine without IPv6 is told so.
+            // On a machine without IPv6, the message says so.
             let error = try #require(failure(opening: "inet6:\(port)@[::1]"))
             #expect(error.kind == .unusable)
             return
@@ -158,7 +158,7 @@ import Testing
         #expect(filter.isRunning)
     }
 
-    @Test func `reports addresses that are not this machine's`() {
+    @Test func `an address that is not this machine's is reported`() {
         let foreign = failure(opening: "inet:8891@192.0.2.1")
         #expect(foreign?.kind == .unusable)
         #expect(foreign?.description == "socket inet:8891@192.0.2.1: 192.0.2.1 is not an address of this machine")

@@ -13,8 +13,7 @@ import Testing
     ) throws -> ControlServer {
         let server = try ControlServer(database: database, ServiceHealth { _, _ in })
         server.start(
-            .init(
-                status: { Self.status }, reload: { acceptsOlder, ended in reload(acceptsOlder).map(ended) }, tick: {}))
+            status: { Self.status }, reload: { acceptsOlder, ended in reload(acceptsOlder).map(ended) }, tick: {})
         return server
     }
 
@@ -26,7 +25,7 @@ import Testing
         log: .init(queued: 0, queueCapacity: 1, written: 2, thinned: 3, waiting: 4, failing: false),
         harvest: .init(networks: 0, offenders: 0, held: 0), unlistedSenders: 0)
 
-    @Test func eachRequestIsAnswered() throws {
+    @Test func statusAndReloadAreAnswered() throws {
         let folder = try TemporaryFolder()
         let database = folder.file("log.sqlite")
         let server = try server(database) { acceptsOlder in
@@ -44,7 +43,7 @@ import Testing
         #expect(older.olderIndex?.message == "generation 6" && !older.isInForce)
     }
 
-    @Test func requestsAreLines() {
+    @Test func onlyKnownLinesAreRequests() {
         for request in [
             ControlSocket.Request.status, .reload(acceptsOlderIndex: false), .reload(acceptsOlderIndex: true),
         ] {
@@ -53,7 +52,7 @@ import Testing
         for line in ["", "stop", "reload now", "status "] { #expect(ControlSocket.Request(line: line) == nil) }
     }
 
-    @Test func aFilterThatEndsBeforeItAnswersIsNoticed() throws {
+    @Test func reloadFailsIfTheFilterEndsBeforeItAnswers() throws {
         let folder = try TemporaryFolder()
         let server = try server(folder.file("log"))
         defer { server.stop() }
@@ -63,7 +62,7 @@ import Testing
         } throws: { ($0 as? ControlClient.Failure)?.kind == .ended }
     }
 
-    @Test func twoFiltersCannotKeepOneLog() throws {
+    @Test func aSecondFilterForTheSameLogIsRefused() throws {
         let folder = try TemporaryFolder()
         let first = try server(folder.file("log"))
         #expect(throws: ControlServer.InUse.self) { try server(folder.file("log")) }
@@ -73,10 +72,10 @@ import Testing
         } throws: { ($0 as? ControlClient.Failure)?.kind == .notRunning }
     }
 
-    @Test func theSocketOfADeadFilterIsReplaced() throws {
+    @Test func aNewFilterReplacesTheSocketOfAKilledFilter() throws {
         let folder = try TemporaryFolder()
         let path = ControlSocket.path(database: folder.file("log"))
-        // A socket at which nobody listens any more, and a file that is none.
+        // A socket at which no process listens.
         let (descriptor, name) = ControlSocket.openFolder(of: path)
         defer { close(descriptor) }
         let dead = ControlSocket.makeSocket()
@@ -91,19 +90,19 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: path))
     }
 
-    @Test func withoutAFolderTheFilterAnswersAtTheAbstractAddress() throws {
+    @Test func aFilterWhoseLogFolderIsMissingAnswersAtTheAbstractAddress() throws {
         let folder = try TemporaryFolder()
         let database = folder.file("missing/log.sqlite")
         let health = ServiceHealth { _, _ in }
         let server = try ControlServer(database: database, health)
-        server.start(.init(status: { Self.status }, reload: { _, _ in }, tick: {}))
+        server.start(status: { Self.status }, reload: { _, _ in }, tick: {})
         defer { server.stop() }
         #expect(health.reports.first?.works == false)
         #expect(health.reports.first?.advice?.contains("missing writable") == true)
         #expect(try ControlClient(database: database).status()?.version == "1.2.3")
     }
 
-    @Test func aFilterOfTheFirstVersionsSendsItsStatusUnasked() throws {
+    @Test func aFilterOfTheFirstVersionsShowsItsStatusAndRefusesReload() throws {
         let folder = try TemporaryFolder()
         let (descriptor, name) = ControlSocket.openFolder(of: ControlSocket.path(database: folder.file("log")))
         defer { close(descriptor) }

@@ -2,11 +2,11 @@ import Foundation
 import Glibc
 import TestSupport
 
-/// A connection to a port of 127.0.0.1 that a test speaks HTTP on.
+/// A connection of a test to an HTTP port of 127.0.0.1.
 final class HTTPClient {
     let socket: Int32
 
-    /// Connects from an address of the loopback, such as `127.0.0.2`.
+    /// Connects from a loopback address, such as `127.0.0.2`.
     init(port: UInt16, from address: String = "127.0.0.1") throws {
         socket = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         var limit = timeval(tv_sec: 20, tv_usec: 0)
@@ -20,7 +20,7 @@ final class HTTPClient {
 
     func send(_ text: String) { _ = Glibc.send(socket, text, text.utf8.count, Int32(MSG_NOSIGNAL)) }
 
-    /// What the server sends until it closes the connection, or 20 seconds have passed.
+    /// Reads until the server closes the connection, or sends nothing for 20 seconds.
     func readToEnd() -> String {
         var bytes: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 65_536)
@@ -31,7 +31,7 @@ final class HTTPClient {
         }
     }
 
-    /// What has come after a request, up to the end of a body of this length.
+    /// Reads a response with a body of this length; the connection stays open.
     func readResponse(bodySize: Int) -> String {
         var text = ""
         var byte: UInt8 = 0
@@ -42,7 +42,7 @@ final class HTTPClient {
         return text
     }
 
-    /// Whether the server has closed the connection, within this number of milliseconds.
+    /// Whether the server closes the connection within this number of milliseconds.
     func isClosed(within milliseconds: Int32 = 5_000) -> Bool {
         var polled = pollfd(fd: socket, events: Int16(POLLIN), revents: 0)
         guard poll(&polled, 1, milliseconds) > 0 else { return false }
@@ -64,7 +64,7 @@ final class HTTPClient {
         }
     }
 
-    /// A port at which nothing listens.
+    /// A port at which no process listens.
     static func unusedPort() throws -> UInt16 {
         let socket = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(socket) }
@@ -78,7 +78,7 @@ final class HTTPClient {
     }
 }
 
-/// Whether the condition holds within this number of seconds.
+/// Whether the condition becomes true within this number of seconds.
 func eventually(within seconds: Double, _ condition: () throws -> Bool) rethrows -> Bool {
     let deadline = ContinuousClock.now + .seconds(seconds)
     while ContinuousClock.now < deadline {

@@ -6,15 +6,15 @@ import Testing
 @Suite struct MetricsTextTests {
     private func sample(_ dialect: MetricsText.Dialect) -> String {
         var text = MetricsText(dialect)
-        text.counter("x_things", "Things.", [(["kind": "a\"b\\c\nd\u{1b}[31me"], 3)])
-        text.gauge("x_age_seconds", "Age.", 1.5)
-        text.gauge("x_absent", "Not there.", nil)
-        text.summary("x_reading_seconds", "Readings.", [(["source": "s"], 2, 0.25)])
-        text.histogram("x_span_seconds", "Spans.", bounds: [0.001, 1], counts: [1, 2, 3], sum: 9)
+        text.counter("x_things", help: "Things.", [(["kind": "a\"b\\c\nd\u{1b}[31me"], 3)])
+        text.gauge("x_age_seconds", help: "Age.", 1.5)
+        text.gauge("x_absent", help: "Not there.", nil)
+        text.summary("x_reading_seconds", help: "Readings.", [(["source": "s"], 2, 0.25)])
+        text.histogram("x_span_seconds", help: "Spans.", bounds: [0.001, 1], counts: [1, 2, 3], sum: 9)
         return text.text
     }
 
-    @Test func everyDialectIsTheDocumentedOne() {
+    @Test func metricsAreWrittenInEachDialect() {
         let rest = #"""
             x_things_total{kind="a\"b\\c\nd?[31me"} 3
             # HELP x_age_seconds Age.
@@ -39,7 +39,7 @@ import Testing
         #expect(sample(.neutral) == "# HELP x_things_total Things.\n" + rest)
     }
 
-    @Test func theDialectIsWhatTheReaderAsksFor() {
+    @Test func theHeaderAcceptChoosesTheDialect() {
         let prometheus =
             "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
         #expect(MetricsText.Dialect(accepting: prometheus) == .openMetrics)
@@ -48,7 +48,7 @@ import Testing
         #expect(MetricsText.Dialect(accepting: nil) == .neutral)
     }
 
-    @Test func numbersAreReadable() {
+    @Test func numbersAreWrittenAsPrometheusReadsThem() {
         #expect(MetricsText.number(0) == "0")
         #expect(MetricsText.number(-3) == "-3")
         #expect(MetricsText.number(.infinity) == "+Inf")

@@ -8,7 +8,7 @@ import Testing
 @testable import Monitoring
 
 @Suite struct MonitoringServerTests {
-    /// A server on a port of its own.
+    /// A running server.
     private final class Server {
         let port: UInt16
         let server: MonitoringServer
@@ -57,7 +57,7 @@ import Testing
         ("GET / HTTP/1.1\r\nHost: localhost\r\nX: \(String(repeating: "a", count: 20_000))\r\n", 431),
         ("GET\r\n", 400),
     ])
-    func eachRequestGetsItsStatus(request: String, status: Int) throws {
+    func eachRequestGetsItsStatusCode(request: String, status: Int) throws {
         let server = try Server()
         let client = try HTTPClient(port: server.port)
         client.send(request + "Connection: close\r\n\r\n")
@@ -69,13 +69,13 @@ import Testing
             "\(response)")
     }
 
-    @Test func withoutNamesEveryHostIsAccepted() {
+    @Test func onAPublicAddressEachHostHeaderIsAccepted() {
         let request = HTTPServer.Request(method: "GET", path: "/")
         #expect(MonitoringServer.refusal(of: request, names: nil) == nil)
         #expect(MonitoringServer.refusal(of: request, names: ["localhost"])?.status == 421)
     }
 
-    @Test func connectionsAreKeptForFurtherRequests() throws {
+    @Test func aConnectionServesSeveralRequests() throws {
         let server = try Server()
         let client = try HTTPClient(port: server.port)
         for _ in 0..<3 {
@@ -84,7 +84,7 @@ import Testing
         }
     }
 
-    @Test func aFurtherConnectionEndsTheOldestOfItsAddress() throws {
+    @Test func overTheLimitOfAnAddressItsOldestConnectionEnds() throws {
         var limits = HTTPServer.Limits()
         limits.connectionsOfAddress = 4
         let server = try Server(limits: limits)
@@ -97,7 +97,7 @@ import Testing
         #expect(!silent[3].isClosed(within: 100) && !other.isClosed(within: 0))
     }
 
-    @Test func aFurtherConnectionEndsTheOldestOfAll() throws {
+    @Test func overTheLimitOfAllConnectionsTheOldestEnds() throws {
         var limits = HTTPServer.Limits()
         limits.connections = 8
         let server = try Server(limits: limits)
@@ -108,7 +108,7 @@ import Testing
         #expect(!silent[7].isClosed(within: 100))
     }
 
-    @Test func aFloodOfConnectionsKeepsNobodyOut() throws {
+    @Test func aFloodOfConnectionsDoesNotKeepOtherClientsOut() throws {
         let server = try Server()
         var clients: [HTTPClient] = []
         for place in 0..<500 {
@@ -117,11 +117,11 @@ import Testing
             clients.append(client)
         }
         #expect(try server.get("/healthz", from: "127.0.0.200").hasSuffix("ok\n"))
-        // Half requests are ended in time, the youngest too.
+        // The incomplete requests end in time, those of the newest connections too.
         for client in clients { #expect(client.isClosed(within: 30_000)) }
     }
 
-    @Test func aConnectionThatSendsAByteNowAndThenEnds() throws {
+    @Test func aConnectionThatSendsSingleBytesEnds() throws {
         var limits = HTTPServer.Limits()
         limits.age = .milliseconds(1_500)
         let server = try Server(limits: limits)
@@ -142,37 +142,36 @@ import Testing
         #expect(client.isClosed(within: 10_000))
     }
 
-    @Test func healthDoesNotWaitForADocument() throws {
-        let isHeld = SteadySemaphore()
+    /// A server that has begun to make `/live.json` for a client, and goes on once the semaphore is signalled.
+    private func serverWithHeldDocument() throws -> (server: Server, client: HTTPClient, release: SteadySemaphore) {
+        let release = SteadySemaphore()
         let server = try Server(live: {
-            isHeld.wait()
+            release.wait()
             return Data("{}".utf8)
         })
-        let live = try HTTPClient(port: server.port)
-        live.send("GET /live.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        #expect(!live.isClosed(within: 200))
+        let client = try HTTPClient(port: server.port)
+        client.send("GET /live.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        #expect(!client.isClosed(within: 200))
+        return (server, client, release)
+    }
+
+    @Test func healthIsAnsweredWhileADocumentIsBeingMade() throws {
+        let (server, live, release) = try serverWithHeldDocument()
         #expect(try server.get("/healthz").hasSuffix("ok\n"))
         #expect(try server.get("/readyz").hasSuffix("ready\n"))
-        isHeld.signal()
+        release.signal()
         #expect(live.readToEnd().hasSuffix("{}"))
     }
 
-    @Test func aDocumentThatIsBeingMadeDoesNotKeepTheServerFromStopping() throws {
-        let isHeld = SteadySemaphore()
-        let server = try Server(live: {
-            isHeld.wait()
-            return Data("{}".utf8)
-        })
-        let live = try HTTPClient(port: server.port)
-        live.send("GET /live.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        #expect(!live.isClosed(within: 200))
+    @Test func theServerStopsWhileADocumentIsBeingMade() throws {
+        let (server, client, release) = try serverWithHeldDocument()
         let began = ContinuousClock.now
-        server.server.stop()
+        withExtendedLifetime(client) { server.server.stop() }
         #expect(ContinuousClock.now - began < .seconds(2))
-        isHeld.signal()
+        release.signal()
     }
 
-    @Test func aPortThatIsTakenIsOpenedOnceItIsFree() throws {
+    @Test func aPortInUseIsOpenedOnceItIsFree() throws {
         let first = try Server()
         let second = try Server(port: first.port)
         let failure = try #require(second.conditions.list.withLock { $0.first ?? nil })

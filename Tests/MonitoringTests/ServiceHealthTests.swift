@@ -6,10 +6,10 @@ import Testing
 @testable import Monitoring
 
 @Suite struct ServiceHealthTests {
-    /// Health with a clock that the test sets, and what it has told.
+    /// A clock that the test sets, and the announcements.
     private final class Setting: Sendable {
         let now = Mutex(Date(timeIntervalSince1970: 1_000))
-        let told = Mutex<[String]>([])
+        let announcements = Mutex<[String]>([])
 
         func health() -> ServiceHealth {
             ServiceHealth(clock: { self.now.withLock { $0 } }) { part, change in
@@ -18,7 +18,7 @@ import Testing
                     case .failed(let failure): "\(part.rawValue) \(failure.reason)"
                     case .recovered(let seconds): "\(part.rawValue) again after \(seconds)"
                     }
-                self.told.withLock { $0.append(line) }
+                self.announcements.withLock { $0.append(line) }
             }
         }
 
@@ -31,13 +31,13 @@ import Testing
         }
     }
 
-    @Test func eachChangeIsToldOnce() {
+    @Test func eachChangeIsAnnouncedOnce() {
         let setting = Setting()
         let health = setting.health()
         health.expect(.log)
         health.report(.log, nil)
         health.report(.log, nil)
-        #expect(setting.told.withLock { $0 } == [])
+        #expect(setting.announcements.withLock { $0 } == [])
         for _ in 0..<3 {
             setting.wait(1)
             health.report(.log, setting.failure("full"))
@@ -46,10 +46,10 @@ import Testing
         setting.wait(7)
         health.report(.log, nil)
         health.report(.log, nil)
-        #expect(setting.told.withLock { $0 } == ["log full", "log gone", "log again after 9"])
+        #expect(setting.announcements.withLock { $0 } == ["log full", "log gone", "log again after 9"])
     }
 
-    @Test func whatIsShown() {
+    @Test func reportsHaveTheReasonTheRemedyAndTheTimeOfTheNextTry() {
         let setting = Setting()
         let health = setting.health()
         health.expect(.http)
@@ -71,13 +71,13 @@ import Testing
         #expect(health.reports.map(\.part) == [.index])
     }
 
-    @Test func aFailureAtTheStartIsToldAndCountsFromItsBeginning() {
+    @Test func aFailureAtTheStartIsAnnouncedAndCountsFromItsBeginning() {
         let setting = Setting()
         let health = setting.health()
         let failure = setting.failure("damaged")
         setting.wait(60)
         health.report(.state, failure)
-        #expect(setting.told.withLock { $0 } == ["state damaged"])
+        #expect(setting.announcements.withLock { $0 } == ["state damaged"])
         #expect(health.reports.first?.since == Date(timeIntervalSince1970: 1_000))
     }
 }

@@ -69,7 +69,7 @@ import Testing
             "[relay]", "domains = [\"example.com\"]", "[[source]]", "name = \"s\"", "type = \"command\"",
             "command = [\"/bin/true\"]",
         ])
-        #expect(all.rules == none.rules && all.rules == Policy.Rules())
+        #expect(all.rules == none.rules && all.rules == DomainSettings())
         #expect(all.policy.always == none.policy.always && all.policy.always == Policy.Settings().always)
         #expect(all.policy.trustAuthenticated == Policy.Settings().trustAuthenticated)
         #expect(all.policy.harvest == none.policy.harvest && all.policy.harvest == Policy.Harvest())

@@ -117,7 +117,7 @@ import Testing
         #expect(policy.aliased(address)?.key == "anna@two.example")
         #expect(named.aliasCircles == [])
         // The mode is the target's, unless the alias has its own.
-        #expect(policy.domains.map(\.rules.observe) == [false, false, true, true, true])
+        #expect(policy.domains.map(\.settings.observe) == [false, false, true, true, true])
     }
 
     @Test func valuesOfEachSectionAreRead() throws {

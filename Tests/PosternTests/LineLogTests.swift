@@ -27,7 +27,7 @@ import Testing
         }
     }
 
-    /// So many refusals in one write.
+    /// A number of rejected recipients in one write.
     private func rows(_ count: Int, thinned: Int = 0) -> (ReceivedRows, DetailBuffer) {
         var buffer = DetailBuffer(capacity: 1 << 20)
         let recipient = Array("nobody@example.com".utf8)
@@ -47,7 +47,7 @@ import Testing
         )
     }
 
-    @Test func aFloodIsThinnedAndItsCountTold() throws {
+    @Test func aFloodGetsABurstOfLinesAndACountOfTheOthers() throws {
         let kept = Kept()
         let now = Mutex<Int64>(0)
         let log = LineLog(redact: false, kept.logger, clock: { now.withLock { $0 } })
@@ -63,7 +63,7 @@ import Testing
         #expect(kept.lines.contains { $0.hasPrefix(omitted) })
     }
 
-    @Test func theAllowanceComesBack() throws {
+    @Test func afterAPauseAsManyLinesAsInABurstAreWritten() throws {
         let kept = Kept()
         let now = Mutex<Int64>(0)
         let log = LineLog(redact: true, kept.logger, clock: { now.withLock { $0 } })

@@ -8,7 +8,7 @@ import Testing
 
 @testable import postern
 
-/// What `postern check` says of verdicts that the configuration alone explains.
+/// The text of `postern check` on verdicts that follow from the configuration.
 @Suite struct VerdictExplanationTests {
     private static let toml = """
         [relay]
@@ -47,28 +47,28 @@ import Testing
         }
     }
 
-    @Test func patterns() throws {
+    @Test func aPatternThatDecidedIsNamedWithItsLine() throws {
         let accepted = try explanation("lst-7@example.com")
-        #expect(accepted.reason == "pattern" && accepted.rule == .pattern && accepted.outcome == .accepted)
+        #expect(accepted.reason == "pattern" && accepted.rule == "pattern" && accepted.outcome == .accepted)
         #expect(place(accepted) == ["recipients.patterns[1] 7"])
         #expect(accepted.text.contains("match '^lst-[0-9]+@', action accept"))
         let blocked = try explanation("lst-07@example.com")
-        #expect(blocked.reason == "pattern" && blocked.rule == .blocked && blocked.outcome == .rejected)
+        #expect(blocked.reason == "pattern" && blocked.rule == "blocked" && blocked.outcome == .rejected)
         #expect(blocked.explanation == "a pattern blocks this recipient")
         #expect(place(blocked) == ["recipients.patterns[0] 6"])
     }
 
-    @Test func blockedHereOrThere() throws {
+    @Test func theBlockedListThatHoldsTheRecipientIsNamed() throws {
         #expect(try place(explanation("gone@example.org")) == ["domain[0].blocked 14"])
         #expect(try place(explanation("gone+x@example.org")) == ["domain[0].blocked 14"])
-        // The domain has a list of its own, but it isn't that one.
+        // The domain has a list of its own, which doesn't hold this recipient.
         #expect(try place(explanation("old@example.org")) == ["recipients.blocked 4"])
         #expect(try place(explanation("old@example.com")) == ["recipients.blocked 4"])
     }
 
-    @Test func bounceTags() throws {
+    @Test func theAddressInsideABATVAddressIsJudged() throws {
         let inner = try explanation("prvs=1234abcdef=user+x@example.org")
-        #expect(inner.outcome == .accepted && inner.rule == .listed)
+        #expect(inner.outcome == .accepted && inner.rule == "listed")
         #expect(inner.judgedAs == "user+x@example.org")
         #expect(inner.lookedUp == ["user+x@example.org", "user@example.org"])
         #expect(inner.text.contains("judged as   user+x@example.org (the address inside a BATV one)"))
@@ -76,17 +76,17 @@ import Testing
         #expect(plain.outcome == .rejected && plain.judgedAs == nil)
     }
 
-    @Test func forwarders() throws {
+    @Test func anSRSAddressIsValidForBouncesOnlyWhereSRSIsOn() throws {
         let address = "SRS0=hhhh=tt=example.net=someone"
         let bounce = try explanation("\(address)@example.com", bounce: true)
-        #expect(bounce.reason == "srs" && bounce.rule == .srs)
+        #expect(bounce.reason == "srs" && bounce.rule == "srs")
         #expect(place(bounce) == ["recipients.srs 9"])
         #expect(try explanation("\(address)@example.com").explanation.contains("is valid for bounces only"))
         let off = try explanation("\(address)@example.org", bounce: true)
         #expect(off.reason == "unknown" && off.explanation.contains("recipients.srs isn't set"))
     }
 
-    @Test func ownReplies() throws {
+    @Test func theReplyOfTheDomainIsShown() throws {
         #expect(try explanation("nobody@example.org").reply == "550 5.1.10 <nobody@example.org>: none of example.org")
         #expect(try explanation("nobody@example.com").reply?.hasPrefix("550 5.1.1 ") == true)
     }

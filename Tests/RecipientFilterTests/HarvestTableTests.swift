@@ -31,7 +31,7 @@ import Testing
     }
 
     /// One abuser among a provider's customers: the network is over the limit only while most of its recipients are unknown.
-    @Test func knownRecipientsSpeakForTheNetwork() throws {
+    @Test func knownRecipientsOutweighUnknownOnes() throws {
         let table = HarvestTable()
         let client = try IPAddress("192.0.2.1")
         #expect(table.state(of: client, limit: limit, now: 1_000_000) == .notSeen)
@@ -51,8 +51,8 @@ import Testing
         #expect(table.isOver(client, limit: limit, now: 1_100_000))
     }
 
-    /// A list that came late: what was unknown and exists counts no more.
-    @Test func recipientsThatTurnOutToExistAreForgiven() throws {
+    /// Recipients that were counted as unknown and are in a later list no longer count.
+    @Test func recipientsOfALaterListAreForgiven() throws {
         let table = HarvestTable()
         let innocent = try IPAddress("192.0.2.1")
         let guesser = try IPAddress("192.0.2.2")
@@ -70,14 +70,14 @@ import Testing
             #expect(!table.isOver(innocent, limit: limit, now: 1_000_000))
             #expect(table.isOver(guesser, limit: limit, now: 1_000_000))
         }
-        // Taken back once: nine more, which the ten known ones outweigh, then two that they don't.
+        // A recipient is forgiven once: ten known recipients outweigh nine more unknown ones, but not eleven.
         for number in 0..<10 { count(innocent, "wrong\(number)@example.com", now: 1_000_000) }
         #expect(!table.isOver(innocent, limit: limit, now: 1_000_000))
         count(innocent, "wrong@example.com", now: 1_000_000)
         #expect(table.isOver(innocent, limit: limit, now: 1_000_000))
     }
 
-    /// Only so many are remembered, of any length; forgiving old ones takes nothing from a newer window.
+    /// A limited number of recipients is remembered; forgiving old ones doesn't change a newer window.
     @Test func theLastRecipientsAreRemembered() throws {
         var recent = RecentUnknownRecipients()
         let network = try IPAddress("192.0.2.1")
@@ -108,8 +108,8 @@ import Testing
         #expect(table.isOver(client, limit: limit, now: 1_200_000))
     }
 
-    /// The window slides: what was asked at the end of one span of time counts in the next.
-    @Test func windowHasNoSeam() throws {
+    /// The window slides: recipients at the end of one window length count in the next.
+    @Test func windowSlidesWithoutAReset() throws {
         let table = HarvestTable()
         let client = try IPAddress("192.0.2.1")
         for _ in 0..<5 { table.countUnknown(of: client, limit: limit, now: 1_049_999) }
@@ -120,9 +120,9 @@ import Testing
         #expect(!table.isOver(client, limit: limit, now: 1_131_000))
     }
 
-    /// Against a list of all events: no window holds more than the limit, and none that a seventh longer doesn't is refused.
+    /// Against a list of all events: a network is over the limit if it exceeds it in a window, and only if it exceeds it in a seventh more.
     @Test(arguments: [1, 2, 3] as [UInt64])
-    func agreesWithAModel(seed: UInt64) throws {
+    func agreesWithAListOfAllEvents(seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
         let table = HarvestTable()
         let clients = try (1...5).map { try IPAddress("192.0.2.\($0)") }
@@ -139,7 +139,7 @@ import Testing
             if inWindow >= 10 { #expect(isOver, "seed \(seed), at \(now): \(inWindow)") }
             if inLonger < 10 { #expect(!isOver, "seed \(seed), at \(now): \(inLonger)") }
             if isOver { refused += 1 } else { clear += 1 }
-            // Some come through though the limit is reached: sessions that were judged at the same moment.
+            // Some pass although the limit is reached: sessions judged at the same moment.
             if !isOver || random.next() % 20 == 0 {
                 table.countUnknown(of: clients[index], limit: limit, now: now)
                 events[index].append(now)
@@ -150,7 +150,7 @@ import Testing
 
     /// Against a list in the order of use.
     @Test(arguments: [4, 5] as [UInt64])
-    func theLeastRecentGo(seed: UInt64) throws {
+    func leastRecentlyUsedNetworksAreDropped(seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
         let table = HarvestTable(networks: 50, stripes: 1)
         var model: [UInt32] = []
@@ -175,7 +175,7 @@ import Testing
         #expect(model.count == 50)
     }
 
-    @Test func zeroTurnsItOff() throws {
+    @Test func limitZeroTurnsCountingOff() throws {
         let off = Self.harvest(limit: 0, window: 70)
         let table = HarvestTable()
         let client = try IPAddress("192.0.2.1")
@@ -184,7 +184,7 @@ import Testing
         #expect(table.networks == 0)
     }
 
-    @Test func anotherWindowBeginsAnew() throws {
+    @Test func changedWindowDropsAllCounts() throws {
         let table = HarvestTable()
         let client = try IPAddress("192.0.2.1")
         for _ in 0..<10 { table.countUnknown(of: client, limit: limit, now: 1_000_000) }
@@ -194,7 +194,7 @@ import Testing
         #expect(table.isOver(client, limit: longer, now: 1_900_000))
     }
 
-    /// Past its capacity the table grows no more, so this is what a million networks take, too.
+    /// A full table doesn't grow, so a million networks take no more memory.
     @Test func anyNumberOfNetworksFitsIn64MiB() throws {
         let table = HarvestTable()
         let regular = try IPAddress("198.51.100.1")
@@ -210,7 +210,7 @@ import Testing
         #expect(table.isOver(regular, limit: limit, now: 50))
     }
 
-    @Test func eachOffenderIsToldOfOnceInAWindow() throws {
+    @Test func eachOffenderIsReportedOnceInAWindow() throws {
         let table = HarvestTable()
         let client = try IPAddress("192.0.2.1")
         let other = try IPAddress("2001:db8:0:7::9")
@@ -228,7 +228,7 @@ import Testing
         #expect(table.drainOffenders().offenders.count == 1)
     }
 
-    @Test func moreOffendersThanAnyoneReadsAreCounted() {
+    @Test func offendersBeyondTheReportAreCounted() {
         let table = HarvestTable()
         for number in 1...150 as ClosedRange<UInt32> {
             for _ in 0..<10 { table.countUnknown(of: IPAddress(ipv4: number), limit: limit, now: 1) }
@@ -239,7 +239,7 @@ import Testing
         #expect(table.drainOffenders().omitted == 0)
     }
 
-    @Test func manyThreadsAtOnceCountAll() {
+    @Test func concurrentThreadsLoseNoCount() {
         let table = HarvestTable()
         let high = Self.harvest(limit: 40_000, window: 70)
         onThreads(4) { _ in

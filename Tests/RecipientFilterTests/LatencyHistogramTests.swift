@@ -4,7 +4,7 @@ import Testing
 @testable import RecipientFilter
 
 @Suite struct LatencyHistogramTests {
-    @Test func eachFallsInItsBucket() {
+    @Test func eachTimeIsCountedInItsBucket() {
         let histogram = LatencyHistogram()
         for value: UInt64 in [0, 1_000, 1_001, 1_000_000_000, 1_000_000_001, .max] { histogram.record(value) }
         let counts = histogram.reading.counts
@@ -15,7 +15,7 @@ import Testing
         #expect(counts[counts.count - 1] == 2)
     }
 
-    @Test func threadsLoseNothing() {
+    @Test func concurrentThreadsLoseNoCount() {
         let histogram = LatencyHistogram()
         onThreads(8) { _ in for _ in 0..<10_000 { histogram.record(UInt64(3_000)) } }
         let reading = histogram.reading

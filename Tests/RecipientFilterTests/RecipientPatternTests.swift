@@ -12,7 +12,7 @@ import Testing
 
     @Test func table() throws {
         var cases = 0
-        for (number, line) in try CaseFile("patterns").lines {
+        for (number, line) in try caseLines("patterns.cases") {
             let fields = line.components(separatedBy: " | ")
             let place = "patterns.cases:\(number)"
             cases += 1
@@ -31,7 +31,7 @@ import Testing
         #expect(cases >= 100)
     }
 
-    /// Some pattern of the syntax that other engines read in the same way, over a few letters.
+    /// A random pattern over a few letters, in the syntax that other engines read in the same way.
     private static func pattern(_ depth: Int, _ random: inout SeededGenerator) -> String {
         switch Int.random(in: 0...(depth > 3 ? 4 : 11), using: &random) {
         case 0, 1, 2: return ["a", "b", "@", "ä"].randomElement(using: &random) ?? "a"
@@ -45,7 +45,7 @@ import Testing
         }
     }
 
-    /// Alone and together, patterns match what Foundation's engine says that they do.
+    /// Patterns, alone and together, match the same texts as Foundation's engine.
     @Test(arguments: [31, 32, 33] as [UInt64])
     func agreesWithAnotherEngine(seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
@@ -56,7 +56,7 @@ import Testing
             var others: [NSRegularExpression] = []
             for _ in 0..<Int.random(in: 1...4, using: &random) {
                 let text = Self.pattern(0, &random)
-                // What matches every text is refused.
+                // A pattern that matches every text is rejected.
                 guard let pattern = try? RecipientPattern(text, action: .accept) else { continue }
                 patterns.append(pattern)
                 others.append(
@@ -93,7 +93,7 @@ import Testing
         }
     }
 
-    @Test func listOfManyNamesIsOneTable() throws {
+    @Test func listOfManyNamesFitsInOneTable() throws {
         let patterns = try (0..<100).map { try RecipientPattern("^list-\($0)(-owner|-request)?@", action: .accept) }
         let set = PatternSet(patterns)
         #expect(set.tableCount <= 2, "\(set.tableCount)")
@@ -103,8 +103,8 @@ import Testing
         }
     }
 
-    /// Each of these is small enough by itself.
-    @Test func allTogetherAreBounded() throws {
+    /// Each of these patterns is small enough by itself.
+    @Test func stepsOfAllPatternsTogetherAreLimited() throws {
         var budget = PatternBudget(maximumSteps: 1_000_000)
         var patterns: [RecipientPattern] = []
         var errors: [PatternError] = []
@@ -116,7 +116,7 @@ import Testing
             }
         }
         #expect(patterns.count > 5 && errors.count > 5, "\(patterns.count)")
-        let limits = "accepted are tables of 16 MiB for all together, made in 1000000 steps"
+        let limits = "all tables together may have 16 MiB and take 1000000 steps to make"
         #expect(errors.allSatisfy { $0.description.contains("beside the other patterns: \(limits)") })
         #expect(budget.steps < 1_100_000, "\(budget.steps)")
         var together = PatternBudget(maximumSteps: 100_000)
@@ -125,7 +125,7 @@ import Testing
         for number in patterns.indices { #expect(Self.matches(set, "aa\(number)") == number) }
     }
 
-    @Test func memoryOfAllIsBounded() throws {
+    @Test func memoryOfAllPatternsTogetherIsLimited() throws {
         var budget = PatternBudget()
         budget.bytes = (16 << 20) - 1_000
         #expect(throws: PatternError.self) {
@@ -134,8 +134,8 @@ import Testing
         _ = try RecipientPattern("^a", action: .block, &budget)
     }
 
-    /// An expression that was refused has taken its part of what all may take.
-    @Test func refusedOnesCountToo() {
+    /// The steps for a rejected expression count towards the limit of all expressions.
+    @Test func rejectedExpressionsCountTowardsTheLimit() {
         var budget = PatternBudget(maximumSteps: 1_100_000)
         for _ in 0..<10 {
             #expect(throws: PatternError.self) {
@@ -145,9 +145,9 @@ import Testing
         #expect(budget.steps >= 1_100_000 && budget.steps < 1_200_000, "\(budget.steps)")
     }
 
-    /// Repeats within repeats: whatever the text, little is done for it.
+    /// Repeats within repeats take few steps, whatever the text.
     @Test(arguments: [51, 52] as [UInt64])
-    func nestedRepeatsAreBounded(seed: UInt64) {
+    func nestedRepeatsTakeLimitedSteps(seed: UInt64) {
         var random = SeededGenerator(seed: seed)
         var accepted = 0
         for _ in 0..<300 {
@@ -165,7 +165,7 @@ import Testing
     }
 
     @Test(arguments: [41, 42] as [UInt64])
-    func noTextTraps(seed: UInt64) {
+    func randomTextDoesNotTrap(seed: UInt64) {
         var random = SeededGenerator(seed: seed)
         let pieces = Array("ab^$.*+?|()[]{}\\-,:019=ä").map(String.init) + ["[:digit:]", "(?:", "{2,3}", "\\d"]
         var accepted = 0

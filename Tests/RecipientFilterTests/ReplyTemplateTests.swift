@@ -1,10 +1,11 @@
 import Foundation
 import RecipientFilter
+import TestSupport
 import Testing
 
 @Suite struct ReplyTemplateTests {
     @Test func table() throws {
-        for (number, line) in try CaseFile("replies").lines {
+        for (number, line) in try caseLines("replies.cases") {
             let fields = line.components(separatedBy: " | ")
             try #require(fields.count == 3, "replies.cases:\(number)")
             let kind = try #require(ReplyKind(key: fields[0]), "replies.cases:\(number)")

@@ -4,25 +4,6 @@ import RecipientIndex
 import System
 import TestSupport
 
-/// A table of cases: the lines of a `.cases` file beside the tests, without comments and blank lines.
-struct CaseFile {
-    let lines: [(number: Int, text: String)]
-
-    init(_ name: String, file: String = #filePath) throws {
-        let path = URL(fileURLWithPath: file).deletingLastPathComponent().appendingPathComponent("\(name).cases")
-        let text = try String(contentsOf: path, encoding: .utf8)
-        lines = text.components(separatedBy: "\n").enumerated().compactMap { offset, line in
-            line.isEmpty || line.hasPrefix("#") ? nil : (offset + 1, line)
-        }
-    }
-}
-
-/// What is wrong with a case file.
-struct CaseError: Error, CustomStringConvertible {
-    let description: String
-    init(_ description: String) { self.description = description }
-}
-
 extension TemporaryFolder {
     /// A real snapshot of these recipients.
     func snapshot(_ recipients: [(String, RecipientFlags)], created: Date = Date()) throws -> IndexSnapshot {
@@ -43,6 +24,11 @@ extension ReplyKind {
 }
 
 extension HarvestTable {
+    /// Whether the client's network is over the limit.
+    func isOver(_ client: IPAddress, limit harvest: Policy.Harvest, now: Int64) -> Bool {
+        state(of: client, limit: harvest, now: now) == .overLimit
+    }
+
     /// Counts an unknown recipient that can't be forgiven.
     func countUnknown(of client: IPAddress, limit harvest: Policy.Harvest, now: Int64) {
         countUnknown(UnsafeBufferPointer(start: nil, count: 0), of: client, limit: harvest, now: now)

@@ -21,7 +21,7 @@ import Testing
         #expect(tarpit.held == 0)
     }
 
-    @Test func letsAllGoAndHoldsNoneAfterwards() {
+    @Test func letGoReleasesAllRepliesAndHoldsNoMore() {
         let tarpit = Tarpit()
         let gone = Atomic<Int>(0)
         onThreads(5) { index in
@@ -40,7 +40,7 @@ import Testing
         tarpit.letGo()
     }
 
-    @Test func moreThanTheLimitAreNotHeld() {
+    @Test func repliesBeyondTheLimitAreNotHeld() {
         let tarpit = Tarpit()
         let held = settings(3_600_000, limit: 2)
         onThreads(3) { index in
@@ -49,14 +49,14 @@ import Testing
                 return
             }
             while tarpit.held < 2 { usleep(1_000) }
-            // Comes back at once, or never.
+            // Returns at once, or never.
             tarpit.hold(held)
             #expect(tarpit.held == 2)
             tarpit.letGo()
         }
     }
 
-    @Test func noneIsNoWait() {
+    @Test func noTarpitMeansNoWait() {
         let tarpit = Tarpit()
         for _ in 0..<1_000 { tarpit.hold(settings(0)) }
         #expect(tarpit.held == 0)

@@ -7,17 +7,17 @@ import Testing
 
 @testable import RecipientFilter
 
-/// Who sends through the gateway without being in the index.
+/// Senders through the gateway that the index doesn't list.
 @Suite struct UnlistedSendersTests {
     private func address(_ text: String) throws -> RecipientAddress { try RecipientAddress(path: text) }
 
-    @Test func theyCountForThirtyDaysAfterTheyLastSent() throws {
+    @Test func addressesCountForThirtyDaysAfterTheyLastSent() throws {
         let senders = UnlistedSenders()
         let joe = try address("joe@example.com")
         #expect(!senders.contains(joe) && senders.count == 0)
         senders.insert("joe@example.com", day: 20_000)
         senders.insert("joe@example.com", day: 19_990)
-        // As long as nobody is sure of the time, nothing is too old.
+        // Until the date is set, no address is too old.
         #expect(senders.contains(joe) && senders.count == 1)
         senders.setToday(20_030)
         #expect(senders.contains(joe))
@@ -27,7 +27,7 @@ import Testing
         #expect(senders.contains(joe) && senders.count == 1)
     }
 
-    @Test func moreThanThereIsRoomForPushOutTheOldest() throws {
+    @Test func newAddressesReplaceTheOldestOnes() throws {
         let senders = UnlistedSenders()
         for number in 0..<200_000 { senders.insert("u\(number)@example.com", day: Int64(10_000 + number / 1_000)) }
         #expect(senders.count <= 32_768 && senders.count > 30_000)
@@ -51,7 +51,7 @@ import Testing
         #expect(senders.count == 1_000)
     }
 
-    /// The mailbox that a sender's mail proves, or nothing.
+    /// The mailbox that must exist because the sender has sent mail, or nil.
     @Test(arguments: [
         ("joe@example.com", "joe@example.com"), ("Joe@Example.COM", "joe@example.com"),
         ("joe+lists@example.com", "joe@example.com"), ("prvs=1234abcdef=joe@example.com", "joe@example.com"),
@@ -59,14 +59,14 @@ import Testing
         ("list-return-12-ann=example.net@example.com", "list-return-12@example.com"),
         ("news-1027-77123@example.com", "news@example.com"),
         ("srs0=hash=TT=example.com=joe@example.org", "joe@example.com"),
-        // One of an alias domain is the same mailbox of the other.
+        // A sender in an alias domain proves the same mailbox in the target domain.
         ("joe+x@alias.example", "joe@example.com"), ("user@alias.example", nil),
-        // Listed, in one form or another.
+        // The index lists these, in one form or another.
         ("user@example.com", nil), ("user+tag@example.com", nil), ("prvs=1234abcdef=user@example.com", nil),
         ("user-bounces-ann=example.net@example.com", nil), ("user+ann=example.net@example.com", nil),
         ("user-7712377123@example.com", nil), ("srs0=hash=TT=example.com=user@example.org", nil),
         ("gone@example.com", nil), ("moved@example.com", nil),
-        // Not of a relay domain, always accepted, blocked, by a pattern, of a catch-all, no mailbox.
+        // A foreign domain, always accepted, blocked, matched by a pattern, in a catch-all domain, not a mailbox.
         ("joe@foreign.example", nil), ("srs0=hash=TT=foreign.example=joe@example.com", nil),
         ("postmaster@example.com", nil), ("blocked@example.com", nil), ("lst-1@example.com", nil),
         ("anybody@all.example", nil), ("joe%elsewhere@example.com", nil), ("joe@sub.example.com", nil),
@@ -84,17 +84,17 @@ import Testing
         for name in ["example.com", "example.org", "all.example"] {
             settings.addDomain(name)
         }
-        var alias = Policy.Rules()
+        var alias = DomainSettings()
         alias.aliasOf = "example.com"
         settings.addDomain("alias.example", alias)
         let found = Policy(settings).unlistedMailbox(of: try address(sender), index: index, now: 1_800_000_000)
         #expect(found?.key == mailbox, "\(sender)")
     }
 
-    @Test func aMailboxIsKnownInAllDomainsThatAreOne() throws {
+    @Test func mailboxIsKnownInAllDomainsOfAnAliasChain() throws {
         let folder = try TemporaryFolder()
         let index = try folder.snapshot([("user@example.com", [])])
-        var rules = Policy.Rules()
+        var rules = DomainSettings()
         rules.defersUnlistedSenders = true
         var alias = rules
         alias.aliasOf = "example.com"

@@ -53,7 +53,7 @@ import Testing
         var policy = try Self.policy("")
         var cases = 0
         var rules: Set<VerdictRule> = []
-        for (number, line) in try CaseFile("verdicts").lines {
+        for (number, line) in try caseLines("verdicts.cases") {
             if line.hasPrefix("policy:") {
                 policy = try Self.policy(String(line.dropFirst("policy:".count)))
                 continue
@@ -91,9 +91,9 @@ import Testing
         var settings = Policy.Settings()
         settings.indexExpected = true
         settings.maximumIndexAge = 7 * 86_400
-        var global = Policy.Rules()
+        var global = DomainSettings()
         var overrides: [String: [(String, String)]] = [:]
-        func set(_ rules: inout Policy.Rules, _ key: String, _ value: String) throws {
+        func set(_ rules: inout DomainSettings, _ key: String, _ value: String) throws {
             switch (key, value) {
             case ("mode", _): rules.observe = value == "observe"
             case ("catch_all", _): rules.catchAll = value == "true"
@@ -112,13 +112,13 @@ import Testing
             case ("internal_only", _): rules.hideInternalOnly = value == "unknown"
             case ("unlisted_sender", _): rules.defersUnlistedSenders = value == "defer"
             case ("disabled", _): rules.hideDisabled = value == "unknown"
-            default: throw CaseError("policy key \(key)")
+            default: throw TestFailure("policy key \(key)")
             }
         }
         for item in line.split(separator: ";") {
             let parts = item.trimmingCharacters(in: .whitespaces).split(
                 separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            guard parts.count == 2 else { throw CaseError("policy item \(item)") }
+            guard parts.count == 2 else { throw TestFailure("policy item \(item)") }
             let (key, value) = (String(parts[0]), String(parts[1]))
             if let slash = key.firstIndex(of: "/") {
                 overrides[String(key[..<slash]), default: []].append((String(key[key.index(after: slash)...]), value))

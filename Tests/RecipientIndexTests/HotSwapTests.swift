@@ -1,5 +1,6 @@
 import Foundation
 import Synchronization
+import System
 import TestSupport
 import Testing
 
@@ -39,7 +40,7 @@ import Testing
         let swap = HotSwap(box(0))
         let readers = (0..<40).map { _ in swap.makeReader() }
         for number in 1...40 {
-            // Each has taken another one.
+            // Each reader now has a newer value.
             #expect(readers[number - 1].withSome { $0.number } == number - 1)
             swap.publish(box(number))
             #expect(ended.withLock { $0 } == Array(0..<number))
@@ -48,7 +49,7 @@ import Testing
         #expect(ended.withLock { $0 } == Array(0...40))
     }
 
-    @Test func `the last value is freed with the swap`() {
+    @Test func `the current value is freed together with the HotSwap`() {
         let ended = Mutex<[Int]>([])
         var swap: HotSwap<Box>? = HotSwap(Box(1, onEnd: { ended.withLock { $0.append(1) } }))
         var reader = swap?.makeReader()
@@ -58,7 +59,7 @@ import Testing
         #expect(reader == nil && ended.withLock { $0 } == [1])
     }
 
-    @Test func `a value with a reference outlives the next one`() {
+    @Test func `a value that other code holds outlives its replacement`() {
         let ended = Mutex<[Int]>([])
         let swap = HotSwap(Box(1, onEnd: { ended.withLock { $0.append(1) } }))
         var held = swap.current
@@ -71,11 +72,9 @@ import Testing
     @Test func `a value lives until its last reader's call ends, while other readers go on`() {
         let ended = Mutex<[Int]>([])
         let swap = HotSwap(Box(1, onEnd: { ended.withLock { $0.append(1) } }))
-        let (inside, leave, published) = (
-            DispatchSemaphore(value: 0), DispatchSemaphore(value: 0), DispatchSemaphore(value: 0)
-        )
+        let (inside, leave) = (SteadySemaphore(), SteadySemaphore())
         for _ in 0..<2 {
-            Thread.detachNewThread {
+            NamedThread.start("reader") {
                 swap.makeReader().withCurrent { _ in
                     inside.signal()
                     leave.wait()
@@ -83,11 +82,8 @@ import Testing
             }
             inside.wait()
         }
-        Thread.detachNewThread {
-            swap.publish(Box(2))
-            published.signal()
-        }
-        // Readers don't wait for the writer, which can't come to an end.
+        let publishing = NamedThread.start("publishing") { swap.publish(Box(2)) }
+        // Readers don't wait for the writer, which waits for the first two readers.
         let reader = swap.makeReader()
         #expect(eventually { reader.withSome { $0.number } == 2 })
         for _ in 0..<10_000 { reader.withSome { _ in } }
@@ -96,7 +92,7 @@ import Testing
         usleep(20_000)
         #expect(ended.withLock { $0 } == [])
         leave.signal()
-        published.wait()
+        publishing.waitForEnd()
         #expect(ended.withLock { $0 } == [1])
     }
 
@@ -109,7 +105,7 @@ import Testing
         #expect(reader.withSome { $0.number } == 2)
     }
 
-    /// Which values live: a reader that has a value must find it there. All that changes is atomic.
+    /// The values that aren't freed yet; a reader's value must be one of them.
     private final class Register: @unchecked Sendable {
         let living: UnsafeMutablePointer<Atomic<Bool>>
         let count = Atomic(0)
@@ -148,7 +144,7 @@ import Testing
         onThreads(13) { thread in
             if thread == 0 {
                 var number = 0
-                // Until readers have met many values, however slow they are.
+                // Until the readers have seen many values, however slow they are.
                 while number < 300 || number < 20_000 && calls.load(ordering: .relaxed) < 3_000 {
                     number += 1
                     swap.publish(register.box(number))
@@ -182,7 +178,7 @@ import Testing
         #expect(register.count.load(ordering: .relaxed) == 1)
     }
 
-    @Test func `several threads may publish`() {
+    @Test func `several threads can publish at once`() {
         let register = Register(401)
         let swap = HotSwap(register.box(0))
         let reader = swap.makeReader()
@@ -198,8 +194,7 @@ import Testing
         #expect(dead.load(ordering: .relaxed) == 0 && register.count.load(ordering: .relaxed) == 1)
     }
 
-    /// Generation g lists the keys g, g + 1, … g + 49 in a file of its own; a reader that holds it must find just
-    /// these.
+    /// Generation g lists the keys g, g + 1, … g + 49 in a file of its own; a reader of it must find exactly these.
     @Test func `no lookup is wrong while hundreds of snapshots are published`() throws {
         let folder = try TemporaryFolder()
         let path = folder.file()
@@ -215,10 +210,8 @@ import Testing
         let lookups = Atomic(0)
         let changes = Atomic(0)
         let newest = Atomic(0)
-        let ended = DispatchSemaphore(value: 0)
-        let readers = 4
-        for _ in 0..<readers {
-            let thread = Thread {
+        let readers = (0..<4).map { _ in
+            NamedThread.start("reader") {
                 let reader = swap.makeReader()
                 var last = 0
                 var number = 0
@@ -238,16 +231,14 @@ import Testing
                     lookups.add(1, ordering: .relaxed)
                 }
                 newest.max(last, ordering: .relaxed)
-                ended.signal()
             }
-            thread.start()
         }
         for generation in 1...300 { swap.publish(try publish(generation)) }
-        // Each reader has gone round at least once more.
+        // Each reader has made at least one more lookup.
         let before = lookups.load(ordering: .relaxed)
         #expect(eventually { lookups.load(ordering: .relaxed) > before + 1000 })
         isOver.store(true, ordering: .releasing)
-        for _ in 0..<readers { ended.wait() }
+        for reader in readers { reader.waitForEnd() }
         #expect(wrong.load(ordering: .relaxed) == 0)
         #expect(changes.load(ordering: .relaxed) > 10 && newest.load(ordering: .relaxed) == 300)
     }

@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct IndexBuilderTests {
     @Test(arguments: [0, 1, 2, 6, 7, 8, 27, 28, 1000, 100_000])
-    func `finds every key with its flags and no other`(count: Int) throws {
+    func `a snapshot has every added key with its flags, and no other key`(count: Int) throws {
         var random = SeededGenerator.announced("round trip of \(count)")
         let folder = try TemporaryFolder()
         var expected: [String: RecipientFlags] = [:]
@@ -60,8 +60,8 @@ import Testing
         }
     }
 
-    /// The file read by nothing but the description in ``IndexFormat``.
-    @Test func `lays out small and large tables as the format describes`() throws {
+    /// Reads the file as postern-index(5) describes it, without the code of the module.
+    @Test func `small and large tables have the documented format`() throws {
         var random = SeededGenerator.announced("layout")
         for count in Array(0..<80) + [5000, 20_000] {
             let salt = SipHash(k0: random.next(), k1: random.next())
@@ -94,7 +94,7 @@ import Testing
         }
     }
 
-    @Test func `continues from the last bucket to the first`() throws {
+    @Test func `the first bucket takes the entries that don't fit into the last`() throws {
         // Salts are tried until the last bucket overflows.
         let keys = (0..<27).map { "\($0)@example.com" }
         let file = try #require(
@@ -107,7 +107,7 @@ import Testing
         for key in keys { #expect(snapshot.lookup(key) != nil, "\(key)") }
     }
 
-    @Test func `spends at most twelve bytes on a recipient`() throws {
+    @Test func `a recipient takes at most twelve bytes`() throws {
         for count in [20_000, 100_000, 10_000_000, 1_000_000_000] {
             let buckets = IndexFormat.bucketCount(entries: count)
             #expect(Double(buckets * 64 + buckets / 128) / Double(count) < 11.9)
@@ -117,7 +117,7 @@ import Testing
         #expect(file.bytes.count < 12 * 20_000 + 4096)
     }
 
-    @Test func `merges the flags of a key that is added twice`() throws {
+    @Test func `the flags of a key that is added twice are merged`() throws {
         let folder = try TemporaryFolder()
         var builder = IndexBuilder()
         for round in 0..<1000 {
@@ -134,7 +134,7 @@ import Testing
         #expect(snapshot.lookup("carl@example.com") == .disabled)
     }
 
-    @Test func `can add keys after publishing`() throws {
+    @Test func `keys can be added after publishing`() throws {
         let folder = try TemporaryFolder()
         var builder = IndexBuilder()
         builder.reserve(-1)
@@ -146,7 +146,7 @@ import Testing
         #expect(snapshot.info.recipients == 2 && snapshot.lookup("anna@example.com") == [])
     }
 
-    @Test func `counts domains apart from recipients`() throws {
+    @Test func `domains are counted apart from recipients`() throws {
         let folder = try TemporaryFolder()
         var builder = IndexBuilder()
         builder.add("anna@example.com")
@@ -162,7 +162,7 @@ import Testing
         #expect(snapshot.lookup("anna@example.org") == nil)
     }
 
-    @Test func `writes no address in clear, and gives each file its own salt`() throws {
+    @Test func `a file contains no address, and has a salt of its own`() throws {
         let folder = try TemporaryFolder()
         var files: [[UInt8]] = []
         for name in ["a", "b"] {
@@ -184,7 +184,7 @@ import Testing
         #expect(files[0][4096..<8192] != files[1][4096..<8192])
     }
 
-    @Test func `keeps the description of the sources, with times in milliseconds`() throws {
+    @Test func `the sources are stored with times in milliseconds`() throws {
         let folder = try TemporaryFolder()
         var builder = IndexBuilder()
         let sources = [
@@ -204,7 +204,7 @@ import Testing
         #expect(read.fileSize == size)
     }
 
-    @Test func `accepts any date and rejects a description of sources over 1 MiB`() throws {
+    @Test func `any date is accepted, and a description of sources over 1 MiB is rejected`() throws {
         let folder = try TemporaryFolder()
         var builder = IndexBuilder()
         for date in [
@@ -221,7 +221,7 @@ import Testing
     }
 
     @Test(arguments: ["user@example.com\n", "a", "SQLite format 3\u{0}", "PSTRNID"])
-    func `doesn't replace a file of another kind`(_ text: String) throws {
+    func `a file of another kind is not replaced`(_ text: String) throws {
         let folder = try TemporaryFolder()
         try folder.write(text, as: "recipients.index")
         var builder = IndexBuilder()
@@ -232,8 +232,8 @@ import Testing
         #expect(try folder.names == ["recipients.index"])
     }
 
-    @Test(arguments: [0, 3, 8, 4096]) func `replaces a file of zeros, which a power cut may leave`(_ count: Int) throws
-    {
+    @Test(arguments: [0, 3, 8, 4096])
+    func `a file of zeros, which a power cut may leave, is replaced`(_ count: Int) throws {
         let folder = try TemporaryFolder()
         try Data(count: count).write(to: URL(fileURLWithPath: folder.file()))
         var builder = IndexBuilder()
@@ -242,7 +242,7 @@ import Testing
         #expect(try IndexSnapshot(path: folder.file()).lookup("user@example.com") != nil)
     }
 
-    @Test func `sorts fingerprints of any distribution`() {
+    @Test func `fingerprints of any distribution are sorted`() {
         var random = SeededGenerator.announced("sort")
         for count in [0, 1, 2, 48, 49, 1000, 30_000] {
             for mask: UInt64 in [.max, 0xff, 0xff00_0000_0000_0000, 0x0000_0101_0000_0001, 0] {

@@ -5,19 +5,19 @@ import Testing
 @testable import RecipientIndex
 
 @Suite struct IndexFileTests {
-    @Test func `notices a file that is written in place or truncated while it is read`() throws {
+    @Test func `a file that is written in place or truncated while it is read is rejected`() throws {
         let folder = try TemporaryFolder()
         let path = folder.file()
         let sound = try SnapshotBytes.hundred()
         func whileRead(_ disturb: () throws -> Void) throws -> IndexError.Kind? {
             try sound.write(to: path)
-            // A coarse clock must have gone on before the disturbance.
+            // The file's times come from a coarse clock, which must tick before the change.
             usleep(20_000)
             do throws(IndexFault) {
                 let file = try IndexFile(path: path)
                 let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: sound.bytes.count, alignment: 64)
                 defer { memory.deallocate() }
-                // It asks for memory when the header and the checksums have been read.
+                // Called once the header and the checksums are read.
                 _ = try file.readAll { count throws(IndexFault) in
                     try? disturb()
                     return UnsafeMutableRawBufferPointer(rebasing: memory[..<count])
@@ -51,8 +51,7 @@ import Testing
 @Suite struct SnapshotFuzzTests {
     private let keys = (0..<100).map { "user\($0)@example.com" } + ["@example.org", "nobody@example.com"]
 
-    /// A changed snapshot is rejected. If its checksums are made right again, it is rejected or can be searched within
-    /// its bounds.
+    /// A changed snapshot is rejected. With corrected checksums, it is rejected or can be searched within its bounds.
     @Test func `any bytes are rejected, or give a snapshot that can be searched`() throws {
         let folder = try TemporaryFolder()
         let sample = try SnapshotBytes.hundred().bytes

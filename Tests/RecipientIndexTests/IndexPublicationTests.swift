@@ -12,7 +12,7 @@ import Testing
         return builder
     }
 
-    @Test func `leaves one file, readable by its group`() throws {
+    @Test func `publishing leaves one file, which its group can read`() throws {
         let folder = try TemporaryFolder()
         var builder = builder()
         try builder.publish(to: folder.file(), sources: [])
@@ -22,7 +22,7 @@ import Testing
         #expect(mode == 0o640)
     }
 
-    @Test func `publishes a name without a folder into the current folder`() throws {
+    @Test func `a name without a folder is published in the current folder`() throws {
         let name = "postern-index-\(UUID().uuidString)"
         defer { unlink(name) }
         var builder = builder()
@@ -30,7 +30,7 @@ import Testing
         #expect(try IndexSnapshot(path: name).info.recipients == 10)
     }
 
-    @Test func `removes the temporary files of killed writers, and no others`() throws {
+    @Test func `publishing removes the temporary files of killed writers, and no others`() throws {
         let folder = try TemporaryFolder()
         let leftover = ".recipients.index.aB3xY9"
         let others = [
@@ -50,7 +50,7 @@ import Testing
         #expect(try Set(folder.names) == Set(kept))
     }
 
-    @Test func `leaves the temporary file of a writer at work`() throws {
+    @Test func `publishing leaves the temporary file of a writer at work`() throws {
         let folder = try TemporaryFolder()
         let atWork = try AtomicFile(replacing: folder.file())
         var builder = builder()
@@ -61,7 +61,7 @@ import Testing
         #expect(throws: IndexError.self) { try IndexSnapshot(path: folder.file()) }
     }
 
-    @Test func `removes its temporary file if it isn't committed`() throws {
+    @Test func `a file that isn't committed is removed`() throws {
         let folder = try TemporaryFolder()
         do {
             let file = try AtomicFile(replacing: folder.file())
@@ -71,7 +71,7 @@ import Testing
         #expect(try folder.names == [])
     }
 
-    @Test func `reports why it can't publish, and changes nothing`() throws {
+    @Test func `a failure to publish has a reason, and changes nothing`() throws {
         let folder = try TemporaryFolder()
         var builder = builder()
         func reason(_ path: String) -> String {
@@ -95,7 +95,7 @@ import Testing
     }
 
     @Test(.enabled(if: geteuid() != 0, "root may write anywhere"))
-    func `reports missing permission`() throws {
+    func `missing permission is reported`() throws {
         let folder = try TemporaryFolder()
         var builder = builder()
         try builder.publish(to: folder.file(), sources: [])
@@ -107,7 +107,7 @@ import Testing
         #expect(try SnapshotBytes(path: folder.file()).bytes == before)
     }
 
-    @Test func `reports a full disk`() throws {
+    @Test func `a full disk is reported`() throws {
         let full = open("/dev/full", O_WRONLY)
         try #require(full >= 0)
         defer { close(full) }
@@ -120,15 +120,15 @@ import Testing
         }
     }
 
-    @Test func `keeps the old file if the disk fills up`() throws {
+    @Test func `the old file stays if the disk fills up`() throws {
         let folder = try TemporaryFolder()
-        // Only root may mount; /dev/full stands in for the rest.
+        // Only root can mount a small file system.
         guard mount("tmpfs", folder.path, "tmpfs", 0, "size=256k") == 0 else { return }
         defer { umount2(folder.path, Int32(MNT_DETACH)) }
         var small = builder()
         try small.publish(to: folder.file(), sources: [])
         let before = try SnapshotBytes(path: folder.file()).bytes
-        // The first fails only at the header, which is written last.
+        // The first size fails only at the header, which is written last.
         for count in [21_380, 22_000, 100_000] {
             var large = builder(count)
             do throws(IndexError) {

@@ -5,7 +5,7 @@ import Testing
 @testable import RecipientIndex
 
 @Suite struct IndexSnapshotTests {
-    @Test func `rejects a file with any bit of the header flipped`() throws {
+    @Test func `a file with any flipped bit in its header is rejected`() throws {
         let folder = try TemporaryFolder()
         let sound = try SnapshotBytes.hundred()
         for offset in 0..<4096 {
@@ -20,7 +20,7 @@ import Testing
         }
     }
 
-    @Test func `rejects a file with a bit flipped anywhere`() throws {
+    @Test func `a file with a flipped bit anywhere is rejected`() throws {
         var random = SeededGenerator.announced("flips")
         let folder = try TemporaryFolder()
         let sound = try SnapshotBytes((0..<20_000).map { ("\($0)@example.com", []) })
@@ -33,7 +33,7 @@ import Testing
         }
     }
 
-    @Test func `rejects a file that was truncated or extended`() throws {
+    @Test func `a truncated or extended file is rejected`() throws {
         let folder = try TemporaryFolder()
         let sound = try SnapshotBytes.hundred()
         for length in 0..<sound.bytes.count {
@@ -47,7 +47,7 @@ import Testing
         #expect(try SnapshotBytes([]).opened(in: folder).error?.reason == "is empty")
     }
 
-    @Test func `rejects impossible headers with right checksums`() throws {
+    @Test func `an impossible header is rejected, though its checksums are right`() throws {
         let folder = try TemporaryFolder()
         let sound = try SnapshotBytes.hundred()
         for (line, fields) in try CaseFile("IndexHeader", fields: 4).lines {
@@ -75,7 +75,7 @@ import Testing
         }
     }
 
-    @Test func `accepts header fields that a reader needn't know`() throws {
+    @Test func `optional header fields that a reader doesn't know are accepted`() throws {
         let folder = try TemporaryFolder()
         var file = try SnapshotBytes.hundred()
         file.set(24, UInt64.max)
@@ -84,7 +84,7 @@ import Testing
         #expect(try file.opened(in: folder).get().lookup("user7@example.com") == [])
     }
 
-    @Test func `rejects impossible buckets and sources with right checksums`() throws {
+    @Test func `impossible buckets and sources are rejected, though the checksums are right`() throws {
         let folder = try TemporaryFolder()
         let sound = try SnapshotBytes.hundred()
         let buckets = stride(from: 4096, to: 4096 + 19 * 64, by: 64)
@@ -112,7 +112,7 @@ import Testing
         #expect(try file.opened(in: folder).error?.reason.contains("sources") == true)
     }
 
-    @Test func `rejects checksums that don't match the header's checksum of them`() throws {
+    @Test func `a list of checksums is rejected if its own checksum is wrong`() throws {
         let folder = try TemporaryFolder()
         var file = try SnapshotBytes.hundred()
         file.set(136, file.number(136) ^ 1)
@@ -120,7 +120,7 @@ import Testing
         #expect(try file.opened(in: folder).error?.reason.contains("checksum of the list of checksums") == true)
     }
 
-    @Test func `searches used slots only`() throws {
+    @Test func `a key in an unused slot is not found`() throws {
         let folder = try TemporaryFolder()
         var file = try SnapshotBytes([("anna@example.com", [])])
         file.bytes[4096 + 63] = 0
@@ -130,7 +130,7 @@ import Testing
         #expect(try file.opened(in: folder).get().lookup("anna@example.com") == nil)
     }
 
-    @Test func `ends a search in a table of overflowed buckets`() throws {
+    @Test func `a search ends even if all buckets have overflowed`() throws {
         let folder = try TemporaryFolder()
         var file = try SnapshotBytes((0..<100).map { ("user\($0)@example.com", []) })
         for bucket in 0..<19 {
@@ -147,7 +147,7 @@ import Testing
         #expect(snapshot.lookup("nobody@example.com") == nil)
     }
 
-    @Test func `rejects paths that are not files`() throws {
+    @Test func `a path that is not a file is rejected`() throws {
         let folder = try TemporaryFolder()
         func kind(_ path: String) -> IndexError.Kind? {
             Result { () throws(IndexError) in try IndexSnapshot(path: path) }.error?.kind
@@ -162,11 +162,11 @@ import Testing
         #expect(kind(folder.file("text") + "/x") == .unreadable(ENOTDIR))
     }
 
-    @Test func `rejects an enormous file without reading it`() throws {
+    @Test func `an enormous file is rejected without being read`() throws {
         let folder = try TemporaryFolder()
         var file = try SnapshotBytes.hundred()
         try file.write(to: folder.file())
-        // All holes: it takes no space.
+        // A sparse file, which takes no space.
         try #require(truncate(folder.file(), 1 << 40) == 0)
         #expect(throws: IndexError.self) { try IndexSnapshot(path: folder.file()) }
         file.set(120, UInt64(1) << 37)
@@ -177,7 +177,7 @@ import Testing
         #expect(throws: IndexError.self) { try IndexSnapshot(path: folder.file()) }
     }
 
-    @Test func `reads the file that it has opened, though another one takes its name`() throws {
+    @Test func `the opened file is read, even if another file gets its name`() throws {
         let folder = try TemporaryFolder()
         var builder = IndexBuilder()
         builder.add("anna@example.com")
@@ -190,7 +190,7 @@ import Testing
         #expect(first.lookup("anna@example.com") != nil)
     }
 
-    @Test func `never traps on random bytes after a sound beginning`() throws {
+    @Test func `random bytes after a sound header cause no crash`() throws {
         var random = SeededGenerator.announced("garbage")
         let folder = try TemporaryFolder()
         let sound = try SnapshotBytes.hundred()
@@ -203,15 +203,15 @@ import Testing
                     offset, Bool.random(using: &random) ? value : value >> UInt64.random(in: 0..<64, using: &random))
             }
             file.seal()
-            // Salt, dates and generation may be anything; everything else has to be refused or harmless.
+            // Any salt, date and generation is valid; everything else must be rejected or harmless.
             if case .success(let snapshot) = try file.opened(in: folder) { _ = snapshot.lookup("user1@example.com") }
         }
     }
 
-    @Test func `doesn't need its file any more, whatever happens to it`() throws {
+    @Test func `a loaded snapshot doesn't need its file any more`() throws {
         let folder = try TemporaryFolder()
         let path = folder.file()
-        // Some huge pages, and a rest.
+        // Several huge pages, and a part of one.
         let keys = (0..<250_000).map { "\($0)@example.com" }
         let sound = try SnapshotBytes(keys.map { ($0, []) })
         for (name, change) in [
@@ -220,7 +220,7 @@ import Testing
             ("emptied", { try #require(truncate(path, 0) == 0) }),
             ("deleted", { try #require(unlink(path) == 0) }),
         ] as [(String, () throws -> Void)] {
-            // In place: it is the same file all the time.
+            // In place, so that it stays the same file.
             try sound.write(to: path)
             let snapshot = try IndexSnapshot(path: path)
             try change()
@@ -246,7 +246,7 @@ import Testing
         }
     }
 
-    @Test func `finds sources and table at any place`() throws {
+    @Test func `sources and table may be anywhere in the file`() throws {
         let folder = try TemporaryFolder()
         let old = try SnapshotBytes.hundred()
         let (table, sources, checksums) = (4096, Int(old.number(104)), Int(old.number(112)))

@@ -3,7 +3,7 @@ import Testing
 @testable import RecipientIndex
 
 @Suite struct SipHashTests {
-    @Test func `gives the published test vectors at any alignment`() throws {
+    @Test func `the published test vectors are met at any alignment`() throws {
         let cases = try CaseFile("SipHash", fields: 2)
         #expect(cases.lines.count == 64)
         let hash = SipHash(k0: 0x0706_0504_0302_0100, k1: 0x0f0e_0d0c_0b0a_0908)
@@ -18,14 +18,14 @@ import Testing
         }
     }
 
-    @Test func `hashes a buffer without memory as no bytes`() {
+    @Test func `a buffer without memory has the hash of no bytes`() {
         let hash = SipHash(k0: 0x0706_0504_0302_0100, k1: 0x0f0e_0d0c_0b0a_0908)
         #expect(hash.hash(UnsafeBufferPointer(start: nil, count: 0)) == 0x726f_db47_dd0e_0e31)
     }
 }
 
 @Suite struct XXHash64Tests {
-    @Test func `gives the published test vectors at any alignment`() throws {
+    @Test func `the published test vectors are met at any alignment`() throws {
         for (line, fields) in try CaseFile("XXHash64", fields: 3).lines {
             let length = try #require(Int(fields[0]))
             let seed = try #require(UInt64(fields[1], radix: 16))

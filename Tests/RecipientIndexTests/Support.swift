@@ -51,7 +51,7 @@ struct SnapshotBytes {
         bytes.withUnsafeMutableBytes { $0.store(value, offset) }
     }
 
-    /// Makes all checksums right again, as far as the offsets in the header are possible.
+    /// Corrects all checksums, as far as the offsets in the header are possible.
     mutating func seal() {
         let header = 4096
         let checksums = Int(clamping: number(112))
@@ -65,7 +65,7 @@ struct SnapshotBytes {
         sealHeader()
     }
 
-    /// Makes the header's own checksum right again.
+    /// Corrects the header's own checksum.
     mutating func sealHeader() { set(4088, hash(0..<4088)) }
 
     private func hash(_ range: Range<Int>) -> UInt64 {
@@ -101,7 +101,7 @@ func eventually(_ condition: () -> Bool) -> Bool {
 }
 
 extension TemporaryFolder {
-    /// The path of the snapshot that most tests use.
+    /// The path of the snapshot in most tests.
     func file() -> String { file("recipients.index") }
 
     var names: [String] { get throws { try FileManager.default.contentsOfDirectory(atPath: path).sorted() } }

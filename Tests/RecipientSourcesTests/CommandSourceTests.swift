@@ -27,8 +27,8 @@ import Testing
         return try Synchronizer(configuration)
     }
 
-    @Test func theOutputOfAProgramIsListed() throws {
-        // No shell is between: an argument is an argument.
+    @Test func recipientsInTheOutputOfAProgramAreListed() throws {
+        // Arguments reach the program as they are: no shell interprets them.
         let report = try synchronizer("echo anna@example.com; echo \"$2\"@example.com; echo a@elsewhere.test") {
             $0.command += ["$(touch \(folder.file("oops")))", "bob"]
         }.run()
@@ -53,7 +53,7 @@ import Testing
             echo anna@example.com
 
             """
-        // As libraries open theirs, some of them.
+        // A descriptor without close-on-exec, as some libraries open theirs.
         let held = open("/dev/null", O_RDONLY)
         defer { close(held) }
         #expect(try synchronizer(script).run().added.addresses == ["anna@example.com"])
@@ -82,7 +82,7 @@ import Testing
     ]
 
     @Test("the output of a failed run is not published", arguments: failures.indices)
-    func failing(number: Int) throws {
+    func theOutputOfAFailedRunIsNotPublished(number: Int) throws {
         let failure = Self.failures[number]
         let good = users(5).split(separator: "\n").map { "echo \($0)\n" }.joined()
         #expect(try synchronizer(good).run().recipients == 5)
@@ -101,7 +101,7 @@ import Testing
         #expect(after.recipients == 5)
     }
 
-    @Test func leavesNoProcessBehind() throws {
+    @Test func aProgramThatIsEndedLeavesNoProcessBehind() throws {
         let pidFile = folder.file("pid")
         let script = "sleep 60 & echo $! > \(pidFile); echo anna@example.com; wait\n"
         let failed = try synchronizer(script) { $0.timeout = 1 }

@@ -58,7 +58,7 @@ import Testing
         #expect(error?.kind == .unreachable)
         #expect(error?.description.contains("isSynchronized: FALSE") == true)
         #expect(try run([root(("isSynchronized", bytes("TRUE"))), answer]).recipients == 1)
-        #expect(try run([root(), answer]).recipients == 1, "a server that says nothing of it")
+        #expect(try run([root(), answer]).recipients == 1, "a server without the attribute is read")
     }
 
     @Test func accountsWithoutUserAccountControlAreReported() throws {
@@ -74,7 +74,7 @@ import Testing
         ) { $0.disabledTreatment = .exclude }
         #expect(
             report.added.addresses == [2, 3, 4, 5].map { "person\($0)@example.com" },
-            "one that is shown as disabled is left out")
+            "a disabled account is left out")
         let doubts = report.sources[0].report.doubts
         #expect(doubts.count == 2)
         let text = doubts.first.map { "\($0)" }.joined(separator: "\n")

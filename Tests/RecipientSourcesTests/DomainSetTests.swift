@@ -1,7 +1,6 @@
 import Testing
 
 @testable import RecipientSources
-@testable import RecipientSync
 
 @Suite struct DomainSetTests {
     @Test(arguments: [

@@ -4,10 +4,9 @@ import TestSupport
 import Testing
 
 @testable import RecipientSources
-@testable import RecipientSync
 
 @Suite struct DomainTableTests {
-    @Test func readsLeftSidesOfATableAndAPlainList() throws {
+    @Test func theLeftSidesOfATableAndAPlainListAreDomains() throws {
         let folder = try TemporaryFolder()
         let path = try folder.write(
             "relay_domains",
@@ -26,7 +25,7 @@ import Testing
         #expect(try parseDomainTable(path: path) == ["example.com", "example.org", ".example.edu", "example.info"])
     }
 
-    @Test func domainsOfATransportTable() throws {
+    @Test func domainsOfATransportTableAreRead() throws {
         let folder = try TemporaryFolder()
         let path = try folder.write(
             "transport",
@@ -45,7 +44,7 @@ import Testing
         #expect(try parseDomainTable(path: path, format: .transport) == ["example.com", ".example.org", "example.edu"])
     }
 
-    @Test func domainsOfAccess() throws {
+    @Test func domainsOfAnAccessTableAreRead() throws {
         let folder = try TemporaryFolder()
         let path = try folder.write(
             "access",
@@ -71,7 +70,7 @@ import Testing
                 == ["example.com", "example.org", "example.net", ".sub.example"])
     }
 
-    @Test func domainsOfAMailertable() throws {
+    @Test func domainsOfAMailertableAreRead() throws {
         let folder = try TemporaryFolder()
         let path = try folder.write(
             "mailertable",
@@ -80,7 +79,7 @@ import Testing
         #expect(try parseDomainTable(path: path, format: .mailertable) == ["example.com", ".example.org"])
     }
 
-    @Test func malformedLinesOfTransportAndAccess() throws {
+    @Test func malformedLinesOfTransportAndAccessAreReported() throws {
         let folder = try TemporaryFolder()
         let path = try folder.write(
             "table",

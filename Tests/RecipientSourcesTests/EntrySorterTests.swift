@@ -5,7 +5,6 @@ import TestSupport
 import Testing
 
 @testable import RecipientSources
-@testable import RecipientSync
 
 @Suite struct EntrySorterTests {
     private struct Plain: Equatable {
@@ -16,8 +15,8 @@ import Testing
     }
 
     /// The same order whether all fits into memory or a hundred portions are merged from the file.
-    @Test(arguments: [1 << 20, 512]) func sortsByKeyTagAndObject(capacity: Int) throws {
-        var generator = SeededGenerator.announced("sortsByKeyTagAndObject")
+    @Test(arguments: [1 << 20, 512]) func entriesAreSortedByKeyTagAndObject(capacity: Int) throws {
+        var generator = SeededGenerator.announced("entriesAreSortedByKeyTagAndObject")
         let seed = generator.seed
         let folder = try TemporaryFolder()
         let sorter = EntrySorter(folder: folder.path, capacity: capacity)
@@ -55,7 +54,7 @@ import Testing
         #expect(found.sorted(by: byAll) == entries.sorted(by: byAll), "seed \(seed)")
     }
 
-    @Test func anEmptySorterGivesNothing() throws {
+    @Test func anEmptySorterHasNoEntries() throws {
         let sorted = try EntrySorter(folder: "/nonexistent").finish()
         #expect(try sorted.next() == nil)
     }

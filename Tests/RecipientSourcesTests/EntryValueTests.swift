@@ -4,10 +4,9 @@ import TestSupport
 import Testing
 
 @testable import RecipientSources
-@testable import RecipientSync
 
 @Suite struct EntryValueTests {
-    @Test(arguments: try Case.load("values.cases")) func everyValueHasItsMeaning(_ item: Case) {
+    @Test(arguments: try Case.load("values.cases")) func aValueIsParsedAsItsLineSays(_ item: Case) {
         let found: String
         switch item.input.withUnsafeBufferPointer({ EntryValue($0) }) {
         case .recipient(let address): found = "recipient \(address.key)"
@@ -28,8 +27,8 @@ import Testing
     }
 
     /// Any bytes have a meaning, and the filter can parse every recipient among them.
-    @Test func anyBytesHaveAMeaning() throws {
-        var random = SeededGenerator.announced("anyBytesHaveAMeaning")
+    @Test func anyBytesAreParsedWithoutACrash() throws {
+        var random = SeededGenerator.announced("anyBytesAreParsedWithoutACrash")
         let pieces: [[UInt8]] = [
             Array("a@example.com".utf8), [0], [0xff], Array("\u{200B}".utf8), Array("\u{FEFF}".utf8),
             Array("SMTP:".utf8),
@@ -64,7 +63,7 @@ import Testing
         #expect(faults.first.last?.place == "cn=new")
     }
 
-    @Test func valuesAreShownInOneLine() {
+    @Test func valuesAreEscapedForOneLine() {
         #expect(escapedText("jürgen") == "jürgen")
         #expect(escapedText("a\u{200B}b\nc\\") == #"a\u{200B}b\u{A}c\\"#)
         #expect(escapedText(String(repeating: "x", count: 300)).count == 201)
@@ -84,7 +83,7 @@ import Testing
         #expect(ExpiryDate(text) == seconds.map { .date(Date(timeIntervalSince1970: $0)) })
     }
 
-    @Test(arguments: ["0", "-1", "9223372036854775807"]) func aDateThatNeverComesIsRead(_ text: String) {
+    @Test(arguments: ["0", "-1", "9223372036854775807"]) func aValueForNoExpiryMeansNever(_ text: String) {
         #expect(ExpiryDate(text) == .never)
     }
 }

@@ -3,6 +3,7 @@ import Glibc
 import RecipientIndex
 import SyncTestSupport
 import Synchronization
+import System
 import TestSupport
 import Testing
 
@@ -57,7 +58,7 @@ private final class RandomServer: Sendable {
             }
         }
         guard status == 0, listen(listener, 16) == 0 else { throw TestFailure("no socket at \(path)") }
-        Thread.detachNewThread { [self] in
+        NamedThread.start("server") { [self] in
             while true {
                 let client = accept(listener, nil, nil)
                 guard client >= 0 else { return }

@@ -36,7 +36,7 @@ import Testing
     }
 
     @Test func aMessageBeyondTheLimitIsNotRead() throws {
-        // The length says 300 MB; what follows is never asked for.
+        // The length announces 300 MB, which Postern must not try to receive.
         let size: [UInt8] = [0x30, 0x84, 0x11, 0xe1, 0xa3, 0x00]
         let server = try SilentServer([SilentServer.root(1), size + [UInt8](repeating: 4, count: 1 << 20)])
         defer { server.stop() }
@@ -60,7 +60,7 @@ import Testing
         }
     }
 
-    @Test func aMalformedElementEndsTheWalk() {
+    @Test func aMalformedBERElementEndsTheWalk() {
         let cases: [([UInt8], Int)] = [
             ([], 0), ([4], 0), ([4, 0], 1), ([4, 1], 0), ([4, 1, 7, 4, 0], 2), ([4, 0x81], 0), ([4, 0x81, 1, 7], 1),
             ([4, 0x85, 0, 0, 0, 0, 1, 7], 0), ([4, 0x84, 0xff, 0xff, 0xff, 0xff], 0), ([4, 0x80], 0),

@@ -3,7 +3,6 @@ import TestSupport
 import Testing
 
 @testable import RecipientSources
-@testable import RecipientSync
 
 @Suite struct BERTests {
     @Test(
@@ -28,7 +27,7 @@ import Testing
         #expect(content?.isAtEnd == true)
     }
 
-    @Test func noInputTraps() {
+    @Test func malformedInputIsReadWithoutACrash() {
         var random = SeededGenerator.announced("BER")
         let tags: [UInt8] = [
             0x01, 0x02, 0x04, 0x0a, 0x30, 0x31, 0x80, 0x81, 0x84, 0x88, 0xa1, 0xa2, 0xa3, 0xff, 0x00, 0x10,

@@ -1,10 +1,10 @@
 import Foundation
 import Glibc
 import Synchronization
+import System
 import TestSupport
 
 @testable import RecipientSources
-@testable import RecipientSync
 
 /// An LDAP server on a port of 127.0.0.1 that sends given answers, one a request whatever it asks, and is silent from
 /// then on.
@@ -38,16 +38,14 @@ final class SilentServer: Sendable {
         }
         guard status else { throw TestFailure("no server: \(String(cString: strerror(errno)))") }
         port = UInt16(bigEndian: address.sin_port)
-        let thread = Thread { [self] in
+        NamedThread.start("server") { [self] in
             while true {
                 let connection = accept(descriptor, nil, nil)
                 guard connection >= 0 else { return }
                 state.withLock { $0.connections.append(connection) }
-                let thread = Thread { [self] in serve(connection) }
-                thread.start()
+                NamedThread.start("connection") { [self] in serve(connection) }
             }
         }
-        thread.start()
     }
 
     /// Stops the server and closes all connections.

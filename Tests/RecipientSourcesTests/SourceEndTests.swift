@@ -48,7 +48,7 @@ import Testing
         return SyncThread(try Synchronizer(configuration), onFileFailure: { _ in }, onEvent: report)
     }
 
-    @Test(arguments: silences.indices) func endsWhileAServerIsSilent(_ number: Int) throws {
+    @Test(arguments: silences.indices) func aSyncThreadStopsWhileAServerIsSilent(_ number: Int) throws {
         let silence = Self.silences[number]
         let server = try SilentServer(silence.answers)
         defer { server.stop() }
@@ -64,7 +64,7 @@ import Testing
         #expect(access(folder("recipients.index"), F_OK) != 0)
     }
 
-    @Test func endsAlthoughAProgramIgnoresSignals() throws {
+    @Test func aSyncThreadStopsAlthoughAProgramIgnoresSignals() throws {
         let path = try folder.write(
             "#!/bin/sh\ntrap '' TERM INT HUP\ntouch \(folder("runs"))\nwhile :; do sleep 600; done\n", as: "users")
         chmod(path, 0o755)
@@ -78,7 +78,7 @@ import Testing
         #expect(thread.stop(within: .seconds(60)))
     }
 
-    @Test func endsWhileANameIsLookedUp() throws {
+    @Test func aNameLookupEndsWhenTheSyncIsStopped() throws {
         let asked = DispatchSemaphore(value: 0)
         let answer = DispatchSemaphore(value: 0)
         let name = "silent-\(UInt64.random(in: 0 ... .max)).example"
@@ -119,7 +119,7 @@ import Testing
             .first?.family == AF_INET6)
     }
 
-    @Test func endsWhileASocketAcceptsNoConnections() throws {
+    @Test func connectingToABusySocketEndsWhenTheSyncIsStopped() throws {
         let path = folder("ldapi")
         let listener = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(listener) }

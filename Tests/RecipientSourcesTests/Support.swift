@@ -1,5 +1,6 @@
 import Foundation
 import RecipientSources
+import TestSupport
 import Testing
 
 /// The `SourceError` that the work throws.
@@ -23,19 +24,13 @@ struct Case: Sendable, CustomTestStringConvertible {
     /// Reads a data file beside this one. `\n`, `\r`, `\t`, `\s`, `\\` and `\xNN` stand for bytes; `#` begins a comment
     /// line.
     static func load(_ name: String, source: String = #filePath) throws -> [Case] {
-        let folder = URL(fileURLWithPath: source).deletingLastPathComponent()
-        let text = try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8)
-        var cases: [Case] = []
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            if line.isEmpty || line.hasPrefix("#") { continue }
+        try caseLines(name, beside: source).map { number, line in
             let parts = line.components(separatedBy: "=>")
-            try #require(parts.count == 2, "\(name):\(index + 1): \(line)")
-            cases.append(
-                Case(
-                    line: index + 1, input: unescape(parts[0].trimmingCharacters(in: .whitespaces)),
-                    expected: parts[1].trimmingCharacters(in: .whitespaces)))
+            try #require(parts.count == 2, "\(name):\(number): \(line)")
+            return Case(
+                line: number, input: unescape(parts[0].trimmingCharacters(in: .whitespaces)),
+                expected: parts[1].trimmingCharacters(in: .whitespaces))
         }
-        return cases
     }
 
     private static func unescape(_ text: String) -> [UInt8] {

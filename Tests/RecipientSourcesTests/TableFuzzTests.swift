@@ -6,7 +6,6 @@ import TestSupport
 import Testing
 
 @testable import RecipientSources
-@testable import RecipientSync
 
 @Suite struct TableFuzzTests {
     /// In any bytes, each entry is listed, skipped or malformed, and each listed entry is an address in canonical form.

@@ -6,7 +6,6 @@ import TestSupport
 import Testing
 
 @testable import RecipientSources
-@testable import RecipientSync
 
 @Suite struct TableParserTests {
     @Test(arguments: try Case.load("postfix.cases"))

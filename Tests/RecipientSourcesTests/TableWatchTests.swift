@@ -21,7 +21,7 @@ import Testing
         text.withUTF8 { bytes in _ = Glibc.write(descriptor, bytes.baseAddress, bytes.count) }
     }
 
-    @Test func writersAreSeenByEachWay() throws {
+    @Test func leasesAndInotifyReportAWriter() throws {
         let path = try folder.write("table", "a\n")
         let watch = TableWatch(path)
         #expect(watch.reported == .unknown)
@@ -44,7 +44,7 @@ import Testing
         try folder.write("table", "c\n")
         #expect(watch.reported == .renamed)
         #expect(watch.hasCome())
-        // Another file of the folder is none of its business.
+        // A change of another file in the folder isn't reported.
         try folder.write("other", "c\n")
         #expect(!watch.hasCome())
     }
@@ -77,13 +77,15 @@ import Testing
             (.unknown, false, 0, "just changed"), (.unknown, false, 3, nil), (.unknown, true, 3, "shorter"),
             (.unknown, true, 11, nil), (.inProgress, false, 1_000, "being written"),
         ] as [(TableWatch.Writing, Bool, Double, String?)])
-    func filesMustSettle(_ writing: TableWatch.Writing, _ isShorter: Bool, _ age: Double, _ words: String?) throws {
+    func aTableIsReadOnceItHasSettled(_ writing: TableWatch.Writing, _ isShorter: Bool, _ age: Double, _ words: String?)
+        throws
+    {
         try folder.write("table", "a@example.com\n")
         let stamp = try #require(FileStamp(path: folder("table")))
         var previous = stamp
         previous.size += isShorter ? 1 : -1
         for offset in [0.0, 1_000_000] {
-            // Its own time says how old it is; or, where that lies in the future, how long it was seen so.
+            // The file's own time shows its age; if that is in the future, the time since it was first seen does.
             var rest = FileSettling()
             let written = Date(timeIntervalSince1970: Double(stamp.modified) / 1e9)
             let instant = ContinuousClock.now
@@ -98,7 +100,7 @@ import Testing
     }
 
     /// A list that is rewritten in place by a writer who pauses before the end.
-    @Test func aListIsNotReadInTheMiddle() throws {
+    @Test func aListIsNotReadWhileItsWriterPauses() throws {
         try folder.write("one.table", users(1_000))
         var configuration = folder.configuration()
         configuration.interval = .seconds(1)
@@ -117,7 +119,7 @@ import Testing
         #expect(eventually { (try? folder.snapshot().info.entries) == 1_000 })
         let writer = open(folder("one.table"), O_WRONLY | O_TRUNC)
         put(users(950), writer)
-        // Long enough for several looks; the sync says why it doesn't take the list.
+        // Long enough for several syncs; each reports why it doesn't read the list.
         #expect(eventually { failures.withLock { $0.contains { $0.contains("is being written") } } })
         #expect(try folder.snapshot().info.entries == 1_000)
         put(users(51, from: 950), writer)
@@ -129,7 +131,7 @@ import Testing
     }
 
     /// A failure stays reported while syncs read other sources only.
-    @Test func aListThatIsHeldOpenFailsUntilItIsRead() throws {
+    @Test func aTableThatIsBeingWrittenStaysReportedUntilItIsRead() throws {
         try folder.write("one.table", users(10))
         try folder.write("two.table", users(10, from: 50))
         let configuration = folder.configuration(["one", "two"])

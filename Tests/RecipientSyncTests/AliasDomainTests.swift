@@ -131,7 +131,7 @@ import Testing
         #expect(report.sources[0].report.unlistedTargets?.first == ["c@one.example (line 3): x@three.example"])
     }
 
-    @Test func targetsOfAVirtusertable() throws {
+    @Test func theReportNamesUnlistedTargetsOfAVirtusertable() throws {
         let folder = try TemporaryFolder()
         try folder.write(
             "one.table",
@@ -155,8 +155,8 @@ import Testing
         #expect(report.sources[0].report.unlistedTargets?.first.count == 20)
     }
 
-    /// A refused recipient is refused though its domain takes all, and listed where another source lists it.
-    @Test func rejectedRecipientsBesideACatchAllDomain() throws {
+    /// A refused recipient is refused though its domain is a catch-all, and listed if another source lists it.
+    @Test func aVirtusertableErrorRejectsARecipientOfACatchAllDomain() throws {
         let folder = try TemporaryFolder()
         try folder.write(
             "one.table", "joe@one.example error:nouser 550 gone\nkim@one.example error:nouser\n@one.example x\n")

@@ -120,7 +120,7 @@ import Testing
         let text = "would lose 29 of 101 recipients (28.7 %; max_shrink allows 10 %, here 10; 19 now and 10 before"
         #expect(error.description.contains(text))
         #expect(error.description.contains("source \"one\" would lose 29 of 100 recipients"))
-        // Refused changes are told again until they are accepted.
+        // The source reports refused changes again until they are accepted.
         #expect(syncError { try synchronizer.run() }?.kind == .guardRefused)
         #expect(try synchronizer.run(acceptShrink: true).removed.count == 19)
         sources[1].set(0, nil)
@@ -198,7 +198,7 @@ import Testing
         sources[0].names([.init(name: "new.example", takesAll: true)])
         #expect(try synchronizer.run().added.addresses == ["a@new.example", "b@new.example"])
         #expect(try folder.snapshot().info.sources[0].relayDomains == [.init(name: "new.example", takesAll: true)])
-        // One that isn't named any more is a loss to judge, not one to pass over.
+        // The guards judge a domain that the source no longer names as lost.
         sources[0].names([])
         let error = try #require(syncError { try synchronizer.run() })
         #expect(error.description.contains("domain new.example would lose all of its 2 recipients"))
@@ -222,7 +222,7 @@ import Testing
         }
         _ = try synchronizer.run(acceptShrink: true)
         #expect(try folder.snapshot().info.sources[0].relayDomains == [.init(name: "relay.example", takesAll: false)])
-        // One that another source names as well goes on.
+        // A domain that another source names, too, stays a relay domain.
         sources[1].names([.init(name: "relay.example", takesAll: false)])
         _ = try synchronizer.run()
         sources[0].names([])
@@ -271,7 +271,7 @@ import Testing
         for event in history.events(after: .success(other)) {
             if case .recovered = event { Issue.record("a sync of another source is told as the end of the refusal") }
         }
-        #expect(try news(1).refusalStands, "nothing has changed there")
+        #expect(try news(1).refusalStands, "the other source has not changed")
         sources[0].set(1, .init(addresses: Set((0..<20).map { "a\($0)@example.com" })))
         #expect(try !news(0).refusalStands)
         #expect(SyncStatus(state: folder("state.sqlite"))?.refusal == nil)

@@ -99,7 +99,7 @@ import Testing
         }
     }
 
-    @Test(arguments: ["removed", "flipped", "cut"]) func aDamagedSnapshotIsMadeAnew(_ harm: String) throws {
+    @Test(arguments: ["removed", "flipped", "cut"]) func aDamagedSnapshotIsWrittenAgain(_ harm: String) throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(100))
         let synchronizer = try Synchronizer(folder.configuration())
@@ -133,7 +133,7 @@ import Testing
         }
         try FileManager.default.removeItem(atPath: folder("recipients.index"))
         try FileManager.default.moveItem(atPath: folder("backup"), toPath: folder("recipients.index"))
-        // 15 of 100 go against what is published, though only 5 against the state.
+        // Compared with the published snapshot 15 of 100 are lost, compared with the state only 5.
         try folder.write("one.table", users(85))
         let error = try #require(syncError { try synchronizer.run() })
         #expect(error.kind == .guardRefused)

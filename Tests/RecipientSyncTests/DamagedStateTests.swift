@@ -11,7 +11,7 @@ import Testing
 
 /// A damaged state is moved aside and made anew, and the guards hold; other programs' files stay as they are.
 @Suite struct DamagedStateTests {
-    /// A way to damage a file, and what is left of it.
+    /// A way to damage a file.
     enum Damage: String, CaseIterable {
         case zeroed, garbage, header, truncated, stub, pages
 
@@ -22,7 +22,7 @@ import Testing
             case .header: data.replaceSubrange(0..<16, with: Data(repeating: 0x20, count: 16))
             case .truncated: data = data.prefix(data.count / 2)
             case .stub: data = data.prefix(60)
-            // What is found while the list is compared only.
+            // SQLite finds this damage only while the list is compared.
             case .pages: data.replaceSubrange(40_960..., with: Data(repeating: 0xff, count: data.count - 40_960))
             }
         }
@@ -43,7 +43,7 @@ import Testing
         try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.contains(".damaged-") }.sorted()
     }
 
-    @Test(arguments: Damage.allCases) func aDamagedStateIsMovedAsideAndMadeAnew(_ damage: Damage) throws {
+    @Test(arguments: Damage.allCases) func aDamagedStateIsMovedAsideAndANewOneIsMade(_ damage: Damage) throws {
         let folder = try folder(damage)
         let before = try Data(contentsOf: URL(fileURLWithPath: folder("state.sqlite")))
         try folder.write("one.table", users(2_001))
@@ -55,7 +55,7 @@ import Testing
         let name = try #require(names.first)
         #expect(names.count == 1)
         #expect(name.wholeMatch(of: /state\.sqlite\.damaged-\d{8}T\d{6}Z/) != nil, "\(name)")
-        // One that looks sound at first is opened for writing, which changes its header.
+        // A file that looks sound at first is opened for writing, which changes its header.
         if damage != .pages {
             #expect(try Data(contentsOf: URL(fileURLWithPath: folder(name))) == before)
         }

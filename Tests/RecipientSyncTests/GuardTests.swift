@@ -83,7 +83,7 @@ import Testing
         #expect(syncError { try synchronizer.run() }?.kind == .guardRefused)
     }
 
-    @Test(arguments: [0.0, 1.0]) func anEmptiedFileIsRefusedWhateverThePercentage(share: Double) throws {
+    @Test(arguments: [0.0, 1.0]) func anEmptiedFileIsRefusedAtAnyMaxShrink(share: Double) throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         var configuration = folder.configuration()
@@ -99,7 +99,7 @@ import Testing
         #expect(try synchronizer.run(acceptShrink: true).recipients == 0)
     }
 
-    @Test func aListInWhichADomainLosesAllIsRefused() throws {
+    @Test func aListIsRefusedIfADomainLosesAllRecipients() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(1_000) + "only@example.org\n")
         let synchronizer = try Synchronizer(folder.configuration())

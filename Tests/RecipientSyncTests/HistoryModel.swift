@@ -66,7 +66,7 @@ struct HistoryModel {
     /// Which of these sources listed something else than before: whether the others were read again or known to be unchanged can't be told
     /// from here.
     private var isChangedForShown: [Bool] = []
-    /// Whether it can't be told any more what stands refused.
+    /// Whether the model no longer knows which list is refused.
     private(set) var isOpen = false
     private var clock: (time: Int64, reading: SyncClock.Reading)?
     /// Whether the state is ahead of the snapshot.
@@ -278,7 +278,7 @@ struct HistoryModel {
         return result
     }
 
-    /// Ends the time of grace of those whose time it is.
+    /// Rejects the leaving recipients whose grace has ended.
     ///
     /// - Returns: whether there are any.
     private mutating func endGrace(_ now: Int64, _ reading: SyncClock.Reading) -> Bool {

@@ -255,7 +255,7 @@ private final class History {
         if model.health[place] == .malformed { text += kinds[place] == .sendmail ? " x" : "\"cut off@" }
         if (try? String(contentsOfFile: folder("table\(place)"), encoding: .utf8)) != text {
             try folder.write("table\(place)", text)
-            // As if it had been at rest for a while: one that has become shorter isn't read before.
+            // As if nobody had written the file for a while: a file that became shorter isn't read before.
             try FileManager.default.setAttributes(
                 [.modificationDate: Date(timeIntervalSinceNow: -60)], ofItemAtPath: folder("table\(place)"))
         }

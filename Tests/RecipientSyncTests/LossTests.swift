@@ -42,16 +42,18 @@ final class TestClock: Sendable {
     @Test func theSyncsTimeFollowsTheSteadyClock() {
         let last = (time: Int64(100), reading: reading(5_000, 50, "a"))
         #expect(SyncClock.time(reading(9_000_000, 80, "a"), after: last) == 130, "the clock was set ahead")
-        #expect(SyncClock.time(reading(-9_000, 80, "a"), after: last) == 130, "and back")
-        #expect(SyncClock.time(reading(7_000, 1, "b"), after: last) == 2_100, "the machine was started anew")
-        #expect(SyncClock.time(reading(1, 1, "b"), after: last) == 100, "with its clock in the past")
+        #expect(SyncClock.time(reading(-9_000, 80, "a"), after: last) == 130, "the clock was set back")
+        #expect(SyncClock.time(reading(7_000, 1, "b"), after: last) == 2_100, "the machine was started again")
+        #expect(
+            SyncClock.time(reading(1, 1, "b"), after: last) == 100,
+            "the machine was started again with its clock in the past")
         #expect(SyncClock.time(reading(.max, 1, "b"), after: last) == 100 + SyncClock.mostBetweenBoots)
         #expect(SyncClock.time(reading(.min, 1, "b"), after: last) == 100)
         #expect(SyncClock.time(reading(6_000, 80, ""), after: (100, reading(5_000, 50, ""))) == 1_100)
-        #expect(SyncClock.time(reading(5_000, 20, "a"), after: last) == 100, "a steady clock that isn't")
+        #expect(SyncClock.time(reading(5_000, 20, "a"), after: last) == 100, "the steady clock went back")
     }
 
-    @Test func theMachinesClocksAdvance() {
+    @Test func theSyncsClockAdvances() {
         let first = SyncClock.machine.read()
         let second = SyncClock.machine.read()
         #expect(first.wall > 1_600_000_000_000 && second.steady >= first.steady && first.boot == second.boot)
@@ -90,7 +92,7 @@ final class TestClock: Sendable {
 
     // MARK: The window
 
-    @Test func aDirectoryEmptiedEntryByEntryKeepsNinetyPercent() throws {
+    @Test func aDirectoryThatIsEmptiedEntryByEntryLosesTenPercentOnly() throws {
         add(0..<200)
         let synchronizer = try synchronizer()
         _ = try synchronizer.run()
@@ -107,7 +109,7 @@ final class TestClock: Sendable {
         _ = syncError { try synchronizer.run(thread: true) }
         let info = try folder.snapshot().info
         #expect(info.recipients == 180)
-        #expect(refusals.count == 1, "one refusal, told once: \(refusals)")
+        #expect(refusals.count == 1, "the refusal is reported once: \(refusals)")
         #expect(refusals.first?.contains("would lose 21 of 200 recipients") == true)
         let refusal = try #require(SyncStatus(state: folder("state.sqlite"))?.refusal)
         #expect(refusal.removed == 1 && refusal.waiting == 180)
@@ -150,7 +152,7 @@ final class TestClock: Sendable {
         #expect(error.description.contains("in the list, 11 of 100 recipients"))
         #expect(try flags(10) == [])
         add(0..<5)
-        #expect(try synchronizer.run().changed.count == 6, "five are free again, so one more may be restricted")
+        #expect(try synchronizer.run().changed.count == 6, "five are unrestricted again, so one more may be restricted")
     }
 
     @Test(arguments: [86_399.0, 30 * 86_400.0, -30 * 86_400.0]) func aClockThatLeapsForgetsNoLosses(leap: Double) throws
@@ -163,7 +165,7 @@ final class TestClock: Sendable {
         clock.leap(leap)
         directory.set(10, nil)
         #expect(syncError { try synchronizer.run() }?.kind == .guardRefused)
-        #expect(try flags(0) == .leaving, "nor does it end the time of grace")
+        #expect(try flags(0) == .leaving, "the leap doesn't end the grace")
         clock.restart(after: 5 * 86_400)
         #expect(syncError { try synchronizer.run() }?.kind == .guardRefused)
         clock.pass(86_400)
@@ -287,7 +289,9 @@ final class TestClock: Sendable {
         directory.set(2, nil)
         _ = try synchronizer.run(acceptShrink: true)
         #expect(try folder.snapshot().lookup("@example.org") == [.catchAll, .leaving])
-        #expect(try folder.snapshot().info.catchAllDomains == 1, "so that filters look for it")
+        #expect(
+            try folder.snapshot().info.catchAllDomains == 1,
+            "filters look for catch-all domains only if the count says so")
     }
 
     @Test func aSnapshotMadeFromTheStateHasTheLeavingRecipients() throws {
@@ -299,7 +303,7 @@ final class TestClock: Sendable {
         try FileManager.default.removeItem(atPath: folder("recipients.index"))
         #expect(try synchronizer.run().leaving == 1)
         #expect(try flags(7) == .leaving)
-        // A full reading, whose snapshot is made from the state.
+        // After a full reading, the snapshot is made from the state.
         directory.pulls(by: .full)
         add(100..<101)
         #expect(try synchronizer.run().leaving == 1)
@@ -346,7 +350,7 @@ final class TestClock: Sendable {
 
     // MARK: States that aren't sound
 
-    /// Takes rows out of the state behind the synchronizer's back.
+    /// Deletes rows of the state as damage would.
     private func loseRows() throws {
         let state = try SyncState(path: folder("state.sqlite"))
         try state.transaction(.immediate) { database in
@@ -404,7 +408,7 @@ final class TestClock: Sendable {
             info.sources.last?.relayDomains.map(\.name) == ["one.example", "two.example"],
             "a filter goes on relaying for both")
         #expect(try folder.snapshot().lookup("b@two.example") == [])
-        // One that the configuration names by itself is none the less one.
+        // A domain that the configuration names itself stays a relay domain.
         _ = try self.synchronizer {
             $0.relayTables = [path: ["one.example"]]
             $0.relayDomains = ["example.com", "one.example", "two.example"]
@@ -470,13 +474,13 @@ extension Synchronizer {
         return try Synchronizer(configuration, clock: clock.clock) { _ throws(SyncError) in }
     }
 
-    @Test func heldLossesOfARemovedSourceStayWithIt() throws {
+    @Test func lossesThatWereNotShownKeepARemovedSourceInTheState() throws {
         try folder.write("one.table", users(100))
         try folder.write("two.table", users(20, from: 500))
         _ = try synchronizer(["one", "two"]).run()
         try folder.write("one.table", users(70))
         #expect(syncError { try synchronizer(["one", "two"]).run() }?.kind == .guardRefused)
-        // Another source is taken out before a person accepts: that was not shown.
+        // Another source is removed before a person accepts the losses: its own losses were not shown.
         let error = try #require(syncError { try synchronizer(["one"]).run(acceptShrink: true) })
         #expect(error.kind == .guardRefused && error.description.contains("no longer configured"))
         #expect(try folder.snapshot().info.recipients == 90)
@@ -504,7 +508,7 @@ extension Synchronizer {
         #expect(try folder.snapshot().lookup("u519@example.com") == .leaving)
     }
 
-    @Test func comingBackRestrictedCountsAsLoss() throws {
+    @Test func aRecipientThatComesBackRestrictedCountsAsLost() throws {
         let directory = ScriptedSource(
             SourceConfiguration(name: "ad", kind: .file(format: .list, path: folder("none"))))
         for number in 0..<100 { directory.set(UInt8(number), .init(addresses: ["u\(number)@example.com"])) }
@@ -528,7 +532,7 @@ extension Synchronizer {
         #expect((0..<100).filter { snapshot.lookup("u\($0)@example.com") == [] }.count >= 85)
     }
 
-    @Test func aTableRemovedFromTheConfigurationTakesItsDomainsAlong() throws {
+    @Test func domainsOfATableThatIsNoLongerConfiguredAreNotRelayed() throws {
         func synchronizer(_ tables: [String: [String]]) throws -> Synchronizer {
             try self.synchronizer(["one"]) {
                 $0.relayTables = tables
@@ -538,7 +542,7 @@ extension Synchronizer {
         try folder.write("one.table", users(50) + "a@one.example\nb@two.example\n")
         _ = try synchronizer(["a": ["one.example"], "b": ["two.example"]]).run()
         #expect(try synchronizer(["a": ["one.example"]]).run().recipients == 51)
-        // A domain that is covered by its parent is one still.
+        // A subdomain of a relay domain stays a relay domain.
         let parent = try self.synchronizer(["one"]) {
             $0.relayTables = ["a": ["example.com", "sub.example.com"]]
             $0.relayDomains = ["example.com", "sub.example.com", "one.example"]
@@ -552,7 +556,7 @@ extension Synchronizer {
         }.run()
     }
 
-    @Test func aNewStateTakesItsTablesFromTheIndex() throws {
+    @Test func aNewStateReadsTheRelayTablesFromTheIndex() throws {
         func synchronizer(_ names: [String]) throws -> Synchronizer {
             try self.synchronizer(["one"]) {
                 $0.relayTables = ["t": names]

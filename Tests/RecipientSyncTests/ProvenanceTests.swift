@@ -8,7 +8,7 @@ import Testing
 @testable import RecipientSync
 
 @Suite struct ProvenanceTests {
-    @Test func findsEverySourceAndItsLine() throws {
+    @Test func checkFindsEverySourceOfARecipientAndItsLine() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", "# comment\na@example.com\nb@example.com\n@example.org\n")
         try folder.write("two.table", "B@Example.com\n")
@@ -26,7 +26,7 @@ import Testing
         #expect(Provenance.all(of: "b@example.com", state: state)[0].origin?.contains("changed since") == true)
     }
 
-    @Test func findsNothingWithoutAState() throws {
+    @Test func checkFindsNoSourceWithoutAState() throws {
         let folder = try TemporaryFolder()
         #expect(Provenance.all(of: "a@example.com", state: folder("none")).isEmpty)
         try folder.write("state", "no database")
@@ -35,7 +35,7 @@ import Testing
         #expect(Provenance.all(of: "a@example.com", state: folder("empty")).isEmpty)
     }
 
-    @Test func worksWhileASyncWrites() throws {
+    @Test func checkFindsSourcesWhileASyncWrites() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", "a@example.com\n")
         _ = try Synchronizer(folder.configuration()).run()

@@ -47,7 +47,7 @@ final class ScriptedSource: RecipientSource {
     /// What the pulls came to so far.
     var pulls: [SourceReport.Reading] { state.withLock { $0.pulls } }
 
-    /// Puts an object in the place of another; nil takes it away.
+    /// Replaces an object, or removes it if nil.
     func set(_ number: UInt8, _ object: Object?) {
         state.withLock { state in
             state.objects[number] = object

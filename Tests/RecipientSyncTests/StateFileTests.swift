@@ -50,7 +50,7 @@ import Testing
         for suffix in ["-wal", "-shm"] {
             unlink(folder("state.sqlite" + suffix))
             try #require(symlink(target, folder("state.sqlite" + suffix)) == 0)
-            // SQLite may remove what is no log of the database's; the target stays either way.
+            // SQLite may remove a file that isn't the database's log; the target of the link stays in any case.
             let error = syncError { try Synchronizer(folder.configuration()).run() }
             #expect(error == nil || error?.kind == .state)
             #expect(try String(contentsOfFile: target, encoding: .utf8) == "precious\n")

@@ -81,12 +81,12 @@ import Testing
         new.start()
         #expect(eventually { !reasons.withLock { $0.isEmpty } })
         #expect(
-            reasons.withLock { $0.first?.hasPrefix("an earlier sync of process \(getpid()), which is this one") }
+            reasons.withLock { $0.first?.hasPrefix("an earlier sync of this process (\(getpid()))") }
                 == true)
         #expect(published.withLock { $0 } == [])
         source.goOn.signal()
         #expect(eventually { published.withLock { !$0.isEmpty } })
-        #expect(old.stop(within: .seconds(60)), "it has ended by itself")
+        #expect(old.stop(within: .seconds(60)), "the thread has ended by itself")
         #expect(published.withLock { $0 } == ["new"])
         #expect(told.withLock { $0 } == 0)
         #expect(try folder.snapshot().lookup("old@example.com") == nil)

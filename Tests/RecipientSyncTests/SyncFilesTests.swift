@@ -11,7 +11,7 @@ import Testing
 @testable import RecipientSources
 @testable import RecipientSync
 
-/// A sync thread whose files can't be used goes on, reports the reason once, and works again when it has gone.
+/// A sync thread whose files can't be used goes on, reports the reason once, and syncs again when the files can be used.
 @Suite struct SyncFilesTests {
     private let folder: TemporaryFolder
 
@@ -20,7 +20,7 @@ import Testing
         try folder.write("one.table", users(3))
     }
 
-    /// A thread with what it tells.
+    /// A sync thread and the events that it reports.
     private final class Watched: Sendable {
         private let texts = Mutex<[String]>([])
         private let made = Mutex<SyncThread?>(nil)
@@ -65,7 +65,7 @@ import Testing
         return configuration
     }
 
-    /// Has a thread begin with files that can't be used, some tries go by, and the files mended.
+    /// Starts a thread with files that can't be used, waits for some tries, and repairs the files.
     private func mends(
         _ configuration: SyncConfiguration, saying words: String, advice: String, mend: () throws -> Void
     ) throws {
@@ -79,7 +79,7 @@ import Testing
         #expect(outlook?.failure?.advice.contains(advice) == true, "\(outlook?.failure?.advice ?? "")")
         let first = outlook?.failure?.nextTry
         #expect(first != nil && outlook?.next != nil)
-        // Once, however often it is tried.
+        // The failure is reported once, although the thread tries several times.
         #expect(watched.says { _ in watched.thread?.outlook.failure?.nextTry.map { $0 > first ?? $0 } == true })
         #expect(watched.all.count == 1, "\(watched.all)")
         #expect(watched.thread?.outlook.failure?.since == outlook?.failure?.since)
@@ -90,7 +90,7 @@ import Testing
         #expect(try IndexSnapshot(path: configuration.indexPath).info.recipients == 3)
     }
 
-    @Test func aMissingFolder() throws {
+    @Test func aThreadReportsAMissingFolderOfTheState() throws {
         let state = folder("none")
         try mends(
             configuration { $0.statePath = state + "/state.sqlite" }, saying: "there is no folder \(state)",
@@ -98,7 +98,7 @@ import Testing
         ) { try FileManager.default.createDirectory(atPath: state, withIntermediateDirectories: false) }
     }
 
-    @Test func aMissingFolderOfTheIndex() throws {
+    @Test func aThreadReportsAMissingFolderOfTheIndex() throws {
         let index = folder("none")
         try mends(
             configuration { $0.indexPath = index + "/recipients.index" }, saying: "\(index)/recipients.index",
@@ -106,7 +106,7 @@ import Testing
         ) { try FileManager.default.createDirectory(atPath: index, withIntermediateDirectories: false) }
     }
 
-    @Test func aStateOfANewerVersion() throws {
+    @Test func aThreadReportsAStateOfANewerVersion() throws {
         _ = try Synchronizer(folder.configuration()).run()
         func setVersion(_ version: Int) throws {
             let queue = try DatabaseQueue(path: folder("state.sqlite"))
@@ -125,14 +125,14 @@ import Testing
         }
     }
 
-    @Test func aSymbolicLink() throws {
+    @Test func aThreadReportsASymbolicLinkAtThePathOfTheState() throws {
         try #require(symlink(folder("elsewhere"), folder("state.sqlite")) == 0)
         try mends(configuration(), saying: "symbolic link", advice: "remove the link") {
             unlink(folder("state.sqlite"))
         }
     }
 
-    @Test func aFileOfAnotherProgram() throws {
+    @Test func aThreadReportsAnotherProgramsFileAtThePathOfTheState() throws {
         try folder.write("state.sqlite", "another program's file\n" + users(100))
         try mends(configuration(), saying: "left alone", advice: "name another path as sync.state") {
             unlink(folder("state.sqlite"))
@@ -146,7 +146,7 @@ import Testing
         return mount("tmpfs", place, "tmpfs", 0, options) == 0 ? place : nil
     }
 
-    @Test func aReadOnlyFileSystem() throws {
+    @Test func aThreadReportsAReadOnlyFileSystem() throws {
         guard let place = try mounted("size=8m") else { return }
         defer { umount2(place, Int32(MNT_DETACH)) }
         _ = try Synchronizer(configuration { $0.statePath = place + "/state.sqlite" }).run()
@@ -160,7 +160,7 @@ import Testing
         ) { try #require(mount("tmpfs", place, "tmpfs", UInt(MS_REMOUNT), nil) == 0) }
     }
 
-    @Test func aFullFileSystem() throws {
+    @Test func aThreadReportsAFullFileSystem() throws {
         guard let place = try mounted("size=200k") else { return }
         defer { umount2(place, Int32(MNT_DETACH)) }
         let ballast = place + "/ballast"
@@ -170,7 +170,7 @@ import Testing
         ) { unlink(ballast) }
     }
 
-    @Test func aStateDamagedWhileTheThreadRuns() throws {
+    @Test func aStateThatIsDamagedWhileTheThreadRunsIsReplaced() throws {
         try folder.write("one.table", users(2_000))
         let watched = try Watched(configuration())
         defer { watched.thread?.stop() }

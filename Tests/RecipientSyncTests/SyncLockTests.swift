@@ -7,7 +7,7 @@ import Testing
 @testable import RecipientSync
 
 @Suite struct SyncLockTests {
-    @Test func aSecondSyncIsToldWhichProcessHoldsTheLock() throws {
+    @Test func aSecondSyncReportsWhichProcessHoldsTheLock() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         let lock = try SyncLock(state: folder("state.sqlite"), patience: .zero)

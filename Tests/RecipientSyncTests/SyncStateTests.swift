@@ -29,7 +29,7 @@ import Testing
         "generation = 'x', created = 'y'", "generation = 9223372036854775807", "recipients = -1",
         "recipients = 9000000000000000000, catch_all_domains = 9000000000000000000", "before_created = x'00'",
     ])
-    func aDecisionThatCannotBeIsAnError(_ change: String) throws {
+    func anImpossibleListInTheStateIsAnError(_ change: String) throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(3))
         _ = try Synchronizer(folder.configuration()).run()

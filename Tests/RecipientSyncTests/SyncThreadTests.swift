@@ -131,7 +131,7 @@ private final class FailureHistory {
 
     private func at(_ seconds: Double) -> ContinuousClock.Instant { start + .milliseconds(Int(seconds * 1_000)) }
 
-    @Test func syncsAtOnceThenAtTheInterval() {
+    @Test func allSourcesAreReadAtOnceThenAtTheInterval() {
         let schedule = Schedule(interval: .seconds(300))
         #expect(schedule.isDue([stamp(1)], now: at(0)))
         schedule.begin([stamp(1)], now: at(0))
@@ -140,7 +140,7 @@ private final class FailureHistory {
         // From beginning to beginning.
         #expect(!schedule.isDue([stamp(1)], now: at(299)))
         #expect(schedule.isDue([stamp(1)], now: at(300)))
-        // One that takes long leaves a pause.
+        // A pause follows a sync that lasts long.
         schedule.begin([stamp(1)], now: at(300))
         schedule.end(success, now: at(590))
         #expect(!schedule.isDue([stamp(1)], now: at(664)))
@@ -156,12 +156,12 @@ private final class FailureHistory {
         #expect(!schedule.isDue([stamp(2)], now: at(10.5)))
         #expect(schedule.isDue([stamp(2)], now: at(11)))
         schedule.begin([stamp(2)], now: at(11))
-        // One that never holds still is read nevertheless.
+        // A file that changes all the time is read nevertheless.
         #expect(!schedule.isDue([stamp(3)], now: at(11.5)))
         #expect(!schedule.isDue([stamp(4)], now: at(12)))
         #expect(!schedule.isDue([stamp(5)], now: at(12.5)))
         #expect(schedule.isDue([stamp(6)], now: at(13)))
-        // A change taken back is none.
+        // A file that is as before has not changed.
         schedule.begin([stamp(6)], now: at(13))
         #expect(!schedule.isDue([nil], now: at(14)))
         #expect(!schedule.isDue([stamp(6)], now: at(14.5)))
@@ -190,7 +190,7 @@ private final class FailureHistory {
         #expect(schedule.listensForNews(at: at(2.2)))
         #expect(schedule.due([stamp(2), nil, nil], now: at(299)) == nil)
         #expect(schedule.due([stamp(2), nil, nil], now: at(300)) == .all)
-        // One that failed itself is tried again soon.
+        // A source that failed is tried again soon.
         schedule.begin([stamp(2), nil, nil], now: at(2))
         report.sources[2].failure = "gone too"
         schedule.end(.success(report), .init(places: [2]), now: at(2))

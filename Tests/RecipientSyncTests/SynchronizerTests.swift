@@ -73,7 +73,7 @@ import Testing
         #expect(snapshot.info.sources.map(\.recipients) == [20, 21])
     }
 
-    @Test func anUnchangedListDoesntTouchTheSnapshot() throws {
+    @Test func anUnchangedListLeavesTheSnapshotAsItIs() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(5))
         let synchronizer = try Synchronizer(folder.configuration())
@@ -91,7 +91,7 @@ import Testing
         #expect(FileStamp(path: folder("recipients.index")) == stamp)
     }
 
-    @Test func anUnchangedListIsDatedAnewBeforeItIsStale() throws {
+    @Test func anUnchangedListGetsANewDateBeforeItIsStale() throws {
         let folder = try TemporaryFolder()
         try folder.write("one.table", users(5))
         var configuration = folder.configuration()
@@ -120,7 +120,7 @@ import Testing
             try SyncState.store(list, database)
             return (list, .commit)
         }
-        try SyncPass(synchronizer, state, SyncOptions()).publish(list)
+        try SyncPass(synchronizer, on: state, SyncOptions()).publish(list)
         #expect(try folder.snapshot().info.created == ahead)
         #expect(try synchronizer.run().outcome == .refreshed)
         #expect(try folder.snapshot().info.created <= Date())
@@ -247,13 +247,13 @@ import Testing
         try folder.write("one.table", users(3) + users(2, at: "example.org"))
         _ = try Synchronizer(folder.configuration()).run()
         let narrow = try Synchronizer(folder.configuration(relay: ["example.com"]))
-        // What isn't relayed any more is no loss.
+        // Recipients of a domain that is no longer relayed don't count as lost.
         let report = try narrow.run()
         #expect(report.removed.count == 2)
         #expect(report.notes.contains { $0.contains("\"one\"") && $0.contains("changed") })
         #expect(report.sources[0].report.foreign.count == 2)
         #expect(try folder.snapshot().lookup("u0@example.org") == nil)
-        // A source renamed is another source with the same recipients.
+        // A renamed source is another source with the same recipients.
         rename(folder("one.table"), folder("two.table"))
         let renamed = try Synchronizer(folder.configuration(["two"], relay: ["example.com"])).run()
         #expect(renamed.removed.count == 0)
@@ -286,7 +286,7 @@ import Testing
         #expect(try synchronizer.run().recipients == 5)
     }
 
-    @Test func impossibleConfigurationsAreRefused() throws {
+    @Test func duplicateSourceNamesAndInvalidCanariesAreErrors() throws {
         let folder = try TemporaryFolder()
         #expect(syncError { try Synchronizer(folder.configuration(["one", "one"])) }?.kind == .configuration)
         for canary in ["nobody", "@example.com", "a@b@", ""] {

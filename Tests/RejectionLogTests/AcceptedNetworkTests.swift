@@ -6,9 +6,9 @@ import Testing
 
 @testable import RejectionLog
 
-/// The networks from which a recipient was accepted, on their way to the writer.
+/// The client networks from which a recipient was accepted, until the writer takes them.
 @Suite struct AcceptedNetworkTests {
-    @Test func aNetworkIsToldOnceADay() {
+    @Test func `a client network with accepted recipients is collected once a day`() {
         let networks = AcceptedNetworks()
         for day in 1...2 as ClosedRange<Int64> {
             for _ in 0..<5 {
@@ -19,13 +19,13 @@ import Testing
             networks.insert(.unspecified, day: day)
             #expect(networks.drain().isEmpty)
         }
-        // More than there is room for wait, and come with a later recipient.
+        // At most 10,000 networks wait; further ones are collected at a later recipient.
         var seen: Set<IPAddress> = []
         for _ in 0..<3 {
             for number in 0..<25_000 as Range<UInt32> { networks.insert(IPAddress(ipv4: number << 8), day: 3) }
-            let taken = networks.drain()
-            #expect(taken.count <= 10_000)
-            seen.formUnion(taken.keys)
+            let drained = networks.drain()
+            #expect(drained.count <= 10_000)
+            seen.formUnion(drained.keys)
         }
         #expect(seen.count == 25_000)
     }

@@ -4,7 +4,7 @@ import Testing
 @testable import RejectionLog
 
 @Suite struct CounterTableTests {
-    @Test func aKeyGivesBackItsParts() {
+    @Test func `a counter key gives back its minute, slots, outcome and mode`() {
         var random = SeededGenerator.announced("CounterKey")
         for _ in 0..<10_000 {
             let minute = Int64.random(in: 0...CounterKey.maximumMinute, using: &random)
@@ -22,7 +22,7 @@ import Testing
         }
     }
 
-    @Test func countsAreThoseOfADictionary() {
+    @Test func `a counter table counts like a dictionary`() {
         var random = SeededGenerator.announced("CounterTable")
         var table = CounterTable(places: 4)
         defer { table.deallocate() }
@@ -43,7 +43,7 @@ import Testing
         }
     }
 
-    @Test func spansCoverEachMinuteOnce() {
+    @Test func `the spans of a period cover each minute once`() {
         var random = SeededGenerator.announced("TimeUnit")
         for _ in 0..<500 {
             let from = Int64.random(in: 0...5_000, using: &random)

@@ -5,7 +5,7 @@ import Testing
 @testable import RejectionLog
 
 @Suite struct DetailBufferTests {
-    @Test func recordsComeBackAsTheyWentIn() {
+    @Test func `a detail buffer gives back the records that were appended`() {
         var random = SeededGenerator.announced("DetailBuffer")
         for _ in 0..<200 {
             var buffer = DetailBuffer(capacity: Int.random(in: 60...20_000, using: &random))
@@ -51,7 +51,7 @@ import Testing
         }
     }
 
-    @Test func overlongTextIsCutAtACharacter() {
+    @Test func `a text over the limit is cut between two characters`() {
         var buffer = DetailBuffer(capacity: 8_192)
         defer { buffer.deallocate() }
         for shift in 0..<4 {
@@ -65,7 +65,7 @@ import Testing
                 #expect(text.count > 508 && text.count <= 512)
             }
         }
-        // Nothing but continuation bytes is cut anywhere.
+        // A text of continuation bytes only is cut at the limit.
         var sample = Sample()
         sample.recipient = [UInt8](repeating: 0x80, count: 600)
         buffer.removeAll()

@@ -6,7 +6,7 @@ import Testing
 
 @testable import RejectionLog
 
-/// A wall clock that leaps.
+/// The log while the wall clock jumps.
 @Suite struct LogClockTests {
     private static let hour: Int64 = 3_600_000
     private static let day = 24 * hour
@@ -33,7 +33,7 @@ import Testing
     }
 
     @Test(arguments: [139 * day, -139 * day, 3_650 * day, -20_000 * day])
-    func aLeapPrunesNothing(leap: Int64) throws {
+    func `a jump of the wall clock prunes nothing`(leap: Int64) throws {
         let log = RejectionLog(options)
         for _ in 0..<5 {
             record(20, in: log)
@@ -41,14 +41,14 @@ import Testing
             clock.now += Self.day
         }
         #expect(log.prune())
-        // The clock leaps, twelve seconds later it is right again.
-        clock.leap(leap)
+        // The wall clock jumps; twelve seconds later it is right again.
+        clock.jump(leap)
         for _ in 0..<12 {
             record(1, in: log)
             #expect(log.tally() && log.prune())
             clock.now += 1_000
         }
-        clock.leap(-leap)
+        clock.jump(-leap)
         #expect(log.tally() && log.prune())
         record(20, in: log)
         #expect(log.flush())
@@ -63,36 +63,36 @@ import Testing
             try $0.verdicts(inSteps: days, areWholeDays: true, areWholeHours: true)
         }
         #expect(verdicts.map(\.refused) == [20, 20, 20, 20, 20, 20])
-        // Rows that were dated in a past long gone go; all others are there.
+        // Only rows that were recorded with a time in the distant past are pruned.
         #expect(report.gaps.detailsSince ?? since <= since && !report.gaps.wholeDays)
         let times = try allEntries(folder.database).filter { $0.time >= since && $0.time < query.until }
         #expect(times.count == 120)
-        // The days to come are closed when they are over, not those of the wrong time.
+        // Days of the wrong time aren't closed before they are over.
         #expect(try rows("SELECT max(value) FROM state WHERE name LIKE 'closed_%'") < Int(clock.now / Self.day))
-        // What is really old goes.
+        // Rows that are older than the retention are pruned.
         clock.now += 9 * Self.day
         #expect(log.prune())
         #expect(try RejectionReader(path: folder.database).summary(query).totals.refused == 0)
         log.close()
     }
 
-    @Test func afterAStartAnHourDecides() throws {
+    @Test func `the wall clock is trusted an hour after the start`() throws {
         let first = RejectionLog(options)
         record(10, in: first)
         #expect(first.flush())
         clock.now += 2 * Self.hour
         #expect(first.prune())
         first.close()
-        // A clock that is wrong at the start.
-        clock.leap(139 * Self.day)
+        // The clock is wrong at the start.
+        clock.jump(139 * Self.day)
         let second = RejectionLog(options)
         #expect(second.prune())
         clock.now += 10_000
-        clock.leap(-139 * Self.day)
+        clock.jump(-139 * Self.day)
         #expect(second.prune())
         second.close()
         #expect(try wholeLog(folder.database).totals.refused == 10)
-        // A machine that was off for a month: the rows go once the clocks have agreed for an hour.
+        // The machine was off for a month: the rows are pruned once the clocks have agreed for an hour.
         clock.now += 30 * Self.day
         let third = RejectionLog(options)
         #expect(third.prune())
@@ -105,13 +105,13 @@ import Testing
         third.close()
     }
 
-    @Test func aFilterThatIsOftenStartedPrunesByWhatIsKnown() throws {
+    @Test func `a filter that restarts often prunes by the last trusted time`() throws {
         let first = RejectionLog(options)
         record(10, in: first)
         clock.now += 8 * Self.day
         #expect(first.flush())
         first.close()
-        // Never up for an hour. The first run was sure of the time but had not pruned yet.
+        // No further run lasts an hour. The first run trusted the time and had not pruned yet.
         let second = RejectionLog(options)
         clock.now += Self.hour
         #expect(second.prune())
@@ -130,19 +130,19 @@ import Testing
             #expect(next.prune())
             next.close()
         }
-        // Half an hour at a time adds up to ten hours that are certain, no more.
+        // Twenty runs of half an hour add up to ten hours of trusted time.
         let known = try rows("SELECT value FROM state WHERE name = 'trusted_time'")
         #expect(known >= Int(start + 10 * Self.hour) && known < Int(start + Self.day))
         #expect(try wholeLog(folder.database).totals.refused == 5)
     }
 
-    @Test func rowsOfATimeToComeDontHideTheOthers() throws {
+    @Test func `rows with a future time do not make other rows count as pruned`() throws {
         var options = options
         options.maximumSize = 1 << 20
         let log = RejectionLog(options)
-        clock.leap(139 * Self.day)
+        clock.jump(139 * Self.day)
         record(10, in: log)
-        clock.leap(-139 * Self.day)
+        clock.jump(-139 * Self.day)
         for index in 0..<4_000 {
             var sample = Sample(time: clock.now)
             sample.reply = Array(repeating: 0x78, count: 500)
@@ -155,7 +155,7 @@ import Testing
         log.close()
     }
 
-    @Test func clocksThatAgreeForAnHourAreTrusted() {
+    @Test func `the wall clock is trusted after it agrees with the steady clock for an hour`() {
         var time = TrustedTime()
         func observe(_ wall: Int64, _ steady: Int64) -> Int64? {
             time.observe(wall: wall, steady: steady)
@@ -164,23 +164,23 @@ import Testing
         #expect(observe(Sample.base, 0) == nil)
         #expect(observe(Sample.base + Self.hour - 1, Self.hour - 1) == nil)
         #expect(observe(Sample.base + Self.hour, Self.hour) == Sample.base + Self.hour)
-        // Slewed by a minute: still the same clock.
+        // The clock was slewed by a minute: the clocks still agree.
         #expect(observe(Sample.base + 2 * Self.hour + 60_000, 2 * Self.hour) == Sample.base + 2 * Self.hour + 60_000)
-        // A leap: what was known goes on by the steady clock.
+        // The clock jumps: the trusted time goes on by the steady clock.
         let last = Sample.base + 2 * Self.hour + 60_000
         #expect(observe(last + 139 * Self.day + 1_000, 2 * Self.hour + 1_000) == last + 1_000)
         #expect(observe(last + 12_000, 2 * Self.hour + 12_000) == last + 12_000)
-        // Back: not after what the wall says.
+        // The clock jumps back: the time isn't later than the wall clock's.
         #expect(observe(last - Self.day, 2 * Self.hour + 13_000) == last - Self.day)
         #expect(observe(last - Self.day + Self.hour, 3 * Self.hour + 13_000) == last - Self.day + Self.hour)
-        // Absurd clocks.
+        // Times out of range don't trap.
         for absurd in [Int64.min, -1, 0, Int64.max] {
             _ = observe(absurd, Int64.max - 5)
             _ = observe(Sample.base, absurd)
         }
     }
 
-    @Test func aStrangeTrustedTimeIsIgnored() throws {
+    @Test func `a trusted time out of range in the database is ignored`() throws {
         RejectionLog(options).close()
         for value in [Int64.min, -1, Int64.max] {
             try DatabaseQueue(path: folder.database).write { db in

@@ -15,7 +15,7 @@ import Testing
         folder = try TemporaryFolder()
     }
 
-    /// Why a log can't be opened.
+    /// Why the log at a path can't be opened; nil if it can.
     private func refusal(_ path: String) -> PartFailure? {
         let log = RejectionLog(.init(path: path))
         defer { log.close() }
@@ -23,15 +23,11 @@ import Testing
         return log.failure
     }
 
-    private func copies() throws -> [String] {
-        try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.contains(".damaged-") }.sorted()
-    }
-
     private func mode(_ path: String) throws -> Int? {
         try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
     }
 
-    @Test func theFilesAreTheOwnersAlone() throws {
+    @Test func `only the owner may read the files`() throws {
         let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
         log.flush()
@@ -41,17 +37,17 @@ import Testing
         log.close()
     }
 
-    /// Values that GRDB's subscript would end the process for; the reader says what is wrong instead.
+    /// GRDB's subscript would end the process for these values; the reader reports them instead.
     @Test(arguments: [
         "UPDATE detail SET time = 'x'", "UPDATE detail SET recipient = x'fffe00'", "UPDATE detail SET observed = 'q'",
     ])
-    func rowsOfAWrongTypeAreErrors(_ change: String) throws {
+    func `a value of a wrong type is an error`(_ change: String) throws {
         let reader = try damaged(by: change)
         #expect(throws: LogError.self, "\(change)") { try reader.entries(after: 0) }
         #expect(throws: LogError.self, "\(change)") { for entry in try reader.entries() { _ = try entry.get() } }
     }
 
-    @Test func countersBeyondAllBoundsAreAnError() throws {
+    @Test func `a counter out of range is an error`() throws {
         let reader = try damaged(by: "UPDATE counter SET count = 9223372036854775807")
         let query = LogSelection(since: allTime.since, until: allTime.until)
         let error = #expect(throws: LogError.self) { try reader.summary(query) }
@@ -59,13 +55,13 @@ import Testing
         #expect(error?.description.contains("the rejection log \(folder.database) is damaged: ") == true)
     }
 
-    @Test func aTimeBeyondAllBoundsIsShown() throws {
+    @Test func `a row with a time out of range is read with the last possible time`() throws {
         let reader = try damaged(by: "UPDATE detail SET time = 9223372036854775807")
         #expect(try reader.entries(after: 0).allSatisfy { $0.time > Date(timeIntervalSince1970: 0) })
     }
 
     @Test(arguments: [Int64.max, Int64.min, -1])
-    func rowsOfATimeBeyondAllBoundsComeOnce(time: Int64) throws {
+    func `rows with a time out of range are read once`(time: Int64) throws {
         let log = RejectionLog(.init(path: folder.database))
         for _ in 0..<1_200 { Sample().record(in: log) }
         log.close()
@@ -76,13 +72,13 @@ import Testing
             try RejectionReader(path: folder.database).entries().prefix(5_000).map { try $0.get().id }.count == 1_200)
     }
 
-    /// A log of two refusals, changed behind its back.
+    /// A reader of a log with two rejections that another program has changed.
     private func damaged(by change: String) throws -> RejectionReader {
         let log = RejectionLog(.init(path: folder.database))
         for reason in ["unknown", "relay"] { Sample(reason: reason).record(in: log) }
         log.close()
         try DatabaseQueue(path: folder.database).write { db in
-            // The schema may refuse it; a damaged file doesn't ask it.
+            // A damaged file may have values that the schema forbids.
             try db.execute(sql: "PRAGMA ignore_check_constraints = ON")
             try db.execute(sql: change)
             #expect(db.changesCount > 0)
@@ -90,7 +86,7 @@ import Testing
         return try RejectionReader(path: folder.database)
     }
 
-    @Test func aLostStateRowStopsNoWriting() throws {
+    @Test func `the log is written on without its table of states`() throws {
         let first = RejectionLog(.init(path: folder.database))
         for _ in 0..<10 { Sample().record(in: first) }
         first.close()
@@ -102,7 +98,7 @@ import Testing
         #expect(try wholeLog(folder.database).totals.refused == 20)
     }
 
-    @Test func aModeThatWasWidenedStays() throws {
+    @Test func `a file mode that the administrator widened is kept`() throws {
         RejectionLog(.init(path: folder.database)).close()
         for suffix in ["", "-wal", "-shm"] { try? FileManager.default.removeItem(atPath: folder.database + suffix) }
         RejectionLog(.init(path: folder.database)).close()
@@ -113,7 +109,7 @@ import Testing
         #expect(try mode(folder.database + "-wal") == 0o640)
     }
 
-    @Test func aNewerVersionIsRefusedAndLeftAsItIs() throws {
+    @Test func `a database of a newer version is rejected and not changed`() throws {
         let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
         log.close()
@@ -132,7 +128,7 @@ import Testing
         #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == before)
     }
 
-    @Test func aNewerVersionInTheWriteAheadLogIsRefusedToo() throws {
+    @Test func `a newer version in the write-ahead log is rejected`() throws {
         RejectionLog(.init(path: folder.database)).close()
         let queue = try DatabaseQueue(path: folder.database)
         try queue.inDatabase { try $0.execute(sql: "PRAGMA user_version = 9") }
@@ -146,7 +142,7 @@ import Testing
         #expect(try ["", "-wal"].map { try Data(contentsOf: URL(fileURLWithPath: crashed + $0)) } == before)
     }
 
-    @Test func anotherProgramsDatabaseIsRefusedAndLeftAsItIs() throws {
+    @Test func `another program's database is rejected and not changed`() throws {
         let queue = try DatabaseQueue(path: folder.database)
         try queue.inDatabase { try $0.execute(sql: "CREATE TABLE precious (x); INSERT INTO precious VALUES (1)") }
         try queue.close()
@@ -156,20 +152,20 @@ import Testing
         #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == before)
     }
 
-    @Test func aFileThatIsNoDatabaseIsMovedAsideWhole() throws {
+    @Test func `a file that is not a database is moved aside unchanged`() throws {
         let text = Data(String(repeating: "not a database\n", count: 500).utf8)
         try text.write(to: URL(fileURLWithPath: folder.database))
         let error = #expect(throws: LogError.self) { try RejectionReader(path: folder.database) }
         #expect(error?.code == .corrupt)
         #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == text)
         #expect(refusal(folder.database) == nil)
-        let copy = try #require(try copies().first)
+        let copy = try #require(try folder.damagedCopies().first)
         #expect(try Data(contentsOf: URL(fileURLWithPath: folder.file(copy))) == text)
         try FileManager.default.createDirectory(atPath: folder.path + "/folder", withIntermediateDirectories: true)
         #expect(refusal(folder.path + "/folder")?.reason.contains("not a regular file") == true)
     }
 
-    @Test func aDamagedDatabaseIsReportedToReadersAndMovedAside() throws {
+    @Test func `readers report a damaged database, and the writer moves it aside`() throws {
         let log = RejectionLog(.init(path: folder.database))
         for _ in 0..<1_000 { Sample().record(in: log) }
         log.close()
@@ -177,18 +173,18 @@ import Testing
         _ = try compact.inDatabase { try $0.checkpoint(.truncate) }
         try compact.close()
         var bytes = try Data(contentsOf: URL(fileURLWithPath: folder.database))
-        // All pages but the header's: the schema is still there, no table is.
+        // All pages but the first: the schema is still there, the tables are not.
         for index in 4_096..<bytes.count { bytes[index] = 0x5A }
         try bytes.write(to: URL(fileURLWithPath: folder.database))
         let error = #expect(throws: LogError.self) { try wholeLog(folder.database) }
         #expect(error?.code == .corrupt)
         #expect(error?.description.contains("the rejection log \(folder.database) is damaged") == true)
         #expect(refusal(folder.database) == nil)
-        #expect(try copies().contains { $0.hasSuffix("Z") })
+        #expect(try folder.damagedCopies().contains { $0.hasSuffix("Z") })
         #expect(try wholeLog(folder.database).totals.refused == 0)
     }
 
-    @Test func twoWritersAreOneTooMany() throws {
+    @Test func `a second filter cannot open the database`() throws {
         let log = RejectionLog(.init(path: folder.database))
         log.flush()
         let link = folder.path + "/link"
@@ -203,7 +199,7 @@ import Testing
     }
 
     @Test(arguments: ["", "-wal", "-shm", "-journal", "-lock"])
-    func noFileIsReachedThroughALink(suffix: String) throws {
+    func `a symbolic link in place of a file is not followed`(suffix: String) throws {
         let target = try folder.write("precious", as: "precious")
         let link = folder.database + suffix
         try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: target)
@@ -211,14 +207,14 @@ import Testing
         #expect(failure.reason.contains("\(link)") && failure.reason.contains("symbolic link"), "\(failure)")
         #expect(try String(contentsOfFile: target, encoding: .utf8) == "precious")
         #expect(try FileManager.default.destinationOfSymbolicLink(atPath: link) == target)
-        #expect(try copies().isEmpty)
+        #expect(try folder.damagedCopies().isEmpty)
         if suffix.isEmpty {
             let error = #expect(throws: LogError.self) { try RejectionReader(path: folder.database) }
             #expect(error?.reason == failure.reason)
         }
     }
 
-    @Test func aLinkToNothingIsNotFollowedToMakeAFile() throws {
+    @Test func `a dangling symbolic link is not followed to create a file`() throws {
         let target = folder.file("elsewhere")
         try FileManager.default.createSymbolicLink(atPath: folder.database, withDestinationPath: target)
         #expect(refusal(folder.database)?.reason.contains("symbolic link") == true)
@@ -226,7 +222,7 @@ import Testing
     }
 
     @Test(.enabled(if: geteuid() == 0, "needs root"))
-    func whatRootMakesBelongsToTheFoldersOwner() throws {
+    func `files that root creates belong to the folder's owner`() throws {
         #expect(chown(folder.path, 65_534, 65_534) == 0)
         let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
@@ -240,7 +236,7 @@ import Testing
     }
 
     /// The kernel drops all record locks of a process on a file when it closes any descriptor of that file.
-    @Test func noLockOfALiveConnectionIsDropped() throws {
+    @Test func `a second log and a reader keep the record locks of the first log`() throws {
         let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
         #expect(log.flush())
@@ -262,7 +258,7 @@ import Testing
         log.close()
     }
 
-    @Test func aPlaceThatCantBeWrittenIsSaidAtOnce() throws {
+    @Test func `a missing folder is reported at once`() throws {
         let missing = try #require(refusal(folder.path + "/none/rejections.sqlite"))
         #expect(missing.reason.contains("its folder \(folder.path)/none: No such file or directory"))
         try Data().write(to: URL(fileURLWithPath: folder.path + "/file"))
@@ -270,16 +266,16 @@ import Testing
     }
 
     @Test(.enabled(if: geteuid() != 0, "root may write everywhere"))
-    func aFolderWithoutWritePermissionIsSaidAtOnce() throws {
+    func `a folder without write permission is reported at once`() throws {
         #expect(chmod(folder.path, 0o500) == 0)
         defer { chmod(folder.path, 0o700) }
         #expect(refusal(folder.database)?.reason.contains("must be writable: Permission denied") == true)
     }
 
-    @Test func readingNeedsALog() throws {
+    @Test func `a reader of a missing database reports that there is no log yet`() throws {
         do {
             _ = try RejectionReader(path: folder.database)
-            Issue.record("there is nothing to read")
+            Issue.record("the reader opened a missing database")
         } catch {
             #expect(error.code == .notFound)
             #expect(error.description.contains("no rejection log yet at \(folder.database)"))
@@ -287,7 +283,7 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: folder.database))
     }
 
-    @Test func aReaderChangesNothing() throws {
+    @Test func `a reader does not change the database`() throws {
         let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
         log.close()

@@ -7,7 +7,7 @@ import Testing
 @testable import RejectionLog
 
 @Suite struct LogEntryTests {
-    @Test func entriesAreFoundByClientAddressAndSession() throws {
+    @Test func `entries are found by client, recipient, sender and session`() throws {
         let folder = try TemporaryFolder()
         let log = RejectionLog(.init(path: folder.database))
         func add(_ recipient: String, _ sender: String, _ client: IPAddress, _ session: String) {
@@ -43,7 +43,7 @@ import Testing
         #expect(try reader.newestEntries(2).map(\.session) == ["A4", "A5"])
     }
 
-    @Test func entriesAreReadPageByPageInTheOrderOfTime() throws {
+    @Test func `entries are read page by page in the order of time`() throws {
         let folder = try TemporaryFolder()
         let log = RejectionLog(.init(path: folder.database))
         var random = SeededGenerator.announced("entries")

@@ -9,7 +9,7 @@ import Testing
 
 @testable import RejectionLog
 
-/// A log whose database can't be opened or written, and then can.
+/// A log whose database can't be opened or written for a time.
 @Suite struct LogOutageTests {
     let folder: TemporaryFolder
     let lines = Lines()
@@ -19,7 +19,7 @@ import Testing
         folder = try TemporaryFolder()
     }
 
-    /// What a log says of its condition.
+    /// The conditions that a log reports.
     final class Conditions: Sendable {
         private let state = Mutex<[PartFailure?]>([])
         var all: [PartFailure?] { state.withLock { $0 } }
@@ -39,7 +39,7 @@ import Testing
         for index in 0..<count { Sample(time: Sample.base + Int64(index)).record(in: log) }
     }
 
-    /// Checks that everything is in the database, as a row or counted as thinned out.
+    /// Checks that the database counts all recipients, each with a detail row or as thinned out.
     private func expectAll(_ count: Int, in path: String, _ comment: Comment? = nil) throws {
         let report = try wholeLog(path)
         #expect(report.totals.refused == count, comment)
@@ -51,16 +51,12 @@ import Testing
             if try condition() { return }
             Thread.sleep(forTimeInterval: 0.01)
         }
-        Issue.record("it took too long")
-    }
-
-    private func copies() throws -> [String] {
-        try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.contains(".damaged-") }.sorted()
+        Issue.record("the condition was not met within 20 s")
     }
 
     // MARK: Places
 
-    @Test func aFolderThatAppearsLaterGetsAllCounts() throws {
+    @Test func `counts wait in memory until the folder is created`() throws {
         let path = folder.path + "/later/rejections.sqlite"
         let log = RejectionLog(options(path))
         record(3_000, in: log)
@@ -83,12 +79,12 @@ import Testing
         log.close()
     }
 
-    @Test func aFailureThatPassesWhileTheLogClosesCostsNothing() throws {
+    @Test func `a short failure while the log closes costs no counts`() throws {
         let place = folder.path + "/place"
         let path = place + "/rejections.sqlite"
         try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: false)
         var options = options(path)
-        // Nothing is written in between.
+        // The writer doesn't write in between.
         options.interval = 60_000
         options.report = { [lines] line in
             lines.add(line)
@@ -103,7 +99,7 @@ import Testing
         #expect(lines.all.allSatisfy { !$0.contains("uncounted") }, "\(lines.all)")
     }
 
-    @Test func eachReasonIsSaidOnce() throws {
+    @Test func `each reason of a failure is reported once`() throws {
         let path = folder.path + "/place/rejections.sqlite"
         let log = RejectionLog(options(path))
         for _ in 0..<5 { #expect(!log.flush()) }
@@ -115,7 +111,7 @@ import Testing
         log.close()
     }
 
-    @Test func aLogInUseIsTakenOverWhenTheOtherEnds() throws {
+    @Test func `a log in use is opened when the other filter ends`() throws {
         let other = RejectionLog(.init(path: folder.database))
         other.flush()
         let log = RejectionLog(options(folder.database))
@@ -129,21 +125,21 @@ import Testing
         try expectAll(200, in: folder.database)
     }
 
-    @Test func rowsAreToldWhileTheDatabaseIsOutOfReach() throws {
-        let told = SharedCount()
+    @Test func `detail rows are passed on while the database cannot be opened`() throws {
+        let received = SharedCount()
         let thinned = SharedCount()
         var options = options(folder.path + "/none/rejections.sqlite")
         options.received = { rows in
-            told.value.add(rows.entries(limit: .max).entries.count, ordering: .relaxed)
+            received.value.add(rows.entries(limit: .max).entries.count, ordering: .relaxed)
             thinned.value.add(rows.thinned, ordering: .relaxed)
         }
         let log = RejectionLog(options)
-        // Many times what the buffers hold.
+        // Many times as many rows as the buffers hold.
         for _ in 0..<200 {
             record(20, in: log)
             log.flush()
         }
-        #expect(told.value.load(ordering: .relaxed) == 4_000)
+        #expect(received.value.load(ordering: .relaxed) == 4_000)
         #expect(thinned.value.load(ordering: .relaxed) == 0)
         #expect(log.statistics.waiting == 4_000)
         try FileManager.default.createDirectory(atPath: folder.path + "/none", withIntermediateDirectories: false)
@@ -152,7 +148,7 @@ import Testing
         try expectAll(4_000, in: folder.path + "/none/rejections.sqlite")
     }
 
-    @Test func countsThatWaitForLongAreKeptCoarserAndSumUp() throws {
+    @Test func `counts that wait for long lose their domain and minute, not their sum`() throws {
         let path = folder.path + "/later/rejections.sqlite"
         let log = RejectionLog(options(path))
         let each = LogWriter.pendingLimit / 2
@@ -177,7 +173,7 @@ import Testing
 
     // MARK: Disks
 
-    /// A file system of its own for the body, unmounted afterwards.
+    /// Calls `body` with the path of a new file system, which is unmounted afterwards.
     private func withDisk(_ options: String, _ body: (String) throws -> Void) throws {
         let disk = folder.path + "/disk"
         try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: false)
@@ -186,7 +182,7 @@ import Testing
         try body(disk)
     }
 
-    /// Fills a disk but for so many bytes.
+    /// Fills a disk, and leaves `room` bytes; returns the path of the file that fills it.
     private func fill(_ disk: String, leaving room: Int) throws -> String {
         let filler = disk + "/filler"
         let descriptor = open(filler, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
@@ -201,11 +197,11 @@ import Testing
     }
 
     @Test(.enabled(if: geteuid() == 0, "mounting needs root"), arguments: 0..<24)
-    func aFullDiskIsWaitedFor(pages: Int) throws {
+    func `a full disk costs no counts`(pages: Int) throws {
         try withDisk("size=1m") { disk in
             let path = disk + "/rejections.sqlite"
             let filler = try fill(disk, leaving: pages * 4_096)
-            // Full at the start, while the database is made, or soon afterwards.
+            // The disk gets full at the start, while the database is created, or soon afterwards.
             let log = RejectionLog(options(path))
             var count = 0
             while log.flush(), count < 20_000 {
@@ -225,7 +221,7 @@ import Testing
     }
 
     @Test(.enabled(if: geteuid() == 0, "mounting needs root"), arguments: [false, true])
-    func aReadOnlyDiskIsWaitedFor(fromTheStart: Bool) throws {
+    func `a read-only disk costs no counts`(fromTheStart: Bool) throws {
         try withDisk("size=4m") { disk in
             let path = disk + "/rejections.sqlite"
             if !fromTheStart { RejectionLog(options(path)).close() }
@@ -242,7 +238,7 @@ import Testing
         }
     }
 
-    @Test func aDiskThatHangsHoldsUpNobody() throws {
+    @Test func `recording goes on while the disk hangs`() throws {
         let hanging = DispatchSemaphore(value: 0)
         var options = options(folder.database)
         options.patience = 0.01
@@ -251,7 +247,7 @@ import Testing
         log.flush()
         record(1, in: log)
         waitUntil { log.failure?.reason.contains("has not answered") == true }
-        // None of these waits, and none is forgotten.
+        // Recording doesn't wait, and each recipient is counted.
         record(100_000, in: log)
         for minute in 0..<Int64(40_000) {
             Sample(time: Sample.base + minute * 60_000, outcome: .accepted, reason: "listed").record(in: log)
@@ -265,7 +261,7 @@ import Testing
         #expect(report.totals.refused == 100_001 && report.totals.accepted == 40_000)
     }
 
-    @Test func aLogThatCantBeWrittenSaysAtItsEndWhatIsLost() throws {
+    @Test func `a log that cannot be written reports how many recipients are lost when it closes`() throws {
         let log = RejectionLog(options(folder.path + "/none/rejections.sqlite"))
         record(77, in: log)
         #expect(log.close(within: .seconds(60)))
@@ -304,7 +300,7 @@ import Testing
     }
 
     @Test(arguments: Damage.allCases)
-    func aDamagedDatabaseIsMovedAsideAndANewOneBegun(kind: Damage) throws {
+    func `a damaged database is moved aside, and a new one is begun`(kind: Damage) throws {
         let first = RejectionLog(options(folder.database))
         record(2_000, in: first)
         first.close()
@@ -317,13 +313,13 @@ import Testing
         let copy = try #require(log.statistics.damagedCopy)
         #expect(copy.hasPrefix(folder.database + ".damaged-"))
         #expect(
-            try copies()
+            try folder.damagedCopies()
                 == ["", "-shm", "-wal"].map { (copy as NSString).lastPathComponent + $0 }.filter {
                     FileManager.default.fileExists(atPath: folder.file($0))
                 })
         #expect(lines.all.count == 1, "\(lines.all)")
         #expect(lines.all.first?.contains("it was moved to \(copy)") == true, "\(lines.all)")
-        // The others are only found by a connection that writes.
+        // Only a connection that writes finds the other kinds of damage.
         if [.text, .zeroHeader, .truncated, .schemaBelowZero].contains(kind) {
             #expect(try Data(contentsOf: URL(fileURLWithPath: copy)) == before)
         }
@@ -331,7 +327,7 @@ import Testing
         try expectAll(50, in: folder.database)
     }
 
-    @Test func damageFoundWhileWritingCostsNoCount() throws {
+    @Test func `damage found while writing costs no counts`() throws {
         let log = RejectionLog(options(folder.database))
         record(100, in: log)
         #expect(log.flush())
@@ -350,12 +346,12 @@ import Testing
         #expect(log.statistics.damagedCopy != nil)
         #expect(lines.all.count == 1, "\(lines.all)")
         try expectAll(200, in: folder.database)
-        // Who follows the log goes on with the new one.
+        // A reader that follows the log goes on with the new database.
         #expect(try reader.entries(after: 100).count == 200)
         log.close()
     }
 
-    @Test func damageFoundWhileTallyingCostsNoCount() throws {
+    @Test func `damage found while tallying costs no counts`() throws {
         let log = RejectionLog(options(folder.database))
         record(100, in: log)
         #expect(log.flush())
@@ -370,14 +366,14 @@ import Testing
         try expectAll(30, in: folder.database)
     }
 
-    @Test func aDiskThatDamagesEachDatabaseFillsNoFolder() throws {
+    @Test func `only the first of many damaged databases is moved aside`() throws {
         var options = options(folder.database)
         options.damagePause = 3_600
         for round in 0..<3 {
             let log = RejectionLog(options)
             for turn in 0..<3 {
                 record(10, in: log)
-                // The first is moved aside; the others are left, however often the filter is started.
+                // The first damaged database is moved aside; the others stay, even after restarts.
                 #expect(log.flush() == (round == 0 && turn < 2), "\(round) \(turn)")
                 if log.failure == nil {
                     let other = try DatabaseQueue(path: folder.database)
@@ -390,10 +386,10 @@ import Testing
             }
             log.close()
         }
-        #expect(try copies().filter { !$0.hasSuffix("-wal") && !$0.hasSuffix("-shm") }.count == 1)
+        #expect(try folder.damagedCopies().filter { !$0.hasSuffix("-wal") && !$0.hasSuffix("-shm") }.count == 1)
     }
 
-    @Test func damagedCopiesNeverOverwriteEachOther() throws {
+    @Test func `a damaged copy never overwrites another`() throws {
         let time = Date(timeIntervalSince1970: 1_796_000_000)
         for round in 0..<3 {
             let file = try LogFile(path: folder.database)
@@ -404,10 +400,10 @@ import Testing
             #expect(file.newestDamaged == time)
         }
         let name = "rejections.sqlite.damaged-20261130T005320Z"
-        #expect(try copies() == [name, name + "-2", name + "-2-wal", name + "-3"])
+        #expect(try folder.damagedCopies() == [name, name + "-2", name + "-2-wal", name + "-3"])
     }
 
-    @Test func aForeignDatabaseIsLeftAloneUntilItIsMovedAway() throws {
+    @Test func `counts wait until another program's database is moved away`() throws {
         let queue = try DatabaseQueue(path: folder.database)
         try queue.inDatabase { try $0.execute(sql: "CREATE TABLE precious (x); INSERT INTO precious VALUES (1)") }
         try queue.close()
@@ -417,14 +413,14 @@ import Testing
         for _ in 0..<3 { #expect(!log.flush()) }
         #expect(log.failure?.reason.contains("another program's database") == true)
         #expect(try Data(contentsOf: URL(fileURLWithPath: folder.database)) == before)
-        #expect(rename(folder.database, folder.file("theirs")) == 0)
+        #expect(rename(folder.database, folder.file("moved")) == 0)
         waitUntil { log.failure == nil }
         log.close()
         try expectAll(500, in: folder.database)
-        #expect(try copies() == [])
+        #expect(try folder.damagedCopies() == [])
     }
 
-    @Test func aDatabaseThatWasRemovedIsBegunAnew() throws {
+    @Test func `a new database is begun after the old one was removed`() throws {
         let log = RejectionLog(options(folder.database))
         record(10, in: log)
         #expect(log.flush())
@@ -438,7 +434,7 @@ import Testing
     }
 }
 
-/// A count that threads share.
+/// A count that several threads change.
 final class SharedCount: Sendable {
     let value = Atomic<Int>(0)
 }

@@ -14,7 +14,7 @@ import Testing
         folder = try TemporaryFolder()
     }
 
-    @Test func everyKindIsCountedAndRefusalsLeaveARow() throws {
+    @Test func `every outcome is counted, and all but accepted recipients have a detail row`() throws {
         let log = RejectionLog(.init(path: folder.database))
         Sample().record(in: log)
         Sample(outcome: .deferred, reason: "no-index").record(in: log)
@@ -38,7 +38,7 @@ import Testing
         log.close()
     }
 
-    @Test func talliesAndMinutesAgreeWithWhatWasRecorded() throws {
+    @Test func `totals and verdicts by minute equal the recorded recipients`() throws {
         let log = RejectionLog(.init(path: folder.database))
         for minute in 0..<3 {
             let time = Sample.base + Int64(minute) * 60_000
@@ -69,12 +69,12 @@ import Testing
         log.close()
     }
 
-    @Test func whatComesTooFastForLongIsCountedOnly() throws {
+    @Test func `recipients over the detail rate are counted without a detail row`() throws {
         var options = RejectionLog.Options(path: folder.database)
         options.detailRate = 1
         options.detailBurst = 100
         let log = RejectionLog(options)
-        // The allowance is looked at as rows are written.
+        // The writer checks the rate when it writes rows.
         for _ in 0..<101 { Sample().record(in: log) }
         log.flush()
         for _ in 0..<500 { Sample().record(in: log) }
@@ -85,7 +85,7 @@ import Testing
         #expect(report.totals.accepted == 7)
         #expect(report.totals.thinned > 0)
         #expect(try allEntries(folder.database).count + report.totals.thinned == 601)
-        // What has been saved up meanwhile is had again.
+        // Rows are kept again once half a second's allowance is saved.
         var isKept = false
         for _ in 0..<300 where !isKept {
             Thread.sleep(forTimeInterval: 0.1)
@@ -98,13 +98,13 @@ import Testing
         log.close()
     }
 
-    @Test func whatIsStoredIsTold() throws {
-        let told = Lines()
+    @Test func `detail rows are passed on with a limit and without unwanted reasons`() throws {
+        let received = Lines()
         var options = RejectionLog.Options(path: folder.database)
         options.received = { rows in
             let (entries, more) = rows.entries(limit: 2, without: ["mta"])
-            for entry in entries { told.add("\(entry.reason) \(entry.domain) \(entry.recipient)") }
-            told.add("and \(more), thinned \(rows.thinned)")
+            for entry in entries { received.add("\(entry.reason) \(entry.domain) \(entry.recipient)") }
+            received.add("and \(more), thinned \(rows.thinned)")
         }
         let log = RejectionLog(options)
         Sample(reason: "mta").record(in: log)
@@ -113,13 +113,13 @@ import Testing
         Sample(time: Sample.base + 3, reason: "relay", domain: nil, domainName: Array("x.example".utf8)).record(in: log)
         Sample(time: Sample.base + 4).record(in: log)
         log.close()
-        // The writer may have come in between.
-        #expect(told.all.filter { $0.hasPrefix("unknown example.com user@") }.count >= 1)
-        #expect(told.all.contains { $0.hasPrefix("and ") })
-        #expect(!told.all.contains { $0.hasPrefix("mta") || $0.hasPrefix("listed") })
+        // The writer may have taken the first rows before the others were recorded.
+        #expect(received.all.filter { $0.hasPrefix("unknown example.com user@") }.count >= 1)
+        #expect(received.all.contains { $0.hasPrefix("and ") })
+        #expect(!received.all.contains { $0.hasPrefix("mta") || $0.hasPrefix("listed") })
     }
 
-    @Test func aRowHoldsWhatWasRecorded() throws {
+    @Test func `an entry has the fields of the recorded event`() throws {
         let log = RejectionLog(.init(path: folder.database))
         var sample = Sample(time: Sample.base + 1_234, authenticated: true)
         sample.client = IPAddress(high: 0x2001_0db8_0000_0000, low: 1)
@@ -136,34 +136,28 @@ import Testing
                     reply: "550 5.1.1 User unknown"))
     }
 
-    @Test func aFloodIsCountedToTheLastOneWhileRowsThinOut() throws {
+    @Test func `counts of a flood are exact while its detail rows are thinned out`() throws {
         var options = RejectionLog.Options(path: folder.database, queueCapacity: 64 << 10)
         options.interval = 5
         let log = RejectionLog(options)
         let threads = 8
         let each = 20_000
-        let done = DispatchGroup()
-        for number in 0..<threads {
-            done.enter()
-            Thread {
-                var samples = [
-                    Sample(reason: "unknown", domain: "example.com"), Sample(reason: "relay", domain: nil),
-                    Sample(outcome: .accepted, reason: "listed", domain: "example.org"),
-                    Sample(outcome: .deferred, reason: "stale-index", domain: "example.org"),
-                ]
-                samples[1].domainName = Array("foreign\(number).example".utf8)
-                let slots = samples.map {
-                    (log.slot(forReason: $0.reason), $0.domain.map(log.slot(forDomain:)) ?? .foreign)
-                }
-                for index in 0..<each {
-                    let kind = index % 4
-                    samples[kind].time = Sample.base + Int64(index) * 20
-                    samples[kind].with(reason: slots[kind].0, domain: slots[kind].1) { log.record($0) }
-                }
-                done.leave()
-            }.start()
+        onThreads(threads) { number in
+            var samples = [
+                Sample(reason: "unknown", domain: "example.com"), Sample(reason: "relay", domain: nil),
+                Sample(outcome: .accepted, reason: "listed", domain: "example.org"),
+                Sample(outcome: .deferred, reason: "stale-index", domain: "example.org"),
+            ]
+            samples[1].domainName = Array("foreign\(number).example".utf8)
+            let slots = samples.map {
+                (log.slot(forReason: $0.reason), $0.domain.map(log.slot(forDomain:)) ?? .foreign)
+            }
+            for index in 0..<each {
+                let kind = index % 4
+                samples[kind].time = Sample.base + Int64(index) * 20
+                samples[kind].with(reason: slots[kind].0, domain: slots[kind].1) { log.record($0) }
+            }
         }
-        done.wait()
         #expect(log.flush())
         let report = try wholeLog(folder.database)
         let quarter = threads * each / 4
@@ -176,7 +170,7 @@ import Testing
         #expect(rows + report.totals.thinned == 3 * quarter)
         #expect(log.statistics.thinned == report.totals.thinned)
         #expect(log.statistics.written == rows)
-        // By domain the sums agree too: the named and the nameless ones.
+        // The sums by domain agree, too, with those of foreign domains without a name.
         let queue = try DatabaseQueue(path: folder.database)
         let sums = try queue.read { db in
             try Int.fetchAll(
@@ -191,7 +185,7 @@ import Testing
         log.close()
     }
 
-    @Test func whileTheDatabaseIsOutOfReachNothingIsLost() throws {
+    @Test func `counts are exact after another program locked the database`() throws {
         let lines = Lines()
         var options = RejectionLog.Options(path: folder.database, queueCapacity: 64 << 10) { lines.add($0) }
         options.interval = 5
@@ -224,10 +218,10 @@ import Testing
         log.close()
     }
 
-    @Test func countsGoOnAfterARestart() throws {
+    @Test func `counts go on after a restart`() throws {
         for round in 1...3 {
             let log = RejectionLog(.init(path: folder.database))
-            // In another order each time: slots differ, names don't.
+            // The reasons get different slots each time, and the same names.
             for reason in round == 2 ? ["relay", "unknown"] : ["unknown", "relay"] {
                 Sample(reason: reason).record(in: log)
             }
@@ -239,11 +233,11 @@ import Testing
         #expect(try allEntries(folder.database).map(\.id) == [1, 2, 3, 4, 5, 6])
     }
 
-    @Test func whatWasFlushedSurvivesACrash() throws {
+    @Test func `flushed recipients survive a crash`() throws {
         let log = RejectionLog(.init(path: folder.database))
         for _ in 0..<100 { Sample().record(in: log) }
         #expect(log.flush())
-        // What a killed process leaves: the files as they are, without a last checkpoint.
+        // A killed process leaves the files without a last checkpoint.
         let crashed = folder.path + "/crashed.sqlite"
         for suffix in ["", "-wal"] {
             try FileManager.default.copyItem(atPath: folder.database + suffix, toPath: crashed + suffix)
@@ -257,7 +251,7 @@ import Testing
         #expect(try allEntries(crashed).count == 101)
     }
 
-    @Test func foreignDomainsAreNamedUpToALimitAndSumUp() throws {
+    @Test func `foreign domains are counted by name up to a limit, and exactly in sum`() throws {
         let log = RejectionLog(.init(path: folder.database))
         for index in 0..<1_500 {
             var sample = Sample(time: Sample.base + Int64(index), reason: "relay", domain: nil)
@@ -268,7 +262,7 @@ import Testing
         let report = try wholeLog(folder.database, top: 2_000)
         #expect(report.byReason == ["relay": 1_500])
         #expect(report.top.domains.count == ForeignDomains.minuteLimit)
-        // The same names in the next minute: those known are named again, and the limit starts anew.
+        // The same names in the next minute: known names are counted, and the limit begins anew.
         for index in 0..<1_500 {
             var sample = Sample(time: Sample.base + 60_000, reason: "relay", domain: nil)
             sample.domainName = Array("d\(1_499 - index).example".utf8)
@@ -282,7 +276,7 @@ import Testing
         log.close()
     }
 
-    @Test func retentionRemovesWhatIsOldAndShrinksTheFile() throws {
+    @Test func `pruning removes data older than the retention and shrinks the file`() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database, retention: 7 * 86_400)
         options.clocks = clock.clocks
@@ -293,7 +287,7 @@ import Testing
             sample.record(in: log)
             if index % 4_000 == 3_999 { #expect(log.flush()) }
         }
-        // Eight days later, two of them within the retention.
+        // Eight days later, two more recipients within the retention.
         clock.now = Sample.base + 8 * 86_400_000
         Sample(time: Sample.base + 6 * 86_400_000).record(in: log)
         Sample(time: clock.now).record(in: log)
@@ -308,7 +302,7 @@ import Testing
         #expect(try pages() < before / 2)
         let names = try queue.read { try String.fetchAll($0, sql: "SELECT name FROM domain ORDER BY name") }
         #expect(names == ["", "example.com"])
-        // Ids go on after everything is gone.
+        // Ids go on after all rows were pruned.
         clock.now += 30 * 86_400_000
         #expect(log.prune())
         #expect(try allEntries(folder.database).isEmpty)
@@ -317,32 +311,29 @@ import Testing
         #expect(try allEntries(folder.database).map(\.id) == [12_003])
     }
 
-    @Test func readingGoesOnWhileWriting() throws {
+    @Test func `a reader follows the log while the filter writes`() throws {
         var options = RejectionLog.Options(path: folder.database)
         options.interval = 1
         let log = RejectionLog(options)
         #expect(log.flush())
         let reader = try RejectionReader(path: folder.database)
-        let writing = DispatchGroup()
-        writing.enter()
-        Thread {
+        let writing = NamedThread.start("writing") {
             for index in 0..<5_000 {
                 Sample(time: Sample.base + Int64(index)).record(in: log)
                 if index % 100 == 0 { log.flush() }
             }
             log.flush()
-            writing.leave()
-        }.start()
+        }
         var followed: [Int64] = []
         var counted = 0
         repeat {
             let report = try reader.summary(LogSelection(since: allTime.since, until: allTime.until))
             #expect(report.totals.refused >= counted)
-            // Counters and rows come in one transaction.
+            // Counters and rows are written in one transaction.
             #expect(report.totals.refused - report.totals.thinned == report.top.recipients.first?.count ?? 0)
             counted = report.totals.refused
             followed += try reader.entries(after: followed.last ?? 0).map(\.id)
-        } while writing.wait(timeout: .now()) == .timedOut
+        } while !writing.waitForEnd(within: .zero)
         while case let more = try reader.entries(after: followed.last ?? 0), !more.isEmpty {
             followed += more.map(\.id)
         }

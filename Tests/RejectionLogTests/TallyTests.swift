@@ -20,7 +20,7 @@ import Testing
         try DatabaseQueue(path: folder.database).read { try Int.fetchOne($0, sql: sql) ?? 0 }
     }
 
-    @Test func aClosedDayKeepsItsMostFrequentValuesAndItsSums() throws {
+    @Test func `a closed day keeps its most frequent values and its sums`() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database)
         options.clocks = clock.clocks
@@ -39,7 +39,7 @@ import Testing
         #expect(log.tally())
         #expect(try rows("SELECT count(*) FROM open_tally") == 0)
         #expect(try rows("SELECT count(DISTINCT value) FROM tally WHERE kind = 0") == TallyKind.recipient.kept)
-        // Without its rows the day is still told.
+        // A report has the day without its rows, too.
         try DatabaseQueue(path: folder.database).write { try $0.execute(sql: "DELETE FROM detail") }
         let since = Date(timeIntervalSince1970: Double(Sample.base) / 1000)
         let report = try RejectionReader(path: folder.database).summary(
@@ -52,7 +52,7 @@ import Testing
         log.close()
     }
 
-    @Test func aSenderToManyDomainsIsOneSender() throws {
+    @Test func `a sender to many domains is one value`() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database)
         options.clocks = clock.clocks
@@ -71,8 +71,8 @@ import Testing
         log.close()
     }
 
-    @Test func theRowsOfAnOlderDatabaseAreTallied() throws {
-        // What a Postern of schema 1 left: rows and counters, no tallies.
+    @Test func `the rows of an older database are tallied`() throws {
+        // A database of schema 1 has rows and counters, and no tallies.
         let log = RejectionLog(.init(path: folder.database))
         for index in 0..<5_000 {
             var sample = Sample(time: Sample.base + Int64(index) * 60_000)
@@ -100,7 +100,7 @@ import Testing
         again.close()
     }
 
-    @Test func noRowIsTalliedTwiceAfterACrash() throws {
+    @Test func `no row is tallied twice after a crash`() throws {
         let log = RejectionLog(.init(path: folder.database))
         for _ in 0..<3_000 { Sample().record(in: log) }
         #expect(log.tally())
@@ -117,7 +117,7 @@ import Testing
         #expect(try wholeLog(crashed).top.recipients.map(\.count) == [4_000])
     }
 
-    @Test func aDatabaseThatIsTooLargeLosesItsOldestRowsThenItsOldestTallies() throws {
+    @Test func `a database over the size limit loses its oldest rows and no counts`() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database)
         options.clocks = clock.clocks
@@ -134,7 +134,7 @@ import Testing
         #expect(pages <= 1 << 20)
         let left = try allEntries(folder.database)
         #expect(left.count > 500 && left.count < 9_000)
-        // Two that are written at once may change places.
+        // Rows that are written together may change places.
         #expect(left.map(\.id).max() == 10_000)
         let report = try wholeLog(folder.database)
         #expect(report.totals.refused == 10_000)
@@ -143,7 +143,7 @@ import Testing
         log.close()
     }
 
-    @Test func detailRowsAreRemovedBeforeCounts() throws {
+    @Test func `detail rows are pruned before counts`() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database, retention: 90 * 86_400)
         options.clocks = clock.clocks
@@ -159,7 +159,7 @@ import Testing
         let report = try wholeLog(folder.database)
         #expect(report.totals.refused == 50)
         #expect(report.top.senders.map(\.count) == [50])
-        // A period that begins within a day whose rows are gone: the day is in it if most of it is.
+        // The period begins within a day whose rows were pruned: the day counts if most of it is in the period.
         let since = Date(timeIntervalSince1970: Double(Sample.base) / 1000 + 3_600)
         let cut = try RejectionReader(path: folder.database).summary(
             LogSelection(since: since, until: since.addingTimeInterval(10 * 86_400)))
@@ -168,7 +168,7 @@ import Testing
         log.close()
     }
 
-    @Test func openDaysStaySmallInAFloodOfRecipients() throws {
+    @Test func `an open day keeps a limited number of values in a flood of recipients`() throws {
         let log = RejectionLog(.init(path: folder.database, queueCapacity: 64 << 20))
         for index in 0..<230_000 {
             var sample = Sample(time: Sample.base)
@@ -185,18 +185,20 @@ import Testing
         log.close()
     }
 
-    @Test func foldedSendersEqualTheTableOfCases() throws {
-        for line in try cases("senders.cases") {
+    @Test func `folded senders equal the table of cases`() throws {
+        for line in try caseFields("senders.cases") {
             #expect(SenderAddress.folded(line[0]) == line[1], "\(line)")
             #expect(Array(line[0].utf8).withUnsafeBytes(SenderAddress.mayBePerson) == (line[2] == "yes"), "\(line)")
         }
     }
 
-    @Test func repliesWithoutAddressesEqualTheTableOfCases() throws {
-        for line in try cases("replies.cases") { #expect(ReplyText.withoutAddresses(line[0]) == line[1], "\(line)") }
+    @Test func `replies without addresses equal the table of cases`() throws {
+        for line in try caseFields("replies.cases") {
+            #expect(ReplyText.withoutAddresses(line[0]) == line[1], "\(line)")
+        }
     }
 
-    @Test func sketchesCountExactlyUpToTheirLimit() {
+    @Test func `a sketch counts exactly up to its limit`() {
         var left = DistinctSketch()
         var right = DistinctSketch()
         for number in 0..<60 {

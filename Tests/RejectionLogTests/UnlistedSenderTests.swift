@@ -7,7 +7,7 @@ import Testing
 
 @testable import RejectionLog
 
-/// Senders of relay domains that the index doesn't list in the log.
+/// Senders in relay domains that aren't in the index, in the log.
 @Suite struct UnlistedSenderTests {
     private static let day = Sample.base / 86_400_000
 
@@ -29,7 +29,7 @@ import Testing
         try RejectionReader(path: folder.database).unlistedSenders(since: .min)
     }
 
-    @Test func theyAreKeptWithTheirLastDayAndHowOftenTheySent() throws {
+    @Test func `an unlisted sender is stored with its last day and its number of messages`() throws {
         let log = log()
         recordUnlistedSender("joe@example.com", in: log, times: 3)
         recordUnlistedSender("ann@example.com", in: log, day: 2)
@@ -45,7 +45,7 @@ import Testing
             ])
     }
 
-    @Test func aLogThatIsOpenedAgainHasThem() throws {
+    @Test func `a log that is opened again passes on its unlisted senders`() throws {
         let first = log()
         recordUnlistedSender("joe@example.com", in: first)
         first.close()
@@ -57,7 +57,7 @@ import Testing
         again.close()
     }
 
-    @Test func onlyTheLastTenThousandAreKept() throws {
+    @Test func `the ten thousand latest unlisted senders are kept`() throws {
         let log = log()
         for number in 0..<12_000 {
             recordUnlistedSender("u\(number)@example.com", in: log, day: Int64(number / 1_000))
@@ -69,12 +69,12 @@ import Testing
         #expect(kept.first?.lastDay == Self.day + 11 && kept.last?.lastDay == Self.day + 2)
     }
 
-    @Test func theyGoNinetyDaysAfterTheyLastSent() throws {
+    @Test func `an unlisted sender is removed ninety days after its last message`() throws {
         let log = log()
         recordUnlistedSender("joe@example.com", in: log)
         recordUnlistedSender("ann@example.com", in: log, day: 5)
         #expect(log.flush())
-        // Sure of the time after an hour of both clocks.
+        // The clock is trusted after the first day.
         for _ in 0..<91 {
             clock.now += 86_400_000
             #expect(log.flush())
@@ -84,22 +84,22 @@ import Testing
         #expect(try stored().map(\.address) == ["ann@example.com"])
     }
 
-    @Test func theDayIsToldOnceItIsSure() throws {
-        let told = Mutex<[Int64]>([])
-        let log = log { $0.day = { day in told.withLock { $0.append(day) } } }
+    @Test func `the day is passed on once the clock is trusted`() throws {
+        let days = Mutex<[Int64]>([])
+        let log = log { $0.day = { day in days.withLock { $0.append(day) } } }
         #expect(log.flush())
-        #expect(told.withLock { $0 }.isEmpty)
+        #expect(days.withLock { $0 }.isEmpty)
         for _ in 0..<3 {
             clock.now += 3_600_000
             #expect(log.flush())
         }
-        clock.leap(139 * 86_400_000)
+        clock.jump(139 * 86_400_000)
         #expect(log.flush())
-        #expect(Set(told.withLock { $0 }) == [Self.day])
+        #expect(Set(days.withLock { $0 }) == [Self.day])
         log.close()
     }
 
-    @Test func aLogThatCannotBeWrittenTakesThemLater() throws {
+    @Test func `unlisted senders wait in memory while the log cannot be written`() throws {
         try FileManager.default.createDirectory(atPath: folder.database, withIntermediateDirectories: false)
         let log = log { $0.retryPause = 1...1 }
         recordUnlistedSender("joe@example.com", in: log)

@@ -8,7 +8,7 @@ import Testing
 @testable import RejectionLog
 @testable import RejectionReport
 
-/// Whatever a database holds, reading and writing it gives a result or an error.
+/// Reading and writing a damaged database gives a result or an error.
 @Suite struct DamagedLogTests {
     private static let day: Int64 = 86_400_000
     private static let tables = [
@@ -59,7 +59,7 @@ import Testing
             try db.execute(sql: "INSERT INTO thinned VALUES (0, 29923200, 5), (1, 29923200, 5), (2, 29923200, 5)")
             try db.execute(sql: "INSERT INTO folded VALUES (0, 20780, 17)")
             try db.execute(sql: "INSERT INTO state VALUES ('details_from', \(Sample.base)), ('trusted_time', 1)")
-            // A damaged file doesn't ask the schema.
+            // A damaged file breaks the schema's rules, too.
             try db.execute(sql: "PRAGMA writable_schema = ON")
             try db.execute(sql: "UPDATE sqlite_schema SET sql = replace(sql, 'NOT NULL', '')")
             try db.execute(sql: "PRAGMA writable_schema = RESET")
@@ -80,9 +80,9 @@ import Testing
 
     // MARK: Use
 
-    /// Reads all that can be read, in every form; then writes.
+    /// Reads everything in every form, then writes.
     ///
-    /// - Returns: how much of it gave a result.
+    /// - Returns: the number of steps that gave a result.
     private func use(
         _ path: String, keys: [ReportQuery.Key] = ReportQuery.Key.allCases,
         _ random: inout SeededGenerator
@@ -100,7 +100,7 @@ import Testing
         }
         attempt {
             let reader = try RejectionReader(path: path)
-            for key in keys { attempt { try report(reader, key, &random) } }
+            for key in keys { attempt { try report(reader, by: key, &random) } }
             attempt {
                 let entries = try reader.entries(after: 0, limit: 50) + reader.newestEntries(20)
                 for entry in entries {
@@ -132,7 +132,7 @@ import Testing
     }
 
     private func report(
-        _ reader: RejectionReader, _ key: ReportQuery.Key, _ random: inout SeededGenerator
+        _ reader: RejectionReader, by key: ReportQuery.Key, _ random: inout SeededGenerator
     ) throws {
         var context = ReportContext()
         context.isListed = { _ in false }
@@ -194,7 +194,7 @@ import Testing
                         let value = Self.values.randomElement(using: &random) ?? "0"
                         let some = Bool.random(using: &random) ? "" : " WHERE abs(random()) % 4 = 0"
                         let change = "UPDATE OR REPLACE \(table) SET \(column) = \(value)\(some)"
-                        // A key that takes no such value stays as it is.
+                        // A key that doesn't accept the value stays as it is.
                         try? db.execute(sql: change)
                     }
                 }

@@ -48,7 +48,7 @@ import Testing
         guess(from: 0xC000_0200, log)
         guess(from: 0xC633_6400, log)
         guess(from: 0xCB00_7100, log)
-        // The day before is none of the period's.
+        // The day before isn't in the period.
         accept(from: 0xC633_64FE, day: -1, log)
         #expect(log.flush())
         #expect(try report().cells("harvests", "accepted") == [.flag(false), .flag(false), .flag(false)])
@@ -66,7 +66,7 @@ import Testing
         #expect(advice(try report()).contains("Don't block these networks"))
     }
 
-    @Test func inALogOfAnOlderVersionAcceptedRecipientsAreUnknown() throws {
+    @Test func aLogOfAnOlderVersionDoesNotKnowWhichNetworksHadAcceptedRecipients() throws {
         let log = RejectionLog(.init(path: folder.database))
         guess(from: 0xC000_0200, log)
         log.close()

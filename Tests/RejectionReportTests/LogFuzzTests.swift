@@ -8,7 +8,7 @@ import Testing
 @testable import RejectionReport
 
 @Suite struct LogFuzzTests {
-    /// A database of a few hundred refusals over some days.
+    /// A database of a few hundred rejections over some days.
     private func sample(_ folder: TemporaryFolder) throws -> [UInt8] {
         let log = RejectionLog(.init(path: folder.database))
         for number in 0..<300 {
@@ -35,7 +35,6 @@ import Testing
         _ = Result { try reader.verdictsByMinute(60, now: Date(timeIntervalSince1970: 1_795_400_000)) }
     }
 
-    /// Whatever is damaged in a rejection log, reading it gives an error or a report.
     @Test func aLogOfAnyBytesGivesAReportOrAnError() throws {
         let folder = try TemporaryFolder()
         let sample = try sample(folder)

@@ -102,7 +102,7 @@ import Testing
             #expect(fields.helo == entry.helo && fields.reason == entry.reason, "\(line)")
             #expect(fields.authenticated == entry.authenticated && fields.mta == entry.mta, "\(line)")
             #expect(line.unicodeScalars.allSatisfy { SafeText.isVisible($0) }, "\(line)")
-            // A reader who looks for fields only, and from the end, finds none that was made up.
+            // A program that searches for the names of fields finds each of them once.
             for field in ["from", "to", "helo", "mta"] {
                 #expect(line.components(separatedBy: " \(field)=<").count == 2, "\(field): \(line)")
             }
@@ -134,7 +134,7 @@ import Testing
     }
 
     @Test func hostileValuesAreEscapedInLines() throws {
-        for line in try cases("hostile.cases") {
+        for line in try caseFields("hostile.cases") {
             var bytes: [UInt8] = []
             var rest = line[0][...]
             while let character = rest.popFirst() {
@@ -158,7 +158,7 @@ import Testing
                 let category = scalar.properties.generalCategory
                 #expect(category != .control && category != .format && category != .lineSeparator)
             }
-            // Before the reply, which is last, no value can pretend to be another.
+            // Before the reply, which is last, each field's name occurs once.
             let fields = try #require(text.components(separatedBy: " reply=\"").first)
             for name in ["from=", "client=", "helo=", "id="] {
                 #expect(fields.components(separatedBy: " \(name)").count == 2, "\(line): \(text)")
@@ -199,7 +199,7 @@ import Testing
     }
 }
 
-/// A line of the mail log taken apart as its documentation says.
+/// The fields of a mail log line, read by the rules of its documentation.
 private struct MailLogFields {
     var session = ""
     var observed = false
@@ -242,7 +242,7 @@ private struct MailLogFields {
         (self.reply, self.sender, self.recipient, self.helo, self.reason) = (reply, sender, recipient, helo, reason)
     }
 
-    /// The text without its escapes; nil if it has one that isn't whole.
+    /// The text without its escapes; nil if an escape is incomplete.
     private static func plain(_ text: Substring) -> String? {
         var result = String.UnicodeScalarView()
         var rest = text.unicodeScalars

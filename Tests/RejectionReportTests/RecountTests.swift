@@ -17,7 +17,7 @@ import Testing
 
     private static let day: Int64 = 86_400_000
 
-    /// Random events over some days; few values, so that they come again.
+    /// Random events over some days, with few values, so that each value occurs often.
     private func events(_ count: Int, days: Int64, _ random: inout SeededGenerator) -> [Sample] {
         let domains: [String?] = ["example.com", "example.org", nil]
         let reasons = ["unknown", "unknown", "unknown", "relay", "harvest", "mta", "disabled"]
@@ -44,7 +44,7 @@ import Testing
         .sorted { $0.time < $1.time }
     }
 
-    /// What a report should say, counted one by one.
+    /// The figures of a report, counted event by event.
     private struct Recount {
         var refused = 0
         var byReason: [String: Int] = [:]
@@ -74,7 +74,7 @@ import Testing
         }
     }
 
-    private func check(_ events: [Sample], _ query: ReportQuery, threshold: Int, _ comment: Comment) throws {
+    private func check(_ events: [Sample], _ query: ReportQuery, threshold: Int, comment: Comment) throws {
         var context = ReportContext()
         context.subtractionThreshold = threshold
         let report = try RejectionReader(path: folder.database).report(query, context)
@@ -133,7 +133,8 @@ import Testing
                             ?? .gmt)
                     let known = parts[...number].flatMap { $0 }
                     try check(
-                        known, query, threshold: turn % 2 == 0 ? 0 : 100_000, "seed \(seed), part \(number), \(query)")
+                        known, query, threshold: turn % 2 == 0 ? 0 : 100_000,
+                        comment: "seed \(seed), part \(number), \(query)")
                 }
             }
             log.close()

@@ -15,7 +15,7 @@ import Testing
     init() throws {
         folder = try TemporaryFolder()
         let log = RejectionLog(.init(path: folder.database))
-        for line in try cases("report.cases") {
+        for line in try caseFields("report.cases") {
             var sample = Sample(
                 time: Sample.base + (try #require(Int64(line[0]))) * 60_000,
                 outcome: line[2].hasPrefix("accepted")
@@ -152,7 +152,7 @@ import Testing
         #expect(object["observed"] as? [String: Int] == ["unknown": 5])
     }
 
-    @Test func aQuietPeriodIsReportedAsOne() throws {
+    @Test func theReportOnAQuietPeriodSaysThatNothingWasRejected() throws {
         let quiet = try report(from: 1_503, to: 1_504).text(timeZone: .gmt)
         #expect(
             quiet.hasPrefix(

@@ -56,14 +56,14 @@ import Testing
     }
 
     @Test func nearMissesEqualTheTableOfCases() throws {
-        let lines = try cases("nearmisses.cases")
+        let lines = try caseFields("nearmisses.cases")
         for line in lines {
             var search = NearMissSearch(
                 budget: 1_000_000, relayDomains: ["example.com", "example.org"],
                 isListed: { Self.listed.contains(String(decoding: $0, as: UTF8.self)) })
             let foreign = !line[0].lowercased().contains("@example.com")
             let hit = foreign ? search.domainSlip(line[0]) : search.oneSlip(line[0]) ?? search.twoSlips(line[0])
-            // A recipient with a detail is listed without it, which is not this search's matter.
+            // The filter itself looks up a recipient with a detail without it; this search doesn't.
             if line[2] == "-", line[0].contains("+") { continue }
             #expect(hit?.resembles ?? "-" == line[2], "\(line)")
             #expect(hit?.difference ?? "" == line[3], "\(line)")
@@ -107,11 +107,11 @@ import Testing
         #expect(try report(ReportContext()).counts("near_misses").isEmpty)
     }
 
-    @Test func guessingNetworksAreReportedAndTheirGuessesAreNoNearMisses() throws {
+    @Test func guessesOfANetworkAreAHarvestAndNotNearMisses() throws {
         var samples = (0..<30).map {
             sample("guess\($0)@example.com", minute: $0, client: 0xC000_0200 + UInt32($0 % 3))
         }
-        // A guess that hits a near miss by accident.
+        // A guess that is close to a listed recipient by accident.
         samples += [sample("suport@example.com", minute: 40, client: 0xC000_0201)]
         samples += (0..<7).map { sample("x\($0)@example.com", minute: 50, reason: "harvest", client: 0xC000_0202) }
         samples += [sample("jdoee@example.com", client: 0xC633_6401)]

@@ -6,9 +6,9 @@ import Testing
 @testable import RejectionLog
 @testable import RejectionReport
 
-/// All formats, with a report in which there is something of everything.
+/// All formats of a report with rows in every section.
 @Suite struct ReportRenderingTests {
-    /// Every figure of a report, with the place where it stands.
+    /// Every figure of a report, with its path in the JSON form.
     private static func figures(_ report: RejectionReport) throws -> [(place: String, value: Int)] {
         func walk(_ value: Any, _ place: String) -> [(String, Int)] {
             switch value {
@@ -20,11 +20,11 @@ import Testing
             }
         }
         return walk(try JSONSerialization.jsonObject(with: Data(try report.json().utf8)), "")
-            // The document's version, what people read as a span of time, and what a table replaces.
+            // The document's version, the values that the text shows as a length of time, and the shares.
             .filter { ![".schema", ".sync.age", ".listed_now.late"].contains($0.0) && !$0.0.hasSuffix(".share") }
     }
 
-    /// Every number in a text, without the commas between the digits where it has such.
+    /// Every number in a text; with `grouped`, commas between digits are ignored.
     private static func numbers(_ text: String, grouped: Bool = true) -> Set<Int> {
         let digits = grouped ? text.replacing(/([0-9]),(?=[0-9]{3})/) { "\($0.output.1)" } : text
         return Set(digits.split { !$0.isASCII || !$0.isNumber }.compactMap { Int($0) })
@@ -43,7 +43,7 @@ import Testing
                 #expect(isHeld, "\(place)")
                 #expect(html.contains(value), "\(place)")
                 #expect(mail.contains(value), "\(place)")
-                // The text form sums a step's refusals up.
+                // The text form has the sum of a step's rejections.
                 if !place.hasPrefix(".trend") { #expect(text.contains(value), "\(place)") }
             }
             for step in report.trend.steps { #expect(text.contains(step.refusals)) }
@@ -76,17 +76,17 @@ import Testing
         #expect(try report.html(host: "mx", timeZone: .gmt).contains(">about 2,318<"))
         #expect(try flags(report) == ["recipients", "false"])
         #expect(try report.json().contains("\"recipients_estimated\" : true"))
-        report.set("harvests", "recipients", .estimate(2_318, false))
+        report.set("harvests", "recipients", to: .estimate(2_318, false))
         #expect(report.text(timeZone: .gmt).contains(" 2,318 recipients tried"))
         #expect(!report.text(timeZone: .gmt).contains("about 2,318"))
         #expect(try !report.html(host: "mx", timeZone: .gmt).contains("about 2,318"))
         #expect(try flags(report) == ["", "false"])
-        report.set("near_misses", "senders", .estimate(12, true))
+        report.set("near_misses", "senders", to: .estimate(12, true))
         #expect(report.text(timeZone: .gmt).split(separator: /\s+/).joined(separator: " ").contains("about 12 senders"))
         #expect(try report.html(host: "mx", timeZone: .gmt).contains(">about 12<"))
     }
 
-    @Test func theFirstScreenHasAllFindingsAndTheirActions() {
+    @Test func theFirst24LinesHaveAllFindingsAndTheirActions() {
         let report = RejectionReport.sample
         let screen = report.text(timeZone: .gmt).split(separator: "\n", omittingEmptySubsequences: false).prefix(24)
             .map { $0.trimmingCharacters(in: .whitespaces) }.joined(separator: " ")
@@ -141,7 +141,7 @@ import Testing
         }
     }
 
-    @Test func figuresOutOfBoundsAreRendered() throws {
+    @Test func figuresOfAnySizeAreRendered() throws {
         var report = RejectionReport.tabled
         for (most, least) in [(Int.max, 0), (Int.max, Int.max), (0, 0), (-1, Int.min)] {
             report.figures.totals = .init(
@@ -153,11 +153,11 @@ import Testing
                     start: $0.start,
                     verdicts: .init(accepted: most, refused: most, tempfailed: least, observed: most))
             }
-            report.set("table", "count", .count(most))
-            report.set("table", "share", .share(.infinity))
-            report.set("listed_now", "late", .duration(most))
-            report.set("sync", "age", .duration(least))
-            report.set("sync.refused", "removed", .count(most))
+            report.set("table", "count", to: .count(most))
+            report.set("table", "share", to: .share(.infinity))
+            report.set("listed_now", "late", to: .duration(most))
+            report.set("sync", "age", to: .duration(least))
+            report.set("sync.refused", "removed", to: .count(most))
             for columns in [40, 80] { _ = report.text(.init(width: columns), timeZone: .gmt) }
             _ = report.csv()
             _ = try report.html(host: "mx1", timeZone: .gmt)
@@ -170,7 +170,7 @@ import Testing
         }
     }
 
-    @Test func changesAreWrittenInWords() {
+    @Test func aChangeIsWrittenAsAPercentageOrAFactor() {
         let cases: [(Int, Int, String)] = [
             (0, 0, "same"), (5, 5, "same"), (5, 0, "new"), (0, 5, "-100%"), (134, 100, "+34%"), (88, 100, "-12%"),
             (10_001, 10_000, "+<1%"), (9_999, 10_000, "-<1%"), (400, 10, "40x"), (1 << 50, 1, ">9,999x"),
@@ -204,7 +204,7 @@ import Testing
         for word in ["<script", "javascript:", "src=", "href=", "url(", "@import", "http:", "https:", "{{"] {
             #expect(!html.contains(word), "\(word)")
         }
-        // Each graphic tells what it shows to those who don't see it.
+        // Each graphic has a title and a description for screen readers.
         #expect(html.matches(of: /<svg class="trend [a-z]+"[^>]* role="img" aria-labelledby=/).count == 2)
         #expect(html.matches(of: /<desc id=/).count == 2)
         for heading in html.matches(of: /<th[ >][^>]*/) { #expect(heading.output.contains("scope=")) }
@@ -214,7 +214,7 @@ import Testing
 
     /// The values of `hostile.cases` as the database would hold them.
     static func hostileValues() throws -> [String] {
-        try cases("hostile.cases").map { line in
+        try caseFields("hostile.cases").map { line in
             var bytes: [UInt8] = []
             var rest = line[0][...]
             while let character = rest.unicodeScalars.popFirst() {
@@ -284,10 +284,10 @@ import Testing
             #expect(
                 try Self.parts(of: message).first == report.text(.init(width: 76), timeZone: .gmt), "\(value)")
             if value.contains(where: { !$0.isASCII || $0.isWhitespace || "<>\",;:\\()[]\r\n".contains($0) }) {
-                #expect(throws: ReportMail.AddressError.self) {
+                #expect(throws: ReportMail.InvalidAddress.self) {
                     _ = try ReportMail(from: value, to: ["postmaster@example.com"], host: "mx1")
                 }
-                #expect(throws: ReportMail.AddressError.self) {
+                #expect(throws: ReportMail.InvalidAddress.self) {
                     _ = try ReportMail(from: "postern@mx1", to: ["postmaster@example.com", value], host: "mx1")
                 }
             }
@@ -297,11 +297,11 @@ import Testing
             "a b@example.com", "a@example.com\n", "a@example.com,b@example.com", "\"a\"@example.com", "a@[192.0.2.1]",
             "müller@example.com", String(repeating: "a", count: 65) + "@example.com",
         ] {
-            #expect(throws: ReportMail.AddressError.self, "\(address)") {
+            #expect(throws: ReportMail.InvalidAddress.self, "\(address)") {
                 _ = try ReportMail(from: "postern@mx1", to: [address], host: "mx1")
             }
         }
-        #expect(throws: ReportMail.AddressError.self) { _ = try ReportMail(from: "postern@mx1", to: [], host: "mx1") }
+        #expect(throws: ReportMail.InvalidAddress.self) { _ = try ReportMail(from: "postern@mx1", to: [], host: "mx1") }
         #expect(try ReportMail(from: "postern", to: ["root"], host: "mx1").recipients == ["root"])
     }
 
@@ -332,14 +332,14 @@ import Testing
         report.advice[0].text =
             "jon.smith@example.com, <b.keller@example.com> and \"john quincy\"@example.com were rejected."
         report.advice[0].action = "Ask carl@partner.example: postern check old.colleague@example.com"
-        report.set("mta_replies", "reply", .text("550 5.1.1 <jon.smith@example.com>: user unknown"))
-        report.set("top.helos", "helo", .text("jon.smith@example.com"))
-        report.set("top.clients", "name", .text("jon.smith@example.com"))
-        report.set("harvests", "name", .text("carl@partner.example"))
-        report.set("near_misses", "recipient", .text("two words jon.smith@example.com"))
+        report.set("mta_replies", "reply", to: .text("550 5.1.1 <jon.smith@example.com>: user unknown"))
+        report.set("top.helos", "helo", to: .text("jon.smith@example.com"))
+        report.set("top.clients", "name", to: .text("jon.smith@example.com"))
+        report.set("harvests", "name", to: .text("carl@partner.example"))
+        report.set("near_misses", "recipient", to: .text("two words jon.smith@example.com"))
         report.advice[1].text = "It was two words jon.smith@example.com again."
-        report.set("sync.sources", "failure", .text("carl@partner.example: no such bind name"), row: 1)
-        report.set("sync.refused", "text", .text("canary john.smith@example.com is missing"))
+        report.set("sync.sources", "failure", to: .text("carl@partner.example: no such bind name"), row: 1)
+        report.set("sync.refused", "text", to: .text("canary john.smith@example.com is missing"))
         for key in [ReportQuery.Key.recipient, .sender, nil] {
             report = report.with(
                 key.map {
@@ -368,7 +368,7 @@ import Testing
         }
         for value in try Self.hostileValues() where value.contains("@") {
             var report = RejectionReport.filled(with: "secret\(value)")
-            // These hold no address, whatever a client sends.
+            // These never hold an address.
             report.filters = .init()
             report.figures.byReason = [:]
             report.previous = nil
@@ -492,7 +492,7 @@ extension RejectionReport {
                 }
             }
         }
-        report.set("observed", "count", .count(17))
+        report.set("observed", "count", to: .count(17))
         return report
     }
 }

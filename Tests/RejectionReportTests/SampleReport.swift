@@ -6,7 +6,7 @@ import TestSupport
 @testable import RejectionReport
 
 extension RejectionReport {
-    /// As a test that asks for a width alone wants it.
+    /// The text in a number of columns.
     func text(width: Int, timeZone: TimeZone) -> String { text(TextStyle(width: width), timeZone: timeZone) }
 
     /// The report of an empty log: every section without rows.
@@ -19,11 +19,11 @@ extension RejectionReport {
             ReportQuery(LogSelection(since: time(-7), until: time(0))), context)
     }
 
-    private static func time(_ day: Int, _ hour: Int = 0, _ minute: Int = 0) -> Date {
+    private static func time(_ day: Int, _ hour: Int = 0, minute: Int = 0) -> Date {
         Date(timeIntervalSince1970: Double(Sample.base / 1000 + Int64((day * 24 + hour) * 60 + minute) * 60))
     }
 
-    /// A week of a gateway in which there is something of everything.
+    /// A week of a gateway, with rows in every section.
     static let sample: RejectionReport = (try? makeSample()) ?? RejectionReport(figures: weekFigures)
 
     private static let weekFigures = Figures(
@@ -37,15 +37,16 @@ extension RejectionReport {
 
     private static let sync: ReportContext.Sync = {
         var sync = ReportContext.Sync()
-        sync.index = .init(created: time(-1, 23, 55), recipients: 9_812, age: 300)
+        sync.index = .init(created: time(-1, 23, minute: 55), recipients: 9_812, age: 300)
         sync.sources = [
-            .init(name: "headquarters", recipients: 9_700, asOf: time(-1, 23, 55), failure: nil),
+            .init(name: "headquarters", recipients: 9_700, asOf: time(-1, 23, minute: 55), failure: nil),
             .init(
-                name: "branch", recipients: 112, asOf: time(-3, 4, 0),
+                name: "branch", recipients: 112, asOf: time(-3, 4, minute: 0),
                 failure: "ldaps://dc9.branch.example: Can't contact LDAP server"),
         ]
         sync.refused = .init(
-            time: time(-3, 10, 0), text: "headquarters would shrink from 9,700 to 8,490, more than max_shrink = 10%",
+            time: time(-3, 10, minute: 0),
+            text: "headquarters would shrink from 9,700 to 8,490, more than max_shrink = 10%",
             removed: 1_210, acceptable: true)
         return sync
     }()
@@ -94,41 +95,43 @@ extension RejectionReport {
             .init(
                 .syncRefused,
                 "A new recipient list was rejected on 20 November: 1,210 of 9,812 recipients would be removed.",
-                "Look at the changes with: postern sync --dry-run; accept them with: postern sync --accept-shrink"),
+                action:
+                    "Look at the changes with: postern sync --dry-run; accept them with: postern sync --accept-shrink"),
             .init(
                 .lateSync, "2 recipients were rejected 26 times before the index listed them, up to 3 hours late.",
-                "Let the sync run more often (sync.interval), or see why it failed: postern status"),
+                action: "Let the sync run more often (sync.interval), or see why it failed: postern status"),
             .init(
                 .nearMisses, "71 rejections look like typing errors for 3 listed recipients.",
-                "Add an alias for those that were renamed; see Near misses below."),
+                action: "Add an alias for those that were renamed; see Near misses below."),
             .init(
                 .harvest, "1 client network tried 2,318 different unknown recipients.",
-                "Block it at the firewall, or lower harvest.limit: 203.0.113.0/24"),
+                action: "Block it at the firewall, or lower harvest.limit: 203.0.113.0/24"),
             .init(
                 .observed, "318 recipients were accepted: example.org is in observe mode.",
-                "When the list is right, set mode = \"enforce\" for it."),
+                action: "When the list is right, set mode = \"enforce\" for it."),
         ]
         report["near_misses"]?.rows = [
             .init([
                 .count(43), .text("jon.smith@example.com"), .text("john.smith@example.com"),
-                .text("1 letter left out"), .estimate(12, false), .span(time(-7, 9, 12), time(-1, 16, 40)),
+                .text("1 letter left out"), .estimate(12, false),
+                .span(time(-7, 9, minute: 12), time(-1, 16, minute: 40)),
             ]),
             .init([
                 .count(19), .text("petrovic.ana@example.com"), .text("ana.petrovic@example.com"), .text("name order"),
-                .estimate(3, false), .span(time(-5, 8, 1), time(-2, 17, 22)),
+                .estimate(3, false), .span(time(-5, 8, minute: 1), time(-2, 17, minute: 22)),
             ]),
             .init([
                 .count(9), .text("sales@exmaple.com"), .text("sales@example.com"), .text("2 letters swapped"),
-                .estimate(8, false), .span(time(-6, 11, 0), time(-1, 10, 5)),
+                .estimate(8, false), .span(time(-6, 11, minute: 0), time(-1, 10, minute: 5)),
             ]),
         ]
         report["listed_now"]?.rows = [
             .init([
-                .count(17), .text("b.keller@example.com"), .span(time(-4, 7, 5), time(-4, 9, 58)),
-                .time(time(-4, 10, 5)), .duration(10_800),
+                .count(17), .text("b.keller@example.com"), .span(time(-4, 7, minute: 5), time(-4, 9, minute: 58)),
+                .time(time(-4, 10, minute: 5)), .duration(10_800),
             ]),
             .init([
-                .count(9), .text("new.hire@example.org"), .span(time(-1, 8, 0), time(-1, 8, 41)), .none,
+                .count(9), .text("new.hire@example.org"), .span(time(-1, 8, minute: 0), time(-1, 8, minute: 41)), .none,
                 .duration(2_460, isMinimum: true),
             ]),
         ]
@@ -139,13 +142,13 @@ extension RejectionReport {
         report["harvests"]?.rows = [
             .init([
                 .count(5_902), .text("203.0.113.0/24"), .text("vps77.bulk.example"), .estimate(2_318, true), .count(6),
-                .count(391), .flag(false), .span(time(-4, 1, 12), time(-4, 13, 50)),
+                .count(391), .flag(false), .span(time(-4, 1, minute: 12), time(-4, 13, minute: 50)),
             ])
         ]
         report["correspondents"]?.rows = [
             .init([
                 .count(14), .text("carl@partner.example"), .text("old.colleague@example.com"), .count(5),
-                .span(time(-7, 9, 0), time(-1, 9, 3)),
+                .span(time(-7, 9, minute: 0), time(-1, 9, minute: 3)),
             ])
         ]
         report["observed"]?.rows = [("unknown", 301), ("internal", 17)].map {
@@ -156,8 +159,8 @@ extension RejectionReport {
             ("450 4.1.8 Sender address rejected: Domain not found", 175),
         ])
         report["sync.changes"]?.rows = [
-            .init([.count(9_806), .time(time(-4, 10, 5)), .count(811)]),
-            .init([.count(9_812), .time(time(-1, 23, 55)), .count(812)]),
+            .init([.count(9_806), .time(time(-4, 10, minute: 5)), .count(811)]),
+            .init([.count(9_812), .time(time(-1, 23, minute: 55)), .count(812)]),
         ]
         report.coverage.detailsSince = time(-5)
         report.coverage.folded = 640
@@ -177,7 +180,7 @@ extension RejectionReport {
         return report
     }
 
-    /// A day by the hour, with nothing else to say.
+    /// A day by the hour, without findings.
     static let hourly: RejectionReport = {
         var report = sample
         report.advice = []
@@ -234,7 +237,7 @@ extension RejectionReport {
     var codes: [String] { findings.map(\.code.rawValue) }
 
     /// Sets a value of the section's first row.
-    mutating func set(_ path: String, _ name: String, _ cell: ReportSection.Cell, row: Int = 0) {
+    mutating func set(_ path: String, _ name: String, to cell: ReportSection.Cell, row: Int = 0) {
         guard let place = self[path]?.columns.firstIndex(where: { $0.name == name }) else { return }
         self[path]?.rows[row].cells[place] = cell
     }

@@ -7,7 +7,7 @@ import Testing
         return key.withUTF8 { table.position(of: $0) }
     }
 
-    @Test func `numbers strings in the order in which they are added`() {
+    @Test func `strings have positions in the order in which they are added`() {
         var table = ByteTable()
         for number in 0..<5_000 { #expect(table.insert("domain\(number).example") == number) }
         for number in 0..<5_000 { #expect(table.insert("domain\(number).example") == number) }
@@ -17,7 +17,7 @@ import Testing
         #expect(position(of: "domain5000.example", in: table) == nil)
     }
 
-    @Test func `keeps the positions of a list that names a string twice`() {
+    @Test func `a string that is listed twice has its first position`() {
         var table = ByteTable(["a", "b", "a", "", "c"])
         #expect(["a", "b", "", "c", "d"].map { position(of: $0, in: table) } == [0, 1, 3, 4, nil])
         #expect(table.count == 5 && !table.isEmpty)

@@ -11,7 +11,7 @@ import Testing
         return (ends[0], ends[1])
     }
 
-    /// What is there to be read now.
+    /// The text that can be read now.
     private func text(_ descriptor: Int32) -> String {
         _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
         var bytes = [UInt8](repeating: 0, count: 1 << 22)
@@ -19,7 +19,7 @@ import Testing
         return String(decoding: bytes[..<max(0, count)], as: UTF8.self)
     }
 
-    @Test func `a full disk drops messages, which are counted`() {
+    @Test func `messages that a full disk can't take are dropped and counted`() {
         let full = open("/dev/full", O_WRONLY)
         defer { close(full) }
         let stream = MessageStream(descriptor: full)
@@ -53,12 +53,12 @@ import Testing
         let stream = MessageStream(descriptor: ends.writing)
         stream.startThread { "\($0) dropped\n" }
         let line = String(repeating: "x", count: 999) + "\n"
-        // The pipe takes 64 KiB; the thread holds 1 MiB and as much waits for it.
+        // The pipe takes 64 KiB, the thread 1 MiB, the queue another 1 MiB.
         for _ in 0..<6_000 { stream.write(line) }
         #expect(!stream.flush(within: .milliseconds(100)))
         let dropped = stream.dropped
         #expect(dropped > 3_000)
-        // The reader comes back.
+        // The reader reads again.
         var read = ""
         while !stream.flush(within: .milliseconds(10)) { read += text(ends.reading) }
         stream.write("the last\n")

@@ -50,9 +50,9 @@ package func caseLines(
     }
 }
 
-/// The fields of each line of a `*.cases` file beside the tests: the texts between ` | `.
+/// The fields of each line of a `*.cases` file beside the tests: the texts between `|`, without the blanks around them.
 package func caseFields(_ name: String, beside file: String = #filePath) throws -> [[String]] {
     try caseLines(name, beside: file).map { _, line in
-        line.components(separatedBy: " | ").map { $0.trimmingCharacters(in: .whitespaces) }
+        line.components(separatedBy: "|").map { $0.trimmingCharacters(in: .whitespaces) }
     }
 }

@@ -1,17 +1,10 @@
-import Foundation
+import System
 
 /// Runs the body on a number of threads, and waits for all. A blocking test needs these, as there are few cooperative
 /// threads.
 package func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) {
-    let group = DispatchGroup()
-    for index in 0..<count {
-        group.enter()
-        Thread.detachNewThread {
-            body(index)
-            group.leave()
-        }
-    }
-    group.wait()
+    let threads = (0..<count).map { index in NamedThread.start("test") { body(index) } }
+    for thread in threads { thread.waitForEnd() }
 }
 
 /// Why a test can't go on.

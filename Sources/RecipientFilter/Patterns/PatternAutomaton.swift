@@ -1,22 +1,21 @@
-/// Patterns as a table: a step for each byte of an address, whatever the patterns.
+/// Patterns as a table of states (a deterministic automaton), which matches an address in one step for each byte.
 struct PatternAutomaton: Sendable {
-    /// Bounds of a table: it takes at most half a megabyte, and is made in some hundredths of a second.
+    /// Limits of a table: at most half a megabyte, made in some hundredths of a second.
     private static let maximumStates = 2_000
     private static let maximumEntries = 262_144
     private static let maximumSteps = 500_000
 
-    /// Bytes that no pattern tells apart are of one class.
+    /// The class of each byte. Bytes that all patterns treat alike have the same class.
     private let classes: [UInt8]
     private let classCount: Int
     /// The next state by state and class.
     private let table: [UInt16]
-    /// The first pattern that matches if the address ends in this state; -1: none.
+    /// For each state, the first pattern that matches if the address ends there; -1 for none.
     private let matches: [Int32]
-    /// Whether no byte leads out of the state.
+    /// For each state, whether all bytes lead back to it.
     private let isFinal: [Bool]
 
-    /// Makes the table of a program. A table that would be too large ends in an error soon, and what was done until then is
-    /// taken from the budget, too.
+    /// Makes the table of a program; throws as soon as the table would be too large. The budget counts the steps in either case.
     init(_ program: PatternProgram, _ budget: inout PatternBudget) throws(PatternError) {
         let (classes, representatives) = Self.classes(of: program)
         var numbers: [[Int]: UInt16] = [:]
@@ -27,11 +26,11 @@ struct PatternAutomaton: Sendable {
         defer { budget.steps += marks.work }
         let maximumSteps = min(Self.maximumSteps, budget.remainingSteps)
         let initial = program.closure(program.entries, isAtStart: true, isAtEnd: false, &marks)
-        // A pattern may begin anywhere, but for what ^ holds back.
+        // A match may begin at any byte, unless the pattern begins with ^.
         let anywhere = program.closure(program.entries, isAtStart: false, isAtEnd: false, &marks)
         sets.append(initial)
         var matches = [Int32(program.matchAtEnd(initial, isAtStart: true, &marks) ?? -1)]
-        // The first state isn't in `numbers`: at the end of an empty text ^$ holds, later it doesn't.
+        // The first state isn't in `numbers`: ^$ matches in it, and in no later state.
         var next = 0
         while next < sets.count {
             var leaves = false
@@ -83,7 +82,7 @@ struct PatternAutomaton: Sendable {
                 + "accepted: expressions with fewer or smaller counted repeats such as .{20}")
     }
 
-    /// The memory that the table takes, in bytes.
+    /// The memory of the table, in bytes.
     var byteCount: Int { table.count * 2 + matches.count * 5 + 256 }
 
     /// The class of each byte, and a byte of each class.
@@ -109,10 +108,10 @@ struct PatternAutomaton: Sendable {
         return (classes, representatives)
     }
 
-    /// Whether some pattern is found in every text.
+    /// Whether every text matches a pattern.
     var matchesAll: Bool { matches.allSatisfy { $0 >= 0 } }
 
-    /// The number of the first pattern that is found in the text.
+    /// The number of the first pattern that matches the text; nil if none does.
     func match(_ text: UnsafeBufferPointer<UInt8>) -> Int? {
         var state = 0
         for byte in text {
@@ -173,7 +172,7 @@ struct PatternProgram {
             }
             return first ?? next
         case .repeated(let inner, let minimum, let maximum):
-            // However often the empty text is repeated, it stays empty.
+            // A repeat of the empty text is the empty text.
             if inner.size == 0 { return next }
             var entry = next
             if let maximum {
@@ -189,18 +188,18 @@ struct PatternProgram {
         }
     }
 
-    /// The states that have been seen, emptied in no time.
+    /// A set of states that is emptied without visiting its elements: a state is in it if its round is the current one.
     struct Marks {
         private var rounds: [UInt32]
         private var round: UInt32 = 0
-        /// How often a state was looked at, in all.
+        /// The number of calls of ``insert(_:)``.
         private(set) var work = 0
 
         init(for program: PatternProgram) { rounds = [UInt32](repeating: 0, count: program.states.count) }
 
         mutating func clear() { round &+= 1 }
 
-        /// Whether the state is a new one.
+        /// Adds a state; returns false if it was in the set.
         mutating func insert(_ state: Int) -> Bool {
             work &+= 1
             if rounds[state] == round { return false }
@@ -209,11 +208,11 @@ struct PatternProgram {
         }
     }
 
-    /// The states that can be reached without a byte and from which something follows, in order.
+    /// The states that can be reached from the seeds without reading a byte, sorted, without the states that only lead to others.
     ///
     /// - Parameters:
     ///   - isAtStart: whether nothing has been read yet.
-    ///   - isAtEnd: whether nothing more follows.
+    ///   - isAtEnd: whether the text has ended.
     func closure(_ seeds: [Int], isAtStart: Bool, isAtEnd: Bool, _ marks: inout Marks) -> [Int] {
         marks.clear()
         var pending = seeds
@@ -234,12 +233,9 @@ struct PatternProgram {
         return pruned(kept)
     }
 
-    /// Once a pattern has matched, those after it don't count.
+    /// The states without those of patterns after the first that has matched: they no longer count.
     private func pruned(_ kept: [Int]) -> [Int] {
-        let first = kept.lazy.compactMap { number in
-            if case .match(let pattern) = states[number] { pattern } else { nil as Int? }
-        }.min()
-        guard let first else { return kept.sorted() }
+        guard let first = firstMatch(in: kept) else { return kept.sorted() }
         return kept.filter { number in
             if case .match(let pattern) = states[number] { return pattern == first }
             return owners[number] < first
@@ -248,8 +244,11 @@ struct PatternProgram {
 
     /// The first pattern that matches if the text ends in these states.
     func matchAtEnd(_ set: [Int], isAtStart: Bool, _ marks: inout Marks) -> Int? {
-        closure(set, isAtStart: isAtStart, isAtEnd: true, &marks).lazy.compactMap { number in
-            if case .match(let pattern) = states[number] { pattern } else { nil as Int? }
-        }.min()
+        firstMatch(in: closure(set, isAtStart: isAtStart, isAtEnd: true, &marks))
+    }
+
+    /// The first pattern that one of these states matches.
+    private func firstMatch(in set: [Int]) -> Int? {
+        set.lazy.compactMap { if case .match(let pattern) = states[$0] { pattern } else { nil as Int? } }.min()
     }
 }

@@ -37,13 +37,12 @@ indirect enum PatternNode: Sendable {
     case bytes(ByteSet)
     case sequence([PatternNode])
     case choice([PatternNode])
-    /// So many times; nil: any number from `minimum` on.
+    /// A repeat, from `minimum` to `maximum` times; a `maximum` of nil sets no upper limit.
     case repeated(PatternNode, minimum: Int, maximum: Int?)
     /// The beginning and the end of the address.
     case start, end
 
-    /// The number of states that the expression takes, every counted repeat written out; `Int.max` if it can't be counted.
-    /// Known before any of it is written out.
+    /// The number of states of the expression with all counted repeats written out; `Int.max` if it overflows.
     var size: Int {
         switch self {
         case .bytes, .start, .end: return 1
@@ -67,7 +66,7 @@ indirect enum PatternNode: Sendable {
         return isOver ? .max : product
     }
 
-    /// A character that isn't one of these: another ASCII one, or any longer UTF-8 sequence.
+    /// Any character outside the set: another ASCII character, or a UTF-8 sequence of several bytes.
     static func character(otherThan excluded: ByteSet) -> PatternNode {
         let tail = PatternNode.bytes(ByteSet(0x80...0xbf))
         return .choice([
@@ -79,7 +78,7 @@ indirect enum PatternNode: Sendable {
     }
 }
 
-/// Reads the text of a pattern.
+/// Parses the text of a pattern.
 struct PatternParser {
     private static let maximumLength = 1_000
     private static let maximumDepth = 50
@@ -96,7 +95,7 @@ struct PatternParser {
             throw PatternError("is \(text.count) characters long; accepted: at most \(Self.maximumLength)")
         }
         let node = try choice()
-        guard next == text.count else { throw PatternError("has a ) without a (; accepted: in pairs, or \\)") }
+        guard next == text.count else { throw PatternError("has a ) without a (; accepted: pairs, or \\)") }
         return node
     }
 
@@ -112,7 +111,7 @@ struct PatternParser {
         depth += 1
         defer { depth -= 1 }
         guard depth <= Self.maximumDepth else {
-            throw PatternError("nests too deep; accepted: at most \(Self.maximumDepth) pairs of brackets in each other")
+            throw PatternError("is nested too deeply; accepted: at most \(Self.maximumDepth) levels of brackets")
         }
         var branches = [try sequence()]
         while take("|") { branches.append(try sequence()) }
@@ -129,13 +128,14 @@ struct PatternParser {
         let node = try atom()
         guard let (minimum, maximum) = try quantifier() else { return node }
         switch node {
-        case .start, .end: throw PatternError("repeats ^ or $, which can be there only once")
+        case .start, .end: throw PatternError("repeats ^ or $; accepted: ^ and $ without a repeat")
         default: break
         }
-        // Greedy or lazy: what matches is the same.
+        // Greedy and lazy repeats match the same addresses.
         _ = take("?")
         if current == "+" || current == "*" || current == "{" || current == "?" {
-            throw PatternError("repeats a repeat; accepted: one of ? * + {2,5} behind a character, or brackets between")
+            throw PatternError(
+                "repeats a repeat; accepted: one of ? * + {2,5} after a character, or brackets around the inner repeat")
         }
         return .repeated(node, minimum: minimum, maximum: maximum)
     }
@@ -146,7 +146,7 @@ struct PatternParser {
         if take("?") { return (0, 1) }
         guard take("{") else { return nil }
         let fault = PatternError(
-            "has a { that begins no repeat; accepted: {3}, {2,}, {2,5} of at most \(Self.maximumRepeats), or \\{")
+            "has a { that doesn't begin a repeat; accepted: {3}, {2,}, {2,5} of at most \(Self.maximumRepeats), or \\{")
         let minimum = number()
         var maximum = minimum
         if take(",") {
@@ -193,16 +193,16 @@ struct PatternParser {
         if take("?") {
             guard take(":") else {
                 throw PatternError(
-                    "has a (?, which begins what no automaton can do, or an option; accepted: (…) and (?:…); "
-                        + "the case of letters never counts")
+                    "has an unsupported group (?; accepted: (…) and (?:…); "
+                        + "letters match in either case")
             }
         }
         let node = try choice()
-        guard take(")") else { throw PatternError("has a ( without a ); accepted: in pairs, or \\(") }
+        guard take(")") else { throw PatternError("has a ( without a ); accepted: pairs, or \\(") }
         return node
     }
 
-    /// A character in the folded form in which addresses are matched.
+    /// A character in lower case, as in canonical addresses.
     private static func literal(_ scalar: UnicodeScalar) -> PatternNode {
         let bytes = Array(String(scalar).lowercased().utf8)
         return bytes.count == 1
@@ -210,7 +210,7 @@ struct PatternParser {
     }
 
     private mutating func escape() throws(PatternError) -> PatternNode {
-        guard let scalar = current else { throw PatternError("ends in a \\; accepted: \\\\ for one") }
+        guard let scalar = current else { throw PatternError("ends in a \\; accepted: \\\\ for a backslash") }
         next += 1
         if let set = Self.named[scalar] { return .bytes(set) }
         if scalar.isASCII, let small = scalar.properties.lowercaseMapping.unicodeScalars.first, small != scalar,
@@ -219,7 +219,8 @@ struct PatternParser {
             return .character(otherThan: set)
         }
         guard !scalar.properties.isAlphabetic, scalar.properties.numericType == nil else {
-            throw PatternError("has \\\(scalar); accepted: \\d \\w \\s \\D \\W \\S, and \\ before a sign")
+            throw PatternError(
+                "has \\\(scalar); accepted: \\d \\w \\s \\D \\W \\S, and \\ before a punctuation character")
         }
         return Self.literal(scalar)
     }
@@ -241,7 +242,7 @@ struct PatternParser {
         var set = ByteSet()
         var isFirst = true
         while true {
-            guard let scalar = current else { throw PatternError("has a [ without a ]; accepted: in pairs, or \\[") }
+            guard let scalar = current else { throw PatternError("has a [ without a ]; accepted: pairs, or \\[") }
             if scalar == "]" && !isFirst { break }
             isFirst = false
             if let named = try namedSet() {
@@ -257,7 +258,7 @@ struct PatternParser {
             let high = try classByte()
             guard low <= high else {
                 throw PatternError(
-                    "has the range \(UnicodeScalar(low))-\(UnicodeScalar(high)), which runs backwards; accepted: a-z, or \\-"
+                    "has the range \(UnicodeScalar(low))-\(UnicodeScalar(high)), whose end is before its start; accepted: a-z, or \\-"
                 )
             }
             Self.insert(low...high, &set)
@@ -279,7 +280,7 @@ struct PatternParser {
             let set = Self.posix[String(String.UnicodeScalarView(name))]
         else {
             throw PatternError(
-                "has a class that isn't known; accepted: \(Self.posix.keys.sorted().joined(separator: ", "))")
+                "has an unknown class; accepted: \(Self.posix.keys.sorted().joined(separator: ", "))")
         }
         next = end + 2
         return set
@@ -292,15 +293,15 @@ struct PatternParser {
                 throw PatternError("has \\ before a letter, a digit or nothing in brackets; accepted: \\d \\w \\s, \\]")
             }
         }
-        guard let scalar = current else { throw PatternError("has a [ without a ]; accepted: in pairs, or \\[") }
+        guard let scalar = current else { throw PatternError("has a [ without a ]; accepted: pairs, or \\[") }
         guard scalar.isASCII else {
-            throw PatternError("has \(scalar) in brackets; accepted: ASCII there, and such letters as (ä|ö)")
+            throw PatternError("has \(scalar) in brackets; accepted: ASCII characters; other characters as in (ä|ö)")
         }
         next += 1
         return UInt8(truncatingIfNeeded: scalar.value)
     }
 
-    /// Letters go in as small ones, the only ones that addresses have.
+    /// Adds the bytes, capital letters as small ones: canonical addresses have no capitals.
     private static func insert(_ range: ClosedRange<UInt8>, _ set: inout ByteSet) {
         for byte in range { set.insert((0x41...0x5a).contains(byte) ? byte | 0x20 : byte) }
     }

@@ -1,35 +1,35 @@
-/// Why a text can't serve as a pattern, with what is accepted.
+/// The reason why a text isn't a valid pattern.
 public struct PatternError: Error, Sendable, Equatable, CustomStringConvertible {
-    /// What is wrong, and what is accepted.
+    /// The fault, and the accepted values.
     public let description: String
 
     init(_ description: String) { self.description = description }
 }
 
-/// A regular expression for recipients, and what becomes of those that it matches.
+/// A regular expression that accepts or blocks the recipients that it matches.
 ///
-/// It is looked for anywhere in the canonical address (`local@domain`, in small letters, the domain as A-labels); `^` and `$` are
-/// its beginning and end. Of the usual syntax all is there that a finite automaton can do, so that no address takes longer to
-/// match than its length: `.` `[a-z]` `[^0-9]` `\d` `\w` `[[:digit:]]` `(…|…)` `(?:…)` `?` `*` `+` `{2,5}`; neither
-/// back-references nor look-around. The case of letters never counts.
+/// The expression may match anywhere in the canonical address (`local@domain` in lower case, the domain as A-labels); `^` and `$` match the
+/// address's beginning and end. The syntax is the part of the usual one that a finite automaton can match in one step for each byte:
+/// `.` `[a-z]` `[^0-9]` `\d` `\w` `[[:digit:]]` `(…|…)` `(?:…)` `?` `*` `+` `{2,5}`, without back-references and look-around. Letters match
+/// in either case.
 public struct RecipientPattern: Sendable {
-    /// What becomes of a recipient that matches.
+    /// The verdict on a recipient that matches.
     public enum Action: String, Sendable, CaseIterable {
-        /// It is accepted, whether it is listed or not.
+        /// The recipient is accepted, even if it isn't listed.
         case accept
-        /// It is refused, though it be listed.
+        /// The recipient is rejected, even if it is listed.
         case block
     }
 
-    /// The expression as it was given.
+    /// The expression as the configuration has it.
     public let text: String
-    /// What becomes of a recipient that matches.
+    /// The verdict on a recipient that matches.
     public let action: Action
     let node: PatternNode
-    /// The expression alone; see ``PatternSet`` for several.
+    /// The table of this expression alone; ``PatternSet`` has tables of several.
     let automaton: PatternAutomaton
 
-    /// The states of one expression; more would take too long to make a table of.
+    /// The most states of one expression: with more, making the table would take too long.
     private static let maximumSize = 2_000
 
     /// Checks and compiles an expression by itself.
@@ -40,22 +40,22 @@ public struct RecipientPattern: Sendable {
 
     /// Checks and compiles one of several expressions.
     ///
-    /// - Parameter budget: what all of them may take. An expression that would pass it is refused; those after it mostly are, too.
+    /// - Parameter budget: the time and memory for all expressions. An expression that would exceed it is rejected.
     public init(_ text: String, action: Action, _ budget: inout PatternBudget) throws(PatternError) {
         self.text = text
         self.action = action
         var parser = PatternParser(text)
         node = try parser.parse()
-        // One more for the end. Nothing has been written out yet.
+        // One state more for the match. The repeats aren't written out yet.
         guard node.size < Self.maximumSize else {
             throw PatternError(
-                "is too large: with its repeats written out it has more than \(Self.maximumSize) parts; "
+                "is too large: with its repeats written out, it has more than \(Self.maximumSize) parts; "
                     + "accepted: expressions with fewer or smaller counted repeats such as (…){100}")
         }
         let automaton = try PatternAutomaton(PatternProgram([node]), &budget)
         guard !automaton.matchesAll else {
             throw PatternError(
-                "matches every recipient; accepted: what tells some from others (catch_all of a [[domain]] accepts all)"
+                "matches every recipient; accepted: expressions that match only some (to accept all, set catch_all of a [[domain]])"
             )
         }
         guard automaton.byteCount <= budget.remainingBytes else { throw budget.error }
@@ -64,13 +64,13 @@ public struct RecipientPattern: Sendable {
     }
 }
 
-/// Several patterns at once: the first that matches counts. Immutable, compiled once, matched without a lock or an allocation.
+/// Several patterns, of which the first that matches counts. Matching takes no lock and allocates nothing.
 struct PatternSet: Sendable {
     private let actions: [RecipientPattern.Action]
-    /// Each for the patterns from a position on, as many as fit in a table of bounded size.
+    /// Each automaton matches the patterns from position `first` on, as many as fit in a table of bounded size.
     private let automata: [(first: Int, automaton: PatternAutomaton)]
 
-    /// The states of the expressions of one table; a table of more is hardly ever small enough.
+    /// The most states of the expressions of one table: with more, the table is hardly ever small enough.
     private static let maximumSize = 10_000
 
     init(_ patterns: [RecipientPattern]) {
@@ -78,7 +78,7 @@ struct PatternSet: Sendable {
         self.init(patterns, &budget)
     }
 
-    /// - Parameter budget: what putting patterns together may take; those that are left then keep their own tables.
+    /// - Parameter budget: the time for making common tables; once it is used up, the remaining patterns keep their own tables.
     init(_ patterns: [RecipientPattern], _ budget: inout PatternBudget) {
         actions = patterns.map(\.action)
         automata = Self.automata(patterns[...], &budget)
@@ -102,10 +102,10 @@ struct PatternSet: Sendable {
 
     var isEmpty: Bool { automata.isEmpty }
 
-    /// How many tables the patterns take.
+    /// The number of tables.
     var tableCount: Int { automata.count }
 
-    /// The first pattern that matches the canonical address, by its position.
+    /// The position and action of the first pattern that matches the canonical address.
     func firstMatch(_ key: UnsafeBufferPointer<UInt8>) -> (position: Int, action: RecipientPattern.Action)? {
         for (first, automaton) in automata {
             if let match = automaton.match(key) { return (first + match, actions[first + match]) }
@@ -114,18 +114,18 @@ struct PatternSet: Sendable {
     }
 }
 
-/// What the patterns of one configuration may take together: time to compile, and memory.
+/// The limits for all patterns of a configuration together: time to compile, and memory.
 public struct PatternBudget: Sendable {
-    /// About a second of the processor.
+    /// 10,000,000 steps take about a second of processor time.
     private let maximumSteps: Int
     private static let maximumBytes = 16 << 20
 
-    /// How often a state was looked at, for expressions that were refused too.
+    /// The number of steps so far, those for rejected expressions included. A step visits one state.
     public internal(set) var steps = 0
-    /// The memory of the tables of those that were compiled.
+    /// The memory of all tables so far, in bytes.
     public internal(set) var bytes = 0
 
-    /// What all patterns of a configuration may take.
+    /// The limits for the patterns of a configuration, with nothing used.
     public init() { self.init(maximumSteps: 10_000_000) }
 
     init(maximumSteps: Int) { self.maximumSteps = maximumSteps }
@@ -133,10 +133,11 @@ public struct PatternBudget: Sendable {
     var remainingSteps: Int { max(0, maximumSteps - steps) }
     var remainingBytes: Int { max(0, Self.maximumBytes - bytes) }
 
-    /// Of the pattern that would pass the bounds.
+    /// The error for a pattern that would exceed the limits.
     var error: PatternError {
         PatternError(
-            "is too large beside the other patterns: accepted are tables of \(Self.maximumBytes >> 20) MiB for all together, "
-                + "made in \(maximumSteps) steps; use fewer patterns, or smaller counted repeats such as .{20}")
+            "is too large beside the other patterns: all tables together may have \(Self.maximumBytes >> 20) MiB "
+                + "and take \(maximumSteps) steps to make; use fewer patterns, or smaller counted repeats such as .{20}"
+        )
     }
 }

@@ -6,7 +6,7 @@ import Foundation
 class ActiveDirectoryFollower {
     let session: DirectorySession
     private(set) var cursor: Data?
-    private(set) var position: DirectoryCursor
+    var position: DirectoryCursor
     let isComplete: Bool
     /// The naming contexts that the bases lie in.
     let contexts: [String]
@@ -26,7 +26,7 @@ class ActiveDirectoryFollower {
         self.wantsReports = wantsReports
         let bases = try session.bases.map { base throws(LDAPError) in
             guard let name = DistinguishedName(base) else {
-                throw LDAPError(.search, code: LDAP_INVALID_DN_SYNTAX, "the base \(base) is not a distinguished name")
+                throw .search(LDAP_INVALID_DN_SYNTAX, "the base \(base) is not a distinguished name")
             }
             return name
         }
@@ -35,8 +35,7 @@ class ActiveDirectoryFollower {
         var contexts: [String] = []
         for base in bases {
             guard let context = known.first(where: { base.isWithin($0.1) })?.0 else {
-                throw LDAPError(
-                    .search, code: LDAP_NOT_SUPPORTED, "the server has no naming context for one of the bases")
+                throw .search(LDAP_NOT_SUPPORTED, "the server has no naming context for one of the bases")
             }
             if !contexts.contains(context) { contexts.append(context) }
         }
@@ -68,10 +67,6 @@ class ActiveDirectoryFollower {
         /// The objects that were made, renamed or moved; they may be folders.
         var named: Set<[UInt8]> = []
     }
-
-    func setPosition(_ context: String, _ value: Data) { position.positions[context] = value }
-
-    func setServer(_ identity: String?) { position.server = identity }
 
     // MARK: Reading
 
@@ -144,7 +139,7 @@ class ActiveDirectoryFollower {
 
     private func advance() {
         position.serial &+= 1
-        cursor = position.encoded
+        cursor = position.encodedCursor
     }
 
     /// Reads objects by their GUIDs, in portions.
@@ -239,5 +234,79 @@ class ActiveDirectoryFollower {
             }
         }
         return hasReportedChange
+    }
+}
+
+/// Follows changes by uSNChanged and tombstones on one domain controller, as each has numbers of its own.
+final class USNFollower: ActiveDirectoryFollower, DirectoryFollower {
+    static let name = "uSNChanged"
+    static let method = DirectoryCursor.Method.usn
+
+    init(_ session: DirectorySession, _ cursor: DirectoryCursor?, wantsReports: Bool) throws(LDAPError) {
+        try super.init(session, cursor, method: Self.method, wantsReports: wantsReports)
+    }
+
+    override func findPosition(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
+        let root = try DirectorySession.readRoot(session.connection, check)
+        guard let identity = try identity(check), let number = root.highestCommittedUSN else {
+            throw .search(LDAP_NOT_SUPPORTED, "the server doesn't show its invocationId and highestCommittedUSN")
+        }
+        for context in contexts {
+            // Without tombstones, deletions would never be seen.
+            guard try seesTombstones(context, check) else {
+                throw .search(LDAP_INSUFFICIENT_ACCESS, "the account may not read CN=Deleted Objects,\(context)")
+            }
+            position.positions[context] = Data(number.utf8)
+        }
+        position.server = identity
+    }
+
+    override func findChanges(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> ChangedObjects {
+        guard let identity = try identity(check), identity == position.server else {
+            throw .search(
+                LDAPError.syncRefreshRequired,
+                "the last sync read another domain controller, which has numbers of its own")
+        }
+        let now = try DirectorySession.readRoot(session.connection, check).highestCommittedUSN
+        guard let now, let highest = Int64(now) else {
+            throw .search(LDAP_NOT_SUPPORTED, "the server doesn't show its highestCommittedUSN")
+        }
+        var changed = ChangedObjects()
+        for context in contexts {
+            guard let last = position.positions[context].flatMap({ Int64(String(decoding: $0, as: UTF8.self)) }),
+                last < Int64.max, last <= highest
+            else {
+                throw .search(LDAPError.syncRefreshRequired, "the domain controller was restored to an earlier state")
+            }
+            let filter = "(uSNChanged>=\(last + 1))"
+            try session.forEachEntry(base: context, filter: filter, attributes: ["objectGUID"], check: check) {
+                message throws(LDAPError) in
+                for value in try message.bytes("objectGUID") where value.count == 16 {
+                    changed.all.insert(value)
+                    changed.named.insert(value)
+                }
+            }
+            try session.forEachEntry(
+                base: context, filter: "(&(isDeleted=TRUE)\(filter))", attributes: ["objectGUID"],
+                controls: [.showDeleted], check: check
+            ) { message throws(LDAPError) in
+                for value in try message.bytes("objectGUID") where value.count == 16 { changed.all.insert(value) }
+            }
+            position.positions[context] = Data(now.utf8)
+        }
+        return changed
+    }
+
+    /// The identity of this copy of the domain controller's database, which changes when it is restored from a backup.
+    private func identity(_ check: @escaping LDAPConnection.Check) throws(LDAPError) -> String? {
+        guard let name = session.root.serviceName else { return nil }
+        var identity: String?
+        try session.forEachEntry(
+            base: name, scope: postern_ldap_scope_base, filter: "(objectClass=*)", attributes: ["invocationId"],
+            check: check
+        ) { message throws(LDAPError) in
+            identity = try message.bytes("invocationId").first.map { LDAPFilter.equals("invocationId", $0) }
+        }
+        return identity
     }
 }

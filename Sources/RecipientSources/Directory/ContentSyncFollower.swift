@@ -33,14 +33,14 @@ final class ContentSyncFollower: DirectoryFollower {
         self.session = session
         persists = wantsReports
         guard session.bases.count <= 200 else {
-            throw LDAPError(.search, code: LDAP_NOT_SUPPORTED, "it follows at most 200 bases, and there are more")
+            throw .search(LDAP_NOT_SUPPORTED, "it follows at most 200 bases, and there are more")
         }
         let known = cursor?.method == .sync ? cursor : nil
         searches = session.bases.enumerated().map { number, base in
             Search(
                 base: base, prefix: UInt8(truncatingIfNeeded: number), cookie: known?.positions[base].map { Array($0) })
         }
-        // Either all bases go on from a cookie, or all are read anew.
+        // Either all bases continue from a cookie, or all are read in full.
         isComplete = !searches.allSatisfy { $0.cookie != nil }
         if isComplete {
             for number in searches.indices { searches[number].cookie = nil }
@@ -128,19 +128,17 @@ final class ContentSyncFollower: DirectoryFollower {
                 }
             }
         } catch {
-            guard error.code > 0, error.cancellation == nil else { throw error }
-            throw LDAPError(error.operation, code: error.code, "\(escapedASCII(base.utf8)): \(error.text)")
+            throw error.naming(base)
         }
         guard !isComplete else { return }
-        // For a cookie that it can't read, slapd sends all that exists, nothing that has gone, and no new cookie.
+        // For a cookie that it can't read, slapd sends all existing entries, no deletions, and no new cookie.
         guard searches[number].cookie != before || batch.reader.report.read == readBefore else {
-            throw LDAPError(
-                .search, code: LDAPError.syncRefreshRequired, "the server sent changes without a new cookie")
+            throw .search(LDAPError.syncRefreshRequired, "the server sent changes without a new cookie")
         }
         guard reportsAll else {
-            throw LDAPError(
-                .search, code: LDAPError.syncRefreshRequired,
-                "the server reports neither which entries have gone nor which still exist")
+            throw .search(
+                LDAPError.syncRefreshRequired,
+                "the server reports neither which entries were deleted nor which still exist")
         }
         guard reportsPresent else { return }
         batch.keepOnly(present, prefix: searches[number].prefix)
@@ -208,8 +206,7 @@ final class ContentSyncFollower: DirectoryFollower {
             reports.append(message)
             guard reports.count <= Self.mostReports else {
                 reports.removeAll()
-                throw LDAPError(
-                    .search, code: LDAP_LOCAL_ERROR, "the server sent more than \(Self.mostReports) changes at once")
+                throw .search(LDAP_LOCAL_ERROR, "the server sent more than \(Self.mostReports) changes at once")
             }
         }
         return !reports.isEmpty
@@ -219,11 +216,10 @@ final class ContentSyncFollower: DirectoryFollower {
         _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
     ) throws(LDAPError) -> SourceReport.Reading {
         if try !receiveReports() {
-            // Silence may mean that nothing changes, or that the server has gone.
+            // Silence may mean that nothing has changed, or that the connection is dead.
             try session.ping(request.check)
             _ = try receiveReports()
         }
-        report.method = Self.name
         guard !reports.isEmpty else { return .unchanged }
         let batch = Batch(session, into: entries, report: report, isComplete: false, check: request.check)
         var present: Set<ObjectID> = []
@@ -241,7 +237,7 @@ final class ContentSyncFollower: DirectoryFollower {
             case .reference: try session.note(reference: message)
             case .result:
                 _ = try message.success(.search)
-                throw LDAPError(.search, code: LDAP_SERVER_DOWN, "the server has ended the search that reports changes")
+                throw .search(LDAP_SERVER_DOWN, "the server has ended the search that reports changes")
             }
         }
         reports.removeAll()
@@ -270,10 +266,10 @@ final class ContentSyncFollower: DirectoryFollower {
     private func encodeCursor() {
         position.positions = [:]
         for search in searches { position.positions[search.base] = search.cookie.map { Data($0) } }
-        cursor = position.encoded
+        cursor = position.encodedCursor
     }
 
-    /// One reading: what the messages change in the entries.
+    /// One reading: applies the messages of the server to the entries.
     private final class Batch {
         let reader: DirectoryEntryReader
         private(set) var hasChanges = false

@@ -19,26 +19,19 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
 
     override var reportsDeletions: Bool { position.server?.hasSuffix(Self.withoutTombstones) != true }
 
-    override func readNext(
-        _ request: ReadRequest, into entries: SourceEntries, report: inout SourceReport
-    ) throws(LDAPError) -> SourceReport.Reading {
-        report.method = Self.name
-        return try super.readNext(request, into: entries, report: &report)
-    }
-
     override func findPosition(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
         // The account's rights may have changed.
-        setServer(nil)
+        position.server = nil
         do throws(LDAPError) {
             try findPositions(check)
         } catch {
             guard error.code == LDAP_INSUFFICIENT_ACCESS else { throw error }
-            setServer(Self.withObjectSecurity)
+            position.server = Self.withObjectSecurity
             try findPositions(check)
         }
     }
 
-    /// Reads the tombstones only. An account that is shown none, not even their container, won't be shown deletions.
+    /// Reads the tombstones only. If the server shows the account none, it won't report deletions to it either.
     private func findPositions(_ check: @escaping LDAPConnection.Check) throws(LDAPError) {
         var isBlind = false
         for context in contexts {
@@ -50,7 +43,8 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
             isBlind = isBlind || !isAny
         }
         if isBlind {
-            setServer(objectSecurity ? "\(Self.withObjectSecurity), \(Self.withoutTombstones)" : Self.withoutTombstones)
+            position.server =
+                objectSecurity ? "\(Self.withObjectSecurity), \(Self.withoutTombstones)" : Self.withoutTombstones
         }
     }
 
@@ -100,11 +94,11 @@ final class DirSyncFollower: ActiveDirectoryFollower, DirectoryFollower {
                 base: context, filter: filter, attributes: attributes,
                 controls: [.dirSync(cookie: cookie, objectSecurity: objectSecurity)])
             guard let answer = try session.receive(id, base: context, check: check, body).dirSync else {
-                throw LDAPError(.search, code: LDAP_NOT_SUPPORTED, "the server's answer has no DirSync control")
+                throw .search(LDAP_NOT_SUPPORTED, "the server's answer has no DirSync control")
             }
             cookie = answer.cookie
             if !answer.hasMore { break }
         }
-        setPosition(context, Data(cookie))
+        position.positions[context] = Data(cookie)
     }
 }

@@ -15,10 +15,10 @@ final class DirectoryEntryReader {
     /// Whether every account should have userAccountControl, so that an account without it is reported.
     private let expectsAccountControl: Bool
     private let idName: [UInt8]
-    /// The values of the current entry that may be recipients; they lie in its message.
+    /// The values of the current entry that may be recipients, borrowed from its message.
     private var values: [UnsafeBufferPointer<UInt8>] = []
 
-    /// The report of the reading, with what is left out and why.
+    /// The report of the reading: the entries that list no recipient, and why.
     private(set) var report: SourceReport
 
     /// Reads the remaining values of an attribute that the server has sent in part, from the value with this number on.
@@ -80,8 +80,8 @@ final class DirectoryEntryReader {
         report.read += 1
         entries.countEntry()
         guard report.read <= Self.mostEntries else {
-            throw LDAPError(
-                .search, code: LDAP_SIZELIMIT_EXCEEDED,
+            throw .search(
+                LDAP_SIZELIMIT_EXCEEDED,
                 "the server sent more than \(Self.mostEntries) entries, which is Postern's limit; narrow bases or filter"
             )
         }

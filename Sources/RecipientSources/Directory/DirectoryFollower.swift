@@ -72,7 +72,7 @@ struct DirectoryCursor: Codable, Equatable {
     var method: Method
     /// The cookies or numbers, by base or naming context.
     var positions: [String: Data] = [:]
-    /// For uSNChanged, the identity of the domain controller whose numbers they are; for DirSync, the account's limits.
+    /// For uSNChanged, the identity of the domain controller that gave the numbers; for DirSync, the account's limits.
     var server: String?
     /// When everything was last read.
     var reconciled: Date
@@ -86,15 +86,9 @@ struct DirectoryCursor: Codable, Equatable {
         self.reconciled = reconciled
     }
 
-    /// The cursor in the state; nil for none, or for one of another version.
+    /// The cursor in the state; nil if there is none, or if another version wrote it.
     init?(_ data: Data?) {
         guard let data, let cursor = try? JSONDecoder().decode(Self.self, from: data) else { return nil }
         self = cursor
-    }
-
-    var encoded: Data? {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = .sortedKeys
-        return try? encoder.encode(self)
     }
 }

@@ -36,8 +36,8 @@ final class DirectorySession {
         // MS-ADTS section 3.1.1.3.2.25: it hasn't heard from another domain controller yet since it was started or
         // restored.
         guard root.isSynchronized != false else {
-            throw LDAPError(
-                .search, code: LDAP_UNAVAILABLE,
+            throw .search(
+                LDAP_UNAVAILABLE,
                 "the domain controller isn't synchronized with the others (isSynchronized: FALSE), so its list may be old; "
                     + "see repadmin /showrepl, or samba-tool drs showrepl, there")
         }
@@ -50,9 +50,7 @@ final class DirectorySession {
             bases = root.namingContexts.sorted()
         }
         guard !bases.isEmpty else {
-            throw LDAPError(
-                .search, code: LDAP_NO_SUCH_OBJECT,
-                "the server doesn't show its naming contexts to this account; set bases")
+            throw .search(LDAP_NO_SUCH_OBJECT, "the server doesn't show its naming contexts to this account; set bases")
         }
     }
 
@@ -146,8 +144,8 @@ final class DirectorySession {
         let addresses = try message.references()
         if configuration.followsReferrals {
             if connection.hasFollowed(addresses) { return }
-            throw LDAPError(
-                .search, code: LDAP_REFERRAL,
+            throw .search(
+                LDAP_REFERRAL,
                 "the server refers to \(addresses.map { escapedText($0) }.joined(separator: " or ")), and Postern can't follow the reference, so "
                     + "entries are missing")
         }
@@ -169,8 +167,8 @@ final class DirectorySession {
         guard !new.isEmpty else { return next }
         let shown = new.prefix(5).map { escapedText($0) }.joined(separator: ", ") + (new.count > 5 ? ", …" : "")
         guard known == nil || accepts else {
-            throw LDAPError(
-                .search, code: LDAP_REFERRAL,
+            throw .search(
+                LDAP_REFERRAL,
                 "the server sent a new search reference: \(shown); recipients may have moved there, where Postern doesn't read them. Add "
                     + "that server or base as a source, or set follow_referrals = true; if no recipient is missing, accept the reference: "
                     + "postern sync --accept-shrink"
@@ -201,8 +199,7 @@ final class DirectorySession {
                 }
             }
         } catch {
-            guard error.code > 0, error.cancellation == nil, !base.isEmpty else { throw error }
-            throw LDAPError(error.operation, code: error.code, "\(escapedASCII(base.utf8)): \(error.text)")
+            throw error.naming(base)
         }
     }
 

@@ -28,9 +28,7 @@ final class RelayDomainReader {
         switch source {
         case .acceptedDomains:
             guard let base = session.root.configurationNamingContext else {
-                throw LDAPError(
-                    .search, code: LDAP_NO_SUCH_OBJECT,
-                    "accepted_domains: the server has no configuration naming context")
+                throw .search(LDAP_NO_SUCH_OBJECT, "accepted_domains: the server has no configuration naming context")
             }
             let names = ["msExchAcceptedDomainName", "msExchAcceptedDomainFlags"]
             try session.forEachEntry(
@@ -64,8 +62,8 @@ final class RelayDomainReader {
         }
         // The index names all of them in its list of sources.
         guard domains.count <= 10_000 else {
-            throw LDAPError(
-                .search, code: LDAP_SIZELIMIT_EXCEEDED,
+            throw .search(
+                LDAP_SIZELIMIT_EXCEEDED,
                 "the directory names \(domains.count) relay domains, more than the limit of 10,000; narrow relay_domains_filter"
             )
         }
@@ -74,49 +72,33 @@ final class RelayDomainReader {
 
     /// The domain that a value names; `*.example.com` stands for the domain and its subdomains.
     private func names(_ value: String, _ message: LDAPMessage) -> [String] {
-        let text = String(value.unicodeScalars.drop(while: Self.isBlank)).trimmingEnd(Self.isBlank)
+        let text = EntryValue.trimmed(value)
         let isWild = text.hasPrefix("*.")
-        let accepted = "accepted: one domain a value, such as example.com or *.example.com"
+        let fault: String
         if text == "*" {
-            note(value, in: message, "it would make the gateway relay for everyone", consequence: accepted)
-            return []
-        }
-        if text.contains("://") {
-            note(value, in: message, "it is a URL", consequence: accepted)
-            return []
-        }
-        if text.contains(where: { ",; ".contains($0) }) {
-            note(value, in: message, "it has more than one word", consequence: accepted)
-            return []
-        }
-        do throws(AddressError) {
-            let name = try DomainName(isWild ? String(text.dropFirst(2)) : text).aLabel
-            guard !name.hasPrefix("[") else {
-                note(value, in: message, "it is an IP address", consequence: accepted)
-                return []
+            fault = "it would make the gateway relay for everyone"
+        } else if text.contains("://") {
+            fault = "it is a URL"
+        } else if text.contains(where: { ",; ".contains($0) }) {
+            fault = "it has more than one word"
+        } else {
+            do throws(AddressError) {
+                let name = try DomainName(isWild ? String(text.dropFirst(2)) : text).aLabel
+                if !name.hasPrefix("[") { return isWild ? [name, "." + name] : [name] }
+                fault = "it is an IP address"
+            } catch {
+                fault = "it is not a domain: \(error)"
             }
-            return isWild ? [name, "." + name] : [name]
-        } catch {
-            note(value, in: message, "it is not a domain: \(error)", consequence: accepted)
-            return []
         }
-    }
-
-    private static func isBlank(_ scalar: Unicode.Scalar) -> Bool {
-        scalar.properties.isWhitespace || scalar.value == 0xfeff || scalar.value == 0x200b
+        note(
+            value, in: message, fault, consequence: "accepted: one domain a value, such as example.com or *.example.com"
+        )
+        return []
     }
 
     private func note(_ value: String, in message: LDAPMessage, _ reason: String, consequence: String) {
         faults.note(
             EntryFault(
                 place: escapedText(message.dn), value: escapedText(value), reason: "\(reason); \(consequence)"))
-    }
-}
-
-extension String {
-    fileprivate func trimmingEnd(_ isNothing: (Unicode.Scalar) -> Bool) -> String {
-        var scalars = unicodeScalars[...]
-        while let last = scalars.last, isNothing(last) { scalars.removeLast() }
-        return String(scalars)
     }
 }

@@ -17,8 +17,8 @@ struct LDAPOptions: Sendable {
     /// The set that has the connection's socket while it is open.
     var sockets = OpenSockets()
 
-    /// Debian's file of the authorities that the system trusts; libldap has no default.
-    static let systemAuthorities = "/etc/ssl/certs/ca-certificates.crt"
+    /// The file of the trusted authorities: libldap has no default, so Debian's file is used.
+    var authorities: String { caFile ?? "/etc/ssl/certs/ca-certificates.crt" }
 }
 
 /// How Postern authenticates.
@@ -49,9 +49,8 @@ final class LDAPConnection {
     init(_ uri: LDAPURI, _ options: LDAPOptions, credentials: LDAPCredentials, check: Check) throws(LDAPError) {
         DirectoryEnvironment.prepareLibrary()
         if Self.encrypts(uri, options), options.verifiesCertificate {
-            let authorities = Self.authorities(options)
-            if let fault = CertificateDiagnosis.fault(ofAuthorities: authorities) {
-                throw LDAPError(.tls, code: LDAP_LOCAL_ERROR, "ca_file \(authorities) \(fault)")
+            if let fault = CertificateDiagnosis.fault(ofAuthorities: options.authorities) {
+                throw LDAPError(.tls, code: LDAP_LOCAL_ERROR, "ca_file \(options.authorities) \(fault)")
             }
         }
         self.uri = uri
@@ -102,7 +101,7 @@ final class LDAPConnection {
         return (url[..<mark.upperBound] + host).lowercased()
     }
 
-    /// Whether the network can't read what is sent.
+    /// Whether messages are unreadable to the network.
     var isEncrypted: Bool { uri.scheme != .ldap || options.startTLS }
 
     static let tlsPackage: String = {
@@ -197,7 +196,7 @@ final class LDAPConnection {
         }
     }
 
-    /// A message that has come or comes within this time, of one request or, with -1, of any; nil if none comes.
+    /// The next message that comes within this time, of one request or, with -1, of any; nil if no message comes.
     func poll(
         _ id: Int32, wait: Duration = .zero, _ operation: LDAPError.Operation = .search
     ) throws(LDAPError) -> LDAPMessage? {
@@ -225,7 +224,7 @@ final class LDAPConnection {
     }
 }
 
-/// The diagnostic message of the last result; empty for none.
+/// The diagnostic message of the last result; empty if there is none.
 func diagnostic(_ handle: OpaquePointer) -> String {
     var text: UnsafeMutablePointer<CChar>?
     ldap_get_option(handle, LDAP_OPT_DIAGNOSTIC_MESSAGE, &text)

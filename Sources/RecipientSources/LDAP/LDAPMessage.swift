@@ -37,13 +37,13 @@ final class LDAPMessage {
     private static let uncounted = 2 * mostValues
 
     static var tooManyValues: LDAPError {
-        LDAPError(
-            .search, code: LDAP_SIZELIMIT_EXCEEDED,
+        LDAPError.search(
+            LDAP_SIZELIMIT_EXCEEDED,
             "the server sent an entry with more than \(mostValues) values, which is Postern's limit; exclude the entry by exclude_filter, or "
                 + "leave the attribute out of attributes")
     }
 
-    /// The entry's name; empty for none.
+    /// The entry's distinguished name; empty if the message has none.
     var dn: String {
         guard let text = ldap_get_dn(connection.handle, message) else { return "" }
         defer { ldap_memfree(text) }

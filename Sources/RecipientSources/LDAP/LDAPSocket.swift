@@ -11,12 +11,25 @@ enum LDAPSocket {
     static func connect(
         to uri: LDAPURI, timeout: Duration, check: () throws(SourceError) -> Void
     ) throws(LDAPError) -> Int32 {
-        if uri.scheme == .ldapi { return try connect(path: uri.host, timeout: timeout, check: check) }
-        let addresses = try HostResolver.addresses(of: uri.host, port: uri.port, timeout: timeout, check: check)
+        let isLocal = uri.scheme == .ldapi
+        let addresses =
+            isLocal
+            ? [try address(ofSocket: uri.host)]
+            : try HostResolver.addresses(of: uri.host, port: uri.port, timeout: timeout, check: check)
         var last: LDAPError?
         for address in addresses {
             do throws(LDAPError) {
-                return try connect(address, timeout: timeout, check: check)
+                let descriptor = try make(address.family)
+                do throws(LDAPError) {
+                    try connect(
+                        descriptor, to: address, subject: isLocal ? "the socket \(uri.host) can't be used: " : "",
+                        timeout: timeout, check: check)
+                    configure(descriptor)
+                    return descriptor
+                } catch {
+                    close(descriptor)
+                    throw error
+                }
             } catch {
                 if error.cancellation != nil { throw error }
                 last = error
@@ -25,25 +38,37 @@ enum LDAPSocket {
         throw last ?? failure("the name \(uri.host) has no address")
     }
 
+    private static func address(ofSocket path: String) throws(LDAPError) -> HostResolver.Address {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let fits = withUnsafeMutableBytes(of: &address.sun_path) { target in
+            guard path.utf8.count < target.count else { return false }
+            target.copyBytes(from: path.utf8)
+            return true
+        }
+        guard fits else { throw failure("the socket \(path) can't be used: the path is too long") }
+        return HostResolver.Address(family: AF_UNIX, bytes: withUnsafeBytes(of: address) { Array($0) })
+    }
+
+    /// - Parameter subject: the beginning of a message about the system's error.
     private static func connect(
-        _ address: HostResolver.Address, timeout: Duration, check: () throws(SourceError) -> Void
-    ) throws(LDAPError) -> Int32 {
-        let descriptor = try make(address.family)
-        do throws(LDAPError) {
+        _ descriptor: Int32, to address: HostResolver.Address, subject: String, timeout: Duration,
+        check: () throws(SourceError) -> Void
+    ) throws(LDAPError) {
+        let deadline = ContinuousClock.now + timeout
+        while true {
             let status = address.bytes.withUnsafeBytes { bytes in
                 bytes.withMemoryRebound(to: sockaddr.self) {
                     Glibc.connect(descriptor, $0.baseAddress, socklen_t(bytes.count))
                 }
             }
-            if status != 0 {
-                guard errno == EINPROGRESS else { throw failure(systemMessage()) }
-                try wait(descriptor, timeout: timeout, check: check)
-            }
-            configure(descriptor)
-            return descriptor
-        } catch {
-            close(descriptor)
-            throw error
+            if status == 0 { return }
+            if errno == EINPROGRESS { return try wait(descriptor, timeout: timeout, check: check) }
+            // The queue of a unix socket's server is full, which can't be polled for.
+            guard errno == EAGAIN, address.family == AF_UNIX else { throw failure(subject + systemMessage()) }
+            do throws(SourceError) { try check() } catch { throw .cancelled(error) }
+            guard ContinuousClock.now < deadline else { throw failure("no answer within \(timeout.inSeconds)") }
+            usleep(50_000)
         }
     }
 
@@ -72,43 +97,6 @@ enum LDAPSocket {
         guard code == 0 else { throw failure(systemMessage(code)) }
     }
 
-    private static func connect(
-        path: String, timeout: Duration, check: () throws(SourceError) -> Void
-    ) throws(LDAPError) -> Int32 {
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        let fits = withUnsafeMutableBytes(of: &address.sun_path) { target in
-            guard path.utf8.count < target.count else { return false }
-            target.copyBytes(from: path.utf8)
-            return true
-        }
-        guard fits else { throw failure("the socket \(path) can't be used: the path is too long") }
-        let descriptor = try make(AF_UNIX)
-        do throws(LDAPError) {
-            let deadline = ContinuousClock.now + timeout
-            while true {
-                let status = withUnsafePointer(to: &address) { pointer in
-                    pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                        Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-                    }
-                }
-                if status == 0 { break }
-                // The server's queue is full. A unix socket can't be polled for that.
-                guard errno == EAGAIN else {
-                    throw failure("the socket \(path) can't be used: \(systemMessage())")
-                }
-                do throws(SourceError) { try check() } catch { throw .cancelled(error) }
-                guard ContinuousClock.now < deadline else { throw failure("no answer within \(timeout.inSeconds)") }
-                usleep(50_000)
-            }
-            configure(descriptor)
-            return descriptor
-        } catch {
-            close(descriptor)
-            throw error
-        }
-    }
-
     /// Sets timeouts for reading and writing: libldap doesn't apply its own timeout to the rest of a message that has
     /// begun, and a server may stop in the middle. Keep-alives detect a peer that has vanished.
     private static func configure(_ descriptor: Int32) {
@@ -135,7 +123,7 @@ enum LDAPSocket {
 }
 
 /// Does work with SIGPIPE blocked on this thread, and discards the signals of that time: libldap writes to sockets that
-/// the server may have closed. The signal isn't ignored in general, as it ends a command whose reader has gone.
+/// the server may have closed. The signal isn't ignored in general, as it ends a command whose output nobody reads.
 func withoutBrokenPipeSignal<Value, Failure: Error>(_ work: () throws(Failure) -> Value) throws(Failure) -> Value {
     var signals = sigset_t()
     var before = sigset_t()
@@ -173,9 +161,9 @@ final class OpenSockets: Sendable {
 }
 
 /// Finds the addresses of hosts within a limited time. getaddrinfo(3) can't be interrupted, so it runs on a thread of
-/// its own, which is left behind if it takes too long. A host has at most one such thread.
+/// its own, which continues in the background after the timeout. A host has at most one such thread.
 enum HostResolver {
-    /// An address as connect(2) takes it.
+    /// An address in the form of connect(2).
     struct Address: Sendable, Equatable {
         var family: Int32
         var bytes: [UInt8]
@@ -183,7 +171,7 @@ enum HostResolver {
 
     /// The addresses of a host, or why there are none.
     typealias Result = Swift.Result<[Address], Failure>
-    /// Looks up a host, however long that takes.
+    /// Looks up a host, without a timeout.
     typealias LookUp = @Sendable (_ host: String, _ port: UInt16) -> Result
 
     struct Failure: Error {

@@ -71,7 +71,7 @@ final class FileSource: RecipientSource {
                 continue
             }
             isAwaited.store(false, ordering: .sequentiallyConsistent)
-            return SourceResult(reading: .full, asOf: time, cursor: FileCursor(file.stamp, at: time).encoded)
+            return SourceResult(reading: .full, asOf: time, cursor: FileCursor(file.stamp, at: time).encodedCursor)
         }
     }
 
@@ -85,8 +85,16 @@ final class FileSource: RecipientSource {
         return true
     }
 
-    private func failure(_ text: String) -> SourceError {
-        SourceError(.unreachable, "source \"\(configuration.name)\": \(text)", source: configuration.name)
+    /// Reads the table again for the line of the key.
+    func origin(of key: String, object: Data) -> String? {
+        guard let file = try? TableFile(path, source: configuration.name) else { return path }
+        var found: Int?
+        let wanted = Array(key.utf8)
+        var parser = TableParser(format)
+        try? parser.parse(LineReader(file.descriptor, name: path)) { listing in
+            if found == nil, listing.key.elementsEqual(wanted) { found = listing.line }
+        }
+        return found.map { "line \($0) of \(path)" } ?? "\(path), which has changed since"
     }
 }
 
@@ -101,7 +109,7 @@ struct FileCursor: Codable, Equatable {
         isSettled = stamp.isSettled(at: time)
     }
 
-    /// The cursor in the state; nil for none.
+    /// The cursor in the state; nil if there is none.
     init?(_ data: Data?) {
         guard let data else { return nil }
         if let cursor = try? JSONDecoder().decode(Self.self, from: data) {
@@ -113,11 +121,5 @@ struct FileCursor: Codable, Equatable {
         } else {
             return nil
         }
-    }
-
-    var encoded: Data? {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = .sortedKeys
-        return try? encoder.encode(self)
     }
 }

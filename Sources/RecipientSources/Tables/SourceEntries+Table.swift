@@ -5,7 +5,8 @@ import System
 extension SourceEntries {
     /// Lists the recipients of a table as the whole list of the source.
     ///
-    /// - Parameter isWhole: whether nobody has written to the table meanwhile, asked before lines are called malformed.
+    /// - Parameter isWhole: whether nobody has written to the table since it was opened; if somebody has, malformed
+    ///   lines may be half-written, and aren't reported.
     /// - Throws: `SourceError` of kind `malformed` that names every malformed line.
     func read(
         _ reader: LineReader, _ format: TableFormat, of source: SourceConfiguration, report: inout SourceReport,

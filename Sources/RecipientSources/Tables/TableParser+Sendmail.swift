@@ -85,7 +85,7 @@ extension TableParser {
             && [UInt8(ascii: "*"), UInt8(ascii: "+")].contains(name[at - 1])
         if Self.meaning(of: value, inAccess: table.isAccess) == .rejected {
             skipped.refusing += 1
-            // A rejected domain is one that isn't listed.
+            // A rejected domain is simply not listed.
             guard at > 0, at < name.count - 1, !isWildcard else { return }
             list(name, .disabled, value: value, line: line, accepted: Self.accepted, into: sink)
         } else if at == name.count - 1 {

@@ -89,7 +89,7 @@ struct TableParser {
             return false
         }
         if let fault = TextEncoding.utf8Fault(in: line.bytes) {
-            malformed.add(line.number, "\(fault) of \"\(escapedASCII(line.bytes))\"; accepted is text in UTF-8")
+            malformed.add(line.number, "\(fault) of \"\(escapedASCII(line.bytes))\"; accepted: text in UTF-8")
             return false
         }
         return true
@@ -142,7 +142,7 @@ struct TableParser {
 
 /// Plain lists: an address a line; `#` at the beginning of a line or after white space begins a comment.
 extension TableParser {
-    private static var accepted: StaticString { "one \"user@domain\", \"<user@domain>\" or \"@domain\" a line" }
+    private static var acceptedInLists: StaticString { "one \"user@domain\", \"<user@domain>\" or \"@domain\" a line" }
 
     private mutating func parseList(_ reader: LineReader, into sink: Sink) throws(SourceError) {
         while let line = try reader.next() {
@@ -154,14 +154,14 @@ extension TableParser {
             let rest = text.slice(end..<text.count).trimmed
             if !rest.isEmpty, rest.first != UInt8(ascii: "#") {
                 malformed.add(
-                    line.number, "\"\(escapedASCII(text))\" is more than one word; accepted: \(Self.accepted)")
+                    line.number, "\"\(escapedASCII(text))\" is more than one word; accepted: \(Self.acceptedInLists)")
                 continue
             }
             let word = text.slice(0..<end)
             if word.contains(UInt8(ascii: "@")) {
-                list(word, line: line.number, accepted: Self.accepted, into: sink)
+                list(word, line: line.number, accepted: Self.acceptedInLists, into: sink)
             } else {
-                malformed.add(line.number, "\"\(escapedASCII(word))\" has no domain; accepted: \(Self.accepted)")
+                malformed.add(line.number, "\"\(escapedASCII(word))\" has no domain; accepted: \(Self.acceptedInLists)")
             }
         }
     }
@@ -179,10 +179,119 @@ struct MalformedLines {
         if lines.count < Self.kept { lines.append((number, text())) }
     }
 
-    /// A line for each: `/etc/postfix/virtual:17: what was found; accepted: …`.
+    /// A text line for each malformed line: `/etc/postfix/virtual:17: the fault; accepted: …`.
     func description(file: String) -> String {
         var text = lines.map { "\(file):\($0.number): \($0.text)" }
         if count > lines.count { text.append("\(file): \(count - lines.count) more malformed lines") }
         return text.joined(separator: "\n")
+    }
+}
+
+/// The source text of a Postfix table: "INPUT FILE FORMAT" in postmap(1). Lines are joined as in Postfix's readlline.c.
+extension TableParser {
+    /// A logical line, joined from physical lines.
+    private struct LogicalLine {
+        /// The most bytes that are kept: keys are much shorter, and the end of a long value doesn't matter.
+        static let longest = 64 << 10
+
+        var bytes: [UInt8] = []
+        /// The number of its first physical line; 0 before the first.
+        var number = 0
+        /// Whether a part of it was malformed, which has been noted.
+        var isBad = false
+
+        mutating func append(_ more: UnsafeBufferPointer<UInt8>) {
+            bytes.append(contentsOf: more.prefix(Self.longest - Swift.min(bytes.count, Self.longest)))
+        }
+    }
+
+    private static var acceptedInPostfix: StaticString { "\"user@domain value\", \"@domain value\"" }
+
+    mutating func parsePostfix(_ reader: LineReader, into sink: Sink) throws(SourceError) {
+        var logical = LogicalLine()
+        logical.bytes.reserveCapacity(1_024)
+        while let line = try reader.next() {
+            let first = line.bytes.first { !$0.isSpace }
+            // Blank lines and comments don't end a logical line; a comment needn't be text.
+            if !line.cut, first == nil || first == UInt8(ascii: "#") { continue }
+            if let byte = line.bytes.first, byte.isSpace {
+                if logical.number == 0 {
+                    countEntry()
+                    malformed.add(
+                        line.number,
+                        "\"\(escapedASCII(line.bytes))\" begins with white space, but there is no line before to continue"
+                    )
+                } else if !isText(line) {
+                    logical.isBad = true
+                } else {
+                    logical.append(line.bytes)
+                }
+                continue
+            }
+            finish(&logical, into: sink)
+            logical.number = line.number
+            logical.isBad = !isText(line)
+            logical.append(line.bytes)
+        }
+        finish(&logical, into: sink)
+    }
+
+    private mutating func finish(_ logical: inout LogicalLine, into sink: Sink) {
+        guard logical.number > 0 else { return }
+        countEntry()
+        if !logical.isBad {
+            logical.bytes.withUnsafeBufferPointer { bytes in postfixEntry(bytes, line: logical.number, into: sink) }
+        }
+        logical.bytes.removeAll(keepingCapacity: true)
+    }
+
+    private mutating func postfixEntry(_ bytes: UnsafeBufferPointer<UInt8>, line: Int, into sink: Sink) {
+        guard let end = wordEnd(bytes) else {
+            malformed.add(line, "a quote without a closing quote in \"\(escapedASCII(bytes))\"")
+            return
+        }
+        let key = bytes.slice(0..<end)
+        guard bytes[end...].contains(where: { !$0.isSpace }) else {
+            malformed.add(line, "\"\(escapedASCII(key))\" has no value; accepted: \(Self.acceptedInPostfix)")
+            return
+        }
+        if key.last == UInt8(ascii: ":") {
+            malformed.add(
+                line,
+                "\"\(escapedASCII(key))\" ends with a colon as in an alias file; accepted: \(Self.acceptedInPostfix)")
+        } else if key.last == UInt8(ascii: "\"") {
+            // A quoted local part, which may have an @ in it.
+            skipped.withoutDomain += 1
+        } else if key.contains(UInt8(ascii: "@")) {
+            if key.first == UInt8(ascii: "<") {
+                malformed.add(line, "\"\(escapedASCII(key))\" has angle brackets; accepted: \(Self.acceptedInPostfix)")
+            } else {
+                list(
+                    key, value: bytes.slice(end..<bytes.count).trimmed, line: line, accepted: Self.acceptedInPostfix,
+                    into: sink)
+            }
+        } else if key.contains(UInt8(ascii: ".")), key.first != UInt8(ascii: "\"") {
+            skipped.domains += 1
+        } else {
+            skipped.withoutDomain += 1
+        }
+    }
+
+    /// The position of the first white space outside of quotes, or the end; nil if a quote doesn't end.
+    func wordEnd(_ bytes: UnsafeBufferPointer<UInt8>) -> Int? {
+        var quoted = false
+        var index = 0
+        while index < bytes.count {
+            let byte = bytes[index]
+            if byte == UInt8(ascii: "\\") {
+                index += 1
+            } else if byte == UInt8(ascii: "\"") {
+                quoted.toggle()
+            } else if !quoted, byte.isSpace {
+                return index
+            }
+            index += 1
+        }
+        return quoted ? nil : bytes.count
     }
 }

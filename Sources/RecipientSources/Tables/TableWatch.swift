@@ -208,7 +208,7 @@ public final class TableWatch: Sendable {
     }
 }
 
-/// Decides whether a file has settled: one that is still being written is not whole.
+/// Decides whether a file has settled: a file that somebody still writes to is not whole.
 struct FileSettling {
     /// How long a file must stay unchanged if it isn't known whether somebody writes to it; if it has become shorter,
     /// as a writer may open it again to write the rest; and if both is the case.

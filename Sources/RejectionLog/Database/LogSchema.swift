@@ -2,19 +2,19 @@ import GRDB
 
 /// The tables of the database and their versions.
 ///
-/// - `domain`, `reason`: names; domain 0 is "" and stands for "none or unknown". `last_day` is the last day (days since
-///   1970) on which the name was counted.
+/// - `domain`, `reason`: names; domain 0 is "", for recipients without a domain or with one that isn't counted by name.
+///   `last_day` is the last day (days since 1970) on which the name was counted.
 /// - `counter`: exact counts. `unit` is 0 for minutes, 1 for hours, 2 for days (UTC); `start` is the unit's first
-///   minute since 1970. Each unit holds everything: a report adds days, and hours and minutes at its edges only.
+///   minute since 1970. Each unit holds all counts: a report adds days, and at its ends hours and minutes.
 /// - `thinned`: detail rows that a flood left no room for, by the same units.
 /// - `detail`: one row for each rejected, deferred or observed recipient. `id` grows in the order of writing and is
 ///   never reused; `time` is in milliseconds since 1970; `client` is a blob of 4 or 16 bytes.
 /// - `tally`: rejections by value and day (days since 1970, UTC), in the kinds of ``TallyKind``: `first` and `last` are
 ///   times as in `detail`, `peers` and `networks` sketches of different values (``DistinctSketch``). A day that is over
-///   keeps its most frequent values; `folded` is the number of rejections of all other values. `open_tally`: the same
-///   of days that aren't over, with all values; its rows of days up to `closed_<kind>` wait for their removal.
-/// - `unlisted_sender`: senders of relay domains that sent through the gateway without being in the index; `last_day`
-///   in days since 1970 (UTC).
+///   keeps its most frequent values; `folded` is the number of rejections of all other values. `open_tally`: all values
+///   of days that aren't over; its rows of days up to `closed_<kind>` wait for their removal.
+/// - `unlisted_sender`: senders in relay domains that sent through the gateway and aren't in the index; `last_day` in
+///   days since 1970 (UTC).
 /// - `accepted_network`: the client networks (as in `tally`) from which a recipient was accepted, with the last day.
 /// - `generation`: the indexes that came into force, `time` and `created` in milliseconds since 1970.
 /// - `state`: `next_detail`, the id of the next row; `tallied`, the id of the last row in the tallies; `closed_<kind>`,
@@ -28,7 +28,7 @@ enum LogSchema {
     /// The version of this Postern (`PRAGMA user_version`): the number of migrations.
     static var version: Int { migrations.count }
 
-    /// Migration n leads from version n to n + 1; a published one is never changed.
+    /// Migration n leads from version n to n + 1. A published migration never changes.
     static let migrations: [String] = [
         """
         CREATE TABLE domain (
@@ -84,18 +84,18 @@ enum LogSchema {
     static func inspect(_ db: Database, path: String) throws -> Int {
         let application = try Int32.fetchOne(db, sql: "PRAGMA application_id") ?? 0
         let version = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
-        let tables = try Int.fetchOne(db, sql: "SELECT count(*) FROM sqlite_master") ?? 0
+        let tables = try db.count("SELECT count(*) FROM sqlite_master")
         if application == 0, version == 0, tables == 0 { return 0 }
         guard application == applicationID else {
             throw LogError(
-                .notALog, path,
+                .notALog, path: path,
                 "\(path) is not a rejection log: it is another program's database; Postern has not changed it",
                 advice: "give log.database another path")
         }
-        guard version >= 0 else { throw LogError.damaged(path, "its schema has the number \(version)") }
+        guard version >= 0 else { throw LogError.damaged(path, "its schema version is \(version)") }
         guard version <= Self.version else {
             throw LogError(
-                .newerVersion, path,
+                .newerVersion, path: path,
                 "the rejection log \(path) was written by a newer Postern (schema \(version); this one knows "
                     + "\(Self.version)); this Postern has not changed it",
                 advice: "run the newer Postern, or move the database away")
@@ -103,13 +103,11 @@ enum LogSchema {
         return version
     }
 
-    /// Brings the database to this version in one transaction. It writes the version even where nothing changes, so
-    /// that a database that can't be written fails here.
+    /// Brings the database to this version in one transaction. It writes the version even if nothing changes: a database
+    /// that can't be written fails here.
     static func migrate(_ db: Database, from version: Int) throws {
         try db.inTransaction(.immediate) {
-            for step in migrations.dropFirst(version) {
-                try db.execute(sql: step)
-            }
+            for step in migrations.dropFirst(version) { try db.execute(sql: step) }
             try db.execute(sql: "PRAGMA application_id = \(applicationID)")
             try db.execute(sql: "PRAGMA user_version = \(Self.version)")
             return .commit

@@ -13,7 +13,7 @@ public struct LogSelection: Sendable, Equatable {
     /// Only this reason.
     public var reason: String?
     /// Only this client, or the clients of this network. Only detail rows name the client, so the selection reaches
-    /// back as far as they do, and holds no accepted recipients.
+    /// back as far as the detail rows, and holds no accepted recipients.
     public var client: IPNetwork?
 
     /// Every recipient of the period, unless a domain, reason or client is given.
@@ -27,7 +27,7 @@ public struct LogSelection: Sendable, Equatable {
         self.client = client
     }
 
-    /// The period in minutes since 1970, the second one not included.
+    /// The minutes `from ..< to` of the period, since 1970.
     package var minutes: (from: Int64, to: Int64) {
         let from = Timestamp.milliseconds(since1970: since) / 60_000
         let to = (Timestamp.milliseconds(since1970: until) + 59_999) / 60_000
@@ -39,15 +39,15 @@ public struct LogSelection: Sendable, Equatable {
 public struct RecipientTotals: Sendable, Equatable {
     /// Recipients rejected with a 5xx reply.
     public var refused = 0
-    /// Recipients that were accepted, or that the filter did not object to.
+    /// Recipients that the filter accepted.
     public var accepted = 0
     /// Recipients deferred with a 4xx reply.
     public var tempfailed = 0
     /// Recipients that observe mode accepted, and enforce mode would have rejected or deferred.
     public var observed = 0
-    /// Those of the rejected and deferred ones that the MTA refused itself, before it asked Postern.
+    /// The recipients counted above that the MTA rejected or deferred itself, before it asked Postern.
     public var mtaRefused = 0
-    /// Recipients that are counted above and have no detail row, because a flood left no room for it.
+    /// The recipients counted above that have no detail row, because a flood left no room for it.
     public var thinned = 0
 
     /// Totals of an empty period, unless numbers are given.
@@ -72,7 +72,7 @@ package struct LogPeriod {
         package fileprivate(set) var totals = RecipientTotals()
         /// Rejected, deferred and observed recipients by reason.
         package fileprivate(set) var byReason: [String: Int] = [:]
-        /// The same by the domain's id in the database.
+        /// These recipients by the domain's id in the database.
         fileprivate var byDomain: [Int64: Int] = [:]
     }
 
@@ -88,27 +88,24 @@ package struct LogPeriod {
     fileprivate init(_ db: Database, _ selection: LogSelection) throws {
         self.db = db
         self.selection = selection
-        var reasons: [Int64: String] = [:]
-        for row in try Row.fetchAll(db, sql: "SELECT id, name FROM reason") {
-            reasons[try row.value(0)] = try row.value(1) as String
-        }
-        self.reasons = reasons
+        let reasonIDs = try db.reasonIDs()
+        reasons = Dictionary(reasonIDs.map { ($1, $0) }) { first, _ in first }
         domainID = try selection.domain.map {
-            try Int64.fetchOne(db, sql: "SELECT id FROM domain WHERE name = ?", arguments: [$0]) ?? Self.unknownID
+            try db.integer("SELECT id FROM domain WHERE name = ?", [$0]) ?? Self.unknownID
         }
-        reasonID = selection.reason.map { name in reasons.first { $0.value == name }?.key ?? Self.unknownID }
+        reasonID = selection.reason.map { reasonIDs[$0] ?? Self.unknownID }
     }
 
     // MARK: Counts
 
     /// The minute of the log's first count; nil in an empty log.
     package func firstMinute() throws -> Int64? {
-        try Int64.fetchOne(db, sql: "SELECT min(start) FROM counter WHERE unit = 0").map(Self.minute)
+        try db.integer("SELECT min(start) FROM counter WHERE unit = 0").map(Self.minute)
     }
 
-    /// The minute after that of the log's newest count; nil in an empty log.
+    /// The minute after the log's newest count; nil in an empty log.
     package func endMinute() throws -> Int64? {
-        try Int64.fetchOne(db, sql: "SELECT max(start) FROM counter WHERE unit = 0").map { Self.minute($0) + 1 }
+        try db.integer("SELECT max(start) FROM counter WHERE unit = 0").map { Self.minute($0) + 1 }
     }
 
     /// A minute within the times that the log can hold.
@@ -129,29 +126,21 @@ package struct LogPeriod {
         return (previous, from, try counts(from: previous, to: from))
     }
 
-    /// The exact counts of the minutes `from ..< to`; from detail rows where only these name the client.
+    /// The exact counts of the minutes `from ..< to`; counted from detail rows if a client is selected.
     private func counts(from: Int64, to: Int64) throws -> Counts {
         var counts = Counts()
         if selection.client != nil {
             try forEachDetail(from: from * 60_000, to: to * 60_000) { row in
                 counts.add(
-                    reason: reasons[row.reason] ?? "", outcome: Self.outcome(row.outcome), observed: row.observed,
-                    domain: row.domain, 1)
+                    1, reason: reasons[row.reason] ?? "", outcome: row.outcome, observed: row.observed,
+                    domain: row.domain)
             }
         } else {
-            for span in TimeUnit.spans(from: from, to: to) {
-                let (filter, arguments) = counterFilter(span)
-                let rows = try Row.fetchCursor(
-                    db,
-                    sql: """
-                        SELECT c.reason, c.outcome, c.observed, c.domain, sum(c.count) FROM counter c
-                        WHERE \(filter) GROUP BY 1, 2, 3, 4
-                        """, arguments: arguments)
-                while let row = try rows.next() {
-                    counts.add(
-                        reason: reasons[try row.value(0)] ?? "", outcome: Self.outcome(try row.value(1)),
-                        observed: try row.value(2), domain: try row.value(3), try row.count(4))
-                }
+            let columns = ["c.reason", "c.outcome", "c.observed", "c.domain"]
+            try forEachCounter(from: from, to: to, columns) { row in
+                counts.add(
+                    try row.count(4), reason: reasons[try row.value(0)] ?? "",
+                    outcome: Outcome(stored: try row.value(1)), observed: try row.value(2), domain: try row.value(3))
             }
         }
         for span in TimeUnit.spans(from: from, to: to) {
@@ -170,7 +159,7 @@ package struct LogPeriod {
 
     /// The domains with the highest counts, highest first, equals in alphabetical order.
     package func topDomains(of counts: Counts, limit: Int) throws -> [(domain: String, count: Int)] {
-        // Only the names of domains that can be on the list are looked up: among them all that equal its last one.
+        // Only domains that can be on the list are looked up, with all domains that have the count of its last place.
         let sorted = counts.byDomain.sorted { $0.value > $1.value }
         guard limit > 0, let least = sorted.prefix(limit).last?.value else { return [] }
         var list: [(domain: String, count: Int)] = []
@@ -191,15 +180,8 @@ package struct LogPeriod {
             }
             return counts
         }
-        for span in TimeUnit.spans(from: from, to: to) {
-            let (filter, arguments) = counterFilter(span)
-            let rows = try Row.fetchAll(
-                db,
-                sql: """
-                    SELECT c.reason, sum(c.count) FROM counter c
-                    WHERE \(filter) AND c.observed = 1 AND c.outcome <> 0 GROUP BY 1
-                    """, arguments: arguments)
-            for row in rows { counts[reasons[try row.value(0)] ?? "", default: 0] &+= try row.count(1) }
+        try forEachCounter(from: from, to: to, ["c.reason"], and: "AND c.observed = 1 AND c.outcome <> 0") { row in
+            counts[reasons[try row.value(0)] ?? "", default: 0] &+= try row.count(1)
         }
         return counts.filter { $0.value > 0 }
     }
@@ -208,8 +190,8 @@ package struct LogPeriod {
     ///
     /// - Parameters:
     ///   - starts: the first minute of each step, ascending.
-    ///   - areWholeDays: true where every step begins at midnight UTC, apart from the first.
-    ///   - areWholeHours: true where every step begins at a full hour, apart from the first.
+    ///   - areWholeDays: whether every step but the first begins at midnight UTC.
+    ///   - areWholeHours: whether every step but the first begins at a full hour.
     package func verdicts(
         inSteps starts: [Int64], areWholeDays: Bool, areWholeHours: Bool
     ) throws -> [RejectionReader.Verdicts] {
@@ -218,31 +200,22 @@ package struct LogPeriod {
         let (from, to) = selection.minutes
         if selection.client != nil {
             try forEachDetail(from: from * 60_000, to: to * 60_000) { row in
-                steps[Self.place(of: row.time / 60_000, in: starts)].add(
-                    Self.outcome(row.outcome), observed: row.observed, 1)
+                steps[Self.place(of: row.time / 60_000, in: starts)].add(row.outcome, observed: row.observed, 1)
             }
             return steps
         }
         let largest: TimeUnit = areWholeDays ? .day : areWholeHours ? .hour : .minute
-        for span in TimeUnit.spans(from: from, to: to, largest: largest) {
-            let (filter, arguments) = counterFilter(span)
-            let rows = try Row.fetchCursor(
-                db,
-                sql: """
-                    SELECT c.start, c.outcome, c.observed, sum(c.count) FROM counter c
-                    WHERE \(filter) GROUP BY 1, 2, 3
-                    """, arguments: arguments)
-            while let row = try rows.next() {
-                steps[Self.place(of: try row.value(0), in: starts)].add(
-                    Self.outcome(try row.value(1)), observed: try row.value(2), try row.count(3))
-            }
+        let columns = ["c.start", "c.outcome", "c.observed"]
+        try forEachCounter(from: from, to: to, columns, largest: largest) { row in
+            steps[Self.place(of: try row.value(0), in: starts)].add(
+                Outcome(stored: try row.value(1)), observed: try row.value(2), try row.count(3))
         }
-        // A count is below zero where a foreign domain's was moved to another row.
+        // A count is below zero where the count of a foreign domain was moved to another row.
         for place in steps.indices { steps[place].removeNegatives() }
         return steps
     }
 
-    /// The place of the last start that isn't after the minute, or of the first.
+    /// The place of the step that holds the minute; the first step for an earlier minute.
     private static func place(of minute: Int64, in starts: [Int64]) -> Int {
         var (low, high) = (0, starts.count)
         while low < high {
@@ -252,7 +225,7 @@ package struct LogPeriod {
         return max(0, low - 1)
     }
 
-    /// About how many detail rows there are, of every domain and reason: the cost of reading them.
+    /// About how many detail rows of any domain and reason there are: the cost of reading them.
     func rowEstimate(from: Int64, to: Int64) throws -> Int {
         try db.count(
             "SELECT max(0, sum(count)) FROM counter WHERE unit = 1 AND start >= ? AND start < ? AND outcome <> 0",
@@ -263,7 +236,7 @@ package struct LogPeriod {
 
     /// The time (milliseconds since 1970) from which all detail rows are there.
     func detailsBegin() throws -> Int64 {
-        try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'details_from'") ?? 0
+        try db.state("details_from") ?? 0
     }
 
     /// Reads the selected detail rows of the milliseconds `from ..< to`.
@@ -288,20 +261,13 @@ package struct LogPeriod {
             filter += " AND +d.id <= ?"
             arguments += [through]
         }
-        if let domainID {
-            filter += " AND +d.domain = ?"
-            arguments += [domainID]
-        }
-        if let reasonID {
-            filter += " AND +d.reason = ?"
-            arguments += [reasonID]
-        }
         if let client = selection.client {
             let first = client.range.lowerBound.stored
             filter += " AND length(d.client) = ? AND d.client BETWEEN ? AND ?"
             arguments += [first.count, first, client.range.upperBound.stored]
         }
-        try DetailRow.forEach(db, where: filter, arguments, body)
+        filter += idFilter("+d.", &arguments)
+        try DetailRow.forEach(db, where: filter, arguments: arguments, body)
     }
 
     /// Reads the selected rows of a tally's days `from ..< to`, in no order.
@@ -309,57 +275,56 @@ package struct LogPeriod {
         _ kind: TallyKind, from: Int64, to: Int64, closed: Int64, _ body: (TallyRow) throws -> Void
     ) throws {
         for (table, first) in [("tally", from), ("open_tally", max(from, closed &+ 1))] where first < to {
-            var filter = "kind = ? AND day >= ? AND day < ?"
             var arguments: StatementArguments = [kind.rawValue, first, to]
-            if let domainID {
-                filter += " AND domain = ?"
-                arguments += [domainID]
-            }
-            if let reasonID {
-                filter += " AND reason = ?"
-                arguments += [reasonID]
-            }
-            let statement = try db.makeStatement(
-                sql: "SELECT \(TallyRow.columns) FROM \(table) WHERE \(filter)")
-            try statement.setArguments(arguments)
-            try RawRows.forEach(statement) {
-                let row = TallyRow(handle: $0)
+            let filter = "kind = ? AND day >= ? AND day < ?" + idFilter("", &arguments)
+            let sql = "SELECT \(TallyRow.columns) FROM \(table) WHERE \(filter)"
+            try RawRow.forEach(db, sql, arguments: arguments) {
+                let row = TallyRow(row: $0)
                 _ = try StoredCount.positive(row.count)
                 try body(row)
             }
         }
     }
 
-    private static func outcome(_ value: Int64) -> Outcome {
-        UInt8(exactly: value).flatMap(Outcome.init(rawValue:)) ?? .rejected
+    /// Reads the selected counters of the minutes `from ..< to`, summed up: the columns, then the count.
+    ///
+    /// - Parameter condition: a further condition, after "AND".
+    private func forEachCounter(
+        from: Int64, to: Int64, _ columns: [String], and condition: String = "", largest: TimeUnit = .day,
+        _ body: (Row) throws -> Void
+    ) throws {
+        let list = columns.joined(separator: ", ")
+        for span in TimeUnit.spans(from: from, to: to, largest: largest) {
+            var arguments: StatementArguments = [span.unit.rawValue, span.from, span.to]
+            let filter = "c.unit = ? AND c.start >= ? AND c.start < ?" + idFilter("c.", &arguments)
+            let rows = try Row.fetchCursor(
+                db, sql: "SELECT \(list), sum(c.count) FROM counter c WHERE \(filter) \(condition) GROUP BY \(list)",
+                arguments: arguments)
+            while let row = try rows.next() { try body(row) }
+        }
     }
 
-    private func counterFilter(_ span: TimeUnit.Span) -> (String, StatementArguments) {
-        var filter = "c.unit = ? AND c.start >= ? AND c.start < ?"
-        var arguments: StatementArguments = [span.unit.rawValue, span.from, span.to]
-        if let domainID {
-            filter += " AND c.domain = ?"
-            arguments += [domainID]
+    /// The condition for the selected domain and reason, whose ids it appends to the arguments.
+    ///
+    /// - Parameter prefix: the start of the columns' names; with "+", SQLite uses no index for them.
+    private func idFilter(_ prefix: String, _ arguments: inout StatementArguments) -> String {
+        var filter = ""
+        for (column, id) in [("domain", domainID), ("reason", reasonID)] {
+            guard let id else { continue }
+            filter += " AND \(prefix)\(column) = ?"
+            arguments += [id]
         }
-        if let reasonID {
-            filter += " AND c.reason = ?"
-            arguments += [reasonID]
-        }
-        return (filter, arguments)
+        return filter
     }
 
     // MARK: Other tables
 
-    /// True where a recipient from the network was accepted since the beginning of the period; nil where the log
-    /// doesn't reach back that far.
+    /// Whether a recipient from the network was accepted since the beginning of the period; nil if it begins later.
     package func hasAccepted(from network: IPAddress) throws -> Bool? {
-        try AcceptedNetworkStore.accepted(db, network, since: selection.minutes.from / 1440)
+        try AcceptedNetworkStore.hasAccepted(db, from: network, since: selection.minutes.from / 1440)
     }
 
-    /// The senders that have sent since the beginning of the period without being listed, those first that have sent
-    /// last.
-    ///
-    /// Only the last day of each is known, so senders that went on after the end of the period are among them.
+    /// The unlisted senders that have sent since the beginning of the period, also after its end, the latest first.
     package func unlistedSenders() throws -> [UnlistedSender] {
         try UnlistedSenderStore.all(db, since: selection.minutes.from / 1440)
     }
@@ -369,29 +334,23 @@ package struct LogPeriod {
 }
 
 extension LogPeriod.Counts {
-    /// Adds a number of recipients.
-    fileprivate mutating func add(reason: String, outcome: Outcome, observed: Bool, domain: Int64, _ count: Int) {
+    fileprivate mutating func add(_ count: Int, reason: String, outcome: Outcome, observed: Bool, domain: Int64) {
         switch outcome {
         case .accepted:
             totals.accepted &+= count
             return
-        case .rejected, .deferred:
-            if reason == RejectionLog.mtaReason { totals.mtaRefused &+= count }
-            if observed {
-                totals.observed &+= count
-            } else if outcome == .rejected {
-                totals.refused &+= count
-            } else {
-                totals.tempfailed &+= count
-            }
+        case _ where observed: totals.observed &+= count
+        case .rejected: totals.refused &+= count
+        case .deferred: totals.tempfailed &+= count
         }
+        if reason == RejectionLog.mtaReason { totals.mtaRefused &+= count }
         byReason[reason, default: 0] &+= count
         if domain != 0 { byDomain[domain, default: 0] &+= count }
     }
 }
 
 extension RejectionReader {
-    /// Reads a selection; everything that the body reads is of one moment of the database.
+    /// Reads a selection; the body reads one moment of the database.
     package func withPeriod<T>(_ selection: LogSelection, _ body: (LogPeriod) throws -> T) throws(LogError) -> T {
         try read { try body(LogPeriod($0, selection)) }
     }

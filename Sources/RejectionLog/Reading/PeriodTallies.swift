@@ -1,25 +1,26 @@
 package import Foundation
 import GRDB
 
-/// The refusals of a period by recipient, sender, client and so on: from the tallies of its whole days, and from detail
-/// rows for the rest.
+/// The rejections of a period by recipient, sender, client and so on: from the tallies of its whole days, and from
+/// detail rows for the rest.
 package struct PeriodTallies {
-    /// What is missing in the tallies of a period.
+    /// The data that the tallies of a period lack.
     package struct Gaps {
-        /// The time from which all detail rows are there; nil where none was pruned.
+        /// The time from which all detail rows are there; nil if no detail row was pruned.
         package var detailsSince: Date?
-        /// True where the period begins or ends within a day whose detail rows were pruned: the tallies hold that day
-        /// whole if most of it is in the period, else nothing of it.
+        /// Whether the period begins or ends within a day whose detail rows were pruned: the tallies hold the whole day
+        /// if most of it is in the period, else nothing of it.
         package var wholeDays = false
-        /// Refusals of recipients that were not among the most frequent of their day: no tally has them.
+        /// Rejections of recipients that were not among the most frequent of their day: no tally has these.
         package var folded = 0
     }
 
     private var tables: [TallyTable]
     private let reasons: TallyReasons
-    /// What is missing in these tallies.
+    /// The data that these tallies lack.
     package private(set) var gaps = Gaps()
 
+    /// The tallies of one kind.
     package subscript(_ kind: TallyKind) -> TallyTable { tables[Int(kind.rawValue)] }
 
     fileprivate init(_ source: LogPeriod, from: Int64, to: Int64, subtractionThreshold: Int) throws {
@@ -36,10 +37,10 @@ package struct PeriodTallies {
         }
 
         let mark = try Tallier.mark(db)
-        let newest = try Int64.fetchOne(db, sql: "SELECT max(time) FROM detail WHERE id <= ?", arguments: [mark])
-        let day: Int64 = 86_400_000
+        let newest = try db.integer("SELECT max(time) FROM detail WHERE id <= ?", [mark])
+        let day = Timestamp.day
         var first = (from + day - 1) / day
-        // A day is whole too when nothing of it can come after the period.
+        // The last day is whole, too, if it has no rows after the period.
         var last = newest.map { to > $0 } ?? false ? Int64(UInt32.max) : to / day
         var edges: [(from: Int64, to: Int64)] = []
         if first > last {
@@ -51,15 +52,15 @@ package struct PeriodTallies {
         }
         for edge in edges {
             let start = edge.from / day * day
-            // Subtracting from values that are there is several times faster than adding new ones.
+            // Subtracting from present values is several times faster than adding new ones.
             if start >= detailsFrom, (edge.to - edge.from) * 4 > day,
                 try source.rowEstimate(from: edge.from, to: edge.to) >= subtractionThreshold
             {
-                try addDay(source, start, less: [(start, edge.from), (edge.to, start + day)], through: mark)
+                try addDay(source, start: start, less: [(start, edge.from), (edge.to, start + day)], through: mark)
             } else if edge.from >= detailsFrom {
                 try addDetails(source, from: edge.from, to: edge.to, through: mark)
             } else {
-                // The rows are gone: the day belongs to the period if most of it does.
+                // The rows were pruned: the day belongs to the period if most of it does.
                 gaps.wholeDays = true
                 let number = edge.from / day
                 if (edge.to - edge.from) * 2 >= day { try addTallies(source, from: number, to: number + 1) }
@@ -72,37 +73,36 @@ package struct PeriodTallies {
             [TallyKind.recipient.rawValue, from / day, (to + day - 1) / day])
     }
 
-    /// Adds a day's tallies without the rows of some parts of the day. Sketches and times stay those of the whole day.
+    /// Adds a day's tallies without the rows of some parts of the day. Sketches and times are those of the whole day.
     private mutating func addDay(
-        _ source: LogPeriod, _ start: Int64, less parts: [(from: Int64, to: Int64)], through: Int64
+        _ source: LogPeriod, start: Int64, less parts: [(from: Int64, to: Int64)], through: Int64
     ) throws {
         var whole = PeriodTallies(reasons: reasons)
-        try whole.addTallies(source, from: start / 86_400_000, to: start / 86_400_000 + 1)
+        try whole.addTallies(source, from: start / Timestamp.day, to: start / Timestamp.day + 1)
         var scratch: [UInt8] = []
         for part in parts where part.from < part.to {
             try source.forEachDetail(from: part.from, to: part.to, through: through) { row in
                 let (reason, time) = (row.reason, row.time)
-                TallyKind.forEachItem(row, reasons, &scratch) { item in
+                TallyKind.forEachItem(of: row, reasons: reasons, scratch: &scratch) { item in
                     let kind = Int(item.kind.rawValue)
                     guard let position = whole.tables[kind].existingPosition(of: item.value) else { return }
-                    whole.tables[kind].update(position) { reasons.add(-1, of: reason, from: time, to: time, &$0) }
+                    whole.tables[kind].update(position) { $0.add(-1, of: reason, in: reasons, from: time, to: time) }
                 }
             }
         }
         let (from, to) = (parts.first?.to ?? start, parts.last?.from ?? start)
         for kind in TallyKind.allCases {
-            let part = whole[kind]
+            let (part, index) = (whole[kind], Int(kind.rawValue))
             for (position, entry) in part.tallies.enumerated() where entry.count > 0 {
                 part.withValue(position) { value in
-                    let place = tables[Int(kind.rawValue)].position(of: value)
-                    tables[Int(kind.rawValue)].update(place) {
+                    tables[index].update(tables[index].position(of: value)) {
                         var entry = entry
-                        // A value of the day's other parts only has no time in this part.
+                        // A value that came in the day's other parts only has no time here.
                         if entry.first <= entry.last {
                             entry.first = min(max(entry.first, from), to)
                             entry.last = min(max(entry.last, from), to)
                         }
-                        $0.merge(entry, kind)
+                        $0.merge(entry, sketchesOf: kind)
                     }
                 }
             }
@@ -120,18 +120,15 @@ package struct PeriodTallies {
         for kind in TallyKind.allCases {
             var table = TallyTable()
             swap(&table, &tables[Int(kind.rawValue)])
-            let reasons = reasons
+            defer { swap(&table, &tables[Int(kind.rawValue)]) }
             try source.forEachTally(kind, from: from, to: to, closed: closed[kind] ?? 0) { row in
-                let reason = row.reason
-                let (count, first, last) = (row.count, row.first, row.last)
                 table.update(table.position(of: row.value)) { entry in
-                    reasons.add(count, of: reason, from: first, to: last, &entry)
+                    entry.add(row.count, of: row.reason, in: reasons, from: row.first, to: row.last)
                     if kind.peerLimit > 0 { entry.peers.merge(row.peers, limit: kind.peerLimit) }
                     if kind.networkLimit > 0 { entry.networks.merge(row.networks, limit: kind.networkLimit) }
                     if kind.isNamed { entry.setName(row.name) }
                 }
             }
-            swap(&table, &tables[Int(kind.rawValue)])
         }
     }
 
@@ -145,11 +142,11 @@ package struct PeriodTallies {
         defer { swap(&tables, &self.tables) }
         try source.forEachDetail(from: from, to: to, after: after, through: through) { row in
             let (reason, time) = (row.reason, row.time)
-            TallyKind.forEachItem(row, reasons, &scratch) { item in
+            TallyKind.forEachItem(of: row, reasons: reasons, scratch: &scratch) { item in
                 let kind = Int(item.kind.rawValue)
                 let position = tables[kind].position(of: item.value)
                 tables[kind].update(position) { entry in
-                    reasons.add(1, of: reason, from: time, to: time, &entry)
+                    entry.add(1, of: reason, in: reasons, from: time, to: time)
                     entry.addDetails(of: item)
                 }
             }
@@ -158,10 +155,9 @@ package struct PeriodTallies {
 }
 
 extension LogPeriod {
-    /// The period's refusals by recipient, sender, client and so on.
+    /// The period's rejections by recipient, sender, client and so on.
     ///
-    /// - Parameter subtractionThreshold: the number of refusals above which counting a part of a day by subtraction is
-    ///   faster.
+    /// - Parameter subtractionThreshold: the number of rejections above which a part of a day is counted by subtracting.
     package func tallies(subtractionThreshold: Int) throws -> PeriodTallies {
         let (from, to) = selection.minutes
         return try PeriodTallies(
@@ -169,19 +165,19 @@ extension LogPeriod {
     }
 }
 
-extension TallyReasons {
-    /// Adds a number of refusals for one reason, and the times of the first and last of them.
-    fileprivate func add(
-        _ count: Int64, of reason: Int64, from first: Int64, to last: Int64, _ entry: inout Tally
+extension Tally {
+    /// Adds a number of rejections for one reason, and the times of the first and last of them.
+    fileprivate mutating func add(
+        _ number: Int64, of reason: Int64, in reasons: TallyReasons, from start: Int64, to end: Int64
     ) {
-        entry.count &+= count
+        count &+= number
         switch reason {
-        case unknown: entry.unknown &+= count
-        case relay: entry.relay &+= count
-        case harvest: entry.harvest &+= count
-        default: if !personal.contains(reason) { return }
+        case reasons.unknown: unknown &+= number
+        case reasons.relay: relay &+= number
+        case reasons.harvest: harvest &+= number
+        default: if !reasons.personal.contains(reason) { return }
         }
-        entry.first = min(entry.first, first)
-        entry.last = max(entry.last, last)
+        first = min(first, start)
+        last = max(last, end)
     }
 }

@@ -1,4 +1,4 @@
-import Foundation
+public import Foundation
 import GRDB
 import Glibc
 import Synchronization
@@ -7,12 +7,9 @@ import System
 /// Reads a rejection log, also while a filter writes to it, without delaying the filter.
 ///
 /// Reading needs read permission on the database and the files `-wal` and `-shm` beside it. If another database takes
-/// the place of the opened one, the reader opens that.
+/// the place of the opened one, the reader opens the new one.
 public final class RejectionReader: Sendable {
-    private struct Connection: Sendable {
-        let queue: DatabaseQueue
-        let file: FileIdentity?
-    }
+    private typealias Connection = (queue: DatabaseQueue, stamp: FileStamp?)
 
     /// The path of the database, its folder without symbolic links.
     public let path: String
@@ -28,30 +25,27 @@ public final class RejectionReader: Sendable {
     }
 
     private static func connect(_ path: String) throws(LogError) -> Connection {
+        func unreadable(_ code: CInt) -> LogError {
+            LogError(
+                .permission, path: path, "can't read the rejection log \(path): \(systemMessage(code))",
+                advice: LogError.accessAdvice)
+        }
         var status = stat()
         if lstat(path, &status) != 0 {
-            let code = errno
-            throw code == EACCES
-                ? unreadable(path, code)
-                : LogError(
-                    .notFound, path, "no rejection log yet at \(path)",
-                    advice: "the filter creates it at its first start"
-                )
+            throw errno == EACCES ? unreadable(EACCES) : missing(path, "no rejection log yet at \(path)")
         }
         try LogFile.checkKind(path)
-        guard access(path, R_OK) == 0 else { throw unreadable(path, errno) }
+        guard access(path, R_OK) == 0 else { throw unreadable(errno) }
         do {
-            let file = FileIdentity(path: path)
-            return Connection(queue: try open(path), file: file)
+            let stamp = FileStamp(path: path)
+            return (try open(path), stamp)
         } catch {
             throw LogError(error, path: path, doing: "read")
         }
     }
 
-    private static func unreadable(_ path: String, _ code: CInt) -> LogError {
-        LogError(
-            .permission, path, "can't read the rejection log \(path): \(systemMessage(code))",
-            advice: LogError.accessAdvice)
+    private static func missing(_ path: String, _ reason: String) -> LogError {
+        LogError(.notFound, path: path, reason, advice: "the filter creates it at its first start")
     }
 
     private static func open(_ path: String) throws -> DatabaseQueue {
@@ -60,8 +54,8 @@ public final class RejectionReader: Sendable {
         } catch let error as DatabaseError
             where error.resultCode == .SQLITE_CANTOPEN || error.resultCode == .SQLITE_READONLY
         {
-            // No filter is at work, and this user may not create the side files: the file alone is complete.
-            return try open(path, at: ReadOnlyDatabase.restingLocation(path))
+            // No filter runs, and this user may not create the files beside the database: the database is complete.
+            return try open(path, at: ReadOnlyDatabase.idleLocation(path))
         }
     }
 
@@ -70,11 +64,9 @@ public final class RejectionReader: Sendable {
         let version = try queue.read { try LogSchema.inspect($0, path: path) }
         guard version == LogSchema.version else {
             throw version == 0
-                ? LogError(
-                    .notFound, path, "no rejection log yet at \(path): the file is empty",
-                    advice: "the filter creates it at its first start")
+                ? missing(path, "no rejection log yet at \(path): the file is empty")
                 : LogError(
-                    .notFound, path, "the rejection log \(path) is of an older Postern (schema \(version))",
+                    .notFound, path: path, "the rejection log \(path) is of an older Postern (schema \(version))",
                     advice: "start the filter once to migrate it")
         }
         return queue
@@ -89,13 +81,99 @@ public final class RejectionReader: Sendable {
         }
     }
 
-    /// The connection to the database that is at the path at present.
+    /// The connection to the database that is at the path now.
     private func current() throws(LogError) -> DatabaseQueue {
-        let found = FileIdentity(path: path)
         let known = connection.withLock { $0 }
-        if found == known.file || found == nil { return known.queue }
+        guard let found = FileStamp(path: path) else { return known.queue }
+        if let stamp = known.stamp, stamp.isSameFile(as: found) { return known.queue }
         let fresh = try Self.connect(path)
         connection.withLock { $0 = fresh }
         return fresh.queue
+    }
+}
+
+extension RejectionReader {
+    /// How many recipients had each verdict in a span of time.
+    public struct Verdicts: Sendable, Codable, Equatable {
+        /// Recipients that were accepted.
+        public var accepted = 0
+        /// Recipients that were rejected with a 5xx reply.
+        public var refused = 0
+        /// Recipients that were deferred with a 4xx reply.
+        public var tempfailed = 0
+        /// Recipients that observe mode accepted, and enforce mode would have rejected or deferred.
+        public var observed = 0
+
+        /// No recipients, unless numbers are given.
+        public init(accepted: Int = 0, refused: Int = 0, tempfailed: Int = 0, observed: Int = 0) {
+            self.accepted = accepted
+            self.refused = refused
+            self.tempfailed = tempfailed
+            self.observed = observed
+        }
+
+        mutating func add(_ outcome: Outcome, observed isObserved: Bool, _ count: Int) {
+            switch outcome {
+            case .accepted: accepted &+= count
+            case _ where isObserved: observed &+= count
+            case .rejected: refused &+= count
+            case .deferred: tempfailed &+= count
+            }
+        }
+
+        mutating func removeNegatives() {
+            refused = max(0, refused)
+            tempfailed = max(0, tempfailed)
+            observed = max(0, observed)
+        }
+    }
+
+    /// The verdicts since a time, by whole minutes, without the recipients that the MTA rejected itself.
+    public func verdicts(since: Date, until: Date = Date()) throws(LogError) -> Verdicts {
+        try read { db in
+            var sum = Verdicts()
+            for span in TimeUnit.spans(from: Self.minute(since), to: Self.minute(until) + 1) {
+                try Self.forEachCount(db, in: span) { sum.add($1, observed: $2, $3) }
+            }
+            return sum
+        }
+    }
+
+    /// The verdicts of each of the last minutes, oldest first, without the recipients that the MTA rejected itself. The
+    /// last minute is the minute of `now`, which isn't over.
+    public func verdictsByMinute(_ minutes: Int, now: Date = Date()) throws(LogError) -> [Verdicts] {
+        let end = Self.minute(now) + 1
+        let start = end &- Int64(minutes)
+        return try read { db in
+            var list = [Verdicts](repeating: Verdicts(), count: minutes)
+            try Self.forEachCount(db, in: TimeUnit.Span(unit: .minute, from: start, to: end)) {
+                minute, outcome, observed, count in
+                guard let place = Int(exactly: minute - start), list.indices.contains(place) else { return }
+                list[place].add(outcome, observed: observed, count)
+            }
+            return list
+        }
+    }
+
+    /// The minute of a time, since 1970.
+    private static func minute(_ date: Date) -> Int64 {
+        CounterKey.minute(ofMilliseconds: Timestamp.milliseconds(since1970: date))
+    }
+
+    /// Calls `body` with the start of a unit of time, an outcome, observe mode, and how many recipients these had.
+    private static func forEachCount(
+        _ db: Database, in span: TimeUnit.Span, _ body: (Int64, Outcome, Bool, Int) -> Void
+    ) throws {
+        let rows = try Row.fetchCursor(
+            db,
+            sql: """
+                SELECT c.start, c.outcome, c.observed, sum(c.count)
+                FROM counter c JOIN reason r ON r.id = c.reason
+                WHERE c.unit = ? AND c.start >= ? AND c.start < ? AND r.name <> ?
+                GROUP BY c.start, c.outcome, c.observed
+                """, arguments: [span.unit.rawValue, span.from, span.to, RejectionLog.mtaReason])
+        while let row = try rows.next() {
+            body(try row.value(0), Outcome(stored: try row.value(1)), try row.value(2), try row.count(3))
+        }
     }
 }

@@ -4,8 +4,8 @@ import System
 
 /// Collects the client networks from which a recipient was accepted, each once a day. Any thread.
 ///
-/// Most recipients are accepted: a table of 256 KiB without a lock remembers which networks were collected. A network that another has displaced
-/// there is collected again.
+/// Most recipients are accepted: a table of 256 KiB without a lock remembers the collected networks. A network whose
+/// place another network has taken is collected again.
 final class AcceptedNetworks {
     /// The most networks that wait for the writer; further ones are collected at their next recipient.
     private static let limit = 10_000
@@ -61,7 +61,7 @@ final class AcceptedNetworks {
     }
 }
 
-// All that changes is atomic or has a lock.
+// All changes are atomic or under a lock.
 extension AcceptedNetworks: @unchecked Sendable {}
 
 /// Reads and writes the database's table of networks from which a recipient was accepted, each with the last day.
@@ -88,11 +88,10 @@ enum AcceptedNetworkStore {
     }
 
     /// Whether a recipient was accepted from the network since a day; nil if the log doesn't go back to that day.
-    static func accepted(_ db: Database, _ network: IPAddress, since day: Int64) throws -> Bool? {
-        let found = try Int64.fetchOne(
-            db, sql: "SELECT last_day FROM accepted_network WHERE network = ?", arguments: [network.stored])
+    static func hasAccepted(_ db: Database, from network: IPAddress, since day: Int64) throws -> Bool? {
+        let found = try db.integer("SELECT last_day FROM accepted_network WHERE network = ?", [network.stored])
         if let found, found >= day { return true }
-        let begin = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'accepted_since'")
-        return begin.map { $0 <= day } == true ? false : nil
+        guard let begin = try db.state("accepted_since"), begin <= day else { return nil }
+        return false
     }
 }

@@ -20,14 +20,16 @@ struct CounterStore {
     private var reasonIDs: [Int64] = []
     private var foreignDomains = ForeignDomains()
 
+    /// Reads the ids of the database.
+    ///
     /// - Parameter least: the lowest id that the next detail row may get.
     init(_ db: Database, path: String, from least: Int64) throws {
         // The table may have a higher id than the noted one. An id that is in use would stop all writing.
-        let noted = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'next_detail'") ?? 1
-        let last = try Int64.fetchOne(db, sql: "SELECT max(id) FROM detail") ?? 0
+        let noted = try db.state("next_detail") ?? 1
+        let last = try db.integer("SELECT max(id) FROM detail") ?? 0
         nextDetail = max(noted, last &+ 1, least)
         guard last < Self.highestDetail, (1..<Self.highestDetail).contains(nextDetail) else {
-            throw LogError.damaged(path, "its newest row has the number \(max(noted, last))")
+            throw LogError.damaged(path, "the id \(max(noted, last)) of its newest row is out of range")
         }
     }
 
@@ -36,8 +38,8 @@ struct CounterStore {
 
     /// Adds counts and detail rows, within the caller's transaction.
     ///
-    /// A recipient in a foreign domain is counted under slot 0. If it has a detail row, that row moves the count to the domain's name: the sum
-    /// is exact whether or not there was room for the row.
+    /// A recipient in a foreign domain is counted under slot 0. Its detail row, if it has one, moves the count to the
+    /// domain's name: the sum is exact with and without the row.
     ///
     /// - Parameters:
     ///   - domains: the names by domain slot.
@@ -56,17 +58,24 @@ struct CounterStore {
                 continue
             }
             let row = CounterRow(
-                start: key.minute, reason: try reasonID(db, Int(key.reason), reasons),
-                domain: try domainID(db, Int(key.slot), domains), outcome: key.outcome, observed: key.observed)
+                start: key.minute, reason: try reasonID(db, slot: Int(key.reason), names: reasons),
+                domain: try domainID(db, slot: Int(key.slot), names: domains), outcome: key.outcome,
+                observed: key.observed)
             rows[row, default: 0] &+= count
         }
 
-        let statement = try DetailStatement(db)
+        var statement = try RawStatement(
+            db,
+            """
+            INSERT INTO detail (id, time, outcome, observed, reason, domain, authenticated, client,
+                recipient, sender, client_name, helo, session, mta, reply)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """)
         var id = nextDetail
         for buffer in details {
             try buffer.forEach { record in
-                let reason = try reasonID(db, Int(record.reason), reasons)
-                var domain = try domainID(db, Int(record.slot), domains)
+                let reason = try reasonID(db, slot: Int(record.reason), names: reasons)
+                var domain = try domainID(db, slot: Int(record.slot), names: domains)
                 if record.slot == 0, namesForeign {
                     let minute = CounterKey.minute(ofMilliseconds: record.time)
                     domain = try foreignDomains.id(db, record.text(.domainName), minute: minute)
@@ -79,11 +88,12 @@ struct CounterStore {
                         rows[row, default: 0] &-= 1
                     }
                 }
-                try statement.insert(record, id: id, reason: reason, domain: domain)
+                try statement.run(with: record, id: id, reason: reason, domain: domain)
                 id &+= 1
             }
         }
-        statement.finish()
+        // The texts of the last row point into the buffers, which are reused.
+        statement.clearBindings()
         try add(db, rows)
         try add(db, thinned: thinned)
         if id != nextDetail {
@@ -95,9 +105,15 @@ struct CounterStore {
         return written
     }
 
-    /// Adds the counts of minutes to the counters of all units of time.
+    /// Adds the counts of minutes to the counters of all units of time. A flood of made-up domains needs thousands of
+    /// rows.
     private func add(_ db: Database, _ minutes: [CounterRow: Int64]) throws {
-        let statement = try CounterStatement(db)
+        var statement = try RawStatement(
+            db,
+            """
+            INSERT INTO counter (unit, start, reason, domain, outcome, observed, count) VALUES (?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT DO UPDATE SET count = count + excluded.count
+            """)
         for unit in TimeUnit.allCases {
             var rows: [CounterRow: Int64] = [:]
             for (row, count) in minutes {
@@ -106,9 +122,14 @@ struct CounterStore {
                 rows[row, default: 0] &+= count
             }
             for (row, count) in rows where count != 0 {
-                try statement.add(
-                    unit: unit, start: row.start, reason: row.reason, domain: row.domain, outcome: row.outcome,
-                    observed: row.observed, count: count)
+                statement.bind(unit.rawValue)
+                statement.bind(row.start)
+                statement.bind(row.reason)
+                statement.bind(row.domain)
+                statement.bind(Int64(row.outcome.rawValue))
+                statement.bind(row.observed ? 1 : 0)
+                statement.bind(count)
+                try statement.run()
             }
         }
     }
@@ -123,18 +144,17 @@ struct CounterStore {
         }
     }
 
-    private mutating func reasonID(_ db: Database, _ slot: Int, _ names: [String]) throws -> Int64 {
+    private mutating func reasonID(_ db: Database, slot: Int, names: [String]) throws -> Int64 {
         while reasonIDs.count <= slot { reasonIDs.append(-1) }
         if reasonIDs[slot] < 0 {
             let name = slot < names.count ? names[slot] : "other"
             try db.execute(sql: "INSERT INTO reason (name) VALUES (?) ON CONFLICT DO NOTHING", arguments: [name])
-            reasonIDs[slot] =
-                try Int64.fetchOne(db, sql: "SELECT id FROM reason WHERE name = ?", arguments: [name]) ?? 0
+            reasonIDs[slot] = try db.integer("SELECT id FROM reason WHERE name = ?", [name]) ?? 0
         }
         return reasonIDs[slot]
     }
 
-    private mutating func domainID(_ db: Database, _ slot: Int, _ names: [String]) throws -> Int64 {
+    private mutating func domainID(_ db: Database, slot: Int, names: [String]) throws -> Int64 {
         while domainIDs.count <= slot { domainIDs.append(-1) }
         if domainIDs[slot] < 0 {
             domainIDs[slot] = try ForeignDomains.register(db, slot < names.count ? names[slot] : "", day: nil)
@@ -143,8 +163,26 @@ struct CounterStore {
     }
 }
 
-/// The foreign domains that are counted by name: at most 1,000 a minute and 20,000 a day, so that a client that makes up names can't grow the
-/// database without bound. Further ones are counted without their names.
+extension RawStatement {
+    /// Inserts a detail row. The texts are bound in place: most of the work of a flood is done here.
+    fileprivate mutating func run(with record: DetailRecord, id: Int64, reason: Int64, domain: Int64) throws {
+        bind(id)
+        bind(record.time)
+        bind(Int64(record.outcome.rawValue))
+        bind(record.observed ? 1 : 0)
+        bind(reason)
+        bind(domain)
+        bind(record.authenticated ? 1 : 0)
+        record.client.withStored { $0.isEmpty ? bindNull() : bind(blob: $0) }
+        record.forEachText { field, bytes in
+            if field != .domainName { bind(inPlace: bytes) }
+        }
+        try run()
+    }
+}
+
+/// The foreign domains that are counted by name: at most 1,000 a minute and 20,000 a day, so that a client that makes
+/// up names can't grow the database without bound. Further domains are counted without their names.
 struct ForeignDomains {
     static let minuteLimit = 1_000
     static let dayLimit = 20_000
@@ -178,7 +216,8 @@ struct ForeignDomains {
 
     /// The id of a name, which is added to the database if it isn't there.
     ///
-    /// - Parameter day: the last day on which the name is counted; nil for a relay domain, which is never pruned (its day is 0).
+    /// - Parameter day: the last day on which the name is counted; nil for a relay domain, which is never pruned: its
+    ///   day in the table is 0.
     static func register(_ db: Database, _ name: String, day: Int64?) throws -> Int64 {
         try db.cachedStatement(
             sql: """
@@ -192,10 +231,9 @@ struct ForeignDomains {
     }
 
     private mutating func open(_ db: Database, day: Int64) throws {
-        // Records of yesterday may come late, beside those of today. Clocks that leap must not make the table grow.
+        // Records of yesterday may come late, between those of today. A clock that jumps must not make the table grow.
         if days.count > 2 { days.removeAll() }
-        let rows = try Row.fetchCursor(
-            db, sql: "SELECT name, id FROM domain WHERE last_day = ?", arguments: [day])
+        let rows = try Row.fetchCursor(db, sql: "SELECT name, id FROM domain WHERE last_day = ?", arguments: [day])
         var names: [String: Int64] = [:]
         while let row = try rows.next() { names[try row.value(0)] = try row.value(1) as Int64 }
         days[day] = names

@@ -2,17 +2,15 @@ import Synchronization
 
 /// The key of a counter, packed into one word: minute, domain slot, reason slot, outcome, observe mode.
 ///
-/// From the highest bit down: 1 bit that is always set, so that 0 is a free place in a table; 28 bits, the minute since 1970; 24 bits, the
-/// domain slot; 8 bits, the reason slot; 2 bits, the outcome; 1 bit, observe mode.
+/// From the highest bit down: 1 bit that is always set, so that 0 is a free place in a table; 28 bits, the minute since
+/// 1970; 24 bits, the domain slot; 8 bits, the reason slot; 2 bits, the outcome; 1 bit, observe mode.
 struct CounterKey: Hashable, Sendable {
     let bits: UInt64
 
     static let maximumMinute: Int64 = (1 << 28) - 1
     static let maximumSlot: UInt32 = (1 << 24) - 1
 
-    init(bits: UInt64) {
-        self.bits = bits
-    }
+    init(bits: UInt64) { self.bits = bits }
 
     init(minute: Int64, slot: UInt32, reason: UInt8, outcome: Outcome, observed: Bool) {
         let minute = UInt64(bitPattern: min(max(minute, 0), Self.maximumMinute))
@@ -32,35 +30,68 @@ struct CounterKey: Hashable, Sendable {
     var observed: Bool { bits & 1 == 1 }
 
     /// The key without the domain.
-    var ofNoDomain: CounterKey {
-        CounterKey(minute: minute, slot: 0, reason: reason, outcome: outcome, observed: observed)
-    }
+    var ofNoDomain: CounterKey { CounterKey(bits: bits & ~(0xFF_FFFF << 11)) }
+
+    /// The key without the minute.
+    var ofNoMinute: CounterKey { CounterKey(bits: bits & ~(0xFFF_FFFF << 35)) }
 
     /// The key without the domain, in the first minute of its hour.
     var ofItsHour: CounterKey {
         CounterKey(minute: minute - minute % 60, slot: 0, reason: reason, outcome: outcome, observed: observed)
     }
 
-    /// The key without the minute.
-    var ofNoMinute: CounterKey {
-        CounterKey(minute: 0, slot: slot, reason: reason, outcome: outcome, observed: observed)
-    }
-
-    /// The key under which detail rows are counted that were thinned out in the minute.
+    /// The key that counts the detail rows that were thinned out in the minute.
     static func thinned(minute: Int64) -> CounterKey {
         CounterKey(minute: minute, slot: 0, reason: ReasonSlot.thinned.index, outcome: .accepted, observed: false)
     }
 
-    /// The minute of a time in milliseconds since 1970. Times before 1970 and after 2480 give the first and the last minute.
-    static func minute(ofMilliseconds time: Int64) -> Int64 {
-        min(max(time / 60_000, 0), maximumMinute)
+    /// The minute of a time in milliseconds since 1970. Times before 1970 and after 2480 give the first and the last
+    /// minute.
+    static func minute(ofMilliseconds time: Int64) -> Int64 { min(max(time / 60_000, 0), maximumMinute) }
+}
+
+/// The units of the counters (UTC); the raw value is that of the database.
+enum TimeUnit: Int64, CaseIterable {
+    case minute = 0
+    case hour = 1
+    case day = 2
+
+    var minutes: Int64 {
+        switch self {
+        case .minute: 1
+        case .hour: 60
+        case .day: 1440
+        }
+    }
+
+    /// The first minute (since 1970) of the unit that a minute is in.
+    func start(of minute: Int64) -> Int64 { minute - minute % minutes }
+
+    /// The minutes `from ..< to`, in rows of one unit.
+    struct Span: Equatable {
+        var unit: TimeUnit
+        var from: Int64
+        var to: Int64
+    }
+
+    /// The rows of the minutes `from ..< to`: the largest whole units inside, and smaller units at both ends.
+    static func spans(from: Int64, to: Int64, largest unit: TimeUnit = .day) -> [Span] {
+        let from = max(from, 0)
+        guard from < to else { return [] }
+        guard let smaller = TimeUnit(rawValue: unit.rawValue - 1) else { return [Span(unit: unit, from: from, to: to)] }
+        let first = unit.start(of: from + unit.minutes - 1)
+        let last = unit.start(of: to)
+        guard first < last else { return spans(from: from, to: to, largest: smaller) }
+        return spans(from: from, to: first, largest: smaller) + [Span(unit: unit, from: first, to: last)]
+            + spans(from: last, to: to, largest: smaller)
     }
 }
 
-/// Counts by ``CounterKey``, in open addressing over memory of its own. Adding allocates only when the table is three quarters full: then it
-/// doubles. A handle: the last owner calls ``deallocate()``.
+/// Counts by ``CounterKey``, in open addressing over memory of its own. Adding allocates only when the table is three
+/// quarters full: then it doubles. A handle: the last owner calls ``deallocate()``.
 ///
-/// System's `ByteTable` is for byte strings and never removes; here the keys are words and the counts are cleared four times a second.
+/// System's `ByteTable` is for byte strings and never removes any; here the keys are words, and the counts are cleared
+/// four times a second.
 struct CounterTable {
     private var keys: UnsafeMutablePointer<UInt64>
     private var counts: UnsafeMutablePointer<Int64>
@@ -127,7 +158,8 @@ struct CounterTable {
     }
 }
 
-// One thread at a time uses the memory: a session's under the stripe's lock, or the writer's after it has exchanged the tables.
+// One thread at a time uses the memory: a session's under the stripe's lock, or the writer's after it has exchanged
+// the tables.
 extension CounterTable: @unchecked Sendable {}
 
 /// The numbers that names (of domains, of reasons) have in counters. A number is never used for another name.
@@ -140,9 +172,9 @@ final class NameRegistry: Sendable {
     private let state: Mutex<State>
     private let limit: Int
 
-    /// - Parameters:
-    ///   - first: the name with the number 0, which names over the limit get, too.
-    ///   - limit: the most names.
+    /// A registry of at most `limit` names.
+    ///
+    /// - Parameter first: the name with the number 0; further names than the limit get this number, too.
     init(first: String, limit: Int) {
         state = Mutex(State(names: [first], numbers: [first: 0]))
         self.limit = limit
@@ -159,7 +191,7 @@ final class NameRegistry: Sendable {
         }
     }
 
-    /// All names by number. Asked for after counters were taken, it has the names of all their numbers.
+    /// All names by number. Counters that were taken before have no other numbers.
     var names: [String] { state.withLock { $0.names } }
 }
 
@@ -177,9 +209,10 @@ public struct VerdictTotal: Sendable, Hashable {
     public var count: Int
 }
 
-/// The sums since the log was opened. The writer adds what it takes from the queue: the sessions' threads have no work with them.
+/// The sums since the log was opened. The writer adds the counts that it takes from the queue: the sessions' threads
+/// have no work with them.
 final class VerdictTotals: Sendable {
-    /// By the counters' keys without the minute.
+    /// The sums by the counters' keys without the minute.
     private let sums = Mutex<[CounterKey: Int]>([:])
 
     func add(_ counts: [(CounterKey, Int64)]) {

@@ -1,10 +1,10 @@
 import System
 
-/// Detail records, one after another in memory of its own. Appending copies the texts and allocates nothing. A handle: the last owner calls
-/// ``deallocate()``.
+/// Detail records, one after another in memory of its own. Appending copies the texts and allocates nothing. A handle:
+/// the last owner calls ``deallocate()``.
 ///
-/// A record has, in host byte order and without alignment: its length (4 bytes), time (8), domain slot (4), reason slot (1), flags (1),
-/// client's address (16), eight text lengths (2 each), and the texts in the order of ``Field``.
+/// A record has, in host byte order and without alignment: its length (4 bytes), time (8), domain slot (4), reason slot
+/// (1), flags (1), client's address (16), eight text lengths (2 each), and the texts in the order of ``Field``.
 struct DetailBuffer {
     /// The texts of a record, in their order.
     enum Field: Int, CaseIterable {
@@ -32,13 +32,9 @@ struct DetailBuffer {
         self.capacity = capacity
     }
 
-    func deallocate() {
-        base.deallocate()
-    }
+    func deallocate() { base.deallocate() }
 
-    mutating func removeAll() {
-        used = 0
-    }
+    mutating func removeAll() { used = 0 }
 
     /// Appends the event's record; returns false, and changes nothing, if the record doesn't fit.
     mutating func append(_ event: borrowing RecipientEvent) -> Bool {
@@ -99,7 +95,7 @@ struct DetailBuffer {
     private static func length(of text: RecipientEvent.Bytes, _ field: Field) -> Int {
         guard text.count > field.limit else { return text.count }
         var end = field.limit
-        // A character has at most three continuation bytes. Text with more is not UTF-8, and is cut anywhere.
+        // A character has at most three continuation bytes. Text with more isn't UTF-8, and is cut at the limit.
         while end > field.limit - 4, text[end] & 0xC0 == 0x80 { end &-= 1 }
         return text[end] & 0xC0 == 0x80 ? field.limit : end
     }
@@ -116,16 +112,15 @@ struct DetailBuffer {
     }
 }
 
-// One thread at a time uses the memory: a session's under the stripe's lock, or the writer's after it has exchanged the buffers.
+// One thread at a time uses the memory: a session's under the stripe's lock, or the writer's after it has exchanged
+// the buffers.
 extension DetailBuffer: @unchecked Sendable {}
 
 /// A record of a ``DetailBuffer``, read in place.
 struct DetailRecord {
     private let base: UnsafeRawPointer
 
-    init(_ base: UnsafeMutableRawPointer) {
-        self.base = UnsafeRawPointer(base)
-    }
+    init(_ base: UnsafeMutableRawPointer) { self.base = UnsafeRawPointer(base) }
 
     var size: Int { Int(base.loadUnaligned(as: UInt32.self)) }
     var time: Int64 { base.loadUnaligned(fromByteOffset: 4, as: Int64.self) }
@@ -166,13 +161,13 @@ struct DetailRecord {
     }
 }
 
-/// The detail rows that the writer has just taken from the queue, whether or not it can write them; for ``RejectionLog/Options/received``. Valid
-/// for the call only.
+/// The detail rows that the writer has just taken from the queue, whether or not it can write them; for
+/// ``RejectionLog/Options/received``. Valid for the call only.
 public struct ReceivedRows {
     let buffers: [DetailBuffer]
     let domains: [String]
     let reasons: [String]
-    /// How many rows were thinned out since the last call and are missing here.
+    /// How many rows were thinned out since the last call; these rows are missing here.
     public let thinned: Int
 
     /// The first rows in the order of time, and how many more rows there are. The entries have the id 0.
@@ -185,14 +180,10 @@ public struct ReceivedRows {
             buffer.forEach { record in
                 let reason = Int(record.reason) < reasons.count ? reasons[Int(record.reason)] : "other"
                 if unwanted.contains(reason) { return }
-                if entries.count < limit {
-                    entries.append(entry(record, reason: reason))
-                } else {
-                    more &+= 1
-                }
+                if entries.count < limit { entries.append(entry(record, reason: reason)) } else { more &+= 1 }
             }
         }
-        // Each buffer is ordered by itself.
+        // Only the rows of the same buffer are in order.
         entries.sort { $0.time < $1.time }
         return (entries, more)
     }

@@ -1,8 +1,9 @@
 import Dispatch
 import Foundation
+import Synchronization
 import System
 
-/// Whether the log can be written; if not, since when, why, and when the writer tries again. Each change is reported once.
+/// Whether the log can be written; if not, why, since when, and when the writer tries again. Reports each change once.
 struct LogHealth {
     private struct Trouble {
         /// The task that fails.
@@ -12,7 +13,7 @@ struct LogHealth {
         var nextTry: DispatchTime
         /// How many attempts have failed in a row.
         var failures = 0
-        /// The reasons that were reported.
+        /// The reasons that were reported; each is reported once.
         var reported: Set<String> = []
     }
 
@@ -28,7 +29,7 @@ struct LogHealth {
     /// Whether the last attempt at the task failed.
     func isFailing(_ task: WriterTask) -> Bool { trouble?.task == task }
 
-    /// Whether the task doesn't fail, or is to be tried again now.
+    /// Whether the task doesn't fail, or the time of its next attempt has come.
     func isDue(_ task: WriterTask) -> Bool {
         guard let trouble, trouble.task == task else { return true }
         return DispatchTime.now() >= trouble.nextTry
@@ -39,11 +40,9 @@ struct LogHealth {
     /// - Parameter waiting: how many recipients are counted in memory only.
     mutating func failed(_ task: WriterTask, _ error: LogError, waiting: Int64) {
         let now = DispatchTime.now()
-        var trouble =
-            trouble
-            ?? Trouble(
-                task: task, failure: PartFailure(reason: error.reason, advice: error.advice), began: now, nextTry: now)
-        // A failure to store is kept: storing is tried most often.
+        let first = PartFailure(reason: error.reason, advice: error.advice)
+        var trouble = trouble ?? Trouble(task: task, failure: first, began: now, nextTry: now)
+        // A failure to store stays the failing task: storing is tried most often.
         if trouble.task != .store { trouble.task = task }
         let shift = min(trouble.failures, 20)
         let pause = min(options.retryPause.lowerBound << shift, options.retryPause.upperBound)
@@ -54,7 +53,7 @@ struct LogHealth {
             nextTry: Date().addingTimeInterval(Double(pause) / 1000))
         let isNew = trouble.reported.count < 100 && trouble.reported.insert(error.reason).inserted
         self.trouble = trouble
-        queue.setFailure(trouble.failure)
+        queue.writer.withLock { $0.failure = trouble.failure }
         options.condition(trouble.failure)
         guard isNew else { return }
         options.report(
@@ -62,22 +61,22 @@ struct LogHealth {
                 + "detail rows without room there are thinned out")
     }
 
-    /// Notes that the task was done; reports it after a failure.
+    /// Notes that the task is done; reports it after a failure.
     ///
-    /// - Parameter late: how many recipients were counted in memory before.
+    /// - Parameter late: how many recipients were counted in memory until now.
     mutating func works(_ task: WriterTask, path: String, late: Int64) {
         guard let trouble, trouble.task == task else { return }
         self.trouble = nil
-        queue.setFailure(nil)
+        queue.writer.withLock { $0.failure = nil }
         let seconds = (DispatchTime.now().uptimeNanoseconds &- trouble.began.uptimeNanoseconds) / 1_000_000_000
         options.report(
-            "rejection log \(path): written again after \(seconds) s, with \(late) recipients that were counted in memory; "
-                + "no count was lost")
+            "rejection log \(path): written again after \(seconds) s, with \(late) recipients that were counted in "
+                + "memory; no count was lost")
         options.condition(nil)
     }
 }
 
-/// Moves damaged databases aside for new ones, but not one after another: the disk may damage each.
+/// Moves a damaged database aside for a new one, but not one after another: the disk may damage each new one, too.
 struct DamagedLogReplacement {
     /// How many seconds a database must have been in use before it may be moved aside; doubled each time, up to a day.
     private var pause: TimeInterval
@@ -90,7 +89,7 @@ struct DamagedLogReplacement {
     }
 
     /// Moves the database aside and returns its new path; throws while the database must stay.
-    mutating func moveAside(_ file: LogFile, because error: LogError) throws(LogError) -> String {
+    mutating func moveAside(_ file: LogFile) throws(LogError) -> String {
         let now = Date()
         let age: TimeInterval
         if let last {
@@ -103,7 +102,7 @@ struct DamagedLogReplacement {
         }
         guard age >= pause else {
             throw LogError(
-                .corrupt, file.path,
+                .corrupt, path: file.path,
                 "the rejection log \(file.path) is damaged again, soon after another was moved aside",
                 advice: "check the disk; the file stays as it is for now")
         }

@@ -4,9 +4,10 @@ import GRDB
 import Synchronization
 import System
 
-// The writer's work with the database. Each task opens the database if need be, and closes it when it fails.
+// The writer's work with the database. After a failure a task closes the database; the next attempt opens it again.
 extension LogWriter {
-    /// Stores all that is pending, in one transaction; returns false, with all of it still pending, if that fails.
+    /// Stores everything that is pending, in one transaction; returns false, with everything still pending, if that
+    /// fails: the disk may be full.
     ///
     /// - Parameter mayReplace: whether a damaged database may be moved aside for a new one.
     func store(mayReplace: Bool) -> Bool {
@@ -14,9 +15,9 @@ extension LogWriter {
         let reasons = queue.reasons.names
         do {
             try open(mayReplace: mayReplace)
-            if let database = log?.database.queue,
-                !pending.isEmpty || !fullBuffers.isEmpty || !indexes.isEmpty || !senders.isEmpty || !accepted.isEmpty
-            {
+            let isEmpty =
+                pending.isEmpty && fullBuffers.isEmpty && indexes.isEmpty && senders.isEmpty && accepted.isEmpty
+            if !isEmpty, let database = log?.database.queue {
                 var rows = 0
                 try database.inDatabase { db in
                     try db.inTransaction(.immediate) {
@@ -24,7 +25,7 @@ extension LogWriter {
                             try log?.counters.add(
                                 db, counts: pending, details: fullBuffers, domains: domains, reasons: reasons,
                                 namesForeign: !isCoarse) ?? 0
-                        for index in indexes { try index.enter(db) }
+                        for index in indexes { try index.add(to: db) }
                         try UnlistedSenderStore.add(db, senders)
                         try AcceptedNetworkStore.add(db, accepted)
                         return .commit
@@ -40,23 +41,20 @@ extension LogWriter {
             }
             do {
                 close()
-                let isFirst = suspect(.store)
-                if isFirst {
+                if suspect(.store) {
                     try openOrReplace(file)
-                } else {
-                    try replace(file, because: error)
-                    try open(file)
+                    return store(mayReplace: true)
                 }
-                return store(mayReplace: isFirst)
+                try replace(file, because: error)
+                try open(file)
+                return store(mayReplace: false)
             } catch {
                 return failed(.store, error)
             }
         }
-        if suspicion == .store { suspicion = nil }
         let late = waiting
         removePending()
-        health.works(.store, path: options.path, late: late)
-        return true
+        return succeeded(.store, late: late)
     }
 
     private func removePending() {
@@ -74,39 +72,36 @@ extension LogWriter {
         fullBuffers.removeAll(keepingCapacity: true)
     }
 
-    /// Adds detail rows to the tallies: all of them, or for a tenth of a second at most; during a flood, no more than keeps up.
+    /// Adds detail rows to the tallies.
+    ///
+    /// - Parameter everything: whether to add all rows; otherwise for a tenth of a second, or one step in a flood.
     func tally(everything: Bool, isSecondAttempt: Bool = false) -> Bool {
         let steady = options.clocks.steady()
         guard let database = log?.database.queue, let newest = log?.counters.lastDetail else { return false }
         let isDue =
             health.isFailing(.tally)
             ? health.isDue(.tally)
-            : log?.tallier.isDue(steady, last: newest, arriving: isThinning ? .max : arrived) ?? false
+            : log?.tallier.isDue(steady, newest: newest, arriving: isThinning ? .max : arrived) ?? false
         guard everything || isSecondAttempt || isDue else { return true }
         let start = DispatchTime.now().uptimeNanoseconds
         do {
             try database.inDatabase { db in
                 while try log?.tallier.step(db, now: time.now, steady: steady) ?? false {
                     if everything { continue }
-                    if isThinning || arrived > Tallier.busy
-                        || DispatchTime.now().uptimeNanoseconds &- start > 100_000_000
-                    {
-                        break
-                    }
+                    let age = DispatchTime.now().uptimeNanoseconds &- start
+                    if isThinning || arrived > Tallier.busy || age > 100_000_000 { break }
                 }
             }
-            health.works(.tally, path: options.path, late: 0)
-            if suspicion == .tally { suspicion = nil }
-            return true
+            return succeeded(.tally)
         } catch {
             if reopens(for: .tally, after: error) { return tally(everything: everything, isSecondAttempt: true) }
             return failed(.tally, error)
         }
     }
 
-    /// Deletes what is past its retention or over the size.
+    /// Deletes data that is older than its retention or over the size limit.
     ///
-    /// - Parameter wanted: whether to delete all of it now; otherwise a little, when it is time.
+    /// - Parameter wanted: whether to delete all such data now; otherwise a little, when it is time.
     func prune(wanted: Bool, isSecondAttempt: Bool = false) -> Bool {
         let steady = options.clocks.steady()
         guard let log else { return false }
@@ -120,9 +115,7 @@ extension LogWriter {
                         tallied: log.tallier.tallied)
                 } while wanted && pruner.isBusy
             }
-            health.works(.prune, path: options.path, late: 0)
-            if suspicion == .prune { suspicion = nil }
-            return true
+            return succeeded(.prune)
         } catch {
             if reopens(for: .prune, after: error) { return prune(wanted: wanted, isSecondAttempt: true) }
             pruner.postpone()
@@ -130,21 +123,26 @@ extension LogWriter {
         }
     }
 
+    /// Notes that a task is done; always true.
+    private func succeeded(_ task: WriterTask, late: Int64 = 0) -> Bool {
+        if suspicion == task { suspicion = nil }
+        health.works(task, path: options.path, late: late)
+        return true
+    }
+
     /// Closes the database until the next attempt, and notes the failure; always false.
     private func failed(_ task: WriterTask, _ error: any Error) -> Bool {
-        let path = log?.database.path ?? options.path
+        let path = log?.database.file.path ?? options.path
         let damaged = task != .store && LogError.isDamage(error) ? log?.database.file : nil
         close()
+        var failure = error
         if let damaged {
             do {
                 try replace(damaged, because: error)
                 return false
-            } catch {
-                health.failed(task, LogError(error, path: path, doing: "write"), waiting: waiting)
-                return false
-            }
+            } catch { failure = error }
         }
-        health.failed(task, LogError(error, path: path, doing: "write"), waiting: waiting)
+        health.failed(task, LogError(failure, path: path, doing: "write"), waiting: waiting)
         return false
     }
 
@@ -193,14 +191,14 @@ extension LogWriter {
 
     // MARK: Damage
 
-    /// Whether this is the first time that the task finds the database damaged: it is then to be tried again. To SQLite, a page that the disk
-    /// couldn't read looks like damage.
+    /// Whether the task finds the database damaged for the first time; then it tries again. To SQLite, a page that the
+    /// disk couldn't read looks like damage.
     private func suspect(_ task: WriterTask) -> Bool {
         defer { suspicion = suspicion == task ? nil : task }
         return suspicion != task
     }
 
-    /// Opens the database again if this is the first time that the task finds it damaged; returns whether the task is to be tried again.
+    /// Opens the database again if the task finds it damaged for the first time; returns whether to try the task again.
     private func reopens(for task: WriterTask, after error: any Error) -> Bool {
         guard LogError.isDamage(error), let file = log?.database.file, suspect(task) else { return false }
         close()
@@ -225,11 +223,11 @@ extension LogWriter {
         close()
         if let code = FileProbe.failure(reading: [file.path, file.path + "-wal"]) {
             throw LogError(
-                .failed, file.path, "can't read the rejection log \(file.path): \(systemMessage(code))",
+                .failed, path: file.path, "can't read the rejection log \(file.path): \(systemMessage(code))",
                 advice: "see the kernel's messages about the disk: dmesg; to begin a new log, move this one away")
         }
-        let copy = try replacement.moveAside(file, because: error)
-        queue.setDamagedCopy(copy)
+        let copy = try replacement.moveAside(file)
+        queue.writer.withLock { $0.damagedCopy = copy }
         options.report(
             "\(error.reason); it was moved to \(copy), and a new one is begun; the counts in memory go to the new one")
     }

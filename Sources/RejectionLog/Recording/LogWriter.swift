@@ -5,16 +5,23 @@ import Glibc
 import Synchronization
 import System
 
-/// The log's writer: a thread that takes what the sessions recorded from the ``RecordingQueue`` and writes it, one transaction a round.
+/// The log's writer: a thread that takes the recorded recipients from the ``RecordingQueue`` four times a second and
+/// writes them in one transaction.
 ///
-/// The writer opens the database itself, and closes it after any failure. What it can't write stays in memory until a later attempt.
+/// While the database can't be written (its disk is full, read-only or damaged, or another program locks it):
+/// - the writer closes the database after the failure and opens it again for each later attempt;
+/// - ``LogHealth`` reports each reason once and sets the time of the next attempt;
+/// - all counts stay in memory (``pending``), exact in sum; above ``pendingLimit`` without domain or minute;
+/// - detail rows stay in ``fullBuffers`` until no buffer is free, then they are thinned out: counted, not kept;
+/// - a damaged database is moved aside, and a new one is begun (``DamagedLogReplacement``).
 final class LogWriter {
-    /// Above this number, pending counters are kept without the domain; above twice this number, by the hour. The sums stay exact.
+    /// Above this number, pending counters are kept without the domain; above twice this number, by the hour. The sums
+    /// stay exact.
     static let pendingLimit = 65_536
-    /// For how many milliseconds the writer tries to store the last counts when the log is closed.
+    /// The milliseconds for which the writer tries to store the last counts when the log is closed.
     private static let lastAttemptsTime = 500
 
-    /// The open database with what the writer knows of its contents.
+    /// The open database, and the ids and marks that the writer has read from it.
     struct OpenLog {
         let database: LogDatabase
         var counters: CounterStore
@@ -27,35 +34,36 @@ final class LogWriter {
     var log: OpenLog?
     var health: LogHealth
     var replacement: DamagedLogReplacement
-    /// The task that has found the database damaged once. If it doesn't find it damaged again, the disk was at fault.
+    /// The task that has found the database damaged once. If it finds no damage the next time, the disk was at fault.
     var suspicion: WriterTask?
     var time = TrustedTime()
     var pruner: Pruner
     /// The id of the next detail row, which a new database continues with.
     var nextDetail: Int64 = 1
 
-    // What isn't in the database yet.
+    // MARK: Not in the database yet
 
     var pending: [CounterKey: Int64] = [:]
-    /// How many recipients `pending` counts. Thinned rows, which it counts too, are none.
+    /// How many recipients `pending` counts; it counts thinned rows, too, which are not among these.
     var waiting: Int64 = 0
     /// Whether `pending` has counts by the hour or without their domain.
     var isCoarse = false
+    /// The detail rows.
     var fullBuffers: [DetailBuffer] = []
-    /// The indexes that came into force.
     var indexes: [RecordedIndex] = []
-    /// The messages of unlisted senders.
     var senders = PendingSenders()
     /// The networks from which a recipient was accepted, each with the day.
     var accepted: [IPAddress: Int64] = [:]
 
+    // MARK: Collecting
+
     var freeBuffers: [DetailBuffer]
-    /// Takes the place of a full buffer while no buffer is free; the records of that one are thinned out.
+    /// Takes the place of a full buffer while no buffer is free; the records in the full buffer are thinned out.
     private var spareBuffer: DetailBuffer
     private var counters = CounterTable(places: 256)
     /// The detail rows of the last round.
     var arrived = 0
-    /// How many detail rows may come before they are thinned out, at a time on the steady clock (in nanoseconds).
+    /// How many detail rows may come before rows are thinned out, at a time on the steady clock (in nanoseconds).
     private var allowance: (rows: Double, at: UInt64)
     private(set) var isThinning = false
 
@@ -94,7 +102,7 @@ final class LogWriter {
             var isStored = storeRound(urgent: isStopping || !requests.isEmpty)
             if isStopping { isStored = isStored || storeAtLast() }
             for request in requests where request.task == .store { request.answer(isDone: isStored) }
-            // A thread that waited for the rows may read them before the next long transaction.
+            // A thread that waited for `store` may read the rows before the next long transaction.
             var isDone = isStored
             if isStored, !isStopping, requests.allSatisfy({ $0.task != .store }) {
                 isDone = tally(everything: requests.contains { $0.task != .store })
@@ -113,7 +121,7 @@ final class LogWriter {
         queue.end()
     }
 
-    /// Tries the last round again for a moment: a failure that passes costs no counts.
+    /// Tries the last round again for a moment, so that a short failure costs no counts.
     private func storeAtLast() -> Bool {
         let deadline = DispatchTime.now() + .milliseconds(Self.lastAttemptsTime)
         while waiting > 0, DispatchTime.now() < deadline, !queue.isAbandoned {
@@ -123,17 +131,18 @@ final class LogWriter {
         return false
     }
 
-    /// Takes what is in the queue and stores it.
+    /// Takes everything from the queue and stores it.
     ///
-    /// - Parameter urgent: whether to store even if the next attempt after a failure isn't due.
+    /// - Parameter urgent: whether to store even before the next attempt after a failure is due.
     /// - Returns: whether everything is stored.
     private func storeRound(urgent: Bool) -> Bool {
         arrived = 0
         time.observe(wall: options.clocks.wall(), steady: options.clocks.steady())
-        indexes = Array((indexes + queue.drainRecordedIndexs()).suffix(1_000))
-        senders.add(queue.drainSenders())
+        let notes = queue.drainNotes()
+        indexes = Array((indexes + notes.indexes).suffix(1_000))
+        senders.add(notes.senders)
         if accepted.count < 100_000 { accepted.merge(queue.accepted.drain()) { max($0, $1) } }
-        if let now = time.now { options.day(now / 86_400_000) }
+        if let now = time.now { options.day(now / Timestamp.day) }
         collect()
         guard urgent || health.isDue(.store) else { return false }
         guard store(mayReplace: true) else { return false }
@@ -141,7 +150,8 @@ final class LogWriter {
         return true
     }
 
-    /// Has the stripes thin out detail rows while more come than the options allow, until half a second's allowance is saved again.
+    /// Has the stripes thin out detail rows while more come than the options allow, until half a second's allowance is
+    /// saved again.
     private func limitDetailRate() {
         let now = DispatchTime.now().uptimeNanoseconds
         let rate = Double(options.detailRate)
@@ -152,8 +162,6 @@ final class LogWriter {
         isThinning = thins
         for place in 0..<RecordingQueue.stripeCount { queue.stripes[place].state.withLock { $0.thins = thins } }
     }
-
-    // MARK: Collecting
 
     /// Takes the counters and detail records of all stripes. While no buffer is free, detail rows are thinned out.
     private func collect() {

@@ -1,9 +1,10 @@
 import GRDB
 import System
 
-/// Deletes what is past its retention or over the size limit, a little at a time between the writer's rounds, and gives the space back to the
-/// file system.
+/// Deletes data that is older than its retention or over the size limit, a little at a time between the writer's
+/// rounds, and gives the space back to the file system.
 struct Pruner {
+    /// The most rows that one step deletes.
     private static let batch = 1_000
     private static let hour: Int64 = 3_600_000
     /// Milliseconds between checks of the size.
@@ -25,8 +26,7 @@ struct Pruner {
     init(_ options: RejectionLog.Options) {
         func milliseconds(_ seconds: Double?) -> Int64? { seconds.flatMap { Int64(exactly: ($0 * 1000).rounded()) } }
         retention = milliseconds(options.retention)
-        let details = milliseconds(options.detailRetention)
-        detailRetention = [retention, details].compactMap(\.self).min()
+        detailRetention = [retention, milliseconds(options.detailRetention)].compactMap(\.self).min()
         maximumSize = options.maximumSize.map(Int64.init)
     }
 
@@ -41,19 +41,16 @@ struct Pruner {
 
     /// The last time that an earlier run of the filter trusted.
     static func trustedTime(_ db: Database) throws -> Int64? {
-        let time = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'trusted_time'")
-        return time.flatMap { (0...CounterKey.maximumMinute * 60_000).contains($0) ? $0 : nil }
+        try db.state("trusted_time").flatMap { (0...CounterKey.maximumMinute * 60_000).contains($0) ? $0 : nil }
     }
 
     /// Ends pruning until the next hour, after a failure.
-    mutating func postpone() {
-        isBusy = false
-    }
+    mutating func postpone() { isBusy = false }
 
     /// Prunes one small batch.
     ///
     /// - Parameters:
-    ///   - now: the trusted time, in milliseconds since 1970; nil while there is none: then nothing is too old.
+    ///   - now: the trusted time, in milliseconds since 1970; while there is none, nothing is too old.
     ///   - wall: the time of the wall clock.
     ///   - steady: the time of the steady clock.
     ///   - wanted: whether to prune by age before it is time.
@@ -66,11 +63,10 @@ struct Pruner {
         isBusy = true
         if isAged {
             next = steady &+ (now == nil ? Self.untrustedTimeInterval : Self.hour)
-            if let now, try removeOld(db, now, tallied) >= Self.batch { return }
+            if let now, try removeOld(db, now: now, tallied: tallied) >= Self.batch { return }
         }
-        if try removeLarge(db, tallied, now: now ?? wall) { return }
-        let free = try Int.fetchOne(db, sql: "PRAGMA freelist_count") ?? 0
-        let pages = try Int.fetchOne(db, sql: "PRAGMA page_count") ?? 0
+        if try removeLarge(db, now: now ?? wall, tallied: tallied) { return }
+        let (free, pages) = (try db.pragma("freelist_count"), try db.pragma("page_count"))
         // New rows soon use some of the free pages again.
         if isAged, free > max(256, pages / 16) {
             try db.execute(sql: "PRAGMA incremental_vacuum(512)")
@@ -79,24 +75,24 @@ struct Pruner {
         isBusy = false
     }
 
-    private func removeOld(_ db: Database, _ now: Int64, _ tallied: Int64) throws -> Int {
+    /// Deletes a batch of data that is older than its retention; returns how many rows.
+    private func removeOld(_ db: Database, now: Int64, tallied: Int64) throws -> Int {
         var removed = 0
         try db.inTransaction(.immediate) {
-            try Tallier.note(db, "trusted_time", now)
-            try UnlistedSenderStore.prune(db, today: now / 86_400_000)
+            try db.setState("trusted_time", to: now)
+            try UnlistedSenderStore.prune(db, today: now / Timestamp.day)
             if let detailRetention {
-                removed = try Self.removeDetails(db, before: now &- detailRetention, tallied, now: now)
+                removed = try Self.removeDetails(db, before: now &- detailRetention, now: now, tallied: tallied)
             }
             guard let retention else { return .commit }
             // Counters of all units are deleted by whole days, so that they agree with each other and with the tallies.
             let minute = TimeUnit.day.start(of: CounterKey.minute(ofMilliseconds: now &- retention))
             for unit in TimeUnit.allCases where removed < Self.batch {
-                removed += try Self.remove(db, "counter", unit, before: minute, limit: Self.batch - removed)
-                removed += try Self.remove(db, "thinned", unit, before: minute, limit: Self.batch - removed)
+                for table in ["counter", "thinned"] {
+                    removed += try Self.remove(db, from: table, unit, before: minute, limit: Self.batch - removed)
+                }
             }
-            for kind in TallyKind.allCases where removed < Self.batch {
-                removed += try Self.removeTally(db, kind, before: minute / 1440, limit: Self.batch - removed)
-            }
+            removed += try Self.removeTallies(db, before: minute / 1440, limit: Self.batch - removed)
             guard removed < Self.batch else { return .commit }
             try db.execute(sql: "DELETE FROM folded WHERE day < ?", arguments: [minute / 1440])
             removed += try AcceptedNetworkStore.prune(db, before: minute / 1440, limit: Self.batch - removed)
@@ -118,11 +114,10 @@ struct Pruner {
     }
 
     /// Deletes a batch if the database is too large; returns false if it isn't, or if nothing can be deleted.
-    private func removeLarge(_ db: Database, _ tallied: Int64, now: Int64) throws -> Bool {
+    private func removeLarge(_ db: Database, now: Int64, tallied: Int64) throws -> Bool {
         guard let maximumSize else { return false }
-        let size = try Int64.fetchOne(db, sql: "PRAGMA page_size") ?? 0
-        let pages = try Int64.fetchOne(db, sql: "PRAGMA page_count") ?? 0
-        let free = try Int64.fetchOne(db, sql: "PRAGMA freelist_count") ?? 0
+        let size = try db.pragma("page_size")
+        let (free, pages) = (try db.pragma("freelist_count"), try db.pragma("page_count"))
         guard pages &* size > maximumSize else { return false }
         guard (pages &- free) &* size > maximumSize &- maximumSize / 64 else {
             try db.execute(sql: "PRAGMA incremental_vacuum(512)")
@@ -130,32 +125,24 @@ struct Pruner {
         }
         var removed = 0
         try db.inTransaction(.immediate) {
-            removed = try Self.removeDetails(db, before: .max, tallied, now: now)
-            if removed == 0 {
-                let oldest = try Int64.fetchOne(
-                    db, sql: "SELECT min(day) FROM (SELECT day FROM tally GROUP BY kind, day)")
-                for kind in TallyKind.allCases where removed < Self.batch {
-                    guard let oldest else { break }
-                    removed += try Self.removeTally(db, kind, before: oldest &+ 1, limit: Self.batch - removed)
-                }
+            removed = try Self.removeDetails(db, before: .max, now: now, tallied: tallied)
+            if removed == 0,
+                let oldest = try db.integer("SELECT min(day) FROM (SELECT day FROM tally GROUP BY kind, day)")
+            {
+                removed = try Self.removeTallies(db, before: oldest &+ 1, limit: Self.batch)
             }
             return .commit
         }
         return removed > 0
     }
 
-    /// Deletes a batch of the oldest detail rows, and notes from when on all are there. That is at most now: rows recorded with a wrong clock may
-    /// have a time in the future.
-    private static func removeDetails(
-        _ db: Database, before time: Int64, _ tallied: Int64, now: Int64
-    ) throws -> Int {
-        let selection =
-            "SELECT id, time FROM detail WHERE time < ? AND id <= ? ORDER BY time LIMIT \(batch)"
-        let newest = try Int64.fetchOne(
-            db, sql: "SELECT max(time) FROM (\(selection))", arguments: [time, tallied])
-        guard let newest else { return 0 }
-        try db.execute(
-            sql: "DELETE FROM detail WHERE id IN (SELECT id FROM (\(selection)))", arguments: [time, tallied])
+    /// Deletes a batch of the oldest detail rows, and notes the time from which all rows are there. That is at most now:
+    /// rows that were recorded with a wrong clock may have a future time.
+    private static func removeDetails(_ db: Database, before time: Int64, now: Int64, tallied: Int64) throws -> Int {
+        let selection = "SELECT id, time FROM detail WHERE time < ? AND id <= ? ORDER BY time LIMIT \(batch)"
+        let arguments: StatementArguments = [time, tallied]
+        guard let newest = try db.integer("SELECT max(time) FROM (\(selection))", arguments) else { return 0 }
+        try db.execute(sql: "DELETE FROM detail WHERE id IN (SELECT id FROM (\(selection)))", arguments: arguments)
         let removed = db.changesCount
         try db.execute(
             sql: """
@@ -165,8 +152,9 @@ struct Pruner {
         return removed
     }
 
+    /// Deletes the oldest counts of one unit of time; returns how many rows.
     private static func remove(
-        _ db: Database, _ table: String, _ unit: TimeUnit, before minute: Int64, limit: Int
+        _ db: Database, from table: String, _ unit: TimeUnit, before minute: Int64, limit: Int
     ) throws -> Int {
         var removed = 0
         while removed < limit {
@@ -181,42 +169,54 @@ struct Pruner {
         return removed
     }
 
-    private static func removeTally(_ db: Database, _ kind: TallyKind, before day: Int64, limit: Int) throws -> Int {
+    /// Deletes tallies of the days before a day; returns how many rows.
+    private static func removeTallies(_ db: Database, before day: Int64, limit: Int) throws -> Int {
         var removed = 0
-        for table in ["tally", "open_tally"] where removed < limit {
-            try db.execute(
-                sql: """
-                    DELETE FROM \(table) WHERE (kind, day, value, reason, domain) IN (
-                        SELECT kind, day, value, reason, domain FROM \(table) WHERE kind = ? AND day < ? LIMIT ?)
-                    """, arguments: [kind.rawValue, day, limit - removed])
-            removed += db.changesCount
+        for kind in TallyKind.allCases {
+            for table in ["tally", "open_tally"] where removed < limit {
+                try db.execute(
+                    sql: """
+                        DELETE FROM \(table) WHERE (kind, day, value, reason, domain) IN (
+                            SELECT kind, day, value, reason, domain FROM \(table) WHERE kind = ? AND day < ? LIMIT ?)
+                        """, arguments: [kind.rawValue, day, limit - removed])
+                removed += db.changesCount
+            }
         }
         return removed
     }
 }
 
+extension Database {
+    /// The number that a pragma of SQLite gives.
+    fileprivate func pragma(_ name: String) throws -> Int64 { try integer("PRAGMA \(name)") ?? 0 }
+}
+
 /// The clocks of the log, in milliseconds.
 package struct LogClocks: Sendable {
-    /// The time since 1970; the clock may be set.
+    /// The time since 1970; an administrator may set this clock.
     package var wall: @Sendable () -> Int64
-    /// The time since a fixed moment, suspended time included; nobody can set the clock.
+    /// The time since a fixed moment, suspended time included; nobody can set this clock.
     package var steady: @Sendable () -> Int64
 
-    package init(wall: @escaping @Sendable () -> Int64, steady: @escaping @Sendable () -> Int64) {
+    /// The clocks of the system, unless others are given.
+    package init(
+        wall: @escaping @Sendable () -> Int64 = { Clocks.wall },
+        steady: @escaping @Sendable () -> Int64 = { Clocks.sinceBoot }
+    ) {
         self.wall = wall
         self.steady = steady
     }
-
-    package static let system = LogClocks(wall: { Clocks.wall }, steady: { Clocks.sinceBoot })
 }
 
 /// The time by which old data is deleted: a wall clock that is set wrong must not make everything old.
 ///
-/// The wall clock is trusted after it has agreed with the steady clock for an hour. Until then, the time is the last trusted one plus the time
-/// that has passed on the steady clock, or the wall clock's if that is earlier. After a restart the last trusted time comes from the database.
+/// The wall clock is trusted after it has agreed with the steady clock for an hour. Until then, the time is the last
+/// trusted time plus the time that has passed on the steady clock, or the wall clock's time if that is earlier. After a
+/// restart the last trusted time comes from the database.
 struct TrustedTime {
-    /// For how many milliseconds the clocks must agree, and by how many they may differ.
+    /// The milliseconds for which the clocks must agree.
     static let proof: Int64 = 3_600_000
+    /// The milliseconds by which clocks that agree may drift apart.
     static let tolerance: Int64 = 300_000
 
     /// The difference between the clocks, and since when on the steady clock it has been the same.

@@ -3,17 +3,18 @@ import Foundation
 import Synchronization
 import System
 
-/// What the log's writer can be asked to do.
+/// A task of the log's writer.
 enum WriterTask {
-    /// Write what was recorded.
+    /// Write the recorded recipients to the database.
     case store
     /// Add written detail rows to the tallies.
     case tally
-    /// Delete what is past its retention or over the size.
+    /// Delete data that is older than its retention or over the size limit.
     case prune
 }
 
-/// The queue between the sessions' threads, which record, and the writer's thread; with the requests to the writer and the state of its database.
+/// The queue between the sessions' threads, which record, and the writer's thread; with the requests to the writer and
+/// the state of its database.
 final class RecordingQueue: Sendable {
     /// A request to the writer by a thread that waits until it is done.
     final class Request: Sendable {
@@ -23,7 +24,7 @@ final class RecordingQueue: Sendable {
 
         init(_ task: WriterTask) { self.task = task }
 
-        /// Ends the wait; called by the writer.
+        /// Ends the wait; the writer calls it.
         func answer(isDone: Bool) {
             self.isDone.store(isDone, ordering: .releasing)
             answered.signal()
@@ -38,16 +39,25 @@ final class RecordingQueue: Sendable {
 
     private struct Requests {
         var requests: [Request] = []
-        /// Indexes that came into force; the newest ones while the database can't be written.
-        var indexes: [RecordedIndex] = []
         /// Whether the writer is to end.
         var isStopping = false
-        /// Whether the writer has ended: requests are not answered any more.
+        /// Whether the writer has ended, and answers no more requests.
         var hasEnded = false
     }
 
-    private struct Condition {
+    /// Facts beside the recipients that wait for the writer.
+    struct Notes: Sendable {
+        /// Indexes that came into force; while the database can't be written, the newest of them.
+        var indexes: [RecordedIndex] = []
+        /// Messages of unlisted senders.
+        var senders = PendingSenders()
+    }
+
+    /// The state of the writer, for other threads.
+    struct WriterState: Sendable {
+        /// Why the database can't be written.
         var failure: PartFailure?
+        /// The path to which the last damaged database was moved.
         var damagedCopy: String?
         /// Since when the writer has been working without a pause; nil while it waits for work.
         var workingSince: Date?
@@ -62,7 +72,7 @@ final class RecordingQueue: Sendable {
     let reasons = NameRegistry(first: "other", limit: Int(ReasonSlot.thinned.index))
     let written = Atomic<Int>(0)
     let thinned = Atomic<Int>(0)
-    /// Recipients that the writer holds and hasn't written yet.
+    /// The recipients that the writer has taken and not written yet.
     let waiting = Atomic<Int>(0)
     /// Whether the writer has the database open.
     let isOpen = Atomic<Bool>(false)
@@ -73,15 +83,14 @@ final class RecordingQueue: Sendable {
     /// How many seconds the writer may work before its disk counts as hanging.
     private let patience: TimeInterval
 
-    /// Whether every stripe was found full. Until the writer has made room, a session tries its own stripe only.
+    /// Whether a session found every stripe full. Until the writer has made room, a session tries its own stripe only.
     private let isFull = Atomic<Bool>(false)
-    /// Wakes the writer.
     private let wakeUp = SteadySemaphore()
-    /// Whether the writer was woken and hasn't begun yet: saves the system call of a signal for each recipient of a flood.
+    /// Whether the writer was woken and hasn't begun yet: saves a system call for each recipient of a flood.
     private let isWoken = Atomic<Bool>(false)
     private let requests = Mutex(Requests())
-    private let senders = Mutex(PendingSenders())
-    private let condition = Mutex(Condition())
+    private let notes = Mutex(Notes())
+    let writer = Mutex(WriterState())
 
     init(detailCapacity: Int, patience: TimeInterval) {
         self.patience = patience
@@ -92,7 +101,7 @@ final class RecordingQueue: Sendable {
 
     /// Counts the recipient, and keeps its detail row for the writer.
     ///
-    /// - Parameter home: any number of the caller's thread; threads with different numbers mostly use different stripes.
+    /// - Parameter home: a number of the caller's thread; threads with different numbers mostly use different stripes.
     func record(_ event: borrowing RecipientEvent, home: Int) {
         let event = copy event
         if event.outcome == .accepted { accepted.insert(event.client, day: event.time / 86_400_000) }
@@ -124,16 +133,16 @@ final class RecordingQueue: Sendable {
 
     /// Keeps the note of an index that came into force for the writer.
     func note(_ index: RecordedIndex) {
-        requests.withLock { requests in
-            if requests.indexes.count >= 1_000 { requests.indexes.removeFirst() }
-            requests.indexes.append(index)
+        notes.withLock { notes in
+            if notes.indexes.count >= 1_000 { notes.indexes.removeFirst() }
+            notes.indexes.append(index)
         }
         wakeWriter()
     }
 
     /// Keeps a message of an unlisted sender for the writer.
     func note(_ sender: UnlistedSender) {
-        senders.withLock { $0.add(sender) }
+        notes.withLock { $0.senders.add(sender) }
         wakeWriter()
     }
 
@@ -146,7 +155,7 @@ final class RecordingQueue: Sendable {
         return max(0, sum)
     }
 
-    /// Has the writer do a task, and waits for it; false if the writer couldn't, or has ended.
+    /// Has the writer do a task, and waits for it; false if the task failed, or the writer has ended.
     func request(_ task: WriterTask) -> Bool {
         let request = Request(task)
         let hasEnded = requests.withLock { requests in
@@ -164,22 +173,16 @@ final class RecordingQueue: Sendable {
         wakeUp.signal()
     }
 
-    /// Notes that the process ends without waiting for the writer.
-    func abandon() { condition.withLock { $0.isAbandoned = true } }
+    var isAbandoned: Bool { writer.withLock { $0.isAbandoned } }
 
-    var isAbandoned: Bool { condition.withLock { $0.isAbandoned } }
-
-    /// Where the last damaged database was moved to.
-    var damagedCopy: String? { condition.withLock { $0.damagedCopy } }
-
-    /// Why the database can't be written: the last failure, or a disk for which the writer has been waiting for long.
+    /// Why the database can't be written: the last failure, or a disk that doesn't answer.
     func failure(path: String) -> PartFailure? {
-        condition.withLock { condition in
-            guard let since = condition.workingSince, case let age = Date().timeIntervalSince(since), age > patience
-            else { return condition.failure }
+        writer.withLock { writer in
+            guard let since = writer.workingSince, case let age = Date().timeIntervalSince(since), age > patience
+            else { return writer.failure }
             return PartFailure(
                 reason: "the disk of the rejection log \(path) has not answered for \(Int(clamping: Int64(age))) s",
-                advice: "see the kernel's messages about the disk: dmesg", since: condition.failure?.since ?? since)
+                advice: "see the kernel's messages about the disk: dmesg", since: writer.failure?.since ?? since)
         }
     }
 
@@ -187,7 +190,7 @@ final class RecordingQueue: Sendable {
 
     /// Waits until there is work, for the time at most.
     ///
-    /// - Parameter forRequests: ends the wait early for a request only, not for what was recorded.
+    /// - Parameter forRequests: whether only a request ends the wait early, not a recorded recipient.
     func wait(milliseconds: Int, forRequests: Bool) {
         let deadline = ContinuousClock.now + .milliseconds(milliseconds)
         while wakeUp.wait(within: deadline - .now) {
@@ -207,19 +210,11 @@ final class RecordingQueue: Sendable {
         }
     }
 
-    /// Removes and returns the notes of indexes.
-    func drainRecordedIndexs() -> [RecordedIndex] {
-        requests.withLock { requests in
-            defer { requests.indexes = [] }
-            return requests.indexes
-        }
-    }
-
-    /// Removes and returns the messages of unlisted senders.
-    func drainSenders() -> PendingSenders {
-        senders.withLock { senders in
-            defer { senders.removeAll() }
-            return senders
+    /// Removes and returns the notes.
+    func drainNotes() -> Notes {
+        notes.withLock { notes in
+            defer { notes = Notes() }
+            return notes
         }
     }
 
@@ -229,16 +224,12 @@ final class RecordingQueue: Sendable {
     }
 
     /// Notes that the writer begins to work.
-    func beginWork() { condition.withLock { $0.workingSince = Date() } }
+    func beginWork() { writer.withLock { $0.workingSince = Date() } }
 
     /// Notes that the writer has nothing to do.
-    func endWork() { condition.withLock { $0.workingSince = nil } }
+    func endWork() { writer.withLock { $0.workingSince = nil } }
 
-    func setFailure(_ failure: PartFailure?) { condition.withLock { $0.failure = failure } }
-
-    func setDamagedCopy(_ path: String) { condition.withLock { $0.damagedCopy = path } }
-
-    /// Notes that the writer has ended. Requests that are left are answered with no.
+    /// Notes that the writer has ended, and answers the open requests: not done.
     func end() {
         let left = requests.withLock { requests in
             requests.hasEnded = true
@@ -254,12 +245,12 @@ final class RecordingQueue: Sendable {
     }
 }
 
-/// One of the parts of a ``RecordingQueue``, with a lock of its own: a thread that finds its stripe locked uses the next.
+/// A part of a ``RecordingQueue``, with a lock of its own: a thread that finds its stripe locked uses the next stripe.
 struct QueueStripe: ~Copyable {
     /// What the lock protects. The lock is held for a few copies, or for the writer's exchange of the buffers.
     struct State: Sendable {
-        /// Above this number of different counters, further ones are kept by the hour and without the domain: then they need little memory
-        /// however long the writer doesn't come.
+        /// The number of different counters above which further ones are kept by the hour and without the domain: they
+        /// need little memory even if the writer doesn't come for long.
         static let counterLimit = 16_384
 
         var details: DetailBuffer
@@ -268,7 +259,7 @@ struct QueueStripe: ~Copyable {
         var recipients = 0
         /// Whether `counters` has counts by the hour and without their domain.
         var isCoarse = false
-        /// Whether detail rows are thinned out; set by the writer while too many come.
+        /// Whether detail rows are thinned out; the writer sets it while too many rows come.
         var thins = false
 
         enum Addition {

@@ -1,22 +1,20 @@
 import Foundation
 import GRDB
-import GRDBSQLite
 
 /// Adds detail rows to the tallies of their days, so that a report need not read a year of rows, and closes the days
 /// that are over. It works on the writer's thread, a few rows at a time, in the order of their ids.
 ///
 /// The mark `tallied` in the table `state` is the id of the last row in the tallies. It changes in the transaction that
-/// adds the rows: each row is in the tallies or after the mark, never both, even after a crash. Reports read rows after
-/// the mark directly. A database of an older Postern starts at the mark 0, and its rows are tallied in the background.
+/// adds the rows: even after a crash, each row is either in the tallies or after the mark. Reports read rows after the
+/// mark directly. A database of an older Postern starts at the mark 0, and its rows are tallied in the background.
 struct Tallier {
     /// Rows in one step: about 30 ms of work.
     static let chunk = 2_000
-    /// While more rows than this arrive in a round of the writer, tallying waits, so that answers are not slowed down;
-    /// but no more rows than the limit wait.
+    /// While more rows than this arrive in a round of the writer, tallying waits, so that it doesn't slow down replies.
     static let busy = 250
+    /// The most rows that wait while many arrive.
     static let backlogLimit: Int64 = 2_000_000
 
-    private static let day: Int64 = 86_400_000
     /// A later day than the log can hold.
     private static let lastDay = CounterKey.maximumMinute / 1_440 + 1
     /// Milliseconds after midnight before a day is closed, for rows that arrive late.
@@ -24,7 +22,7 @@ struct Tallier {
     /// Milliseconds after which fewer rows than a step are tallied, too.
     private static let patience: Int64 = 30_000
 
-    /// The last row in the tallies.
+    /// The id of the last row in the tallies.
     private(set) var tallied: Int64
     /// The last closed day of each kind; 0: none.
     private var closed: [TallyKind: Int64]
@@ -38,27 +36,28 @@ struct Tallier {
         closed = try Self.closedDays(db)
     }
 
-    /// The id of the last row in the tallies. If the mark is missing, all present rows are left out, so that none is
+    /// The id of the last row in the tallies. If the mark is missing, all present rows are left out, so that no row is
     /// counted twice.
     static func mark(_ db: Database) throws -> Int64 {
-        if let noted = try Int64.fetchOne(db, sql: "SELECT value FROM state WHERE name = 'tallied'") { return noted }
-        return try Int64.fetchOne(db, sql: "SELECT max(id) FROM detail") ?? 0
+        try db.state("tallied") ?? db.integer("SELECT max(id) FROM detail") ?? 0
     }
 
     /// The last day of each kind whose tallies are final.
     static func closedDays(_ db: Database) throws -> [TallyKind: Int64] {
         var days: [TallyKind: Int64] = [:]
         for kind in TallyKind.allCases {
-            let day = try Int64.fetchOne(
-                db, sql: "SELECT value FROM state WHERE name = ?", arguments: ["closed_\(kind.rawValue)"])
-            days[kind] = day.map { min(max($0, 0), Self.lastDay) }
+            days[kind] = try db.state("closed_\(kind.rawValue)").map { min(max($0, 0), Self.lastDay) }
         }
         return days
     }
 
-    /// True if a step is due: `last` is the id of the newest row, `arriving` the number of rows in this round of the
-    /// writer.
-    mutating func isDue(_ steady: Int64, last newest: Int64, arriving: Int) -> Bool {
+    /// Whether a step is due.
+    ///
+    /// - Parameters:
+    ///   - steady: the time of the steady clock.
+    ///   - newest: the id of the newest row.
+    ///   - arriving: how many rows arrived in this round of the writer.
+    mutating func isDue(_ steady: Int64, newest: Int64, arriving: Int) -> Bool {
         let waiting = newest &- tallied
         if arriving > Self.busy { return waiting > Self.backlogLimit }
         guard let last else {
@@ -68,15 +67,13 @@ struct Tallier {
         return waiting >= Int64(Self.chunk) || steady >= last &+ Self.patience
     }
 
-    /// Does one step of work; false if there was none.
+    /// Does one step of work; returns false if there was none.
     ///
-    /// - Parameter now: the trusted time, which decides whether a day is over; nil if no time is trusted: then no day
-    ///   is closed.
+    /// - Parameter now: the trusted time, which decides whether a day is over; without one, no day is closed.
     mutating func step(_ db: Database, now: Int64?, steady: Int64) throws -> Bool {
         last = steady
         if try addRows(db) { return true }
-        guard let now else { return false }
-        return try closeDay(db, now: now)
+        return try now.map { try closeDay(db, now: $0) } ?? false
     }
 
     // MARK: Rows
@@ -91,13 +88,14 @@ struct Tallier {
         defer { swap(&scratch, &self.scratch) }
         var added = 0
         try db.inTransaction(.immediate) {
-            try DetailRow.forEach(db, where: "d.id > ? ORDER BY d.id LIMIT ?", [tallied, Self.chunk]) { row in
+            let condition = "d.id > ? ORDER BY d.id LIMIT ?"
+            try DetailRow.forEach(db, where: condition, arguments: [tallied, Self.chunk]) { row in
                 mark = max(mark, row.id)
                 added += 1
-                guard row.outcome != 0 else { return }
+                guard row.outcome != .accepted else { return }
                 let time = row.time
-                TallyKind.forEachItem(row, reasons, &scratch) { item in
-                    Self.pack(item, day: row.day, reason: row.reason, domain: row.domain, &key)
+                TallyKind.forEachItem(of: row, reasons: reasons, scratch: &scratch) { item in
+                    Self.pack(item, of: row, into: &key)
                     let position = key.withUnsafeBytes { table.position(of: $0) }
                     table.update(position) { entry in
                         entry.count &+= 1
@@ -108,8 +106,8 @@ struct Tallier {
                 }
             }
             guard added > 0 else { return .rollback }
-            try enter(db, table)
-            try Self.note(db, "tallied", mark)
+            try store(db, table)
+            try db.setState("tallied", to: mark)
             return .commit
         }
         guard added > 0 else { return false }
@@ -123,34 +121,34 @@ struct Tallier {
     }
 
     /// Packs a key in the order of the table's key: kind, day, value, reason, domain.
-    private static func pack(
-        _ item: TallyKind.Item, day: Int64, reason: Int64, domain: Int64, _ key: inout [UInt8]
-    ) {
+    private static func pack(_ item: TallyKind.Item, of row: DetailRow, into key: inout [UInt8]) {
         key.removeAll(keepingCapacity: true)
         key.append(UInt8(truncatingIfNeeded: item.kind.rawValue))
-        withUnsafeBytes(of: UInt32(clamping: day).bigEndian) { key.append(contentsOf: $0) }
+        withUnsafeBytes(of: UInt32(clamping: row.day).bigEndian) { key.append(contentsOf: $0) }
         key.append(contentsOf: item.value)
-        withUnsafeBytes(of: reason.bigEndian) { key.append(contentsOf: $0) }
-        withUnsafeBytes(of: domain.bigEndian) { key.append(contentsOf: $0) }
+        withUnsafeBytes(of: row.reason.bigEndian) { key.append(contentsOf: $0) }
+        withUnsafeBytes(of: row.domain.bigEndian) { key.append(contentsOf: $0) }
     }
 
-    private func enter(_ db: Database, _ table: TallyTable) throws {
-        let writers = try (open: TallyWriter(db, table: "open_tally"), closed: TallyWriter(db, table: "tally"))
-        let sorted = (0..<table.count).sorted { left, right in
-            table.withValue(left) { left in table.withValue(right) { left.lexicographicallyPrecedes($0) } }
-        }
-        for position in sorted {
+    /// Adds the tallies of packed keys to those in the database.
+    private func store(_ db: Database, _ table: TallyTable) throws {
+        var open = try TallyWriter(db, table: "open_tally")
+        var final = try TallyWriter(db, table: "tally")
+        for position in (0..<table.count).sorted(by: table.precedes) {
             try table.withValue(position) { key in
                 guard key.count >= 21, let kind = TallyKind(rawValue: Int64(key[0])) else { return }
                 let day = Int64(UInt32(bigEndian: key.loadUnaligned(fromByteOffset: 1, as: UInt32.self)))
                 let end = key.count - 16
-                let row = TallyWriter.Row(
+                let key = TallyWriter.Key(
                     kind: kind, day: day, value: UnsafeRawBufferPointer(rebasing: key[5..<end]),
                     reason: Int64(bigEndian: key.loadUnaligned(fromByteOffset: end, as: Int64.self)),
                     domain: Int64(bigEndian: key.loadUnaligned(fromByteOffset: end + 8, as: Int64.self)))
-                // Of a closed day only the other table is read.
-                let writer = day <= closed[kind] ?? 0 ? writers.closed : writers.open
-                try writer.add(row, table.tallies[position])
+                // Reports read `open_tally` only for days that aren't closed.
+                if day <= closed[kind] ?? 0 {
+                    try final.add(key, table.tallies[position])
+                } else {
+                    try open.add(key, table.tallies[position])
+                }
             }
         }
     }
@@ -161,20 +159,16 @@ struct Tallier {
         for row in days {
             let (kind, day, count): (Int64, Int64, Int) = (try row.value(0), try row.value(1), try row.value(2))
             guard count > TallyKind.openLimit else { continue }
+            let arguments: StatementArguments = [kind, day]
             try db.inTransaction(.immediate) {
                 var left = count
                 var least: Int64 = 1
                 while left > TallyKind.openLimit / 2, least < 1 << 40 {
-                    let gone =
-                        try Int64.fetchOne(
-                            db,
-                            sql: "SELECT sum(count) FROM open_tally WHERE kind = ? AND day = ? AND count <= ?",
-                            arguments: [kind, day, least]) ?? 0
-                    try db.execute(
-                        sql: "DELETE FROM open_tally WHERE kind = ? AND day = ? AND count <= ?",
-                        arguments: [kind, day, least])
+                    let rare = "FROM open_tally WHERE kind = ? AND day = ? AND count <= ?"
+                    let removed = try db.integer("SELECT sum(count) \(rare)", arguments + [least]) ?? 0
+                    try db.execute(sql: "DELETE \(rare)", arguments: arguments + [least])
                     left -= db.changesCount
-                    try Self.noteFolded(db, kind, day, gone)
+                    try Self.addFolded(db, kind: kind, day: day, count: removed)
                     least *= 2
                 }
                 return .commit
@@ -184,17 +178,15 @@ struct Tallier {
 
     // MARK: Days
 
-    /// Closes one day of one kind, or removes some rows of closed days from `open_tally`; false if there was nothing to
-    /// do.
+    /// Closes one day of one kind, or removes some rows of closed days from `open_tally`; returns false if there was
+    /// nothing to do.
     private mutating func closeDay(_ db: Database, now: Int64) throws -> Bool {
-        let today = max(0, now &- Self.grace) / Self.day
+        let today = max(0, now &- Self.grace) / Timestamp.day
         for kind in TallyKind.allCases {
-            let done = closed[kind] ?? 0
-            let oldest = try Int64.fetchOne(
-                db, sql: "SELECT min(day) FROM open_tally WHERE kind = ?", arguments: [kind.rawValue])
+            let oldest = try db.integer("SELECT min(day) FROM open_tally WHERE kind = ?", [kind.rawValue])
             guard let oldest, oldest < today else { continue }
-            guard oldest >= 0 else { throw DamagedValue(words: "a tally is of the day \(oldest)") }
-            if oldest <= done {
+            guard oldest >= 0 else { throw DamagedValue(words: "a tally has the day \(oldest)") }
+            if oldest <= closed[kind] ?? 0 {
                 try db.inTransaction(.immediate) {
                     try db.execute(
                         sql: """
@@ -209,12 +201,8 @@ struct Tallier {
                 return true
             }
             try db.inTransaction(.immediate) {
-                if kind == .pair {
-                    try closePairs(db, oldest)
-                } else {
-                    try close(db, kind, oldest)
-                }
-                try Self.note(db, "closed_\(kind.rawValue)", oldest)
+                if kind == .pair { try closePairs(db, oldest) } else { try close(db, kind, day: oldest) }
+                try db.setState("closed_\(kind.rawValue)", to: oldest)
                 return .commit
             }
             closed[kind] = oldest
@@ -223,27 +211,26 @@ struct Tallier {
         return false
     }
 
-    private func close(_ db: Database, _ kind: TallyKind, _ day: Int64) throws {
-        let counts: (String) throws -> Int64 = { table in
-            try Int64.fetchOne(
-                db, sql: "SELECT sum(count) FROM \(table) WHERE kind = ? AND day = ?",
-                arguments: [kind.rawValue, day]) ?? 0
-        }
+    /// Closes a day of any kind but pairs: keeps its most frequent values.
+    private func close(_ db: Database, _ kind: TallyKind, day: Int64) throws {
         try db.execute(
             sql: """
                 INSERT OR REPLACE INTO tally SELECT * FROM open_tally WHERE kind = ?1 AND day = ?2 AND value IN (
                     SELECT value FROM open_tally WHERE kind = ?1 AND day = ?2
                     GROUP BY value ORDER BY sum(count) DESC, value LIMIT ?3)
                 """, arguments: [kind.rawValue, day, kind.kept])
-        try Self.noteFolded(db, kind.rawValue, day, try counts("open_tally") &- (try counts("tally")))
+        let counts = try ["open_tally", "tally"].map {
+            try db.integer("SELECT sum(count) FROM \($0) WHERE kind = ? AND day = ?", [kind.rawValue, day]) ?? 0
+        }
+        try Self.addFolded(db, kind: kind.rawValue, day: day, count: counts[0] &- counts[1])
         let crowded = try Data.fetchAll(
             db, sql: "SELECT value FROM tally WHERE kind = ? AND day = ? GROUP BY value HAVING count(*) > ?",
             arguments: [kind.rawValue, day, 2 * TallyKind.domainLimit])
-        for value in crowded { try foldDomains(db, kind, day, value) }
+        for value in crowded { try foldDomains(db, of: value, kind, day: day) }
     }
 
     /// Keeps the most frequent domains of a value; its counts by reason stay exact.
-    private func foldDomains(_ db: Database, _ kind: TallyKind, _ day: Int64, _ value: Data) throws {
+    private func foldDomains(_ db: Database, of value: Data, _ kind: TallyKind, day: Int64) throws {
         let key: StatementArguments = [kind.rawValue, day, value]
         let rows = try Row.fetchAll(
             db,
@@ -251,7 +238,7 @@ struct Tallier {
                 SELECT reason, domain, count, first, last, name, peers, networks FROM tally
                 WHERE kind = ? AND day = ? AND value = ? ORDER BY count DESC, domain
                 """, arguments: key)
-        let writer = try TallyWriter(db, table: "tally")
+        var writer = try TallyWriter(db, table: "tally")
         for row in rows.dropFirst(TallyKind.domainLimit) {
             let (reason, domain): (Int64, Int64) = (try row.value(0), try row.value(1))
             guard domain != TallyKind.variousDomains else { continue }
@@ -265,10 +252,10 @@ struct Tallier {
             try db.execute(
                 sql: "DELETE FROM tally WHERE kind = ? AND day = ? AND value = ? AND reason = ? AND domain = ?",
                 arguments: key + [reason, domain])
-            try value.withUnsafeBytes { value in
-                try writer.add(
-                    .init(
-                        kind: kind, day: day, value: value, reason: reason, domain: TallyKind.variousDomains), entry)
+            try value.withUnsafeBytes {
+                let folded = TallyWriter.Key(
+                    kind: kind, day: day, value: $0, reason: reason, domain: TallyKind.variousDomains)
+                try writer.add(folded, entry)
             }
         }
     }
@@ -279,15 +266,15 @@ struct Tallier {
     private func closePairs(_ db: Database, _ day: Int64) throws {
         let kind = TallyKind.pair
         var known: Set<UInt64> = []
-        let recent = try db.makeStatement(
-            sql: "SELECT DISTINCT value FROM tally WHERE kind = ? AND day >= ? AND day < ?")
-        try recent.setArguments([kind.rawValue, day - 14, day])
-        try RawRows.forEach(recent) { known.insert(ByteHash.hash(RawRows.bytes($0, 0))) }
+        try RawRow.forEach(
+            db, "SELECT DISTINCT value FROM tally WHERE kind = ? AND day >= ? AND day < ?",
+            arguments: [kind.rawValue, day - 14, day]
+        ) { known.insert(ByteHash.hash($0.bytes(0))) }
         var ranked: [(rank: UInt64, hash: UInt64)] = []
-        let fresh = try db.makeStatement(sql: "SELECT DISTINCT value FROM open_tally WHERE kind = ? AND day = ?")
-        try fresh.setArguments([kind.rawValue, day])
-        try RawRows.forEach(fresh) {
-            let hash = ByteHash.hash(RawRows.bytes($0, 0))
+        try RawRow.forEach(
+            db, "SELECT DISTINCT value FROM open_tally WHERE kind = ? AND day = ?", arguments: [kind.rawValue, day]
+        ) {
+            let hash = ByteHash.hash($0.bytes(0))
             ranked.append((known.contains(hash) ? hash >> 1 : hash >> 1 | 1 << 63, hash))
         }
         var limit = UInt64.max
@@ -295,11 +282,11 @@ struct Tallier {
             ranked.sort { $0.rank < $1.rank }
             limit = ranked[kind.kept - 1].rank
         }
-        let ranks = Set(ranked.lazy.filter { $0.rank <= limit }.map(\.hash))
+        let kept = Set(ranked.lazy.filter { $0.rank <= limit }.map(\.hash))
         db.add(
             function: DatabaseFunction("kept_pair", argumentCount: 1, pure: true) { values in
                 guard let data = Data.fromDatabaseValue(values[0]) else { return false }
-                return ranks.contains(data.withUnsafeBytes { ByteHash.hash($0) })
+                return kept.contains(data.withUnsafeBytes { ByteHash.hash($0) })
             })
         try db.execute(
             sql:
@@ -312,43 +299,11 @@ struct Tallier {
                 """, arguments: [kind.rawValue, day - 14])
     }
 
-    // MARK: Notes
-
-    static func note(_ db: Database, _ name: String, _ value: Int64) throws {
-        try db.cachedStatement(sql: "INSERT OR REPLACE INTO state VALUES (?, ?)").execute(arguments: [name, value])
-    }
-
-    private static func noteFolded(_ db: Database, _ kind: Int64, _ day: Int64, _ count: Int64) throws {
+    /// Adds to the number of rejections of a day that no tally has.
+    private static func addFolded(_ db: Database, kind: Int64, day: Int64, count: Int64) throws {
         guard count > 0 else { return }
         try db.execute(
             sql: "INSERT INTO folded VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
             arguments: [kind, day, count])
-    }
-}
-
-extension TallyReasons {
-    /// Reads the ids of the database.
-    init(_ db: Database) throws {
-        var names: [String: Int64] = [:]
-        for row in try Row.fetchAll(db, sql: "SELECT name, id FROM reason") {
-            names[try row.value(0)] = try row.value(1) as Int64
-        }
-        self.init(names: names)
-    }
-}
-
-extension Tally {
-    /// Adds the item's peer, network and name.
-    mutating func addDetails(of item: TallyKind.Item) {
-        if let peer = item.peer { peers.insert(peer, limit: item.kind.peerLimit) }
-        if let network = item.network { networks.insert(network, limit: item.kind.networkLimit) }
-        setName(item.name)
-    }
-
-    /// Sets the client's newest name, unless it is empty.
-    mutating func setName(_ bytes: UnsafeRawBufferPointer) {
-        if bytes.isEmpty { return }
-        let known = name.utf8.withContiguousStorageIfAvailable { UnsafeRawBufferPointer($0).isSame(as: bytes) } ?? false
-        if !known { name = String(decoding: bytes, as: UTF8.self) }
     }
 }

@@ -1,3 +1,4 @@
+import GRDB
 import System
 
 /// The kinds of values by which rejections are tallied for each day (UTC); the raw value is that of the database.
@@ -6,7 +7,7 @@ package enum TallyKind: Int64, CaseIterable, Sendable {
     case recipient = 0
     /// The reverse-path.
     case sender = 1
-    /// The client's address: 4 or 16 bytes, none if unknown.
+    /// The client's address: 4 or 16 bytes, or none for a client without an address.
     case client = 2
     /// The client's network: the bytes of a /24 or /64.
     case network = 3
@@ -16,10 +17,10 @@ package enum TallyKind: Int64, CaseIterable, Sendable {
     case host = 5
     /// The reply of the MTA where it rejected the recipient itself, without addresses.
     case reply = 6
-    /// Sender, line feed, recipient: where the recipient is unknown, and the sender may be a person.
+    /// Sender, line feed, recipient: where the recipient doesn't exist, and the sender may be a person.
     case pair = 7
 
-    /// How many values of a day are kept when it is over, the most frequent ones. The others are in the counters only.
+    /// How many values are kept of a day that is over: the most frequent ones. The others are in the counters only.
     var kept: Int {
         switch self {
         case .recipient: 2_000
@@ -36,8 +37,8 @@ package enum TallyKind: Int64, CaseIterable, Sendable {
     static let domainLimit = 32
     static let variousDomains: Int64 = -1
 
-    /// Up to which number different peers are counted exactly. Peers are the senders of a recipient, the unknown
-    /// recipients that a network tried, the days of a pair.
+    /// The number up to which different peers are counted exactly. Peers are the senders of a recipient, the unknown
+    /// recipients that a network tried, and the days of a pair.
     package var peerLimit: Int {
         switch self {
         case .recipient: 16
@@ -47,7 +48,7 @@ package enum TallyKind: Int64, CaseIterable, Sendable {
         }
     }
 
-    /// How many different client networks a value has at most.
+    /// The number up to which the different client networks of a value are counted exactly.
     var networkLimit: Int {
         switch self {
         case .recipient, .pair: 8
@@ -55,25 +56,23 @@ package enum TallyKind: Int64, CaseIterable, Sendable {
         }
     }
 
-    /// True where the newest host name of the client is kept.
+    /// Whether the newest host name of the client is kept.
     var isNamed: Bool { self == .client || self == .network }
 }
 
 /// The ids of the reasons that tallies distinguish; -1 for a reason that the database doesn't have.
 struct TallyReasons {
-    var unknown: Int64 = -1
-    var relay: Int64 = -1
-    var harvest: Int64 = -1
-    var mta: Int64 = -1
+    let unknown, relay, harvest, mta: Int64
     /// The reasons for which pairs are tallied: unknown, disabled, blocked, pattern.
-    var personal: Set<Int64> = []
+    let personal: Set<Int64>
 
-    init(names: [String: Int64]) {
-        unknown = names["unknown"] ?? -1
-        relay = names["relay"] ?? -1
-        harvest = names["harvest"] ?? -1
-        mta = names[RejectionLog.mtaReason] ?? -1
-        personal = Set(["unknown", "disabled", "blocked", "pattern"].compactMap { names[$0] })
+    init(_ db: Database) throws {
+        let ids = try db.reasonIDs()
+        unknown = ids["unknown"] ?? -1
+        relay = ids["relay"] ?? -1
+        harvest = ids["harvest"] ?? -1
+        mta = ids[RejectionLog.mtaReason] ?? -1
+        personal = Set(["unknown", "disabled", "blocked", "pattern"].compactMap { ids[$0] })
     }
 }
 
@@ -82,19 +81,19 @@ extension TallyKind {
     struct Item {
         var kind: TallyKind
         var value: UnsafeRawBufferPointer
-        /// The hash of a peer; nil: none.
+        /// The hash of a peer, where the kind counts peers.
         var peer: UInt32?
-        /// The hash of a client network; nil: none.
+        /// The hash of a client network, where the kind counts networks.
         var network: UInt32?
         /// The client's host name where the kind keeps it, else empty.
-        var name: UnsafeRawBufferPointer
+        var name = UnsafeRawBufferPointer(start: nil, count: 0)
     }
 
-    private static var none: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: nil, count: 0) }
-
     /// Calls `body` with the values of a row, one for each kind; the buffers are valid for the call.
+    ///
+    /// - Parameter scratch: memory for values that are put together.
     static func forEachItem(
-        _ row: DetailRow, _ reasons: TallyReasons, _ scratch: inout [UInt8], _ body: (Item) throws -> Void
+        of row: DetailRow, reasons: TallyReasons, scratch: inout [UInt8], _ body: (Item) throws -> Void
     ) rethrows {
         let reason = row.reason
         let (recipient, sender, client) = (row.recipient, row.sender, row.client)
@@ -104,43 +103,35 @@ extension TallyKind {
             try body(
                 Item(
                     kind: .recipient, value: recipient, peer: judged ? ByteHash.short(sender) : nil,
-                    network: judged ? networkHash : nil, name: none))
-            try body(Item(kind: .sender, value: sender, name: none))
+                    network: judged ? networkHash : nil))
+            try body(Item(kind: .sender, value: sender))
             try body(Item(kind: .client, value: client, name: row.clientName))
-            try body(
-                Item(
-                    kind: .network, value: network,
-                    peer: reason == reasons.unknown ? ByteHash.short(recipient) : nil, name: row.clientName))
-            try body(Item(kind: .helo, value: row.helo, name: none))
-            try body(Item(kind: .host, value: row.mta, name: none))
+            let triedRecipient = reason == reasons.unknown ? ByteHash.short(recipient) : nil
+            try body(Item(kind: .network, value: network, peer: triedRecipient, name: row.clientName))
+            try body(Item(kind: .helo, value: row.helo))
+            try body(Item(kind: .host, value: row.mta))
             if reasons.personal.contains(reason), SenderAddress.mayBePerson(sender) {
                 scratch.removeAll(keepingCapacity: true)
                 scratch.append(contentsOf: sender)
                 scratch.append(0x0a)
                 scratch.append(contentsOf: recipient)
+                let day = UInt32(truncatingIfNeeded: max(0, row.day))
                 try scratch.withUnsafeBytes {
-                    try body(Item(kind: .pair, value: $0, peer: dayHash(row.day), network: networkHash, name: none))
+                    try body(Item(kind: .pair, value: $0, peer: day, network: networkHash))
                 }
             }
         }
         if reason == reasons.mta {
             var reply = ReplyText.withoutAddresses(String(decoding: row.reply, as: UTF8.self))
-            try reply.withUTF8 {
-                try body(Item(kind: .reply, value: UnsafeRawBufferPointer($0), name: none))
-            }
+            try reply.withUTF8 { try body(Item(kind: .reply, value: UnsafeRawBufferPointer($0))) }
         }
     }
 
-    /// The hash of a day, for the days of a pair.
-    static func dayHash(_ day: Int64) -> UInt32 { UInt32(truncatingIfNeeded: max(0, day)) }
-
-    /// Calls `body` with the bytes of the /24 or /64 of a stored client address; empty if the address is unknown.
+    /// Calls `body` with the bytes of the /24 or /64 of a stored client address; empty without an address.
     package static func withNetwork<R>(
         of client: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) throws -> R
     ) rethrows -> R {
-        let address = IPAddress(stored: client)
-        guard !address.isUnspecified else { return try body(none) }
-        return try address.clientNetwork.withStored(body)
+        try IPAddress(stored: client).clientNetwork.withStored(body)
     }
 }
 
@@ -166,7 +157,7 @@ enum ReplyText {
         return String(words.joined(separator: " ").prefix(200))
     }
 
-    /// True for an IP address, also within a URL: three dots between digits, or hexadecimal digits with two colons.
+    /// Whether a word has an IP address: three dots between digits (also in a URL), or two colons and hex digits.
     private static func isNumeric(_ word: Substring) -> Bool {
         var run = 0
         var dots = 0
@@ -182,5 +173,74 @@ enum ReplyText {
         }
         return word.utf8.filter { $0 == 0x3a }.count >= 2
             && word.utf8.allSatisfy { ($0 | 0x20) >= 0x61 && ($0 | 0x20) <= 0x66 || (0x30...0x3a).contains($0) }
+    }
+}
+
+/// What the form of a sender's address says about the sender.
+package enum SenderAddress {
+    /// Whether the sender may be a person: false for `<>` and for addresses that programs send from, such as bounces,
+    /// lists, newsletters, and those with VERP, SRS and BATV tags.
+    static func mayBePerson(_ address: UnsafeRawBufferPointer) -> Bool {
+        guard let at = address.lastIndex(of: 0x40), at > 0, at < 65 else { return false }
+        var digits = 0
+        var local: [UInt8] = []
+        local.reserveCapacity(at)
+        for byte in address[..<at] {
+            switch byte {
+            case 0x30...0x39: digits += 1
+            // "+" and "=" mark VERP, SRS and BATV tags. A person rarely sends from an address with a detail.
+            case 0x2b, 0x3d: return false
+            default: break
+            }
+            local.append(byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte)
+        }
+        if local.first == 0x3c { local.removeFirst() }
+        if digits > 4 || local.isEmpty { return false }
+        return !local.withUnsafeBytes { local in
+            programs.contains { word in
+                local.count >= word.count && UnsafeRawBufferPointer(rebasing: local[..<word.count]).elementsEqual(word)
+            } || endings.contains { local.count > $0.count && local.suffix($0.count).elementsEqual($0) }
+        }
+    }
+
+    private static let programs: [[UInt8]] = [
+        "bounce", "noreply", "no-reply", "no_reply", "donotreply", "do-not-reply", "newsletter", "news@",
+        "mailer-daemon", "postmaster", "owner-", "mailing", "notification", "notify", "alert", "return", "root",
+        "www-data", "apache", "nobody", "daemon", "srs0", "srs1", "prvs", "msprvs",
+    ].map { Array($0.utf8) }
+    private static let endings: [[UInt8]] = [
+        "-bounces", "-bounce", "-request", "-owner", "-noreply", "-return", "-errors",
+    ].map { Array($0.utf8) }
+
+    /// The sender with `*` in place of a tag that changes from message to message:
+    /// `bounces+user=example.org@lists.example` becomes `bounces+*@lists.example`, `prvs=1234abcdef=joe@a.example`
+    /// `joe@a.example`, `SRS0=…=b.example=joe@c.example` `SRS0=*@c.example`. Other senders stay unchanged.
+    package static func folded(_ address: String) -> String {
+        guard let at = address.lastIndex(of: "@") else { return address }
+        let (local, domain) = (address[..<at], address[at...])
+        let lower = local.lowercased()
+        for tag in ["prvs=", "msprvs1=", "btv1=="] where lower.hasPrefix(tag) {
+            // BATV: the value of the tag has no "="; the sender follows it.
+            let rest = local.dropFirst(tag.count).drop { $0 != "=" }.drop { $0 == "=" }
+            return rest.isEmpty ? "\(local.prefix(tag.count))*\(domain)" : folded("\(rest)\(domain)")
+        }
+        for tag in ["srs0", "srs1"] where lower.hasPrefix(tag) && lower.count > 5 {
+            let mark = local[local.index(local.startIndex, offsetBy: 4)]
+            if mark == "=" || mark == "+" || mark == "-" { return "\(local.prefix(4))\(mark)*\(domain)" }
+        }
+        // VERP: the part after the first + or - or =, if it is another address or a number.
+        if let equals = local.lastIndex(of: "="), equals > local.startIndex {
+            if let mark = local[..<equals].firstIndex(where: { $0 == "+" }) { return "\(local[...mark])*\(domain)" }
+            if let mark = local[..<equals].lastIndex(where: { $0 == "-" }) { return "\(local[...mark])*\(domain)" }
+            return "*\(domain)"
+        }
+        if let mark = local.firstIndex(of: "+"), local[mark...].count > 1 { return "\(local[...mark])*\(domain)" }
+        if let mark = local.firstIndex(of: "-") {
+            let tail = local[local.index(after: mark)...]
+            if tail.utf8.count >= 4, tail.utf8.filter({ (0x30...0x39).contains($0) }).count * 2 >= tail.utf8.count {
+                return "\(local[...mark])*\(domain)"
+            }
+        }
+        return address
     }
 }

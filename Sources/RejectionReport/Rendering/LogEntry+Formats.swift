@@ -2,30 +2,16 @@ import Foundation
 public import RejectionLog
 
 extension LogEntry: Encodable {
-    private enum CodingKeys: String, CodingKey {
-        case id, time, outcome, observed, reason, recipient, domain, sender, client
-        case clientName = "client_name"
-        case helo, session, authenticated, mta, reply
-    }
-
     /// The JSON form: `time` in ISO 8601 (UTC, milliseconds), `outcome` "refused" or "tempfailed", the texts unescaped.
     public func encode(to encoder: any Encoder) throws {
-        var container = encoder.container(keyedBy: CodingKeys.self)
-        try container.encode(id, forKey: .id)
-        try container.encode(TimeText.milliseconds(time), forKey: .time)
-        try container.encode(outcome.name, forKey: .outcome)
-        try container.encode(observed, forKey: .observed)
-        try container.encode(reason, forKey: .reason)
-        try container.encode(recipient, forKey: .recipient)
-        try container.encode(domain, forKey: .domain)
-        try container.encode(sender, forKey: .sender)
-        try container.encode(client, forKey: .client)
-        try container.encode(clientName, forKey: .clientName)
-        try container.encode(helo, forKey: .helo)
-        try container.encode(session, forKey: .session)
-        try container.encode(authenticated, forKey: .authenticated)
-        try container.encode(mta, forKey: .mta)
-        try container.encode(reply, forKey: .reply)
+        let fields: JSONValue.Fields = [
+            "id": .number(Int(id)), "time": .text(TimeText.milliseconds(time)), "outcome": .text(outcome.name),
+            "observed": .flag(observed), "reason": .text(reason), "recipient": .text(recipient),
+            "domain": .text(domain), "sender": .text(sender), "client": .text(client),
+            "client_name": .text(clientName), "helo": .text(helo), "session": .text(session),
+            "authenticated": .flag(authenticated), "mta": .text(mta), "reply": .text(reply),
+        ]
+        try JSONValue.fields(fields).encode(to: encoder)
     }
 
     /// One line of JSON without its line end.

@@ -10,17 +10,30 @@ enum Redaction {
     /// The text of a reply with the local part of every address in it hidden; `address` is an address that it may hold,
     /// perhaps with a quoted local part.
     static func redacted(text: String, holding address: String) -> String {
-        let known = address.isEmpty ? text : text.replacing(address, with: redacted(address))
-        guard known.contains("@") else { return known }
-        var result: [Character] = []
-        for character in known {
-            if character == "@" {
-                while let last = result.last, !last.isWhitespace, !"<>()[],;:\"@".contains(last) { result.removeLast() }
-                result.append("*")
-            }
-            result.append(character)
+        redactedWithin(address.isEmpty ? text : text.replacing(address, with: redacted(address)))
+    }
+
+    /// The text with the local part of everything in it that looks like an address replaced by `*`: the characters
+    /// before an `@` back to a space or an enclosing sign, a quoted string as a whole.
+    static func redactedWithin(_ text: String) -> String {
+        var result: [Unicode.Scalar] = []
+        for scalar in text.unicodeScalars {
+            if scalar == "@" { hideLocalPart(&result) }
+            result.append(scalar)
         }
-        return String(result)
+        return String(String.UnicodeScalarView(result))
+    }
+
+    private static func hideLocalPart(_ text: inout [Unicode.Scalar]) {
+        let end = text.count
+        if text.last == "\"" {
+            text.removeLast()
+            // Back to the opening quote, which isn't escaped; without one, the whole text is hidden.
+            while let last = text.popLast(), last != "\"" || text.last == "\\" {}
+        } else {
+            while let last = text.last, !" \t\r\n<>()[],;:".unicodeScalars.contains(last) { text.removeLast() }
+        }
+        if text.count < end { text.append("*") }
     }
 }
 
@@ -105,7 +118,7 @@ private struct Hiding {
     }
 
     func finding(_ finding: ReportFinding) -> ReportFinding {
-        ReportFinding(finding.code, text(finding.text), text(finding.action))
+        ReportFinding(finding.code, text(finding.text), action: text(finding.action))
     }
 
     func text(_ text: String) -> String {
@@ -115,30 +128,5 @@ private struct Hiding {
             text = text.replacing(address, with: Redaction.redacted(address))
         }
         return Redaction.redactedWithin(text)
-    }
-}
-
-extension Redaction {
-    /// The text with the local part of everything in it that looks like an address replaced by `*`: the characters
-    /// before an `@` back to a space or an enclosing sign, a quoted string as a whole.
-    static func redactedWithin(_ text: String) -> String {
-        var result: [Unicode.Scalar] = []
-        for scalar in text.unicodeScalars {
-            if scalar == "@" { hideLocalPart(&result) }
-            result.append(scalar)
-        }
-        return String(String.UnicodeScalarView(result))
-    }
-
-    private static func hideLocalPart(_ text: inout [Unicode.Scalar]) {
-        let end = text.count
-        if text.last == "\"" {
-            text.removeLast()
-            // Back to the opening quote, which isn't escaped; without one, the whole text is hidden.
-            while let last = text.popLast(), last != "\"" || text.last == "\\" {}
-        } else {
-            while let last = text.last, !" \t\r\n<>()[],;:".unicodeScalars.contains(last) { text.removeLast() }
-        }
-        if text.count < end { text.append("*") }
     }
 }

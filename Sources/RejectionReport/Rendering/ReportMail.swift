@@ -4,7 +4,7 @@ public import Foundation
 /// lines ending with a line feed, as sendmail(1) expects.
 public struct ReportMail: Sendable {
     /// An address that a header can't hold as it is.
-    public struct AddressError: Error, Sendable, Equatable, CustomStringConvertible {
+    public struct InvalidAddress: Error, Sendable, Equatable, CustomStringConvertible {
         /// The given text.
         public let address: String
 
@@ -25,11 +25,11 @@ public struct ReportMail: Sendable {
     /// A mail from a sender to at least one recipient, all of them plain addresses.
     ///
     /// - Parameter host: the gateway's name, for the subject and the heading.
-    public init(from: String, to recipients: [String], host: String) throws(AddressError) {
+    public init(from: String, to recipients: [String], host: String) throws(InvalidAddress) {
         for address in [from] + recipients {
-            guard Self.isPlain(address) else { throw AddressError(address: address) }
+            guard Self.isPlain(address) else { throw InvalidAddress(address: address) }
         }
-        guard !recipients.isEmpty else { throw AddressError(address: "") }
+        guard !recipients.isEmpty else { throw InvalidAddress(address: "") }
         self.from = from
         self.recipients = recipients
         self.host = host
@@ -106,17 +106,10 @@ public struct ReportMail: Sendable {
     private static func isPlain(_ address: String) -> Bool {
         let parts = address.utf8.split(separator: UInt8(ascii: "@"), omittingEmptySubsequences: false)
         guard parts.count <= 2, address.utf8.count <= 254, parts[0].count <= 64 else { return false }
-        func isLetterOrDigit(_ byte: UInt8) -> Bool {
-            switch byte {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-                UInt8(ascii: "0")...UInt8(ascii: "9"):
-                true
-            default: false
-            }
-        }
+        let lettersAndDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789".utf8
         func isDotted(_ text: Substring.UTF8View, _ others: String) -> Bool {
             text.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false).allSatisfy { atom in
-                !atom.isEmpty && atom.allSatisfy { isLetterOrDigit($0) || others.utf8.contains($0) }
+                !atom.isEmpty && atom.allSatisfy { lettersAndDigits.contains($0) || others.utf8.contains($0) }
             }
         }
         // Sendmail would read it as an option.

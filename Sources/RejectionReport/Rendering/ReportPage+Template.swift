@@ -171,7 +171,7 @@ extension ReportPage {
         thead th,thead td{border-top:0;padding-top:0;font-size:.82rem;color:var(--soft);white-space:nowrap}
         th:last-child,td:last-child{padding-right:0}
         .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-        @media(min-width:40.01rem){.wide .n,.wide .d{width:1%}.wide .s:nth-child(2),.wide .s:nth-child(3){min-width:14.5em}}
+        @media(min-width:40.01rem){.wide .n,.wide .d{width:1%}.wide .d:nth-child(2):last-child{width:auto}.wide .s:nth-child(2),.wide .s:nth-child(3){min-width:14.5em}}
         .d span{white-space:nowrap}
         .bar{width:26%;min-width:6rem;vertical-align:middle}
         .bar svg{display:block;width:100%;height:.6rem}
@@ -211,6 +211,7 @@ extension ReportPage {
         table.wide tbody tr:first-child{border-top:0;padding-top:0}
         table.wide td{display:grid;width:auto;grid-template-columns:6.5rem 1fr;padding:.08rem 0;border:0;text-align:left;white-space:normal}
         table.wide td::before{content:attr(data-title);color:var(--soft);font-size:.85rem}
+        table.wide td small{grid-column:2}
         }
         @media print{
         @page{margin:14mm}

@@ -72,19 +72,18 @@ struct ReportText {
 
     private func totals() -> [String] {
         let compares = report.previous != nil && layout.width >= 66
-        func row(_ label: String, _ cells: [String], _ widths: [Int]) -> String {
+        func row(_ label: String, _ cells: [String]) -> String {
             layout.trimmed(
-                SafeText.padded(label, 20) + zip(cells, widths).map { layout.right($0, $1) }.joined())
+                SafeText.padded(label, 20) + zip(cells, [11, 8, 12, 11]).map { layout.right($0, $1) }.joined())
         }
-        let widths = [11, 8, 12, 11]
         var heading = ["", "share"]
         if compares { heading = ["now", "share", "before", "change"] }
         let title = "Recipients"
-        var lines = [layout.tone(title, .title) + row("", heading, widths).dropFirst(title.count)]
+        var lines = [layout.tone(title, .title) + row("", heading).dropFirst(title.count)]
         for (label, count, before) in report.totalLines {
             var cells = [ReportWords.grouped(count), ReportWords.share(count, of: report.figures.asked)]
             if compares, let before { cells += [ReportWords.grouped(before), ReportWords.change(count, from: before)] }
-            lines.append(row("  \(label)", cells, widths))
+            lines.append(row("  \(label)", cells))
         }
         return lines
     }
@@ -107,7 +106,16 @@ struct ReportText {
         for row in section.rows {
             func sentences(_ place: ReportSection.Column.Place) -> [String] {
                 zip(section.columns, row.cells).filter { $0.0.place == place }
-                    .compactMap { $0.0.sentence($0.1, zone) }.map(layout.plain)
+                    .compactMap { column, cell in column.sentence(cell, zone).map { unbroken(layout.plain($0), cell) } }
+            }
+            // A time that fits on a line isn't broken: until the end, its spaces are of the kind that doesn't break.
+            func unbroken(_ text: String, _ cell: ReportSection.Cell) -> String {
+                let fits = SafeText.width(text) <= layout.width - indent.count
+                return switch cell {
+                case .time, .span, .duration:
+                    fits ? text.replacing(" ", with: "\u{A0}") : text
+                default: text
+                }
             }
             let start = layout.number(row.cells[number].count ?? 0) + "  "
             let value = layout.plain(section.columns[key].text(row.cells[key], zone))
@@ -123,7 +131,7 @@ struct ReportText {
                     details, first: indent, rest: indent, tone: row.isProblem ? .problem : .quiet)
             }
         }
-        return lines
+        return lines.map { $0.replacing("\u{A0}", with: " ") }
     }
 
     /// Numbers, a value and a bar on each line.
@@ -144,7 +152,11 @@ struct ReportText {
         let most = section.bars.max() ?? 0
         var lines = [heading(of: section, numbers)]
         for (row, value) in zip(section.rows, values) {
-            var line = numbers.map { layout.right(text(row, $0, section), width(of: section.columns[$0])) }.joined()
+            var line = numbers.map { place in
+                let column = section.columns[place]
+                let text = row.cells[place] == .none ? "" : column.text(row.cells[place], zone)
+                return layout.right(text, width(of: column))
+            }.joined()
             line += "  " + layout.padded(value, valueWidth)
             if besideWidth > 0, let beside {
                 let text = section.columns[beside].sentence(row.cells[beside], zone) ?? ""
@@ -162,10 +174,6 @@ struct ReportText {
             lines.append(layout.number(others) + layout.right(share, 8) + "  others")
         }
         return lines
-    }
-
-    private func text(_ row: ReportSection.Row, _ column: Int, _ section: ReportSection) -> String {
-        row.cells[column] == .none ? "" : section.columns[column].text(row.cells[column], zone)
     }
 
     /// The title, with headings over the numbers where these are more than two.
@@ -187,6 +195,77 @@ struct ReportText {
         case .share: 8
         case .change: 9
         default: column.place == .number ? 11 : 10
+        }
+    }
+
+    // MARK: Trend
+
+    /// The trend: a bar for each of a few steps, a chart of columns for more.
+    private func trend() -> [String] {
+        let steps = report.trend.steps
+        let most = steps.map(\.refusals).max() ?? 0
+        guard steps.count > 1, most > 0 else { return [] }
+        let title = layout.title("Rejected by \(report.trend.unit.rawValue)")
+        return [title] + (steps.count <= 14 ? trendBars(steps, most) : columns(steps, most) + figures(steps))
+    }
+
+    private func trendBars(_ steps: [ReportTrend.Step], _ most: Int) -> [String] {
+        let labels = steps.map { report.trend.label($0, zone) }
+        let column = labels.map(\.count).max() ?? 0
+        let bar = max(0, min(40, layout.width - 11 - 2 - column - 2))
+        return zip(steps, labels).map { step, label in
+            layout.trimmed(
+                layout.number(step.refusals) + "  " + SafeText.padded(label, column) + "  "
+                    + layout.bar(step.refusals, of: most, bar))
+        }
+    }
+
+    /// Columns of four lines; steps share a column where the terminal has fewer columns than steps.
+    private func columns(_ steps: [ReportTrend.Step], _ most: Int) -> [String] {
+        let room = layout.width - 13
+        let group = (steps.count + room - 1) / room
+        let values = stride(from: 0, to: steps.count, by: group).map { start in
+            steps[start..<min(start + group, steps.count)].reduce(0) { $0 &+ $1.refusals }
+        }
+        let wide = max(1, min(3, room / max(values.count, 1)))
+        let height = 4
+        let most = max(values.max() ?? 1, 1)
+        var lines = (0..<height).map { line in
+            let label = line == 0 ? layout.number(most) : layout.right(line == height - 1 ? "0" : "", 11)
+            let cells = values.map { value in
+                let eighths = ReportWords.integer(Double(value) / Double(most) * Double(height * 8))
+                let least = value > 0 ? max(eighths, 1) : 0
+                return String(
+                    repeating: layout.column(least - (height - 1 - line) * 8), count: wide)
+            }
+            return layout.trimmed(label + "  " + layout.tone(layout.trimmed(cells.joined()), .bar))
+        }
+        let first = steps.first.map { report.trend.label($0, zone) } ?? ""
+        let last = steps.last.map { report.trend.label($0, zone) } ?? ""
+        let gap = max(2, values.count * wide - first.count - last.count)
+        let fits = first.count + gap + last.count <= room
+        let ends = fits ? first + String(repeating: " ", count: gap) + last : first
+        lines.append(String(repeating: " ", count: 13) + ends)
+        if group > 1 {
+            lines.append(String(repeating: " ", count: 13) + "a column is \(group) \(report.trend.unit.rawValue)s")
+        }
+        return lines
+    }
+
+    /// The figures of up to 48 steps, several on a line; steps without a rejection are left out.
+    private func figures(_ steps: [ReportTrend.Step]) -> [String] {
+        guard steps.count <= 48 else { return [] }
+        let isDay = report.trend.unit == .day || report.trend.unit == .week
+        let cells = steps.filter { $0.refusals != 0 }.map { step in
+            let label = TimeText.local(step.start, zone)
+            // With more than one day, the hour needs its day.
+            let short = isDay ? label.dropFirst(5).prefix(5) : label.suffix(steps.count > 24 ? 11 : 5)
+            return short + layout.right(ReportWords.grouped(step.refusals), 8)
+        }
+        let across = max(1, (layout.width + 1) / ((cells.first?.count ?? 0) + 3))
+        let down = (cells.count + across - 1) / across
+        return (0..<down).map { line in
+            "  " + stride(from: line, to: cells.count, by: down).map { cells[$0] }.joined(separator: "   ")
         }
     }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import RejectionLog
+import System
 
 /// Figures and reasons in words, the same in every format that people read.
 enum ReportWords {
@@ -115,11 +116,6 @@ enum TimeText {
         date.formatted(Date.ISO8601FormatStyle())
     }
 
-    /// `2026-11-24` of a number of days since 1970.
-    static func day(_ day: Int64) -> String {
-        String(seconds(Date(timeIntervalSince1970: Double(day) * 86_400)).prefix(10))
-    }
-
     /// `2026-11-24` of a moment that is a midnight in the zone, else with the time.
     static func day(_ date: Date, _ zone: TimeZone) -> String {
         let text = local(date, zone)
@@ -141,17 +137,9 @@ enum TimeText {
         return (minutes < 0 ? "-" : "+") + (hours < 10 ? "0" : "") + "\(hours):" + (rest < 10 ? "0" : "") + "\(rest)"
     }
 
-    /// `7 days`, `24 hours`, `3 minutes`: the largest unit that fits twice over.
-    static func duration(_ seconds: Int) -> String {
-        for (name, length) in [("day", 86_400), ("hour", 3_600), ("minute", 60)] where seconds >= 2 * length {
-            return "\(ReportWords.grouped(seconds / length)) \(name)s"
-        }
-        return ReportWords.count(max(seconds, 0), "second")
-    }
-
-    /// The length of a period.
+    /// `7 days`, `24 hours`: the length of a period.
     static func duration(_ period: RejectionReport.Period) -> String {
-        duration(ReportWords.integer(period.until.timeIntervalSince(period.since)))
+        Words.duration(seconds: ReportWords.integer(period.until.timeIntervalSince(period.since)))
     }
 
     /// `2026-11-16 00:00 to 2026-11-23 00:00 UTC`, with two zones where they differ.
@@ -163,7 +151,7 @@ enum TimeText {
     }
 
     /// `2026-11-17 09:12 to 2026-11-22 16:40`; shorter within one day or one minute.
-    static func span(_ first: Date, _ last: Date, _ zone: TimeZone) -> String {
+    static func span(_ first: Date, _ last: Date, zone: TimeZone) -> String {
         let (from, to) = (Self.local(first, zone), Self.local(last, zone))
         if from == to { return from }
         return from.prefix(10) == to.prefix(10) ? "\(from) to \(to.suffix(5))" : "\(from) to \(to)"

@@ -16,8 +16,8 @@ struct BatchCheck {
     /// The beginnings of the output lines, by outcome and reason: both words, each with a tab after it. Never freed.
     private let beginnings: UnsafeBufferPointer<UnsafeBufferPointer<UInt8>>
 
-    /// How many addresses are parsed, and fetched from the index, before the first is judged: the processor waits for the memory of all of them at
-    /// once.
+    /// How many addresses are parsed and fetched from the index before the first is judged: the processor waits for the
+    /// memory of all of them at once.
     private static let group = Lines.count
     private typealias Lines = InlineArray<16, UnsafeBufferPointer<UInt8>>
     private static let chunkSize = 1 << 18
@@ -118,22 +118,22 @@ struct BatchCheck {
                     count += 1
                 } catch {
                     // In the order of the lines.
-                    try answer(lines, addresses[..<count], &output)
+                    try answer(lines, addresses[..<count], to: &output)
                     count = 0
-                    try answer(line, .invalidPath, &output)
+                    try answer(line, .invalidPath, to: &output)
                 }
                 if count == Self.group {
-                    try answer(lines, addresses[..<count], &output)
+                    try answer(lines, addresses[..<count], to: &output)
                     count = 0
                 }
             }
-            try answer(lines, addresses[..<count], &output)
+            try answer(lines, addresses[..<count], to: &output)
         }
         return place
     }
 
     private func answer(
-        _ lines: Lines, _ addresses: Slice<UnsafeMutableBufferPointer<RecipientAddress>>, _ output: inout OutputBuffer
+        _ lines: Lines, _ addresses: Slice<UnsafeMutableBufferPointer<RecipientAddress>>, to output: inout OutputBuffer
     ) throws {
         let addresses = UnsafeMutableBufferPointer(rebasing: addresses)
         guard let first = addresses.baseAddress else { return }
@@ -145,11 +145,11 @@ struct BatchCheck {
         for place in 0..<addresses.count {
             let verdict = policy.verdict(
                 for: first[place], client: trust, index: index, senders: senders, now: now)
-            try answer(lines[place], verdict, &output)
+            try answer(lines[place], verdict, to: &output)
         }
     }
 
-    private func answer(_ line: UnsafeBufferPointer<UInt8>, _ verdict: Verdict, _ output: inout OutputBuffer) throws {
+    private func answer(_ line: UnsafeBufferPointer<UInt8>, _ verdict: Verdict, to output: inout OutputBuffer) throws {
         try output.append(beginnings[Int(verdict.outcome.rawValue) * reasonCount + Int(verdict.reason.rawValue)])
         try output.append(line)
         try output.appendLineEnd()

@@ -1,5 +1,7 @@
 import ArgumentParser
 import Foundation
+import MailAddress
+import RecipientFilter
 import RejectionLog
 import RejectionReport
 import System
@@ -34,9 +36,6 @@ struct LogCommand: ParsableCommand {
     var since: String?
     @Option(help: ArgumentHelp("Up to this time.", valueName: "time"))
     var until: String?
-    @Option(
-        help: ArgumentHelp("Only this client, or the clients of a network such as 192.0.2.0/24.", valueName: "address"))
-    var client: String?
     @Option(help: ArgumentHelp("Only this recipient.", valueName: "address"))
     var recipient: String?
     @Option(help: ArgumentHelp("Only this sender; '' or '<>' for bounces.", valueName: "address"))
@@ -45,8 +44,6 @@ struct LogCommand: ParsableCommand {
     var session: String?
     @Option(help: ArgumentHelp("At most this number of entries, the newest.", valueName: "n"))
     var limit: Int?
-    @Flag(help: "Hide the local parts of all addresses.")
-    var redact = false
     @Flag(help: "Keep showing new entries until interrupted.")
     var follow = false
     @Option(help: "text or json.")
@@ -57,13 +54,12 @@ struct LogCommand: ParsableCommand {
         if let limit, !(1...1_000_000).contains(limit) {
             throw ValidationError("--limit \(limit) is out of range; accepted: 1 to 1000000.")
         }
-        _ = try network()
     }
 
     func run() throws {
         let beginning = since ?? (limit != nil ? nil : follow ? "now" : "24h")
         var query = RejectionReader.EntryQuery(domain: log.domainLabel, reason: log.reason)
-        query.client = try network()
+        query.client = try log.network
         query.recipient = recipient.map(Self.bare)
         query.sender = sender.map(Self.bare)
         query.session = session
@@ -99,7 +95,7 @@ struct LogCommand: ParsableCommand {
     }
 
     private func show(_ entry: LogEntry) throws {
-        let entry = redact ? entry.redacted() : entry
+        let entry = log.redact ? entry.redacted() : entry
         let line =
             switch format {
             case .text: entry.textLine()
@@ -108,18 +104,81 @@ struct LogCommand: ParsableCommand {
         try Results.write(line)
     }
 
-    /// The network of `--client`.
-    private func network() throws -> IPNetwork? {
-        guard let client else { return nil }
-        do {
-            return try IPNetwork(client)
-        } catch {
-            throw ValidationError("--client: \(error)")
-        }
-    }
-
     /// The address without angle brackets around it.
     private static func bare(_ address: String) -> String {
         address.hasPrefix("<") && address.hasSuffix(">") ? String(address.dropFirst().dropLast()) : address
+    }
+}
+
+/// The options that `postern report` and `postern log` share.
+struct LogOptions: ParsableArguments {
+    @OptionGroup var option: ConfigurationOption
+    @Option(help: ArgumentHelp("Only this domain.", valueName: "domain"))
+    var domain: String?
+    @Option(help: ArgumentHelp("Only this reason, such as unknown or relay; mta for the MTA's own rejections."))
+    var reason: String?
+    @Option(
+        help: ArgumentHelp("Only this client, or the clients of a network such as 192.0.2.0/24.", valueName: "address"))
+    var client: String?
+    @Flag(help: "Hide the local parts of all addresses.")
+    var redact = false
+
+    func validate() throws {
+        _ = try network
+        let known = Reason.allCases.map(\.name) + [RejectionLog.mtaReason]
+        if let reason, !known.contains(reason) {
+            throw ValidationError(
+                "--reason \(reason): there is no such reason; accepted: \(known.joined(separator: ", ")).")
+        }
+        if let domain, (try? DomainName(domain)) == nil {
+            throw ValidationError("--domain \(domain) is not a domain name; accepted: a name such as example.com.")
+        }
+    }
+
+    /// The domain as an A-label, as the log has it.
+    var domainLabel: String? { domain.map { (try? DomainName($0))?.aLabel ?? $0 } }
+
+    /// The network of `--client`.
+    var network: IPNetwork? {
+        get throws {
+            guard let client else { return nil }
+            do {
+                return try IPNetwork(client)
+            } catch {
+                throw ValidationError("--client: \(error)")
+            }
+        }
+    }
+
+    /// Opens the log for reading; a failure ends the command with a message.
+    func open() throws -> RejectionReader {
+        let configuration = try option.load()
+        do {
+            return try RejectionReader(path: configuration.log.database)
+        } catch {
+            throw Messages.fail(error, error.readingExitStatus)
+        }
+    }
+
+    /// The moment that `--since` or `--until` names; another text ends the command with a message.
+    static func moment(_ text: String, of option: String) throws -> Date {
+        do {
+            return try TimeExpression.parse(text)
+        } catch {
+            throw ValidationError("\(option): \(error)")
+        }
+    }
+}
+
+extension LogError {
+    /// The exit status (sysexits) of a command that reads the log: 65 damaged or of another version, 66 not found, 77
+    /// not permitted, 74 any other failure.
+    var readingExitStatus: Int32 {
+        switch code {
+        case .newerVersion, .notALog, .corrupt: ExitStatus.unsoundData
+        case .notFound: ExitStatus.noInput
+        case .permission: ExitStatus.notPermitted
+        case .inUse, .failed: ExitStatus.inputOutput
+        }
     }
 }

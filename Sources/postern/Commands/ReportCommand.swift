@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import MailAddress
 import RejectionLog
 import RejectionReport
 import System
@@ -58,21 +59,16 @@ struct ReportCommand: ParsableCommand {
             "Add a table by recipient, domain, client, network, sender, reason, hour, day or host.", valueName: "key"),
         transform: Self.key)
     var key: ReportQuery.Key?
-    @Option(help: ArgumentHelp("Only this client, or the clients of this network.", valueName: "address"))
-    var client: String?
     @Flag(name: .customLong("fold-verp"), help: "Show senders that differ by a VERP, SRS or BATV tag only as one.")
     var foldVERP = false
     @Flag(help: "Write and send nothing where nothing was rejected and nothing is a problem.")
     var skipEmpty = false
-    @Flag(help: "Hide the local parts of all addresses.")
-    var redact = false
     @OptionGroup var output: ReportOutput
 
     func validate() throws {
         guard (1...10_000).contains(top) else {
             throw ValidationError("--top \(top) is out of range; accepted: 1 to 10000.")
         }
-        _ = try network
     }
 
     private static func key(_ text: String) throws -> ReportQuery.Key {
@@ -81,17 +77,6 @@ struct ReportCommand: ParsableCommand {
             throw ValidationError("--by \(text): there is no such key; accepted: \(accepted).")
         }
         return key
-    }
-
-    private var network: IPNetwork? {
-        get throws {
-            guard let client else { return nil }
-            do {
-                return try IPNetwork(client)
-            } catch {
-                throw ValidationError("--client: \(error)")
-            }
-        }
     }
 
     func run() throws {
@@ -105,13 +90,156 @@ struct ReportCommand: ParsableCommand {
             let report = try reader.report(
                 ReportQuery(
                     LogSelection(
-                        since: since, until: until, domain: log.domainLabel, reason: log.reason, client: try network),
-                    top: top, key: key, foldVERP: foldVERP, redact: redact),
+                        since: since, until: until, domain: log.domainLabel, reason: log.reason, client: try log.network
+                    ),
+                    top: top, key: key, foldVERP: foldVERP, redact: log.redact),
                 ReportContext(try log.option.load()))
             if skipEmpty, report.isQuiet { return }
             try output.write(report)
         } catch let error as LogError {
             throw Messages.fail(error, error.readingExitStatus)
+        }
+    }
+}
+
+/// The formats of `postern report`.
+enum ReportFormat: String, ExpressibleByArgument, CaseIterable {
+    case text, json, csv, html
+}
+
+/// The form of a report, and where it goes.
+struct ReportOutput: ParsableArguments {
+    @Option(help: "text, json, csv or html; all have the same figures.")
+    var format: ReportFormat?
+    @Option(
+        help: ArgumentHelp(
+            "Write a mail with a text and an HTML part to these addresses, for sendmail -t.", valueName: "address,…"))
+    var mail: [String] = []
+    @Option(help: ArgumentHelp("The sender of the mail; default: postern at this host.", valueName: "address"))
+    var from: String?
+    @Flag(help: "Send the mail with sendmail; the exit status is that of sendmail.")
+    var send = false
+    @Option(help: ArgumentHelp("The sendmail program for --send; default: \(Sendmail.defaultPath).", valueName: "path"))
+    var sendmail: String?
+
+    /// The mail of the options; nil without --mail.
+    private var delivery: ReportMail? {
+        get throws {
+            guard !mail.isEmpty else { return nil }
+            let recipients = mail.flatMap { $0.split(separator: ",", omittingEmptySubsequences: false) }
+                .map { Self.plain($0.trimmingCharacters(in: .whitespaces)) }
+            let host = Machine.hostName
+            do {
+                return try ReportMail(from: Self.plain(from ?? "postern@\(host)"), to: recipients, host: host)
+            } catch {
+                throw ValidationError("--mail, --from: \(error).")
+            }
+        }
+    }
+
+    func validate() throws {
+        if mail.isEmpty {
+            for (name, isGiven) in [("--from", from != nil), ("--send", send)] where isGiven {
+                throw ValidationError("\(name) needs --mail.")
+            }
+        } else if format != nil {
+            throw ValidationError("--mail has a text and an HTML part; leave out --format.")
+        }
+        if let sendmail {
+            guard send else { throw ValidationError("--sendmail needs --send.") }
+            guard sendmail.hasPrefix("/") else {
+                throw ValidationError(
+                    "--sendmail \(sendmail) is not an absolute path; accepted: a path such as \(Sendmail.defaultPath).")
+            }
+        }
+        _ = try delivery
+    }
+
+    /// Writes the report to standard output, or hands it to sendmail.
+    func write(_ report: RejectionReport) throws {
+        if let delivery = try delivery {
+            let message = try delivery.message(report)
+            guard send else { return try Results.write(message, terminator: "") }
+            return try Sendmail.send(message, path: sendmail ?? Sendmail.defaultPath, sender: from.map(Self.plain))
+        }
+        switch format ?? .text {
+        case .text: try Results.write(report.text(Terminal.reportStyle), terminator: "")
+        case .json: try Results.write(try report.json(), terminator: "")
+        case .csv: try Results.write(report.csv(), terminator: "")
+        case .html: try Results.write(try report.html(host: Machine.hostName), terminator: "")
+        }
+    }
+
+    /// The address with its domain as A-labels, as a header needs it.
+    private static func plain(_ address: String) -> String {
+        guard let at = address.lastIndex(of: "@") else { return address }
+        let domain = String(address[address.index(after: at)...])
+        guard !domain.utf8.allSatisfy({ $0 < 0x80 }), let name = try? DomainName(domain) else { return address }
+        return address[...at] + name.aLabel
+    }
+}
+
+/// Sends a complete mail with the MTA's sendmail(1).
+enum Sendmail {
+    static let defaultPath = "/usr/sbin/sendmail"
+
+    /// Sends the message to the recipients of its header. A failure ends the command with a message and sendmail's exit
+    /// status.
+    ///
+    /// - Parameter sender: the envelope sender; nil leaves the choice to sendmail.
+    static func send(_ message: String, path: String, sender: String?) throws {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: path)
+        // Without a shell, nothing has to be quoted.
+        process.arguments = ["-t", "-i"] + (sender.map { ["-f", $0] } ?? [])
+        // A file, not a pipe: a pipe would fail if sendmail ended before it has read everything.
+        guard let file = tmpfile() else {
+            throw Messages.fail(
+                "can't make a temporary file for the mail: \(systemMessage())", ExitStatus.cannotCreate
+            )
+        }
+        defer { fclose(file) }
+        let input = FileHandle(fileDescriptor: fileno(file), closeOnDealloc: false)
+        do {
+            try input.write(contentsOf: Data(message.utf8))
+            try input.seek(toOffset: 0)
+        } catch {
+            throw Messages.fail(
+                "can't write the temporary file for the mail: \(error.localizedDescription)",
+                ExitStatus.inputOutput)
+        }
+        process.standardInput = input
+        do {
+            try process.run()
+        } catch {
+            throw Messages.fail(
+                "\(path) can't be started, so the report was not sent: \(error.localizedDescription)",
+                ExitStatus.unavailable)
+        }
+        process.waitUntilExit()
+        let status = process.terminationStatus
+        if process.terminationReason == .uncaughtSignal {
+            throw Messages.fail(
+                "\(path) was killed by signal \(status), so the report was not sent", ExitStatus.software)
+        }
+        guard status == 0 else {
+            throw Messages.fail(
+                "\(path) did not accept the report: exit status \(status)\(meaning(status))", status)
+        }
+    }
+
+    /// The meaning of an exit status (sysexits.h).
+    private static func meaning(_ status: Int32) -> String {
+        switch status {
+        case 64: ", wrong usage"
+        case 65: ", the mail is malformed"
+        case 67: ", a recipient is unknown"
+        case 68: ", a host is unknown"
+        case 69: ", the mail system is not available"
+        case 75: ", temporary failure: try again later"
+        case 77: ", not permitted"
+        case 78: ", the mail system's configuration is faulty"
+        default: ""
         }
     }
 }

@@ -34,9 +34,9 @@ struct Configuration: Sendable {
     /// Whether the relay domains that the index names, which sources read from a directory, are relay domains too.
     var relaysIndexDomains = false
     /// The rules of the `[[domain]]` tables whose domains only the index may name.
-    var rulesOfIndexDomains: [String: Policy.Rules] = [:]
+    var rulesOfIndexDomains: [String: DomainSettings] = [:]
     /// The rules of a domain without a `[[domain]]` table.
-    var rules = Policy.Rules()
+    var rules = DomainSettings()
     /// The policy without the relay domains.
     var policy = Policy.Settings()
 
@@ -63,7 +63,7 @@ struct Configuration: Sendable {
         let name: String
         /// The key that names it: `relay.domains`, or `relay.domains_from` with the table.
         let key: String
-        var rules: Policy.Rules
+        var rules: DomainSettings
         /// The source whose table makes the domain an alias; nil where the configuration does.
         var aliasSource: String?
     }

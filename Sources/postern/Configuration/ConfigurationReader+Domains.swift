@@ -81,7 +81,7 @@ extension ConfigurationReader {
 
     /// Puts the rules of a `[[domain]]` in force.
     private mutating func add(
-        _ rules: Policy.Rules, of domain: ConfiguredDomain, _ table: ConfigurationTable<DomainKeys>
+        _ rules: DomainSettings, of domain: ConfiguredDomain, _ table: ConfigurationTable<DomainKeys>
     ) {
         let name = domain.name
         if let position = configuration.domains.firstIndex(where: { $0.name == name }) {
@@ -102,7 +102,7 @@ extension ConfigurationReader {
     }
 
     /// Reads `alias_of`. Whether its domains are relay domains is checked when all domains have been read.
-    private func readAlias(_ table: ConfigurationTable<DomainKeys>, _ rules: inout Policy.Rules) {
+    private func readAlias(_ table: ConfigurationTable<DomainKeys>, _ rules: inout DomainSettings) {
         guard let target = table.given(\.aliasOf)?.name else { return }
         if table.given(\.catchAll) == true {
             table.fault(
@@ -121,7 +121,7 @@ extension ConfigurationReader {
 
     /// Reads a domain's own blocked recipients: local parts, or addresses in the domain or in its sub-domains.
     private mutating func readBlocked(
-        _ elements: [ListElement<String>], in domain: String, _ rules: inout Policy.Rules
+        _ elements: [ListElement<String>], in domain: String, _ rules: inout DomainSettings
     ) {
         for element in elements {
             let text = element.value

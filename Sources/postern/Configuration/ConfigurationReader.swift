@@ -147,14 +147,14 @@ struct ConfigurationReader {
     }
 
     /// Reads the keys of an address's form. Those that the table doesn't set stay as they are.
-    func readForm(_ table: ConfigurationTable<AddressFormKeys>, _ rules: inout Policy.Rules) {
+    func readForm(_ table: ConfigurationTable<AddressFormKeys>, _ rules: inout DomainSettings) {
         if let delimiter = table.given(\.delimiter) { rules.delimiter = delimiter }
         if let batv = table.given(\.batv) { rules.batv = batv }
         if let srs = table.given(\.srs) { rules.srs = srs }
     }
 
     /// Reads the keys of the verdict. Those that the table doesn't set stay as they are.
-    func readRules(_ table: ConfigurationTable<RuleKeys>, _ rules: inout Policy.Rules) {
+    func readRules(_ table: ConfigurationTable<RuleKeys>, _ rules: inout DomainSettings) {
         if let observes = table.given(\.mode) { rules.observe = observes }
         if let action = table.given(\.indexMissing) { rules.indexMissing = action }
         if let action = table.given(\.indexStale) { rules.indexStale = action }

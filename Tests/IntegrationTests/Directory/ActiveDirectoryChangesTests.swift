@@ -21,7 +21,7 @@ extension Directories {
                 in: workspace, of: .samba(samba, as: .administrator, bases: [units.inside], changes), adjust)
         }
 
-        @Test("every kind of change is followed, and only what has changed is read", arguments: FollowingWay.allCases)
+        @Test("every kind of change is followed, and only changed objects are read", arguments: FollowingWay.allCases)
         func followed(way: FollowingWay) throws {
             let units = try TestUnits("Followed by \(way)", of: samba)
             let (inside, outside) = (units.inside, units.outside)
@@ -138,7 +138,7 @@ extension Directories {
             try samba.replace(
                 "proxyAddresses", of: "CN=deep,OU=Deep,OU=Open,\(units.inside)", with: ["smtp:d@example.com"])
             #expect(try gateway.publish().reading == "changes")
-            // With all that is below it, each of which is told of.
+            // With all entries below it; the server reports each of them.
             #expect(
                 try samba.administrator.run(
                     "ldapdelete", ["-e", "!1.2.840.113556.1.4.805", "OU=Open,\(units.inside)"]
@@ -187,7 +187,7 @@ extension Directories {
             #expect(report.notes == [])
             #expect(report.reading == "changes")
 
-            // A group that goes takes its members along.
+            // The members of a deleted group leave the list, too.
             gateway.configuration.values["sync.minimum"] = "0"
             try gateway.configuration.write()
             try samba.delete(group)

@@ -113,7 +113,7 @@ extension Directories {
             #expect(run.report?.recipients == 1)
             #expect(run.report?.source?.method == "DirSync")
 
-            // Within TLS, newer versions take Kerberos without its own encryption, older ones none.
+            // Within TLS, newer versions accept Kerberos without its own encryption; older ones accept no Kerberos.
             try gateway.configure([.samba(samba, kerberos.merging(["ca_file": "\"\(samba.authorityFile)\""]) { $1 })])
             run = try sync(environment)
             if SambaInstance.takesKerberosOverTLS {
@@ -134,7 +134,7 @@ extension Directories {
             run = try sync(realm.environment)
             #expect(run.status == 0, "\(run.error)")
 
-            // A keytab whose keys are no longer the account's.
+            // A keytab with old keys of the account.
             try gateway.configure([.samba(samba, uris: [samba.uri], kerberos)])
             try samba.tool(["user", "setpassword", SambaInstance.account, "--newpassword=Pass of postern 2"])
             run = try sync(environment)
@@ -223,7 +223,7 @@ extension Directories {
             #expect(report.removed.addresses == ["carl@example.com"])
         }
 
-        @Test("another controller goes on with the cookie, or everything is read again", arguments: ["dirsync", "usn"])
+        @Test("another controller continues from the cookie, or everything is read", arguments: ["dirsync", "usn"])
         func takesOver(way: String) throws {
             let samba = try SambaInstance(in: workspace)
             for name in ["anna", "bert"] { try samba.add(.contact, name, ["SMTP:\(name)@example.com"]) }

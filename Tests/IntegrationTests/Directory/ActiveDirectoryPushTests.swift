@@ -36,7 +36,7 @@ extension Directories {
             #expect(try gateway.comesToList(["stay@example.com"], not: ["go@example.com"]), "\(gateway.messages)")
             #expect(lines(gateway, "error").isEmpty, "\(gateway.messages)")
             #expect(gateway.stop() == .exited(0))
-            #expect(try gateway.publish().reading != "full", "the state goes on where the filter ended")
+            #expect(try gateway.publish().reading != "full", "the command continues where the filter ended")
         }
 
         @Test("without special rights, new and changed entries come by push, deletions at the interval")
@@ -107,7 +107,7 @@ extension Directories {
             try samba.delete("CN=bert,\(SambaInstance.people)")
             #expect(try gateway.comesToList(["anna@example.com"], not: ["bert@example.com"]), "\(gateway.messages)")
             #expect(eventually(within: 20) { lines(gateway, "recovered").count == 1 }, "\(gateway.messages)")
-            // It is told of changes again too; by the state nothing has to be read in full.
+            // The server reports changes again, and the stored position spares a full read.
             try samba.add(.contact, "carl", ["SMTP:carl@example.com"])
             #expect(try gateway.comesToList(["anna@example.com", "carl@example.com"]), "\(gateway.messages)")
             #expect(lines(gateway, "read again").isEmpty, "\(gateway.messages)")

@@ -22,7 +22,7 @@ extension Directories {
         }
 
         @Test(
-            "a cursor that the server can't go on from leads to a full read, reported in one line",
+            "if the server can't continue from the stored cursor, everything is read, reported in one line",
             arguments: FollowingWay.allCases)
         func unusableState(way: FollowingWay) throws {
             let units = try TestUnits("State by \(way)", of: samba)
@@ -102,7 +102,7 @@ extension Directories {
             report = try gateway.publish()
             #expect(report.added.addresses.sorted() == ["bert@example.com", "carl@example.com", "dora@example.com"])
             let found =
-                "reading \"directory\" in full again found 2 differences that the directory's changes had left out: "
+                "reading \"directory\" in full again found 2 differences that the directory had not reported as changes: "
             #expect(report.notes.first == found + "+bert@example.com, +carl@example.com")
             #expect(report.notes.dropFirst().allSatisfy { $0.contains("lists 2 addresses where it should list 4") })
             #expect(try gateway.listed(all) == Set(all))
@@ -128,7 +128,7 @@ extension Directories {
         }
 
         @Test(
-            "changes that a guard refuses are refused each time until they are accepted",
+            "changes that a guard refuses are refused at each sync until a person accepts them",
             arguments: FollowingWay.allCases)
         func guarded(way: FollowingWay) throws {
             let units = try TestUnits("Guarded by \(way)", of: samba)

@@ -39,7 +39,7 @@ struct DirectoryClient {
     ///
     /// - Parameters:
     ///   - scope: base, one, sub or children.
-    ///   - extensions: of the search, as ldapsearch's -E takes them.
+    ///   - extensions: the search's extensions, in the form of ldapsearch's option -E.
     func search(
         _ filter: String = "(objectClass=*)", base: String, scope: String = "sub", attributes: [String] = [],
         extensions: [String] = [], _ others: [String] = []
@@ -54,7 +54,7 @@ struct DirectoryClient {
 
     /// Makes the changes of an LDIF text; records without a changetype are added.
     ///
-    /// - Parameter controls: as ldapmodify's -e takes them.
+    /// - Parameter controls: in the form of ldapmodify's option -e.
     func modify(_ ldif: String, controls: [String] = []) throws {
         let result = try run("ldapmodify", ["-a", "-M"] + controls.flatMap { ["-e", $0] }, input: ldif)
         guard result.code == 0 else {

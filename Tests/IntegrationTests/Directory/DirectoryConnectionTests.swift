@@ -121,7 +121,7 @@ extension Directories {
                 try expect(
                     "the server's certificate is not accepted: it expired on ",
                     authority.issue("\(stem)-old", validity: .expired))
-                // Without verification, the connection is encrypted, whoever the server is.
+                // Without verification, the connection is encrypted, but the server isn't authenticated.
                 try gateway.configure([table(nil, ["verify_certificate": "false"])])
                 try gateway.publish(["--full"])
                 try expect("it is not valid before ", authority.issue("\(stem)-early", validity: .notYet))

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 extension Directories {
-    /// Syncs that are killed, and syncs that meet.
+    /// Syncs that are killed, and two syncs at the same time.
     @Suite(DirectoryRequirements.slapd) struct DirectoryCrashTests {
         private let workspace: Workspace
 
@@ -22,7 +22,7 @@ extension Directories {
         func killed() throws {
             let slapd = try slapd(people: 200)
             let gateway = try DirectoryGateway(in: workspace, [.slapd(slapd)])
-            // As long as a sync takes on this machine now, so that none of its moments is left out.
+            // As long as a sync takes on this machine now, so that every moment of it may be the last.
             let began = ContinuousClock.now
             try gateway.publish()
             let duration = (ContinuousClock.now - began) / .microseconds(1)
@@ -69,7 +69,7 @@ extension Directories {
             let said = workspace.text(of: "killed.err").split(separator: "\n")
             #expect(said.allSatisfy { $0.hasPrefix("postern: note: ") }, "\(said)")
             let report = try gateway.publish(["--full"])
-            #expect(report.outcome != "published", "the changes told it all")
+            #expect(report.outcome != "published", "the last sync had read all changes")
         }
 
         @Test("of two syncs on one state, the second names the process of the first")

@@ -75,7 +75,7 @@ extension Directories {
             #expect(try client.recipient("sam@later.test").code == 554)
             try slapd.replace("posternRelayDomain", of: Self.domains, with: ["sales.test", "later.test"])
             #expect(try eventually(within: 20) { try client.recipient("sam@later.test").category == 2 })
-            // What goes is kept by the guard of the filter's own syncs too.
+            // The guard also refuses that the filter's own syncs remove the domain.
             try slapd.replace("posternRelayDomain", of: Self.domains, with: ["later.test"])
             let isSaid = eventually(within: 20) { gateway.messages.contains("domain sales.test would lose all") }
             #expect(isSaid, "\(gateway.messages)")

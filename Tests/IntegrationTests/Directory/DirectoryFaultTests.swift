@@ -5,7 +5,7 @@ import Testing
 
 extension Directories {
     /// A network that fails in every way between Postern and slapd: the published index stays as it was, the failure is
-    /// one clear line, and all goes on by itself afterwards.
+    /// reported in one clear line, and the next sync works without help.
     @Suite(DirectoryRequirements.slapd) struct DirectoryFaultTests {
         private let workspace: Workspace
         private let slapd: SlapdInstance
@@ -62,7 +62,7 @@ extension Directories {
             Fault("stalled within the answer to the bind", .stallAfter(.ofConnection(7)), "bind", silence),
             Fault("cut after the bind", .cutAfter(.ofConnection(14)), "search", end),
             Fault("slow", .slow(bytesPerSecond: 40), "search", silence),
-            Fault("an answer that is none", .corrupt(at: .ofConnection(0)), "bind", ""),
+            Fault("a malformed answer", .corrupt(at: .ofConnection(0)), "bind", ""),
             Fault(
                 "cut before an entry", .cutWhen(.server, sends: Array("uid=person20,".utf8), forwarding: false),
                 "search", end),
@@ -99,7 +99,7 @@ extension Directories {
             }
         }
 
-        /// With TLS nothing that is broken goes through.
+        /// TLS detects every corrupted byte.
         static let encrypted: [Fault] = [
             Fault("refused", .refuse, "TLS", ""), Fault("stalled", .stall, "TLS", silence),
             Fault("cut in the handshake", .cutAfter(.ofConnection(100)), "TLS", ""),
@@ -162,7 +162,8 @@ extension Directories {
         }
 
         @Test(
-            "a filter that is told of changes goes on with its list, says why, and recovers", arguments: [false, true])
+            "a filter to which the server reports changes keeps its list, reports the failure, and recovers",
+            arguments: [false, true])
         func persisting(tls: Bool) throws {
             let gateway = try gateway(tls: tls, interval: "1s")
             try gateway.serve()
@@ -182,7 +183,7 @@ extension Directories {
             #expect(gateway.stop() == .exited(0))
         }
 
-        /// Has each fault happen to a running filter, with a change in the directory meanwhile.
+        /// Makes each fault happen to a running filter, and changes the directory during the fault.
         private func survive(_ faults: [FaultProxy.Behaviour], _ gateway: DirectoryGateway, tls: Bool = false) throws {
             let proxy = tls ? tlsProxy : proxy
             let uri = tls ? tlsURI : uri

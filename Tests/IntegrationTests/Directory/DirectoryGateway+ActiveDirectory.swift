@@ -2,9 +2,9 @@ import Foundation
 import GRDB
 
 extension SourceTable {
-    /// Whom Postern binds to a domain controller as.
+    /// The account with which Postern binds to a domain controller.
     enum Account {
-        /// One without any special right.
+        /// An account without special rights.
         case service
         case administrator
 
@@ -24,9 +24,9 @@ extension SourceTable {
         }
     }
 
-    /// A private domain controller, over ldaps where nothing else is said.
+    /// A private domain controller, over ldaps by default.
     ///
-    /// - Parameter bases: none: the whole domain.
+    /// - Parameter bases: the search bases; empty for the whole domain.
     static func samba(
         _ samba: SambaInstance, as account: Account = .service, uris: [String]? = nil, bases: [String] = [],
         _ changes: [String: String?] = [:]
@@ -81,7 +81,7 @@ extension DirectoryGateway {
         }
     }
 
-    /// Takes addresses out of the state, as if the changes that brought them had been missed.
+    /// Removes addresses from the state, as if Postern had missed the changes that added them.
     func forget(_ addresses: [String]) throws {
         try editState { database in
             for address in addresses {
@@ -100,7 +100,7 @@ extension DirectoryGateway {
     }
 }
 
-/// The two units of a test: one is read, the other isn't.
+/// The two organizational units of a test: Postern reads one and not the other.
 struct TestUnits {
     let inside: String
     let outside: String
@@ -116,7 +116,7 @@ struct TestUnits {
 enum FollowingWay: String, CaseIterable {
     case auto, usn
 
-    /// As reports name it.
+    /// The method's name in reports.
     var method: String { self == .auto ? "DirSync" : "uSNChanged" }
 }
 

@@ -21,7 +21,7 @@ extension DirectoryGateway {
 
     // MARK: The state
 
-    /// Makes it look as if all directories had last been read in full two days ago.
+    /// Changes the state so that all directories were last read in full two days ago.
     func ageReconciliation() throws {
         let database = try DatabaseQueue(path: workspace.file("sync.sqlite"))
         try database.write { database in

@@ -3,8 +3,7 @@ import Glibc
 
 /// Postern with directories as its sources: the configuration, the commands, and the filter where a test wants it.
 ///
-/// The relay domains are those of ``PosternConfiguration``. Nothing runs, and nothing is published, until the test says
-/// so.
+/// The relay domains are those of ``PosternConfiguration``. Nothing runs or is published until a test starts it.
 final class DirectoryGateway {
     /// The file in the test's folder that holds the password of a private slapd's service account.
     static let secret = "secret"
@@ -77,7 +76,7 @@ final class DirectoryGateway {
 
     /// The verdict on an address and its reason in the form of `postern check`, such as `accept listed`.
     ///
-    /// - Parameter client: its address; none: a stranger.
+    /// - Parameter client: the client's address; nil for an untrusted client.
     func verdict(_ address: String, client: String? = nil) throws -> String {
         try verdicts([address], client: client)[address] ?? "none"
     }
@@ -96,12 +95,12 @@ final class DirectoryGateway {
             lines.filter { $0.count == 3 }.map { (String($0[2]), "\($0[0]) \($0[1])") }, uniquingKeysWith: { $1 })
     }
 
-    /// Those of the addresses that the published index lists for strangers.
+    /// The addresses among these that the published index lists for untrusted clients.
     func listed(_ addresses: [String]) throws -> Set<String> {
         Set(try verdicts(addresses).filter { $0.value == "accept listed" }.keys)
     }
 
-    /// Whether the index comes to list these addresses, and none of the others.
+    /// Whether the index soon lists these addresses, and not the others.
     func comesToList(_ wanted: [String], not unwanted: [String] = [], within seconds: Double = 20) throws -> Bool {
         try eventually(within: seconds) { try listed(wanted + unwanted) == Set(wanted) }
     }

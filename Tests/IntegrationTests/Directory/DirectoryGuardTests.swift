@@ -25,7 +25,7 @@ extension Directories {
         }
 
         @Test(
-            "a directory that loses addresses or entries is refused until a person accepts it",
+            "a directory that has lost addresses or entries is refused until a person accepts the loss",
             arguments: ["mail", "entries"])
         func emptied(loss: String) throws {
             let slapd = try slapd()
@@ -62,7 +62,7 @@ extension Directories {
             #expect(try gateway.listed(people + ["filed@example.com"]) == ["filed@example.com"])
         }
 
-        @Test("an empty list, as the account has lost its rights, is refused")
+        @Test("an empty list is refused: the account has lost its rights")
         func blinded() throws {
             let slapd = try slapd()
             let gateway = try gateway(slapd)

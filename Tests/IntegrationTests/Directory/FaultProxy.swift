@@ -1,19 +1,20 @@
 import Foundation
 import Glibc
 import Synchronization
+import System
 
 /// A TCP proxy on the loopback that lets a test break the connections between a client and its server.
 ///
-/// It passes all on until it is told otherwise, from any thread and at any time. What it is told holds for the
-/// connections that there are and for all new ones, until it is told something else. It works in one thread of its own,
-/// which ends, with all connections, when the proxy goes.
+/// It passes all bytes until a test sets another behaviour, which any thread may do at any time. A behaviour applies to
+/// existing and new connections until the next one is set. The proxy has one thread of its own, which ends with all
+/// connections when the proxy is released.
 final class FaultProxy: Sendable {
     /// A position in the bytes that the server sends.
     enum Point {
         /// So many bytes after the beginning of each connection.
         case ofConnection(Int)
-        /// So many bytes after what each connection has passed on when the proxy is told; for a later connection, after
-        /// its beginning.
+        /// So many bytes after those that each connection has passed when the behaviour is set; for a later connection,
+        /// after its beginning.
         case fromNow(Int)
     }
 
@@ -25,52 +26,51 @@ final class FaultProxy: Sendable {
     /// How the proxy treats connections.
     enum Behaviour {
         case pass
-        /// A new connection is accepted and closed at once; those that there are go on.
+        /// A new connection is accepted and closed at once; existing ones stay open.
         case refuse
-        /// Connections are accepted and stay open, and nothing goes through, in neither direction.
+        /// Connections are accepted and stay open, but no bytes pass in either direction.
         case stall
         /// Bytes from the server pass up to this position; bytes from the client all pass.
         case stallAfter(Point)
-        /// So much goes through from the server, then both ends are closed. The connection is cut with the last of
-        /// these bytes, or, where there are none, with the first that the server sends.
+        /// So many bytes from the server pass, then both ends are closed. The connection is cut after the last of these
+        /// bytes, or, if their number is 0, at the first byte that the server sends.
         case cutAfter(Point)
-        /// Both ends are closed as soon as these bytes pass. The other side gets all that came before them, and them
-        /// too if `forwarding`; else none of them, or their beginning where they came in pieces.
+        /// Both ends are closed as soon as these bytes come. The other side gets all bytes before them, and with
+        /// `forwarding` these bytes, too; without it none of them, or their beginning if they come in pieces.
         case cutWhen(Side, sends: [UInt8], forwarding: Bool)
-        /// No more goes through from the server, for each connection.
+        /// The server's bytes pass at this rate, on each connection.
         case slow(bytesPerSecond: Int)
-        /// The byte at that place is inverted.
+        /// The byte at this position is inverted.
         case corrupt(at: Point)
     }
 
     /// The bytes that have passed since the proxy was started.
     struct Counts: Equatable {
-        /// Accepted from clients, including those that were refused.
+        /// Connections from clients, including refused ones.
         var connections = 0
-        /// Of these, still open.
+        /// Connections that are still open.
         var open = 0
         var bytesFromClients = 0
-        /// Passed on to clients.
+        /// Bytes that were passed to clients.
         var bytesFromServer = 0
-        /// How often a connection was refused, cut by a behaviour, corrupted or had come to where `stallAfter` holds
-        /// it.
+        /// How often a connection was refused, cut by a behaviour, corrupted, or held by `stallAfter`.
         var faults = 0
     }
 
-    /// Where it listens, on 127.0.0.1.
+    /// The port on 127.0.0.1 that the proxy listens on.
     let port: UInt16
     private let relay: ProxyRelay
 
     /// Listens, and starts its thread.
     ///
     /// - Parameters:
-    ///   - port: of the server, which need not be there yet.
+    ///   - port: the server's port; the server needn't run yet.
     ///   - host: the server's IPv4 address.
     init(to port: UInt16, host: String = "127.0.0.1") throws {
         relay = try ProxyRelay(host: host, port: port)
         self.port = relay.port
         let relay = relay
-        Thread { relay.run() }.start()
+        NamedThread.start("proxy") { relay.run() }
     }
 
     deinit { relay.stop() }
@@ -93,10 +93,10 @@ final class FaultProxy: Sendable {
         set(.cutWhen(.server, sends: Array(text.utf8), forwarding: forwarding), once: once)
     }
 
-    /// Closes all connections that there are now.
+    /// Closes all open connections.
     func cutAll() { relay.tell { $0.cutsAll = true } }
 
-    /// Whether cutting is done with a reset in place of an orderly end.
+    /// Whether connections are cut with a reset instead of an orderly end.
     func resets(_ yes: Bool) { relay.tell { $0.resets = yes } }
 
     /// Waits until so many faults have happened since the proxy began.

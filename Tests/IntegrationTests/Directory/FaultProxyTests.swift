@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import System
 import Testing
 
 extension Directories {
@@ -24,7 +25,7 @@ extension Directories {
             client.send("search")
             #expect(server.read(6) == "search")
             let page = String(repeating: "entry ", count: 100_000)
-            Thread { server.send(page) }.start()
+            NamedThread.start("sender") { server.send(page) }
             #expect(client.read(600_000) == page)
             #expect(
                 eventually(within: 5) {
@@ -37,7 +38,7 @@ extension Directories {
             #expect(eventually(within: 5) { proxy.counts.open == 0 })
         }
 
-        @Test("new connections are refused, the old one goes on")
+        @Test("new connections are refused, and the old one stays open")
         func refuses() throws {
             let (client, server) = try connection()
             proxy.set(.refuse)

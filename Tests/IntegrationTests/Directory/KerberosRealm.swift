@@ -70,7 +70,7 @@ final class KerberosRealm {
         guard result.ending == .exited(0) else { throw ChildProcess.Failure(description: "kinit: \(result.error)") }
     }
 
-    /// A client that shows its ticket, over a connection without TLS: with TLS, Samba takes none.
+    /// A client that shows its ticket, over a connection without TLS: with TLS, Samba accepts no ticket.
     func client(over uri: String? = nil) -> DirectoryClient {
         DirectoryClient(
             workspace: samba.workspace, uri: uri ?? samba.uri, credentials: .gssapi,

@@ -78,7 +78,7 @@ extension Directories {
                     not: Self.addresses("name", "values", "second", "come")), "\(gateway.messages)")
             #expect(
                 slapd.log.components(separatedBy: "SRCH base=\"\(Self.people)\"").count == searches,
-                "the server told it all by itself")
+                "the server reported every change by itself")
             #expect(gateway.stop() == .exited(0))
             #expect(try gateway.sync("--dry-run").report?.removed.count == 0)
         }
@@ -201,7 +201,7 @@ extension Directories {
             #expect(report.notes.count == 1, "\(report.notes)")
             #expect(try gateway.publish().reading == "unchanged")
 
-            // The same people, each a new object, and one more; made later than what was read.
+            // The same people as new objects, and one more; created later than the entries that were read.
             var ldif = try slapd.content()
             ldif.append(SlapdInstance.person("other", mail: ["other@example.com"]))
             try slapd.stopped { try slapd.fill(with: ldif) }
@@ -232,7 +232,7 @@ extension Directories {
             #expect(report.added.addresses == ["quiet@example.com"])
             #expect(report.removed.addresses == [SlapdInstance.address(3)])
 
-            // The server says nothing of what moves with its folder.
+            // The server doesn't report entries that move with their folder.
             try slapd.move(inner, below: outside)
             try gateway.publish()
             try gateway.ageReconciliation()

@@ -9,7 +9,7 @@ extension Directories {
         init() throws { workspace = try Workspace() }
 
         @Test(
-            "all three attributes are read; what is no recipient here is counted and shown, and a dry run writes nothing"
+            "all three attributes are read; other values are counted and shown, and a dry run writes nothing"
         )
         func attributes() throws {
             var options = SlapdOptions()
@@ -40,7 +40,7 @@ extension Directories {
         }
 
         @Test(
-            "bases, exclude_bases, exclude_filter, attributes and domains say what is taken; a change of them is said and read in full"
+            "bases, exclude_bases, exclude_filter, attributes and domains choose entries; a change of them is reported and read in full"
         )
         func choice() throws {
             let staff = "ou=staff,\(SlapdInstance.base)"
@@ -70,7 +70,7 @@ extension Directories {
             #expect(listed == ["anna@example.com", "bob@example.com", "carl@example.com", "list@example.net"])
             #expect(report.reading == "full")
             #expect(
-                report.notes.filter { $0.contains("have changed: it was read in full") }.count == 1, "\(report.notes)")
+                report.notes.filter { $0.contains("was read in full: ") }.count == 1, "\(report.notes)")
 
             // As a person might write it: other case, blanks.
             let old = "[\"OU=Old, ou=staff,\(SlapdInstance.base)\"]"
@@ -126,7 +126,7 @@ extension Directories {
             #expect(try gateway.listed(["left@example.com", "inner@example.com"]).count == 2)
         }
 
-        @Test("a recipient of two sources goes when the last one drops it, for directories and for files")
+        @Test("a recipient of two sources leaves the list when the last source drops it, for directories and files")
         func merged() throws {
             let old = "ou=old,\(SlapdInstance.base)"
             var options = SlapdOptions()
@@ -234,9 +234,9 @@ extension Directories {
             #expect(try gateway.listed(["farther@example.com"]).count == 1)
         }
 
-        /// A branch that becomes a reference takes its recipients away without a word, unless the reference is noticed.
+        /// If a branch of the directory becomes a reference, its recipients vanish silently unless Postern notices.
         @Test(
-            "a new search reference fails the sync until it is accepted or gone",
+            "a new search reference fails the sync until a person accepts it or the server stops sending it",
             arguments: [("ldap", false), ("openldap", false), ("openldap", true)])
         func newReference(type: String, isServing: Bool) throws {
             var options = SlapdOptions()
@@ -262,7 +262,7 @@ extension Directories {
             #expect(first.notes.contains { $0.contains("ldap://elsewhere.test/ou=old") }, "\(first.notes)")
             #expect(try gateway.publish().notes.isEmpty, "said once")
             if isServing { try gateway.serve() }
-            // The reference first: the entry goes after it, as where a branch is moved to another server.
+            // The reference comes first and the entry is deleted after it, as when a branch moves to another server.
             try slapd.add(reference("new"))
             if isServing {
                 #expect(

@@ -38,7 +38,7 @@ final class ProxyLink {
 
     var isClosed: Bool { client < 0 }
 
-    /// Begins to count anew.
+    /// Counts bytes from now on.
     func mark() {
         marked = serverBytes
         markTime = .now
@@ -55,7 +55,7 @@ final class ProxyLink {
                 var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
                 setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
             } else {
-                // Bytes that nobody has read would make the end a reset.
+                // With unread bytes, closing would send a reset.
                 var rest = [UInt8](repeating: 0, count: 65_536)
                 while recv(descriptor, &rest, rest.count, Int32(MSG_DONTWAIT)) > 0 {}
             }
@@ -166,7 +166,7 @@ final class ProxyLink {
         toClient += bytes
     }
 
-    /// The bytes that have come, empty for none; nil if the other side has ended.
+    /// The received bytes, empty if there are none; nil once the other side has closed the connection.
     private func receive(_ descriptor: Int32, _ most: Int) -> [UInt8]? {
         var bytes = [UInt8](repeating: 0, count: min(most, Self.limit))
         let count = recv(descriptor, &bytes, bytes.count, 0)
@@ -181,7 +181,7 @@ final class ProxyLink {
         guard !bytes.isEmpty, descriptor >= 0 else { return true }
         let count = Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL))
         if count > 0 { bytes.removeFirst(count) }
-        // A connection that is still being made takes nothing yet.
+        // A connection that isn't established yet accepts no bytes.
         return count >= 0 || errno == EAGAIN || errno == EINTR
     }
 

@@ -7,7 +7,7 @@ final class ProxyRelay: Sendable {
     /// The proxy's settings and counts.
     struct State {
         var behaviour = FaultProxy.Behaviour.pass
-        /// Rises with each behaviour.
+        /// Increases with each new behaviour.
         var generation = 0
         var once = false
         var cutsAll = false
@@ -47,7 +47,7 @@ final class ProxyRelay: Sendable {
         }
     }
 
-    /// Changes the orders, and has the thread read them.
+    /// Changes the settings, and wakes the thread, which reads them.
     func tell(_ change: (inout State) -> Void) {
         state.withLock { change(&$0) }
         // Where it is full, the thread has been woken.
@@ -55,7 +55,7 @@ final class ProxyRelay: Sendable {
         write(wake[1], &byte, 1)
     }
 
-    /// Ends the thread, and everything with it; only once.
+    /// Ends the thread and closes all connections. Called once.
     func stop() {
         tell { $0.stops = true }
         ended.wait()
@@ -120,7 +120,7 @@ final class ProxyRelay: Sendable {
             note(ProxyLink.Passed(faults: 1), of: orders.generation)
             return
         }
-        // It goes on in the background, and what becomes of it shows in the loop.
+        // Connecting continues in the background; the loop sees its end.
         if Ports.withLoopback(host, serverPort, { connect(server, $0, $1) }) == 0 || errno == EINPROGRESS {
             links.append(link)
         } else {

@@ -37,7 +37,7 @@ final class SambaInstance {
         return Ports.unusedAddress(for: ports) == nil ? "LDAP's and Kerberos' ports are taken on all addresses" : nil
     }()
 
-    /// Whether it takes Kerberos within TLS, as it does from 4.21 on.
+    /// Whether Samba accepts Kerberos within TLS, as it does from version 4.21 on.
     static let takesKerberosOverTLS: Bool = {
         let version = try? Workspace().run(program, ["--version"]).output
         let numbers =
@@ -46,10 +46,10 @@ final class SambaInstance {
         return (numbers[0], numbers[1]) >= (4, 21)
     }()
 
-    /// The settings. A change, such as another certificate, takes effect at the next start.
+    /// The settings. A change, such as another certificate, applies from the next start on.
     var options: SambaOptions
     let workspace: Workspace
-    /// Where it listens: 389, 636, 3268, 3269, and with a KDC 88 and 464.
+    /// The address on which the controller listens: ports 389, 636, 3268, 3269, and with a KDC 88 and 464.
     let address: String
     private let folder: String
     /// Its folder in the workspace.
@@ -57,7 +57,7 @@ final class SambaInstance {
     private let certificate: TestAuthority.Certificate
     private var child: ChildProcess?
 
-    /// Over this one, the server takes no password.
+    /// The URI without TLS, over which the server accepts no password.
     var uri: String { "ldap://\(address)" }
     var ldapsURI: String { "ldaps://\(address)" }
     /// The global catalogue, with TLS.
@@ -71,7 +71,7 @@ final class SambaInstance {
 
     /// Copies the domain, starts the controller and waits until it answers.
     ///
-    /// The first of a process takes 7 s, for the domain is made then; a further one half a second.
+    /// The first controller of a process takes 7 s, as the domain is made for it; each further one takes half a second.
     init(in workspace: Workspace, _ options: SambaOptions = SambaOptions(), name: String = "samba") throws {
         self.workspace = workspace
         self.options = options
@@ -97,8 +97,8 @@ final class SambaInstance {
     /// Starts it again after an end, at the same address with the same data.
     func start() throws {
         try writeConfiguration()
-        // It works in its folder, which tells whose it is: it writes over its arguments. It is one process, of which a
-        // kill leaves nothing behind that still answers.
+        // The working directory shows which controller a process is, as Samba overwrites its arguments. Samba runs as
+        // one process, so that nothing answers after a kill.
         let child = try ChildProcess(
             "/usr/bin/env",
             [

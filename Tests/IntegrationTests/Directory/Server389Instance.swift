@@ -4,7 +4,7 @@ import Glibc
 /// A 389 Directory Server of the test's own: configuration, data and log in the test's folder, on a port of the
 /// loopback that nothing else uses. Its Content Synchronization plugin speaks RFC 4533 as OpenLDAP does.
 ///
-/// Its directory is dc=example,dc=com, which the service account may read, and nobody else but the administrator.
+/// Its directory is dc=example,dc=com, which only the service account and the administrator may read.
 final class Server389Instance: WritableDirectory {
     static let administratorDN = "cn=Directory Manager"
 

@@ -26,7 +26,7 @@ extension Directories {
             #expect(second.removed.addresses == [SlapdInstance.address(1), SlapdInstance.address(2)])
             #expect(second.reading == "full")
             if type == "openldap" {
-                // The server sends what has changed, but neither what is gone nor what is still there.
+                // The server sends changed entries, but neither the deleted nor the remaining ones.
                 #expect(second.notes.contains { $0.contains("can't go on from the last sync") }, "\(second.notes)")
             }
             #expect(try gateway.publish().added.count == 0)

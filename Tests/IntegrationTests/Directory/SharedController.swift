@@ -1,8 +1,8 @@
 import Glibc
 import Synchronization
 
-/// A domain controller that tests share, each in a unit of its own: it is made by the first of a process, and none of
-/// them stops it or changes what the others rely on.
+/// A domain controller that tests share, each with an organizational unit of its own. The first test of a process
+/// starts it; no test stops it or changes entries that other tests use.
 enum SharedController {
     private static let made = Mutex<SambaInstance?>(nil)
 

@@ -4,7 +4,7 @@ import Glibc
 /// An OpenLDAP server of the test's own: configuration, data and log in the test's folder, on ports of the loopback
 /// that nothing else uses and on a unix socket in the folder.
 ///
-/// Its directory is dc=example,dc=com, which the service account may read, and nobody else but the administrator.
+/// Its directory is dc=example,dc=com, which only the service account and the administrator may read.
 final class SlapdInstance {
     static let base = "dc=example,dc=com"
     static let people = "ou=people,dc=example,dc=com"
@@ -21,7 +21,7 @@ final class SlapdInstance {
         !FileManager.default.isExecutableFile(atPath: $0)
     }.map { "\($0) isn't installed (contrib/test installs it)" }
 
-    /// The settings. A change, such as another certificate, takes effect at the next start.
+    /// The settings. A change, such as another certificate, applies from the next start on.
     var options: SlapdOptions
     let workspace: Workspace
     private(set) var port: UInt16
@@ -31,7 +31,7 @@ final class SlapdInstance {
     private var child: ChildProcess?
 
     var uri: String { "ldap://127.0.0.1:\(port)" }
-    /// Answers only where there is a certificate.
+    /// Answers only if the server has a certificate.
     var ldapsURI: String { ldapsURI(host: "127.0.0.1") }
     var ldapiURI: String {
         "ldapi://" + workspace.file("\(name)/ldapi").replacingOccurrences(of: "/", with: "%2F")
@@ -56,7 +56,7 @@ final class SlapdInstance {
         tlsPort = 0
         try workspace.makeFolder(name)
         try workspace.makeFolder("\(name)/data", mode: 0o700)
-        // A profile of AppArmor goes by the program's path, and would keep it out of this folder.
+        // A profile of AppArmor belongs to the program's usual path, and would deny the program this folder.
         if FileManager.default.fileExists(atPath: "/etc/apparmor.d/usr.sbin.slapd") {
             executable = workspace.file("\(name)/slapd")
             try FileManager.default.copyItem(atPath: Self.program, toPath: executable)
@@ -76,7 +76,7 @@ final class SlapdInstance {
         }
     }
 
-    /// Starts it again after an end, on the same ports with the same data.
+    /// Starts the server again, on the same ports with the same data.
     func start() throws {
         try writeConfiguration()
         let tls = options.certificate == nil ? "" : " \(ldapsURI)"
@@ -99,7 +99,7 @@ final class SlapdInstance {
         return child?.wait(atMost: 10) ?? kill()
     }
 
-    /// Ends it at once.
+    /// Kills the server.
     @discardableResult func kill() -> ChildProcess.Ending? {
         child?.signal(SIGKILL)
         return child?.wait()
@@ -118,7 +118,7 @@ final class SlapdInstance {
     /// Pauses the server: the kernel accepts connections, and nothing answers.
     func pause() { child?.signal(SIGSTOP) }
 
-    /// The end of a pause.
+    /// Ends a pause.
     func resume() { child?.signal(SIGCONT) }
 
     private func writeConfiguration() throws {

@@ -33,7 +33,7 @@ extension Directories {
 
             var stranger = slapd.client()
             stranger.credentials = .anonymous
-            // Nobody else is even told that the entry exists.
+            // The server doesn't even show other accounts that the entry exists.
             #expect(try stranger.search(base: SlapdInstance.base).code == 32)
             stranger.credentials = .simple(dn: SlapdInstance.bindDN, password: "wrong")
             #expect(try stranger.search(base: SlapdInstance.base).code == 49)

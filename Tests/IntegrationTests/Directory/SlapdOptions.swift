@@ -5,9 +5,9 @@ struct SlapdOptions {
         case off
         /// With the overlay syncprov.
         ///
-        /// - sessionLog: how many deletes it remembers; nil: none, so that a refresh names all entries that are still
-        ///   there.
-        /// - reloadHint: whether a client that asks for it is told that its cookie is too old, in place of that.
+        /// - sessionLog: how many deletions the server remembers; with nil, none, so that a refresh names all remaining
+        ///   entries.
+        /// - reloadHint: whether the server instead reports that a cookie is too old, if the client asks for that.
         case on(sessionLog: Int? = nil, reloadHint: Bool = false)
     }
 
@@ -19,7 +19,7 @@ struct SlapdOptions {
     var contentSync = ContentSync.off
     /// Whether the overlay's module is loaded, even if it isn't used: then the server lists the control as supported.
     var loadsContentSync = true
-    /// For ldaps:// and StartTLS; none: neither is offered.
+    /// The certificate for ldaps:// and StartTLS; without it, the server offers neither.
     var certificate: TestAuthority.Certificate?
     var external = ExternalIdentity.service
     /// How many entries a search of the service account may return, also in pages; nil for all.
@@ -28,7 +28,7 @@ struct SlapdOptions {
     var people = 0
     /// Further entries at the beginning, below the suffix.
     var ldif = ""
-    /// Rules of access that come before the usual ones: only the service account reads.
+    /// Access rules before the usual one, by which only the service account may read.
     var access: [String] = []
     /// Further environment variables of the server, such as the path of its keytab.
     var environment: [String: String] = [:]

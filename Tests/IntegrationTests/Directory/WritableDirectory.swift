@@ -24,7 +24,7 @@ extension WritableDirectory {
         try modify(dn, lines.joined(separator: "\n"))
     }
 
-    /// Deletes an entry that has none below it.
+    /// Deletes an entry without entries below it.
     func delete(_ dn: String) throws {
         try administrator.modify("\(LDIFEntry.line("dn", dn))\nchangetype: delete\n")
     }

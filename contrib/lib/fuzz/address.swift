@@ -5,7 +5,7 @@ import RecipientFilter
 
 /// A policy with every rule that looks at an address.
 private let policy: Policy = {
-    var rules = Policy.Rules()
+    var rules = DomainSettings()
     rules.delimiter = "+-="
     rules.batv = true
     rules.srs = true

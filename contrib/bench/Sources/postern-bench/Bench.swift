@@ -1,7 +1,7 @@
 import Foundation
 import Glibc
 
-/// `postern-bench`: measures Postern beside programs that do the same or a part of it. contrib/bench/run builds and
+/// `postern-bench`: measures Postern and comparable programs in turn. contrib/bench/run builds and
 /// starts it.
 ///
 /// Progress goes to standard error, the table to standard output. A row that can't be measured is reported and left

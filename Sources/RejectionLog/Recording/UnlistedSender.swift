@@ -1,6 +1,6 @@
 import GRDB
 
-/// A sender in a relay domain that the recipient index doesn't list, with mail from a trusted client.
+/// A sender whose mail came from a trusted client, and whose address in a relay domain isn't in the recipient index.
 public struct UnlistedSender: Sendable, Equatable {
     /// The canonical address.
     public var address: String
@@ -26,15 +26,13 @@ struct PendingSenders: Sendable {
 
     var isEmpty: Bool { senders.isEmpty }
 
-    /// Adds messages of a sender.
     mutating func add(_ sender: UnlistedSender) {
-        if let known = senders[sender.address] {
-            senders[sender.address] = UnlistedSender(
-                address: sender.address, lastDay: max(known.lastDay, sender.lastDay), count: known.count &+ sender.count
-            )
-        } else if senders.count < Self.limit {
-            senders[sender.address] = sender
+        guard let known = senders[sender.address] else {
+            if senders.count < Self.limit { senders[sender.address] = sender }
+            return
         }
+        senders[sender.address] = UnlistedSender(
+            address: sender.address, lastDay: max(known.lastDay, sender.lastDay), count: known.count &+ sender.count)
     }
 
     mutating func add(_ others: PendingSenders) {
@@ -48,7 +46,7 @@ struct PendingSenders: Sendable {
 enum UnlistedSenderStore {
     /// The most addresses in the table; those that have sent last are kept.
     static let limit = 10_000
-    /// For how many days after it last sent an address is kept.
+    /// The days for which an address is kept after its last message.
     static let retention: Int64 = 90
 
     /// Adds messages of senders, and deletes the senders over the limit.
@@ -58,7 +56,8 @@ enum UnlistedSenderStore {
             sql: """
                 INSERT INTO unlisted_sender (address, last_day, count) VALUES (?, ?, ?)
                 ON CONFLICT (address) DO UPDATE
-                SET last_day = max(last_day, excluded.last_day), count = min(count + excluded.count, \(StoredCount.limit))
+                SET last_day = max(last_day, excluded.last_day),
+                    count = min(count + excluded.count, \(StoredCount.limit))
                 """)
         for sender in pending.senders.values {
             try statement.execute(arguments: [sender.address, sender.lastDay, sender.count])
@@ -76,18 +75,18 @@ enum UnlistedSenderStore {
     ///
     /// - Parameter today: in days since 1970 (UTC).
     static func prune(_ db: Database, today: Int64) throws {
-        try db.execute(
-            sql: "DELETE FROM unlisted_sender WHERE last_day < ?", arguments: [today &- retention])
+        try db.execute(sql: "DELETE FROM unlisted_sender WHERE last_day < ?", arguments: [today &- retention])
     }
 
-    /// The senders that last sent on one of these days (since 1970, UTC): the latest first, of these the most frequent.
-    static func all(_ db: Database, since day: Int64 = .min, until last: Int64 = .max) throws -> [UnlistedSender] {
+    /// The senders whose last message came on a day (since 1970, UTC) or later: by that day, the latest first, then by
+    /// the number of messages.
+    static func all(_ db: Database, since day: Int64 = .min) throws -> [UnlistedSender] {
         try Row.fetchAll(
             db,
             sql: """
-                SELECT address, last_day, count FROM unlisted_sender WHERE last_day BETWEEN ? AND ?
+                SELECT address, last_day, count FROM unlisted_sender WHERE last_day >= ?
                 ORDER BY last_day DESC, count DESC, address LIMIT \(limit)
-                """, arguments: [day, last]
+                """, arguments: [day]
         ).map { row in
             let day: Int64 = try row.value(1)
             return UnlistedSender(
@@ -98,7 +97,7 @@ enum UnlistedSenderStore {
 }
 
 extension RejectionReader {
-    /// The unlisted senders that have sent since a day (in days since 1970, UTC), the latest first.
+    /// The unlisted senders that have sent a message since a day (in days since 1970, UTC), the latest first.
     public func unlistedSenders(since day: Int64) throws(LogError) -> [UnlistedSender] {
         try read { try UnlistedSenderStore.all($0, since: day) }
     }

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 @Suite struct FileProbeTests {
-    @Test func `reports no failure for readable and missing files`() throws {
+    @Test func `readable and missing files are no failure`() throws {
         let folder = try TemporaryFolder()
         let path = folder.file("sound")
         try Data(count: 1_000_000).write(to: URL(fileURLWithPath: path))
@@ -12,8 +12,8 @@ import Testing
         #expect(FileProbe.failure(reading: []) == nil)
     }
 
-    /// The first page of a process's memory is no one's: reading it is an I/O error, as of a broken disk.
-    @Test func `reports an I/O error`() throws {
+    /// The first page of a process's memory isn't mapped: reading it is an I/O error, like that of a broken disk.
+    @Test func `an I/O error is reported`() throws {
         let folder = try TemporaryFolder()
         let path = folder.file("sound")
         try Data("x".utf8).write(to: URL(fileURLWithPath: path))

@@ -2,6 +2,40 @@ public import Foundation
 import GRDB
 public import System
 
+/// A rejected, deferred or observed recipient. The texts come from the client: they are hostile until escaped.
+public struct LogEntry: Sendable, Equatable {
+    /// A number that grows in the order of writing, which is nearly the order of time.
+    public var id: Int64
+    /// The time, to the millisecond.
+    public var time: Date
+    /// ``Outcome/rejected`` or ``Outcome/deferred``.
+    public var outcome: Outcome
+    /// True where observe mode accepted the recipient.
+    public var observed: Bool
+    /// The reason; "mta" if the MTA itself rejected the recipient.
+    public var reason: String
+    /// The recipient as the client gave it.
+    public var recipient: String
+    /// The recipient's domain; empty if it has none, or if too many foreign domains came in the same minute.
+    public var domain: String
+    /// The reverse-path, empty for `<>`.
+    public var sender: String
+    /// The client's address in text form, empty if unknown.
+    public var client: String
+    /// The client's host name, as the MTA found it.
+    public var clientName: String
+    /// The name in HELO or EHLO.
+    public var helo: String
+    /// The queue id, or a session id.
+    public var session: String
+    /// True if the client was authenticated.
+    public var authenticated: Bool
+    /// The host name of the MTA that asked.
+    public var mta: String
+    /// The reply, with its codes.
+    public var reply: String
+}
+
 extension RejectionReader {
     /// Filters of log entries; an entry must match all of them.
     public struct EntryQuery: Sendable {
@@ -31,8 +65,8 @@ extension RejectionReader {
         }
     }
 
-    /// The present entries in the order of time; entries that are written while reading aren't among them. To go on
-    /// with those, call ``lastEntryID()`` before and ``entries(after:limit:_:)`` afterwards.
+    /// The present entries in the order of time, without the entries that are written while reading. To go on with
+    /// these, call ``lastEntryID()`` before and ``entries(after:limit:_:)`` afterwards.
     public func entries(_ query: EntryQuery = EntryQuery()) throws(LogError) -> EntrySequence {
         EntrySequence(reader: self, query: query, last: try lastEntryID())
     }
@@ -47,25 +81,20 @@ extension RejectionReader {
     public func entries(
         after id: Int64, limit: Int = 1000, _ query: EntryQuery = EntryQuery()
     ) throws(LogError) -> [LogEntry] {
-        try read { db in
-            try Self.fetch(
-                db, query, condition: "d.id > ?", arguments: [id], order: "d.id", limit: limit)
-        }.map(\.entry)
+        try read { try Self.fetch($0, query, where: "d.id > ?", arguments: [id], order: "d.id", limit: limit) }
+            .map(\.entry)
     }
 
     /// The newest entries, at most `limit`, in the order of time.
     public func newestEntries(_ limit: Int, _ query: EntryQuery = EntryQuery()) throws(LogError) -> [LogEntry] {
-        try read { db in
+        try read {
             try Self.fetch(
-                db, query, condition: "d.id > ?", arguments: [0], order: "d.time DESC, d.id DESC", limit: limit)
+                $0, query, where: "d.id > ?", arguments: [0], order: "d.time DESC, d.id DESC", limit: limit)
         }.map(\.entry).reversed()
     }
 
     /// An entry with its time in the database (milliseconds since 1970), which may be out of the range of dates.
-    fileprivate struct StoredEntry {
-        var entry: LogEntry
-        var time: Int64
-    }
+    fileprivate typealias StoredEntry = (entry: LogEntry, time: Int64)
 
     /// Entries page by page, so that a year of them needs little memory and delays no checkpoint.
     public struct EntrySequence: Sequence, IteratorProtocol {
@@ -73,12 +102,14 @@ extension RejectionReader {
 
         private let reader: RejectionReader
         private let query: EntryQuery
+        /// The id of the last entry.
         private let last: Int64
         private var rows: ArraySlice<StoredEntry> = []
-        private var place: (time: Int64, id: Int64)?
-        private var finished = false
+        /// The time and id of the last entry that was read.
+        private var place = (time: Int64.min, id: Int64(0))
+        private var isFinished = false
 
-        init(reader: RejectionReader, query: EntryQuery, last: Int64) {
+        fileprivate init(reader: RejectionReader, query: EntryQuery, last: Int64) {
             self.reader = reader
             self.query = query
             self.last = last
@@ -86,11 +117,9 @@ extension RejectionReader {
 
         /// The next entry; an error ends the sequence with `.failure` as its last element.
         public mutating func next() -> Result<LogEntry, LogError>? {
-            if rows.isEmpty, !finished {
-                do {
-                    rows = try nextPage()
-                } catch {
-                    finished = true
+            if rows.isEmpty, !isFinished {
+                do { rows = try nextPage() } catch {
+                    isFinished = true
                     return .failure(error)
                 }
             }
@@ -101,63 +130,46 @@ extension RejectionReader {
             let (query, last, place) = (query, last, place)
             let page = try reader.read { db in
                 try RejectionReader.fetch(
-                    db, query, condition: "d.id <= ? AND (d.time, d.id) > (?, ?)",
-                    arguments: [last, place?.time ?? Int64.min, place?.id ?? 0], order: "d.time, d.id", limit: Self.page
-                )
+                    db, query, where: "d.id <= ? AND (d.time, d.id) > (?, ?)", arguments: [last, place.time, place.id],
+                    order: "d.time, d.id", limit: Self.page)
             }
-            finished = page.count < Self.page
+            isFinished = page.count < Self.page
             if let end = page.last { self.place = (end.time, end.entry.id) }
             return page[...]
         }
     }
 
     private static func fetch(
-        _ db: Database, _ query: EntryQuery, condition: String, arguments: StatementArguments, order: String, limit: Int
+        _ db: Database, _ query: EntryQuery, where condition: String, arguments: StatementArguments, order: String,
+        limit: Int
     ) throws -> [StoredEntry] {
-        var sql = """
+        var conditions = [condition]
+        var arguments = arguments
+        func filter(_ value: (any DatabaseValueConvertible)?, _ condition: String) {
+            guard let value else { return }
+            conditions.append(condition)
+            arguments += [value]
+        }
+        filter(query.since.map(Timestamp.milliseconds), "d.time >= ?")
+        filter(query.until.map(Timestamp.milliseconds), "d.time < ?")
+        filter(query.domain, "d.domain = (SELECT id FROM domain WHERE name = ?)")
+        filter(query.reason, "d.reason = (SELECT id FROM reason WHERE name = ?)")
+        if let clients = query.client?.range {
+            let (first, last) = (clients.lowerBound.stored, clients.upperBound.stored)
+            conditions.append("d.client BETWEEN ? AND ? AND length(d.client) = ?")
+            arguments += [first, last, last.count]
+        }
+        filter(query.recipient.map(pattern), "d.recipient LIKE ? ESCAPE '\\'")
+        filter(query.sender.map(pattern), "d.sender LIKE ? ESCAPE '\\'")
+        filter(query.session, "d.session = ?")
+        let sql = """
             SELECT d.id, d.time, d.outcome, d.observed, r.name, d.recipient, n.name, d.sender, d.client, d.client_name,
                 d.helo, d.session, d.authenticated, d.mta, d.reply
             FROM detail d LEFT JOIN reason r ON r.id = d.reason LEFT JOIN domain n ON n.id = d.domain
-            WHERE \(condition)
+            WHERE \(conditions.joined(separator: " AND ")) ORDER BY \(order) LIMIT ?
             """
-        var arguments = arguments
-        if let since = query.since {
-            sql += " AND d.time >= ?"
-            arguments += [Timestamp.milliseconds(since1970: since)]
-        }
-        if let until = query.until {
-            sql += " AND d.time < ?"
-            arguments += [Timestamp.milliseconds(since1970: until)]
-        }
-        if let domain = query.domain {
-            sql += " AND d.domain = (SELECT id FROM domain WHERE name = ?)"
-            arguments += [domain]
-        }
-        if let reason = query.reason {
-            sql += " AND d.reason = (SELECT id FROM reason WHERE name = ?)"
-            arguments += [reason]
-        }
-        if let clients = query.client?.range {
-            let (first, last) = (clients.lowerBound.stored, clients.upperBound.stored)
-            sql += " AND d.client BETWEEN ? AND ? AND length(d.client) = ?"
-            arguments += [first, last, last.count]
-        }
-        if let recipient = query.recipient {
-            sql += " AND d.recipient LIKE ? ESCAPE '\\'"
-            arguments += [pattern(recipient)]
-        }
-        if let sender = query.sender {
-            sql += " AND d.sender LIKE ? ESCAPE '\\'"
-            arguments += [pattern(sender)]
-        }
-        if let session = query.session {
-            sql += " AND d.session = ?"
-            arguments += [session]
-        }
-        sql += " ORDER BY \(order) LIMIT ?"
-        arguments += [limit]
-        return try Row.fetchAll(db, sql: sql, arguments: arguments)
-            .map { StoredEntry(entry: try entry($0), time: try $0.value(1)) }
+        return try Row.fetchAll(db, sql: sql, arguments: arguments + [limit])
+            .map { (entry: try entry($0), time: try $0.value(1)) }
     }
 
     /// The SQL pattern of a text in which `*` stands for any text.
@@ -175,7 +187,7 @@ extension RejectionReader {
         let client: Data = try row.optional(8) ?? Data()
         return LogEntry(
             id: try row.value(0), time: try Timestamp.date(milliseconds: row.value(1)),
-            outcome: Outcome(rawValue: try row.value(2)) ?? .rejected, observed: try row.value(3),
+            outcome: Outcome(stored: try row.value(2)), observed: try row.value(3),
             reason: try row.optional(4) ?? "", recipient: try row.value(5), domain: try row.optional(6) ?? "",
             sender: try row.value(7), client: client.withUnsafeBytes { IPAddress(stored: $0).clientText },
             clientName: try row.value(9), helo: try row.value(10), session: try row.value(11),

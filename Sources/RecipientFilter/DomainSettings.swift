@@ -1,10 +1,48 @@
 import MailAddress
-import RejectionLog
+public import RejectionLog
+
+/// The settings that a `[[domain]]` may override.
+public struct DomainSettings: Sendable, Equatable {
+    /// Observe mode: whether the filter only logs verdicts and lets the MTA continue.
+    public var observe = false
+    /// Whether every recipient of the domain is accepted.
+    public var catchAll = false
+    /// The characters that begin a detail, such as `+`; empty for none.
+    public var delimiter = "+"
+    /// Whether the sub-domains are relay domains with the same settings; nil: as ``Policy/Settings/subdomains``.
+    public var subdomains: Bool?
+    /// Whether `prvs=TAG=user` is judged as `user` (BATV).
+    public var batv = false
+    /// Whether bounces to addresses that a forwarder has rewritten (SRS) are accepted.
+    public var srs = false
+    /// The local parts, in canonical form, that are rejected in this domain, also if they are listed.
+    public var blocked: [String] = []
+    /// The domain's own replies, which take the place of those in ``Policy/Settings/replies``.
+    public var replies: [ReplyKind: ReplyTemplate] = [:]
+    /// The domain that this one is an alias of, as an A-label; nil if it isn't an alias. An alias is ignored unless both are relay
+    /// domains, and if its chain of aliases leads back to this domain.
+    public var aliasOf: String?
+    /// Whether an alias domain has a mode of its own; if not, it has the mode of the domain that it is an alias of.
+    public var hasOwnMode = false
+    /// The outcome for recipients while there is no index: deferred or accepted.
+    public var indexMissing = Outcome.deferred
+    /// The outcome for unlisted recipients while the index is too old, deferred or accepted; nil: rejected, as with a new index.
+    public var indexStale: Outcome?
+    /// Whether the reply to an internal-only recipient is that to an unknown one, which hides that it exists.
+    public var hideInternalOnly = false
+    /// Whether the reply to a disabled mailbox is that to an unknown recipient, which hides that it exists.
+    public var hideDisabled = true
+    /// Whether an unlisted recipient that has sent through the gateway lately is deferred instead of rejected.
+    public var defersUnlistedSenders = false
+
+    /// The defaults of the configuration file.
+    public init() {}
+}
 
 /// The settings of the relay domains and their replies in the form that judging reads: plain values in memory of their own. Reading
 /// counts no references, which would have all threads write to one cache line.
 struct PolicyTables: ~Copyable {
-    /// A relay domain's settings; ``Policy/Rules`` describes them.
+    /// A relay domain's settings; ``DomainSettings`` describes them.
     struct Traits {
         let observe, catchAll, batv, srs, acceptsWithoutIndex, hidesInternalOnly, hidesDisabled, hasOwnBlocked: Bool
         /// Whether the reply to unknown recipients is a temporary one (4xx).
@@ -53,16 +91,18 @@ struct PolicyTables: ~Copyable {
         }
         traits = .allocate(capacity: domains.count)
         for (place, domain) in domains.enumerated() {
-            let rules = domain.rules
+            let settings = domain.settings
             traits.initializeElement(
                 at: place,
                 to: Traits(
-                    observe: rules.observe, catchAll: rules.catchAll, batv: rules.batv, srs: rules.srs,
-                    acceptsWithoutIndex: rules.indexMissing == .accepted, hidesInternalOnly: rules.hideInternalOnly,
-                    hidesDisabled: rules.hideDisabled, hasOwnBlocked: !rules.blocked.isEmpty,
+                    observe: settings.observe, catchAll: settings.catchAll, batv: settings.batv,
+                    srs: settings.srs,
+                    acceptsWithoutIndex: settings.indexMissing == .accepted,
+                    hidesInternalOnly: settings.hideInternalOnly,
+                    hidesDisabled: settings.hideDisabled, hasOwnBlocked: !settings.blocked.isEmpty,
                     defersUnknown: (ownReplies[place] ?? replies)[ReplyKind.unknown.rawValue].isTemporary,
-                    defersUnlistedSenders: rules.defersUnlistedSenders,
-                    indexStale: rules.indexStale, delimiters: DelimiterSet(rules.delimiter), slot: domain.slot,
+                    defersUnlistedSenders: settings.defersUnlistedSenders,
+                    indexStale: settings.indexStale, delimiters: DelimiterSet(settings.delimiter), slot: domain.slot,
                     replies: starts[place],
                     alias: aliases[place].map { Target(name: Self.copy($0.name), position: $0.position) },
                     name: Self.copy(domain.name)))
