@@ -50,6 +50,8 @@ final class FilterSession: MilterSession {
     private let clientName: SessionBytes
     private let clientText: SessionBytes
     private let mta: SessionBytes
+    /// Whether the connection is that of ``MilterProbe``, whose recipients are judged and not recorded.
+    private let isProbe: Bool
     /// Where replies are written.
     private let replyBuffer = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: PreparedReply.maximumLength)
 
@@ -65,6 +67,7 @@ final class FilterSession: MilterSession {
         clientText = SessionBytes(
             connection.address?.description ?? (connection.isLocal ? "unix" : "unknown"), limit: 255)
         mta = SessionBytes(milter.macro("j"), limit: 255)
+        isProbe = mta.bytes.elementsEqual(MilterProbe.name.utf8)
     }
 
     deinit {
@@ -222,6 +225,7 @@ final class FilterSession: MilterSession {
         _ answer: borrowing Answer, path: UnsafeBufferPointer<UInt8>, domain: UnsafeBufferPointer<UInt8>,
         _ milter: borrowing MilterContext, now: Int64
     ) {
+        guard !isProbe else { return }
         context.record(
             event(
                 time: now, outcome: answer.verdict.outcome, observed: answer.isObserved,

@@ -17,6 +17,7 @@ import System
 final class FilterService {
     let logger: Logger
     private let configuration: Configuration
+    private let syncs: Bool
     private let health: ServiceHealth
     private let log: RejectionLog
     private let index = HotSwap<IndexSnapshot>(nil)
@@ -39,10 +40,12 @@ final class FilterService {
     /// How long the start waits for the log if verdicts depend on it (`policy.unlisted_sender = "defer"`).
     private static let openingTime = Duration.seconds(1)
 
-    init(_ configuration: Configuration, configurationFile: String) throws {
+    /// - Parameter syncs: whether the filter reads the sources itself; otherwise another process publishes the index.
+    init(_ configuration: Configuration, configurationFile: String, syncs: Bool) throws {
         let logger = StandardErrorLog.logger
         self.logger = logger
         self.configuration = configuration
+        self.syncs = syncs
         for notice in configuration.notices { logger.notice("\(configurationFile): \(notice)") }
         let health = ServiceHealth { Self.announce($0, $1, to: logger) }
         self.health = health
@@ -54,7 +57,7 @@ final class FilterService {
         let context = FilterContext(
             policy: policy, index: index, harvest: HarvestTable(), senders: senders, log: log)
         tarpit = context.tarpit
-        let sync = SyncCounters(sources: configuration.sync.sources.map(\.name))
+        let sync = SyncCounters(sources: syncs ? configuration.sync.sources.map(\.name) : [])
         self.sync = sync
         offenders = OffenderLog(context.harvest, logger)
         server = MilterServer(
@@ -77,7 +80,7 @@ final class FilterService {
             throw Messages.fail(error, ExitStatus.unavailable)
         }
         reloader = Reloader(
-            configuration, policy: policy, log: log, sync: sync, health: health, logger: logger
+            configuration, syncs: syncs, policy: policy, log: log, sync: sync, health: health, logger: logger
         ) { context.forgiveKnownRecipients() }
         watcher = IndexWatcher(path: configuration.index.path, into: index) { [reloader, log, index] event in
             indexes.count(event)
@@ -137,6 +140,8 @@ final class FilterService {
         if let listen = configuration.httpAddress {
             logger.notice("http: metrics and the live page on http://\(listen)/")
         }
+        ServiceManager.notify(.ready)
+        Watchdog.start(configuration.socket, logger)
         if geteuid() == 0 { logger.warning("\(FilterStatus.rootNotice)") }
         logger.notice(
             "serving \(configuration.socket): \(Words.count(configuration.domains.count, "relay domain")), \(recipients)"
@@ -181,6 +186,7 @@ final class FilterService {
 
     /// Answers the recipients that are being judged, writes out the log and ends the threads, within five seconds.
     func stop() {
+        ServiceManager.notify(.stopping)
         endLater()
         tarpit.letGo()
         if !server.drain(timeout: Self.drainTime) { logger.warning("stopping: a recipient was still being judged") }
@@ -222,7 +228,7 @@ final class FilterService {
 
     /// Refuses to start without an index and without a source to make one of. An index file that can't be read now may be readable soon.
     private func checkSources() throws {
-        guard !configuration.sourceFaults.isEmpty else { return }
+        guard syncs, !configuration.sourceFaults.isEmpty else { return }
         let error = ConfigurationError(file: configuration.file, faults: configuration.sourceFaults)
         guard index.current != nil || access(configuration.index.path, F_OK) == 0 else {
             throw Messages.fail(error, ExitStatus.configuration)
@@ -230,9 +236,9 @@ final class FilterService {
         logger.error("sync: not running, the last index stays in use: \(error)")
     }
 
-    /// The sync thread; nil without sources.
+    /// The sync thread; nil if the filter doesn't sync, or without sources.
     private func makeSync() throws -> SyncThread? {
-        guard !configuration.sync.sources.isEmpty else { return nil }
+        guard syncs, !configuration.sync.sources.isEmpty else { return nil }
         do {
             return Self.syncThread(
                 try Synchronizer(configuration.syncConfiguration), counters: sync, health: health, logger: logger)

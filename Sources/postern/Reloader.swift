@@ -28,6 +28,7 @@ final class Reloader: Sendable {
     /// Called after each change of the policy.
     private let policyChanged: @Sendable () -> Void
     private let logger: Logger
+    private let syncs: Bool
     /// Locked for moments only, since the thread that takes over a new index waits for it.
     private let state: Mutex<State>
     private let wake = SteadySemaphore()
@@ -53,8 +54,10 @@ final class Reloader: Sendable {
     }
 
     /// A reloader for a filter with this configuration, not started yet.
+    ///
+    /// - Parameter syncs: whether the filter reads the sources.
     init(
-        _ configuration: Configuration, policy: HotSwap<Policy>, log: RejectionLog, sync: SyncCounters,
+        _ configuration: Configuration, syncs: Bool, policy: HotSwap<Policy>, log: RejectionLog, sync: SyncCounters,
         health: ServiceHealth, logger: Logger, policyChanged: @escaping @Sendable () -> Void
     ) {
         self.policyChanged = policyChanged
@@ -64,6 +67,7 @@ final class Reloader: Sendable {
         self.sync = sync
         self.health = health
         self.logger = logger
+        self.syncs = syncs
         state = Mutex(State(configuration: configuration))
     }
 
@@ -224,11 +228,13 @@ final class Reloader: Sendable {
     /// - Returns: what is in force, as a clause.
     private func putInForce(_ watch: inout ConfigurationWatch, isRequested: Bool) throws -> String {
         let read = try Configuration.load(initial.file)
-        guard read.sourceFaults.isEmpty else { throw ConfigurationError(file: read.file, faults: read.sourceFaults) }
+        guard !syncs || read.sourceFaults.isEmpty else {
+            throw ConfigurationError(file: read.file, faults: read.sourceFaults)
+        }
         if !isRequested { try checkRelayTables(read) }
         let (configuration, unchanged) = read.keepingRestartSettings(of: initial)
         let synchronizer =
-            configuration.sync.sources.isEmpty ? nil : try Synchronizer(configuration.syncConfiguration)
+            !syncs || configuration.sync.sources.isEmpty ? nil : try Synchronizer(configuration.syncConfiguration)
 
         let former = state.withLock { state in
             state.configuration = configuration
@@ -241,7 +247,7 @@ final class Reloader: Sendable {
         for notice in configuration.notices { logger.notice("\(notice)") }
         // Always a new thread: it reads the sources' own files again, such as passwords.
         former?.stop(within: Self.patience)
-        sync.setSources(configuration.sync.sources.map(\.name))
+        sync.setSources(syncs ? configuration.sync.sources.map(\.name) : [])
         if let synchronizer {
             let thread = FilterService.syncThread(synchronizer, counters: sync, health: health, logger: logger)
             let isStarted = state.withLock { state in

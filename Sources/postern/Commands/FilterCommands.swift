@@ -34,6 +34,11 @@ struct Serve: ParsableCommand {
 
     @OptionGroup var option: ConfigurationOption
 
+    @Flag(
+        name: .customLong("no-sync"),
+        help: "Read no source: another process, such as postern sync, publishes the index.")
+    var noSync = false
+
     func run() throws {
         do {
             try MilterSignals.prepare()
@@ -42,13 +47,13 @@ struct Serve: ParsableCommand {
         }
         let configuration = try option.load(announces: true)
         do {
-            try DirectoryEnvironment.prepare(for: configuration.syncConfiguration)
+            if !noSync { try DirectoryEnvironment.prepare(for: configuration.syncConfiguration) }
         } catch {
             throw Messages.fail(error, error.exitStatus)
         }
         // Only a process of one thread may change its user and its environment, as the above does.
         StandardErrorLog.startThread()
-        let service = try FilterService(configuration, configurationFile: option.file)
+        let service = try FilterService(configuration, configurationFile: option.file, syncs: !noSync)
         try service.start()
         serving: while true {
             switch MilterSignals.wait() {
@@ -121,10 +126,7 @@ struct Reload: ParsableCommand {
 
     func run() throws {
         let configuration = try option.load()
-        guard configuration.sourceFaults.isEmpty else {
-            throw Messages.fail(
-                ConfigurationError(file: option.file, faults: configuration.sourceFaults), ExitStatus.configuration)
-        }
+        // The filter judges whether the sources' files can be read: it may be another user, or read none.
         do {
             let filter = try ControlClient(database: configuration.log.database)
             try show(

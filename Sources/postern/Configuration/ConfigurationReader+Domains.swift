@@ -141,12 +141,17 @@ extension ConfigurationReader {
 
     // MARK: Checks that need all domains
 
-    /// Reports a configuration that relays no domain at all.
-    func checkDomains() {
+    /// Reports a configuration that relays no domain at all: a fault, or in observe mode, in which nothing is rejected, a notice.
+    mutating func checkDomains() {
         guard configuration.domains.isEmpty, !configuration.relaysIndexDomains,
             acceptedDomains(of: Set(configuration.relayTables.keys)).isEmpty,
             context.faults.allSatisfy({ $0.key?.hasPrefix("relay.domains") != true })
         else { return }
+        guard !configuration.rules.observe else {
+            configuration.notices.append(
+                "relay.domains: there is no relay domain yet; in enforce mode Postern would reject all mail")
+            return
+        }
         context.fault(
             "relay.domains",
             "there is no relay domain, so Postern would reject all mail; accepted: at least one domain here or in a "

@@ -116,6 +116,25 @@ extension ConfigurationType<String> {
     /// Any string.
     static func text(_ accepted: String = "a string") -> Self { string(accepted: accepted) { text, _ in text } }
 
+    /// The path of a file with a secret, or `credential:` and the name of a credential that systemd gives the service.
+    static let secretPath = string(
+        accepted: "the path of a file, or \"credential:NAME\" with the NAME of LoadCredential= in the service's unit"
+    ) { text, context in
+        guard let name = text.split(separator: ":", maxSplits: 1).last, text.hasPrefix("credential:") else {
+            guard !text.isEmpty, !text.hasSuffix("/") else { throw ConfigurationProblem("is not a file's path") }
+            return context.absolute(text)
+        }
+        guard name != ".", name != "..", !name.contains("/"), text != "credential:" else {
+            throw ConfigurationProblem("names no credential")
+        }
+        // A command that an administrator runs looks where systemd keeps those of the running service.
+        let folders =
+            ServiceManager.credentialsFolder.map { [$0] }
+            ?? ["postern", "postern-sync"].map { "/run/credentials/\($0).service" }
+        let paths = folders.map { "\($0)/\(name)" }
+        return paths.first { access($0, F_OK) == 0 } ?? paths[0]
+    }
+
     /// The path of a file, which becomes an absolute one.
     static let path = string(accepted: "the path of a file, such as \"/var/lib/postern/file\"") { text, context in
         guard !text.isEmpty, !text.hasSuffix("/") else { throw ConfigurationProblem("is not a file's path") }

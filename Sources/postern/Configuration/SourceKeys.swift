@@ -119,8 +119,11 @@ struct DirectorySourceKeys: ConfigurationKeys {
         "bind_dn", .text("the name of an account"), defaultNote: "an anonymous bind", example: "postern@corp.example",
         explanation: "The account that reads the directory. It needs no rights but to read.")
     let passwordFile = ConfigurationKey(
-        "password_file", .path, defaultNote: "none", example: "/etc/postern/ldap.secret",
-        explanation: "The file whose first line is the account's password. Give it mode 0600.")
+        "password_file", .secretPath, defaultNote: "none", example: "/etc/postern/ldap.secret",
+        explanation: """
+            The file whose first line is the account's password. Give it mode 0600. "credential:NAME" stands for a
+            credential that systemd gives the service (LoadCredential=NAME:FILE in the unit).
+            """)
     let sasl = ConfigurationKey(
         "sasl", .word(SASLMechanism.self), defaultNote: "a bind with bind_dn",
         example: "gssapi",
