@@ -74,10 +74,15 @@ final class HTTPLoop {
         let probe = Self.openSpare()
         if probe >= 0 {
             if spare < 0 { spare = probe } else { close(probe) }
-        } else if spare >= 0 {
+        } else if errno == EMFILE || errno == ENFILE, spare >= 0 {
             close(spare)
-            // If libmicrohttpd was faster, it serves the client with the spare descriptor, and this call fails.
-            while case let client = accept(listener, nil, nil), client >= 0 { close(client) }
+            // If libmicrohttpd was faster, it serves the client with the spare descriptor, and this call fails. The rest of a flood waits for
+            // the next tick.
+            for _ in 0..<128 {
+                let client = accept(listener, nil, nil)
+                guard client >= 0 else { break }
+                close(client)
+            }
             spare = Self.openSpare()
         }
     }

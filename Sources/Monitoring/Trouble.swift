@@ -98,10 +98,10 @@ package struct Trouble: Encodable {
                         ? "if the change is intended: postern sync --accept-shrink"
                         : "repair the source; --accept-shrink doesn't overrule sync.minimum and sync.canaries"))
         }
-        for (_, failure) in sync.failures.sorted(by: { $0.key < $1.key }) {
+        for (name, failure) in sync.failures.sorted(by: { $0.key < $1.key }) {
             troubles.append(
                 Trouble(
-                    text: failure.text,
+                    text: failure.text.hasPrefix("source \"") ? failure.text : "source \"\(name)\": \(failure.text)",
                     advice: "last tried at \(Words.time(failure.at)); the source's last list stays in use; to try it: "
                         + "postern sync --dry-run"))
         }

@@ -111,9 +111,19 @@ public enum Reason: UInt8, Sendable, CaseIterable {
         case .catchAll: "catch-all"
         case .staleIndex: "stale-index"
         case .unlistedSender: "unlisted-sender"
-        case .syntax, .postmaster, .relay, .trusted, .always, .blocked, .harvest, .listed, .disabled, .unknown,
-            .pattern, .srs, .leaving:
-            "\(self)"
+        case .syntax: "syntax"
+        case .postmaster: "postmaster"
+        case .relay: "relay"
+        case .trusted: "trusted"
+        case .always: "always"
+        case .blocked: "blocked"
+        case .harvest: "harvest"
+        case .listed: "listed"
+        case .disabled: "disabled"
+        case .unknown: "unknown"
+        case .pattern: "pattern"
+        case .srs: "srs"
+        case .leaving: "leaving"
         }
     }
 }

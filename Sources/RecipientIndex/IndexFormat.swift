@@ -34,7 +34,7 @@ enum IndexFormat {
     }
 }
 
-/// The header of a snapshot file; ``IndexFormat`` describes it.
+/// The header of a snapshot file; postern-index(5) describes it.
 struct IndexHeader: Equatable {
     var length = IndexFormat.headerLength
     var requiredFeatures: UInt64 = 0

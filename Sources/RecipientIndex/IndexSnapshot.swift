@@ -1,7 +1,7 @@
 import Glibc
 import System
 
-/// An immutable snapshot of all recipients in the process's memory; ``IndexFormat`` describes its file.
+/// An immutable snapshot of all recipients in the process's memory; postern-index(5) describes its file.
 ///
 /// A lookup takes no lock, allocates nothing and never traps. Every byte of the file is verified when it is read, and
 /// the file isn't used afterwards: overwriting, truncating or deleting it does no harm.

@@ -1,7 +1,7 @@
 import Glibc
 import System
 
-/// Writes a snapshot file of sorted entries without duplicates, block by block; ``IndexFormat`` describes the file.
+/// Writes a snapshot file of sorted entries without duplicates, block by block; postern-index(5) describes the file.
 struct IndexWriter {
     let entries: ContiguousArray<IndexEntry>
     let salt: SipHash

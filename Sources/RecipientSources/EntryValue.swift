@@ -1,7 +1,8 @@
 import MailAddress
 
-/// The meaning of a value in a source: a recipient, a whole domain, or something that lists no recipient. Every kind of source parses its values here, so that the same value means the
-/// same everywhere.
+/// The meaning of a value in a source: a recipient, a whole domain, or something that lists no recipient.
+///
+/// Every kind of source parses its values here, so that the same value means the same everywhere.
 ///
 /// Blanks, byte order marks and invisible characters around a value are ignored, and so is a `mailto:` or `SMTP:`
 /// before it.

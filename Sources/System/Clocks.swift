@@ -106,7 +106,7 @@ public enum ProcessTimeZone {
 
     /// The path of a file within the database's folder.
     private static func databaseName(_ file: String) -> String? {
-        for path in [file, URL(fileURLWithPath: file).resolvingSymlinksInPath().path] {
+        for path in [file, resolved(file)] {
             for prefix in [folder, "/usr/share/zoneinfo"] where path.hasPrefix("\(prefix)/") {
                 var name = path.dropFirst(prefix.count + 1)
                 for copy in ["posix/", "right/"] where name.hasPrefix(copy) { name = name.dropFirst(copy.count) }
@@ -114,6 +114,12 @@ public enum ProcessTimeZone {
             }
         }
         return nil
+    }
+
+    private static func resolved(_ file: String) -> String {
+        guard let path = realpath(file, nil) else { return file }
+        defer { free(path) }
+        return String(cString: path)
     }
 
     /// Whether the text begins as POSIX rules do: a name of three letters or more, or in angle brackets, and an offset.

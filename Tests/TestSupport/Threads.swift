@@ -4,6 +4,7 @@ import System
 /// threads.
 package func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) {
     let threads = (0..<count).map { index in NamedThread.start("test") { body(index) } }
+    precondition(threads.allSatisfy { $0.failure == nil }, "a thread of the test could not be started")
     for thread in threads { thread.waitForEnd() }
 }
 

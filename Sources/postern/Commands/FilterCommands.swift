@@ -28,8 +28,8 @@ struct Serve: ParsableCommand {
             Only what keeps recipients from being judged ends the filter. A log, a sync state or an HTTP port that can't be \
             used, or a standard error that can't be written, is announced once, shown by postern status, and tried again.
 
-            Exit status: 0 after a clean stop; 69 the milter's socket is in use or unusable, or another filter keeps its log in \
-            the same place; 70 a part didn't end in time; 77 not permitted; 78 faulty configuration.
+            Exit status: 0 after a clean stop; 69 the milter's socket is in use or unusable, or another filter writes the \
+            same log; 70 a part didn't end in time; 77 not permitted; 78 faulty configuration.
             """)
 
     @OptionGroup var option: ConfigurationOption

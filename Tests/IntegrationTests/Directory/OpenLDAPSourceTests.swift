@@ -70,7 +70,8 @@ extension Directories {
             #expect(listed == ["anna@example.com", "bob@example.com", "carl@example.com", "list@example.net"])
             #expect(report.reading == "full")
             #expect(
-                report.notes.filter { $0.contains("was read in full: ") }.count == 1, "\(report.notes)")
+                report.notes.filter { $0.contains("was read in full: its configuration") }.count == 1, "\(report.notes)"
+            )
 
             // As a person might write it: other case, blanks.
             let old = "[\"OU=Old, ou=staff,\(SlapdInstance.base)\"]"
