@@ -64,10 +64,12 @@ let package = Package(
                 "CMicroHTTPD", "Milter", "RecipientFilter", "RecipientIndex", "RecipientSources", "RecipientSync",
                 "RejectionLog", "RejectionReport", "System",
             ], swiftSettings: settings),
+        .target(
+            name: "Migration", dependencies: ["MailAddress", "RecipientSources", "System"], swiftSettings: settings),
         .executableTarget(
             name: "postern",
             dependencies: [
-                "CTOMLPlusPlus", "MailAddress", "Milter", "Monitoring", "RecipientFilter", "RecipientIndex",
+                "CTOMLPlusPlus", "MailAddress", "Migration", "Milter", "Monitoring", "RecipientFilter", "RecipientIndex",
                 "RecipientSources", "RecipientSync", "RejectionLog", "RejectionReport", "System",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
