@@ -138,6 +138,10 @@ let package = Package(
         .testTarget(
             name: "MonitoringTests", dependencies: ["Monitoring", "System", "TestSupport"], swiftSettings: settings),
         .testTarget(
+            name: "MigrationTests", dependencies: ["Migration", "TestSupport"],
+            exclude: ["filters.cases", "getadsmtp.cases", "networks.cases", "patterns.cases", "postfix.cases", "sendmail.cases", "sql.cases"],
+            swiftSettings: settings),
+        .testTarget(
             name: "PosternTests",
             dependencies: [
                 "MailAddress", "Milter", "RecipientFilter", "RecipientSources", "RecipientSync", "RejectionLog",

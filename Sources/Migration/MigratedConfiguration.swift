@@ -4,7 +4,7 @@ import MailAddress
 /// and everything that a person must decide.
 public struct MigratedConfiguration: Sendable {
     /// What the configuration was read from, such as `Postfix in /etc/postfix`.
-    public let origin: String
+    public internal(set) var origin: String
     /// Where the MTA asks Postern.
     public var socket = "unix:/run/postern/milter.sock"
     /// The relay domains in the order in which they were found.
@@ -56,13 +56,16 @@ public struct MigratedConfiguration: Sendable {
 
     /// A regular expression of `recipients.patterns`.
     public struct Pattern: Sendable, Equatable {
+        /// The expression.
         public var match: String
+        /// Whether recipients that match are accepted; if not, they are rejected.
         public var accepts: Bool
+        /// The table and the line with the rule.
         public var origin: String
     }
 
     /// A `[[source]]`.
-    public struct Source: Sendable, Equatable {
+    public struct Source: Sendable {
         /// A value of a key.
         public enum Value: Sendable, Equatable {
             case string(String)
@@ -82,12 +85,6 @@ public struct MigratedConfiguration: Sendable {
         public var comments: [String] = []
         /// Whether Postern doesn't know the type, so that the table is written as a comment.
         public var isCommentedOut = false
-
-        public static func == (one: Self, other: Self) -> Bool {
-            one.name == other.name && one.type == other.type && one.comments == other.comments
-                && one.isCommentedOut == other.isCommentedOut
-                && one.keys.elementsEqual(other.keys) { $0.name == $1.name && $0.value == $1.value }
-        }
     }
 
     /// A password, which goes to a file of mode 0600.
@@ -200,6 +197,11 @@ extension MigratedConfiguration {
         sources.append(source)
     }
 
+    /// Changes the source of this name.
+    mutating func change(_ source: String, _ body: (inout Source) -> Void) {
+        if let position = sources.firstIndex(where: { $0.name == source }) { body(&sources[position]) }
+    }
+
     /// Keeps a password for a file of its own, and returns the file's name.
     mutating func addSecret(_ value: String, name: String, origin: String) -> String {
         if let known = secrets.first(where: { $0.value == value && $0.origin == origin }) { return known.name }
@@ -227,7 +229,7 @@ extension MigratedConfiguration {
 }
 
 /// What to change in the MTA's configuration.
-public struct MTAChange: Sendable, Equatable {
+public struct MTAChange: Sendable {
     /// The file, such as `/etc/postfix/main.cf`.
     public var file: String
     /// The settings that let the MTA ask Postern while it observes: names and values for main.cf.
@@ -243,18 +245,15 @@ public struct MTAChange: Sendable, Equatable {
 
     /// A setting of main.cf.
     public struct Setting: Sendable, Equatable {
+        /// Its name, such as `smtpd_milters`.
         public var name: String
+        /// Its value.
         public var value: String
     }
 
     init(file: String, reload: String) {
         self.file = file
         self.reload = reload
-    }
-
-    public static func == (one: Self, other: Self) -> Bool {
-        one.file == other.file && one.settings == other.settings && one.insertion.lines == other.insertion.lines
-            && one.insertion.before == other.insertion.before && one.later == other.later && one.reload == other.reload
     }
 
     /// The lines that the file gets.

@@ -10,6 +10,7 @@ public struct MigrationAbilities: Sendable {
     /// Why a regular expression can't be used in `recipients.patterns`; nil if it can.
     public var patternFault: @Sendable (String) -> String?
 
+    /// - Parameter patternFault: why an expression can't be used, as a clause after "it"; nil if it can.
     public init(sourceTypes: Set<String>, patternFault: @escaping @Sendable (String) -> String?) {
         self.sourceTypes = sourceTypes
         self.patternFault = patternFault
@@ -53,7 +54,10 @@ public struct PostfixReader {
     }
 
     /// The migrated configuration.
-    public mutating func read() throws(MigrationError) -> MigratedConfiguration {
+    ///
+    /// - Parameter origin: what it was read from; nil for the folder of main.cf.
+    public mutating func read(origin: String? = nil) throws(MigrationError) -> MigratedConfiguration {
+        if let origin { result.origin = origin }
         result.delimiter = settings["recipient_delimiter"]
         result.subdomains = settings["parent_domain_matches_subdomains"].contains("relay_domains")
         result.note(
