@@ -69,7 +69,8 @@ let package = Package(
         .executableTarget(
             name: "postern",
             dependencies: [
-                "CTOMLPlusPlus", "MailAddress", "Migration", "Milter", "Monitoring", "RecipientFilter", "RecipientIndex",
+                "CTOMLPlusPlus", "MailAddress", "Migration", "Milter", "Monitoring", "RecipientFilter",
+                "RecipientIndex",
                 "RecipientSources", "RecipientSync", "RejectionLog", "RejectionReport", "System",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -139,7 +140,10 @@ let package = Package(
             name: "MonitoringTests", dependencies: ["Monitoring", "System", "TestSupport"], swiftSettings: settings),
         .testTarget(
             name: "MigrationTests", dependencies: ["Migration", "TestSupport"],
-            exclude: ["filters.cases", "getadsmtp.cases", "networks.cases", "patterns.cases", "postfix.cases", "sendmail.cases", "sql.cases"],
+            exclude: [
+                "filters.cases", "getadsmtp.cases", "networks.cases", "patterns.cases", "postfix.cases",
+                "sendmail.cases", "sql.cases",
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "PosternTests",
