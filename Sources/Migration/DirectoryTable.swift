@@ -123,10 +123,8 @@ struct DirectoryTable {
         if server.contains("://") {
             return LDAPURI(server) == nil ? [] : [server.hasSuffix("/") ? String(server.dropLast()) : server]
         }
-        // Some configurations have user@host there; the host counts.
-        let host = server.split(separator: "@").last.map(String.init) ?? server
-        let hasPort = host.contains(":") && !host.hasSuffix("]")
-        let uri = hasPort || port == 389 ? "ldap://\(host)" : "\(port == 636 ? "ldaps" : "ldap")://\(host):\(port)"
+        let hasPort = server.contains(":") && !server.hasSuffix("]")
+        let uri = hasPort || port == 389 ? "ldap://\(server)" : "\(port == 636 ? "ldaps" : "ldap")://\(server):\(port)"
         return LDAPURI(uri) == nil ? [] : [uri]
     }
 

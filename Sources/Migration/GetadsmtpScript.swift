@@ -46,9 +46,16 @@ public struct GetadsmtpScript {
             let server = value(match.output.1)
             if !server.isEmpty, !directory.servers.contains(server) { directory.servers.append(server) }
         }
+        for (index, server) in directory.servers.enumerated() where server.contains("@") {
+            // Published copies of the script have such names, which Perl takes for something else.
+            directory.servers[index] = server.replacing("@", with: ".")
+            questions.append(
+                "\(path): \"\(server)\" is not the name of a server; the source has \(directory.servers[index]). Correct its uris."
+            )
+        }
         if code.contains("Net::LDAPS") {
             directory.servers = directory.servers.map {
-                $0.contains("://") ? $0 : "ldaps://\($0.split(separator: "@").last ?? "")"
+                $0.contains("://") ? $0 : "ldaps://\($0)"
             }
         }
         func named(_ names: [String]) -> String? { names.lazy.compactMap { variables[$0] }.first { !$0.isEmpty } }

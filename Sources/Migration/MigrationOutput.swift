@@ -23,17 +23,19 @@ public struct MigrationOutput {
     ///
     /// Where root writes and there is a user postern, that user gets the secrets, and its group the configuration.
     ///
-    /// - Returns: the paths of the secrets' files.
+    /// - Returns: the paths of the secrets' files that were written; one that holds the same password already stays.
     public func write(_ configuration: MigratedConfiguration) throws(MigrationError) -> [String] {
         let secrets = configuration.secrets.map { (path: "\(secretsFolder)/\($0.name)", value: "\($0.value)\n") }
         let text = ConfigurationWriter(configuration, secretsFolder: secretsFolder, writesSecrets: true).toml
-        if !replaces, let present = ([file] + secrets.map(\.path)).first(where: TextFile.exists) {
+        // A password that lies there already needs no --force.
+        let changed = secrets.filter { FileManager.default.contents(atPath: $0.path) != Data($0.value.utf8) }
+        if !replaces, let present = ([file] + changed.map(\.path)).first(where: TextFile.exists) {
             throw MigrationError(.cannotCreate, "\(present) exists already: --force replaces it")
         }
         let user = getpwnam("postern").map { ($0.pointee.pw_uid, $0.pointee.pw_gid) }
         var made: [String] = []
         do throws(MigrationError) {
-            for secret in secrets {
+            for secret in changed {
                 try make(secret.path, secret.value, mode: 0o600, owner: user, &made)
             }
             try make(file, text, mode: 0o640, owner: user.map { (0, $0.1) }, &made)
@@ -49,7 +51,7 @@ public struct MigrationOutput {
                 throw failure
             }
         }
-        return secrets.map(\.path)
+        return changed.map(\.path)
     }
 
     private static let suffix = ".postern-new"

@@ -322,7 +322,7 @@ public struct SendmailReader {
 
     private mutating func readDirectory() throws(MigrationError) {
         let maps = ["ldapmra", "ldapmh"].compactMap { name in settings.maps[name].map { (name, $0) } }
-        let routed = try members(of: "LDAPRoute").map(\.word).filter { !$0.isEmpty }
+        let routed = Set(try members(of: "LDAPRoute").map(\.word).filter { !$0.isEmpty }).sorted()
         guard !maps.isEmpty else { return }
         let relayed = routed.filter { result.relays($0.lowercased()) }
         let others = routed.filter { !result.relays($0.lowercased()) }
@@ -351,7 +351,7 @@ public struct SendmailReader {
                 continue
             }
             let options = defaults.options.merging(map.options) { $1 }
-            var table = DirectoryTable(origin: "the LDAP map \(mapName)")
+            var table = DirectoryTable(origin: "LDAP map \(mapName)")
             table.servers = (options["H"] ?? options["h"] ?? "").split(whereSeparator: \.isWhitespace).map(String.init)
             table.port = Int(options["p"] ?? "") ?? 389
             table.base = options["b"] ?? ""

@@ -92,6 +92,28 @@ import Testing
         #expect(try FileManager.default.contentsOfDirectory(atPath: folder.file("out")).count == 2)
     }
 
+    @Test("getadsmtp without Postfix becomes a source that names the relay domains, and its additions count")
+    func getadsmtp() throws {
+        let script = try GetadsmtpScript(
+            text: """
+                use Net::LDAP;
+                $dc1="pdc@corp.example"; $hqbase="dc=corp,dc=example"; $user="u\\@corp.example"; $passwd="topsecret";
+                print VALID "user\\@example.com OK\\n";
+                print VALID "left\\@example.com 550 User unknown.\\n";
+                next if $mail =~ /[.]local$/;
+                """, path: "/x.pl")
+        let migrated = try script.migrate(postfix: nil, socket: nil, abilities: Self.abilities)
+        #expect(migrated.patterns.map(\.match) == ["^user@example\\.com$"])
+        #expect(migrated.blocked == ["left@example.com"])
+        #expect(migrated.questions.contains { $0.contains("\"pdc@corp.example\"") })
+        #expect(migrated.questions.contains { $0.contains("line 5") })
+        let text = ConfigurationWriter(migrated, secretsFolder: "/s", writesSecrets: false).toml
+        #expect(text.contains("uris = [\"ldap://pdc.corp.example\"]"))
+        #expect(text.contains("accepted_domains = true"))
+        #expect(text.contains("password_file = \"/s/active-directory.secret\""))
+        #expect(!text.contains("topsecret"))
+    }
+
     @Test("aliases that lead back to themselves are open questions")
     func aliasCycle() throws {
         var migrated = MigratedConfiguration(origin: "test")
