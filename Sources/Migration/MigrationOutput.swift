@@ -29,6 +29,9 @@ public struct MigrationOutput {
         let text = ConfigurationWriter(configuration, secretsFolder: secretsFolder, writesSecrets: true).toml
         // A password that lies there already needs no --force.
         let changed = secrets.filter { FileManager.default.contents(atPath: $0.path) != Data($0.value.utf8) }
+        for folder in [folder(of: file)] + (secrets.isEmpty ? [] : [secretsFolder]) where !TextFile.exists(folder) {
+            throw MigrationError(.cannotCreate, "\(folder): no such folder: make it first")
+        }
         if !replaces, let present = ([file] + changed.map(\.path)).first(where: TextFile.exists) {
             throw MigrationError(.cannotCreate, "\(present) exists already: --force replaces it")
         }

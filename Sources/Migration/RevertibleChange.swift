@@ -143,7 +143,9 @@ extension TextFile {
     ) throws(MigrationError) {
         let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard descriptor >= 0 else {
-            throw MigrationError(file: path, doing: "can't be made", otherwise: .cannotCreate)
+            let code = errno
+            let kind: MigrationError.Kind = [EACCES, EPERM, EROFS].contains(code) ? .notPermitted : .cannotCreate
+            throw MigrationError(kind, "\(path) can't be made: \(systemMessage(code))")
         }
         defer { close(descriptor) }
         func fail() -> MigrationError {
