@@ -210,8 +210,9 @@ public struct PostfixReader {
             guard let table = try? TableContent(map, namedBy: "transport_maps", in: settings) else { continue }
             let routed = table.entries.filter { entry in
                 entry.key != "*" && !entry.key.contains("@") && !entry.value.lowercased().hasPrefix("error:")
-            }.compactMap { try? DomainName($0.key.hasPrefix(".") ? String($0.key.dropFirst()) : $0.key).aLabel }
-            let foreign = routed.filter { !result.relays($0) }
+            }.map { $0.key.lowercased() }
+            // An entry with a leading dot is for sub-domains.
+            let foreign = routed.filter { !result.relays($0.hasPrefix(".") ? "any\($0)" : $0) }
             guard !foreign.isEmpty else { continue }
             result.note(
                 "transport_maps (\(map)) routes mail for \(Self.names(foreign)), which Postfix doesn't relay for strangers "
