@@ -299,6 +299,23 @@ public struct PostfixReader {
                 )
             }
         }
+        let own: Set = [
+            "mynetworks", "recipient_delimiter", "relay_domains", "relay_recipient_maps",
+            "smtpd_recipient_restrictions",
+            "smtpd_relay_restrictions", "virtual_alias_maps", "virtual_mailbox_maps",
+        ]
+        for service in settings.smtpServices {
+            let names = service.options.keys.filter(own.contains).sorted()
+            guard !names.isEmpty else { continue }
+            result.ask(
+                "master.cf: the service \(service.name) has values of its own for \(names.joined(separator: ", ")); this migration took those of "
+                    + "main.cf. Compare them, if strangers' mail comes in there.")
+        }
+        if !settings["smtpd_restriction_classes"].isEmpty {
+            result.ask(
+                "smtpd_restriction_classes (\(settings["smtpd_restriction_classes"])): restrictions in classes were not read. They stay in Postfix "
+                    + "and act before Postern.")
+        }
         if settings.smtpServices.isEmpty {
             result.ask(
                 "\(settings.folder)/master.cf has no smtpd service: Postfix receives no mail by SMTP, and never asks Postern."

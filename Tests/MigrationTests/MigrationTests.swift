@@ -57,6 +57,21 @@ import Testing
         #expect(migrated.change?.lines.last == "non_smtpd_milters = inet:h:1")
     }
 
+    @Test("settings of a service in master.cf and restriction classes are open questions")
+    func services() throws {
+        var reader = try PostfixReader(
+            settings(
+                ["relay_domains": "example.com", "smtpd_restriction_classes": "strict"], folder: "/f",
+                services: "smtp inet n - n - - smtpd\n", options: "smtp/inet/relay_recipient_maps = hash:/x\n"),
+            socket: nil, abilities: Self.abilities)
+        let questions = try reader.read().questions
+        #expect(
+            questions.contains {
+                $0.hasPrefix("master.cf: the service smtp has values of its own for relay_recipient_maps;")
+            })
+        #expect(questions.contains { $0.hasPrefix("smtpd_restriction_classes (strict)") })
+    }
+
     @Test("a table that doesn't exist ends the migration with its name")
     func missingTable() {
         let error = #expect(throws: MigrationError.self) {
