@@ -64,10 +64,13 @@ let package = Package(
                 "CMicroHTTPD", "Milter", "RecipientFilter", "RecipientIndex", "RecipientSources", "RecipientSync",
                 "RejectionLog", "RejectionReport", "System",
             ], swiftSettings: settings),
+        .target(
+            name: "Migration", dependencies: ["MailAddress", "RecipientSources", "System"], swiftSettings: settings),
         .executableTarget(
             name: "postern",
             dependencies: [
-                "CTOMLPlusPlus", "MailAddress", "Milter", "Monitoring", "RecipientFilter", "RecipientIndex",
+                "CTOMLPlusPlus", "MailAddress", "Migration", "Milter", "Monitoring", "RecipientFilter",
+                "RecipientIndex",
                 "RecipientSources", "RecipientSync", "RejectionLog", "RejectionReport", "System",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -136,6 +139,13 @@ let package = Package(
             exclude: ["verdicts.cases", "replies.cases", "patterns.cases"], swiftSettings: settings),
         .testTarget(
             name: "MonitoringTests", dependencies: ["Monitoring", "System", "TestSupport"], swiftSettings: settings),
+        .testTarget(
+            name: "MigrationTests", dependencies: ["Migration", "TestSupport"],
+            exclude: [
+                "filters.cases", "getadsmtp.cases", "networks.cases", "patterns.cases", "postfix.cases",
+                "sendmail.cases", "sql.cases",
+            ],
+            swiftSettings: settings),
         .testTarget(
             name: "PosternTests",
             dependencies: [

@@ -41,7 +41,7 @@ struct Postern: ParsableCommand {
         subcommands: [
             Serve.self, Status.self, Reload.self, SyncCommand.self, Check.self, ReportCommand.self, LogCommand.self,
             IndexCommand.self,
-            ConfigCommand.self,
+            ConfigCommand.self, MigrateCommand.self,
         ])
 }
 
