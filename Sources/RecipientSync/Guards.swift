@@ -236,7 +236,7 @@ public struct Refusal: Sendable, Codable, Equatable {
             acceptable
             ? "if this is intended: postern sync --accept-shrink accepts these losses, and no later ones"
             : "--accept-shrink doesn't overrule minimum and canaries: correct the source or the configuration"
-        return "the guards refused the new list: " + (reasons + [inForce, remedy]).joined(separator: "\n")
+        return "Postern rejects the new list: " + (reasons + [inForce, remedy]).joined(separator: "\n")
     }
 }
 

@@ -109,7 +109,7 @@ public final class Synchronizer: Sendable {
                 report.append(try runOnce(later))
             } catch {
                 throw error.prefixed(
-                    "the list that was shown is accepted and published; later losses are judged by themselves: ")
+                    "Postern published the list that was shown; it checks recipients lost since then separately: ")
             }
         }
         guard !options.isDryRun, !options.readsAll, options.due == nil else { return report }

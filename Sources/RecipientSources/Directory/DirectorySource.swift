@@ -82,7 +82,7 @@ final class DirectorySource: RecipientSource {
             }
             if let stored = request.previous?.cursor, DirectoryCursor(stored) == nil {
                 report.remarks.append(
-                    "the position that the last sync stored can't be read, so everything is read again")
+                    "the position that the last sync stored can't be read, so Postern reads the whole directory again")
             }
             return try withServers(request, report: &report) { session, report throws(LDAPError) in
                 do throws(LDAPError) {
@@ -209,7 +209,8 @@ final class DirectorySource: RecipientSource {
                 report = SourceReport(server: report.server, remarks: report.remarks)
                 if start?.method == kind.method {
                     report.remarks.append(
-                        "\(kind.name) can't go on from the last sync, so everything is read again: \(error.text)")
+                        "\(kind.name) can't go on from the last sync, so Postern reads the whole directory again: \(error.text)"
+                    )
                 } else if start == nil, !isKnown {
                     report.remarks.append("\(kind.name) is unavailable: \(error.text)")
                 }

@@ -69,19 +69,19 @@ enum ReportWords {
     static func meaning(of reason: String) -> String {
         switch reason {
         case "unknown": "no such recipient"
-        case "relay": "not a domain of ours"
+        case "relay": "not a relay domain"
         case "syntax": "not a valid address"
-        case "blocked": "blocked by name"
+        case "blocked": "blocked address"
         case "harvest": "client was guessing"
         case "no-index": "no recipient index"
         case "stale-index": "recipient index too old"
         case "internal": "internal senders only"
         case "disabled": "mailbox disabled"
         case "pattern": "blocked by a pattern"
-        case "leaving": "removed a moment ago"
+        case "leaving": "left the list (grace)"
         case "unlisted-sender": "sends mail, not listed"
-        case "srs": "bounce, forged address"
-        case RejectionLog.mtaReason: "the MTA's own reply"
+        case "srs": "bounce to SRS address"
+        case RejectionLog.mtaReason: "rejected by the MTA"
         default: ""
         }
     }

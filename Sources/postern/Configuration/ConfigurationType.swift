@@ -255,7 +255,7 @@ extension ConfigurationType {
     static func anyOf<Element>(_ element: ConfigurationType<Element>, allowsNone: Bool = false) -> Self
     where Value == [Element] {
         let accepted =
-            "\(element.accepted); or a list of these, of which one that holds is "
+            "\(element.accepted); or a list of conditions, any of which is "
             + "enough\(allowsNone ? "; or \"\" for none" : "")"
         let list = list(of: element, example: [])
         return Self(accepted: accepted) { given in
