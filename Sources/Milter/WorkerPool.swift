@@ -97,7 +97,7 @@ final class WorkerPool: Sendable {
         return true
     }
 
-    /// Makes the threads begin to serve no further connection.
+    /// Stops the threads from accepting work on further connections.
     func shutGate() { gate.store(true, ordering: .sequentiallyConsistent) }
 
     var isGateShut: Bool { gate.load(ordering: .sequentiallyConsistent) }

@@ -81,7 +81,8 @@ extension SyncPass {
         generation > 0 && info.generation == UInt64(generation) && info.created.milliseconds == created.milliseconds
     }
 
-    /// The keys of the published snapshot, to be edited; nil if it isn't the one that was found any more, or can't be read.
+    /// A builder with the published snapshot's entries; nil if the file has changed since the sync began, or can't be
+    /// read.
     func editablePublishedIndex() -> IndexBuilder? {
         guard let info = published.info, let snapshot = try? IndexSnapshot(path: configuration.indexPath),
             snapshot.info == info

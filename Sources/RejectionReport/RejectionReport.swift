@@ -44,13 +44,13 @@ public struct RejectionReport: Sendable, Equatable {
         var foldsVERP = false
     }
 
-    /// What the sections lack that don't come from the exact counters.
+    /// The gaps of the sections that don't come from the exact counters.
     struct Coverage: Sendable, Equatable {
-        /// The time from which all log entries are there; nil where none was pruned. For earlier times lists have whole
-        /// days (UTC), and a report on one client has nothing.
+        /// The time from which all log entries are there; nil where none was pruned. For earlier times the lists count
+        /// by whole days (UTC), and a report on one client has nothing.
         var detailsSince: Date?
-        /// True where the period begins or ends within a day whose entries were pruned: lists have that day whole if
-        /// most of it is in the period, else nothing of it.
+        /// True where the period begins or ends within a day whose entries were pruned: the lists count that whole day
+        /// if most of it is in the period, otherwise none of it.
         var wholeDays = false
         /// Rejections of recipients that were not among the most frequent of their day: they are in no list.
         var folded = 0
@@ -159,7 +159,7 @@ extension RejectionReport {
         return text + "."
     }
 
-    /// What the lists lack, a sentence for each.
+    /// The gaps of the lists, a sentence for each.
     func limits(_ zone: TimeZone) -> [String] {
         var limits: [String] = []
         if figures.totals.thinned > 0 {

@@ -14,7 +14,7 @@ enum SASLMechanism: String, CaseIterable, Sendable {
 
 /// The keys that every `[[source]]` has, beside those of its type.
 struct SourceKeys: ConfigurationKeys {
-    /// The kinds of sources, in the order of the sample and the manual.
+    /// The kinds of sources, in the order of the sample and the manual. A kind that isn't in this array is missing in both.
     static let kinds: [any ConfigurationKeys] = [FileSourceKeys(), CommandSourceKeys(), DirectorySourceKeys(nil)]
 
     let name: ConfigurationKey<String>
