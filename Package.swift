@@ -150,7 +150,7 @@ let package = Package(
             name: "PosternTests",
             dependencies: [
                 "MailAddress", "Milter", "RecipientFilter", "RecipientSources", "RecipientSync", "RejectionLog",
-                "TestSupport", "postern",
+                "RejectionReport", "TestSupport", "postern",
                 .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["configuration.cases"], swiftSettings: settings),

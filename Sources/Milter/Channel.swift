@@ -183,7 +183,8 @@ struct PacketStream: ~Copyable {
         return 4 + max(1, Int(length))
     }
 
-    /// The next packet for `mi_engine`: its command, and its data in memory that libmilter frees; nil without data.
+    /// Stores the command of the next packet for `mi_engine` and returns its data, which libmilter frees; nil if the
+    /// packet has no data or isn't complete.
     mutating func nextPacket(
         _ command: UnsafeMutablePointer<CChar>, _ dataLength: UnsafeMutablePointer<Int>
     ) -> UnsafeMutablePointer<CChar>? {

@@ -116,13 +116,13 @@ public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
             location = .unix(path: try Self.checkedPath(text[...], fault))
             return
         }
-        guard let colon = text.firstIndex(of: ":") else { throw fault("the kind of socket is missing") }
+        guard let colon = text.firstIndex(of: ":") else { throw fault("the type of socket is missing") }
         let rest = text[text.index(after: colon)...]
         switch text[..<colon].lowercased() {
         case "unix", "local": location = .unix(path: try Self.checkedPath(rest, fault))
         case "inet": location = try Self.tcp(.ipv4, rest, fault)
         case "inet6": location = try Self.tcp(.ipv6, rest, fault)
-        default: throw fault("\"\(text[..<colon])\" is not a kind of socket")
+        default: throw fault("unknown type of socket \"\(text[..<colon])\"")
         }
     }
 
@@ -130,7 +130,7 @@ public struct MilterSocket: Sendable, Hashable, CustomStringConvertible {
         _ path: Substring, _ fault: (String) -> MilterError
     ) throws(MilterError) -> String {
         guard path.hasPrefix("/") else { throw fault("the path doesn't begin with a slash") }
-        guard !path.hasSuffix("/") else { throw fault("the path ends with a slash, as that of a folder") }
+        guard !path.hasSuffix("/") else { throw fault("the path ends with a slash, so it names a folder") }
         guard path.utf8.count <= maximumPathLength else {
             throw fault("the path has \(path.utf8.count) bytes; a unix socket's has at most \(maximumPathLength)")
         }

@@ -61,7 +61,7 @@ enum MilterEngine {
         }
         var ends: [Int32] = [-1, -1]
         guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
-            throw MilterError(.unusable, "milter: no descriptor: \(systemMessage())")
+            throw MilterError(.unusable, "milter: can't create a file descriptor: \(systemMessage())")
         }
         defer { for end in ends { close(end) } }
         let isRight = try server.converse(
@@ -209,7 +209,9 @@ extension MilterServer {
         let stream = UnsafeMutablePointer<PacketStream>.allocate(capacity: 1)
         defer { stream.deallocate() }
         let readyFile = cmilter_ready_file()
-        guard readyFile >= 0 else { throw MilterError(.unusable, "milter: no descriptor: \(systemMessage())") }
+        guard readyFile >= 0 else {
+            throw MilterError(.unusable, "milter: can't create a file descriptor: \(systemMessage())")
+        }
         defer { close(readyFile) }
         stream.initialize(to: PacketStream(readyDescriptor: readyFile))
         defer { stream.deinitialize(count: 1) }

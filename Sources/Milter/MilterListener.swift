@@ -184,7 +184,7 @@ private struct SocketMaker {
         case ENOENT: return
         case EACCES, EPERM:
             throw fault(.notPermitted, "no permission to test the existing socket, so it can't be replaced")
-        case EPROTOTYPE: throw fault(.inUse, "the existing socket is of another kind")
+        case EPROTOTYPE: throw fault(.inUse, "the existing socket is not a stream socket")
         case let code: throw fault(.unusable, "the existing socket can't be tested: \(systemMessage(code))")
         }
         if unlink(path) != 0 && errno != ENOENT {
@@ -239,7 +239,7 @@ private struct SocketMaker {
     ) -> MilterError {
         switch code {
         case EADDRINUSE: fault(.inUse, "another process already listens at the port")
-        case EACCES, EPERM: fault(.notPermitted, "no permission for port \(port)")
+        case EACCES, EPERM: fault(.notPermitted, "no permission to listen at port \(port)")
         case EADDRNOTAVAIL: fault(.unusable, "\(host ?? "") is not an address of this machine")
         case EAFNOSUPPORT: fault(.unusable, "this machine has no \(family == .ipv4 ? "IPv4" : "IPv6")")
         default: fault(.unusable, systemMessage(code))
@@ -255,7 +255,10 @@ private struct SocketMaker {
             throw fault(
                 .unusable,
                 errno == EAFNOSUPPORT
-                    ? "this machine has no \(family == AF_INET6 ? "IPv6" : "sockets of this kind")" : systemMessage())
+                    ? (family == AF_INET6
+                        ? "this machine has no IPv6"
+                        : family == AF_INET ? "this machine has no IPv4" : "the kernel doesn't support unix sockets")
+                    : systemMessage())
         }
         return descriptor
     }

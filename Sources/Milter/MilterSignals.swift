@@ -28,14 +28,16 @@ public enum MilterSignals {
     /// Child processes inherit that SIGHUP and SIGPIPE are ignored and SIGUSR1 is blocked.
     public static func prepare() throws(MilterError) {
         var ends: [Int32] = [-1, -1]
-        guard pipe(&ends) == 0 else { throw MilterError(.unusable, "signals: no pipe: \(systemMessage())") }
+        guard pipe(&ends) == 0 else { throw MilterError(.unusable, "signals: can't create a pipe: \(systemMessage())") }
         for end in ends {
             _ = fcntl(end, F_SETFL, O_NONBLOCK)
             _ = fcntl(end, F_SETFD, FD_CLOEXEC)
         }
         let stopEnd = ends[0]
         let reloadEnd = cmilter_catch_signals(ends[1])
-        guard reloadEnd >= 0 else { throw MilterError(.unusable, "signals: no signalfd: \(systemMessage())") }
+        guard reloadEnd >= 0 else {
+            throw MilterError(.unusable, "signals: can't create a signalfd: \(systemMessage())")
+        }
         descriptors.withLock { $0 = (stopEnd, reloadEnd) }
     }
 

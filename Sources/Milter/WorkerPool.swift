@@ -40,12 +40,14 @@ final class WorkerPool: Sendable {
     /// A pool whose threads start with ``start()``.
     init(_ service: @escaping Service) throws(MilterError) {
         events = epoll_create1(Int32(EPOLL_CLOEXEC))
-        guard events >= 0 else { throw MilterError(.unusable, "milter threads: no descriptor: \(systemMessage())") }
+        guard events >= 0 else {
+            throw MilterError(.unusable, "milter threads: can't create a file descriptor: \(systemMessage())")
+        }
         minimum = max(4, 2 * sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         self.service = service
         readyFiles = (0..<4).map { _ in cmilter_ready_file() }
         guard readyFiles.allSatisfy({ $0 >= 0 }) else {
-            throw MilterError(.unusable, "milter threads: no descriptor: \(systemMessage())")
+            throw MilterError(.unusable, "milter threads: can't create a file descriptor: \(systemMessage())")
         }
     }
 
@@ -95,7 +97,7 @@ final class WorkerPool: Sendable {
         return true
     }
 
-    /// Makes the threads begin to serve no further connection.
+    /// Stops the threads from accepting work on further connections.
     func shutGate() { gate.store(true, ordering: .sequentiallyConsistent) }
 
     var isGateShut: Bool { gate.load(ordering: .sequentiallyConsistent) }

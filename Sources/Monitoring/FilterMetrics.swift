@@ -157,13 +157,13 @@ struct FilterMetrics {
     private func addSyncs(_ text: inout MetricsText) {
         guard !sync.sources.isEmpty else { return }
         text.counter(
-            "postern_syncs", help: "Syncs by result. refused: a guard refused the list.",
+            "postern_syncs", help: "Syncs by result. refused: Postern rejected the list.",
             SyncCounters.Result.allCases.map { (["outcome": $0.rawValue], Double(sync.results[$0] ?? 0)) })
         text.summary(
             "postern_sync_duration_seconds", help: "How long syncs took.", [(MetricsText.none, sync.runs, sync.seconds)]
         )
         text.gauge(
-            "postern_sync_refused", help: "1 while a guard refuses the newest list, else 0.", sync.isRefused ? 1 : 0)
+            "postern_sync_refused", help: "1 while Postern rejects the newest list, else 0.", sync.isRefused ? 1 : 0)
         text.gauge(
             "postern_sync_last_success_timestamp_seconds", help: "When a sync last succeeded, in seconds since 1970.",
             sync.lastSuccess?.timeIntervalSince1970)

@@ -236,7 +236,7 @@ enum LivePage {
               ? [source.name, `can’t be read; the list last synced ${synced} stays in use`, "bad"]
               : [source.name, `${count(source.recipients, "recipient")}, last synced ${synced}${source.method ? ` (${source.method})` : ""}`]);
           }
-          if (sync.refused) rows.push(["newest list", "refused by a guard", "bad"]);
+          if (sync.refused) rows.push(["newest list", "rejected", "bad"]);
           facts(at("index"), rows);
         }
 

@@ -162,7 +162,12 @@ extension StatusReport {
         }
         if live.unlistedSenders > 0 {
             rows.append(
-                ("senders", "\(live.unlistedSenders) of your domains that the index doesn't list: postern report"))
+                (
+                    "senders",
+                    "\(Words.count(live.unlistedSenders, "address", plural: "addresses")) in relay domains "
+                        + (live.unlistedSenders == 1 ? "sends mail but isn't" : "send mail but aren't")
+                        + " in the index: postern report"
+                ))
         }
         return rows
     }
@@ -220,9 +225,14 @@ extension StatusReport {
                 refusal.removed > 0
                 ? "\(refusal.removed) would be removed: \(refusal.first.joined(separator: ", ").escapedForMessage)"
                 : refusal.violations.map(\.text).joined(separator: "; ").onOneLine
-            rows.append(("refused", text))
+            rows.append(("rejected", text))
             if let waiting = refusal.waiting {
-                rows.append(("", "\(waiting) by now; --accept-shrink doesn't accept later removals"))
+                rows.append(
+                    (
+                        "",
+                        "\(Words.count(waiting, "recipient")) would be removed now; "
+                            + "--accept-shrink accepts only those that were shown when the list was rejected"
+                    ))
             }
         }
         return rows

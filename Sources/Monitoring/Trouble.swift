@@ -92,7 +92,7 @@ package struct Trouble: Encodable {
                 + refusal.violations.filter { $0.rule == .maxShrink }
             troubles.append(
                 Trouble(
-                    text: "a guard refused the list of \(Words.time(refusal.time)): "
+                    text: "Postern rejected the list of \(Words.time(refusal.time)): "
                         + violations.prefix(3).map(\.text).joined(separator: "; "),
                     advice: refusal.acceptable
                         ? "if the change is intended: postern sync --accept-shrink"
@@ -102,8 +102,8 @@ package struct Trouble: Encodable {
             troubles.append(
                 Trouble(
                     text: failure.text.hasPrefix("source \"") ? failure.text : "source \"\(name)\": \(failure.text)",
-                    advice: "last tried at \(Words.time(failure.at)); the source's last list stays in use; to try it: "
-                        + "postern sync --dry-run"))
+                    advice: "last tried at \(Words.time(failure.at)); the source's last list stays in use; "
+                        + "to read the source now: postern sync --dry-run"))
         }
         for source in sync.sources {
             let (faults, domainFaults) = (source.report.faults, source.report.domainFaults)

@@ -28,9 +28,9 @@ public struct DomainSettings: Sendable, Equatable {
     public var indexMissing = Outcome.deferred
     /// The outcome for unlisted recipients while the index is too old, deferred or accepted; nil: rejected, as with a new index.
     public var indexStale: Outcome?
-    /// Whether the reply to an internal-only recipient is that to an unknown one, which hides that it exists.
+    /// Whether an internal-only recipient gets the reply of an unknown recipient, which hides that it exists.
     public var hideInternalOnly = false
-    /// Whether the reply to a disabled mailbox is that to an unknown recipient, which hides that it exists.
+    /// Whether a disabled mailbox gets the reply of an unknown recipient, which hides that it exists.
     public var hideDisabled = true
     /// Whether an unlisted recipient that has sent through the gateway lately is deferred instead of rejected.
     public var defersUnlistedSenders = false

@@ -40,7 +40,7 @@ struct HarvestStripe {
             + recent.size
     }
 
-    /// How the network stands to its limit in the window that ends now.
+    /// Whether the network is below or over its harvest limit in the window that ends now.
     mutating func state(of network: IPAddress, _ harvest: Policy.Harvest, now: Int64) -> HarvestTable.LimitState {
         let part = part(harvest, now)
         guard let place = places[network] else { return .notSeen }
@@ -79,7 +79,7 @@ struct HarvestStripe {
         if entries[Int(place)].known[slot] < .max { entries[Int(place)].known[slot] += 1 }
     }
 
-    /// Counts a recipient as known that was counted as unknown.
+    /// Moves a recipient from the unknown to the known count, after the index has gained it.
     mutating func forgive(_ recipient: RecentUnknownRecipients.Recipient) {
         guard recent.remove(recipient), let place = places[recipient.network] else { return }
         let slot = Int(recipient.part & (Self.parts - 1))

@@ -9,7 +9,7 @@ public import System
 ///
 /// Any thread. Each network belongs to one of 64 stripes, whose lock is held for some tens of nanoseconds.
 public final class HarvestTable: Sendable {
-    /// How a client network stands to its limit.
+    /// Whether a client network is below or over its harvest limit.
     public enum LimitState: Sendable {
         /// The table has no unknown recipients of the network.
         case notSeen
@@ -53,7 +53,7 @@ public final class HarvestTable: Sendable {
         self.stripes = (0..<stripes).map { _ in StripeBox(capacity: max(1, networks / stripes)) }
     }
 
-    /// How the client's network stands to its limit.
+    /// Whether the client's network is below or over its harvest limit.
     ///
     /// - Parameter now: milliseconds of a monotonic clock.
     public func state(of client: IPAddress, limit harvest: Policy.Harvest, now: Int64) -> LimitState {

@@ -64,7 +64,8 @@ public struct Verdict: Sendable, Equatable {
 
 /// Why a recipient was accepted, rejected or deferred, as the log and the report count it.
 ///
-/// A new reason is a case here, its word in ``name``, and a ``VerdictRule`` whose verdicts have it.
+/// A new reason is a case here, its word in ``name``, a ``VerdictRule`` whose verdicts have it, and its meaning for the
+/// report in `ReportWords.meaning(of:)`.
 public enum Reason: UInt8, Sendable, CaseIterable {
     /// The path isn't valid by RFC 5321.
     case syntax

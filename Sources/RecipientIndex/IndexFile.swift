@@ -236,7 +236,7 @@ private struct SourcesCollector {
         let prefix = bytes.withUnsafeBytes { $0.load(UInt64.self, 0) }
         let room = bytes.count - 8
         guard let length = Int(exactly: prefix), length <= room else {
-            throw .damaged("has \(prefix) bytes of sources by its own account, but room for \(room)")
+            throw .damaged("the list of sources claims \(prefix) bytes, but the file has only \(room) for it")
         }
         return try StoredSource.decode(Array(bytes[8..<8 + length]))
     }

@@ -4,8 +4,11 @@ package import RecipientIndex
 /// A source of recipients: a table, the output of a program, a directory.
 ///
 /// A new kind of source is a type that conforms to this protocol. It is registered by a case of
-/// ``SourceConfiguration/Kind``, which holds its settings, and a line in each switch of ``SourceConfiguration``;
-/// the configuration file's keys for it are read in the target `postern`.
+/// ``SourceConfiguration/Kind``, which holds its settings; the compiler then asks for a line in each switch over the
+/// kind: `type` and `source(folder:)` in this file, `stamp` in SyncThread.swift, `files` in
+/// ConfigurationReader+Sources.swift. There, `SourceTable` reads its keys by `type`, which is a case of `SourceType`
+/// (SourceKeys.swift). Its keys also go into the array `SourceKeys.kinds`: the compiler doesn't ask for that, and
+/// without it the sample and the manual lack the kind.
 ///
 /// ``read(_:into:report:)`` runs on a thread of the source's own, one reading at a time; ``relayDomains(_:)`` runs on
 /// the thread of the sync, never during a reading. Other members may be called on any thread, also during a reading. A
@@ -185,7 +188,7 @@ public struct SourceError: Error, Sendable, CustomStringConvertible {
 
 /// The settings of one source: a `[[source]]` of the configuration file.
 public struct SourceConfiguration: Sendable, Codable, Equatable {
-    /// The kinds of sources with their settings. A new kind of source is a case here and a line in each switch below.
+    /// The kinds of sources with their settings. ``RecipientSource`` says where a new kind needs a line.
     public enum Kind: Sendable, Codable, Equatable {
         /// A table in source text, read whole whenever it has changed.
         case file(format: TableFormat, path: String)

@@ -7,7 +7,7 @@ package struct SourceEntry {
     /// The recipient's canonical key.
     package var key: UnsafeBufferPointer<UInt8>
     /// Among the entries of one source, the reading that gave it; in the state, the id of its source; among those of
-    /// several sources, the place of its source.
+    /// several sources, the index of its source in the configuration.
     package var tag: Int
     /// Whether the recipient is internal-only, disabled, a catch-all domain or an alias domain.
     package var flags: RecipientFlags
@@ -134,14 +134,14 @@ package final class SourceEntries {
     }
 }
 
-/// The entries of several sources in one order, each tagged with the place of its source in the configuration.
+/// The entries of several sources in one order, each tagged with the index of its source in the configuration.
 package final class JoinedEntries {
     private var parts: [(place: Int, entries: SourceEntries)]
 
-    /// Joins the entries of the sources at these places; nothing is added to them afterwards.
+    /// Joins the entries of the sources with these indices in the configuration; nothing is added to them afterwards.
     package init(_ parts: [(place: Int, entries: SourceEntries)]) { self.parts = parts }
 
-    /// The objects that a reading of changes replaces, by the place of the source.
+    /// The objects that a reading of changes replaces, by the index of the source in the configuration.
     package var changes: [Int: ObjectChanges] {
         var changes: [Int: ObjectChanges] = [:]
         for part in parts { changes[part.place] = part.entries.changes }

@@ -101,7 +101,7 @@ final class TemporaryFile {
         }
         throw SourceError(
             .temporaryFile, "no temporary file can be created in \(folder): \(reason)",
-            advice: "see to \(folder): the filter's user writes there")
+            advice: "make \(folder) exist and writable for the filter's user")
     }
 
     /// Reads a range of the file from its beginning to its end.

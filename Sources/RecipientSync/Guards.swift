@@ -16,16 +16,16 @@ struct Guards {
         return max(1, Int(exactly: (Double(count) * min(maxShrink, 1)).rounded(.down)) ?? 0)
     }
 
-    /// A part of a list that is judged by itself.
+    /// The whole list, one source or one domain: the guards check each.
     private struct Part {
         /// The scope of its violations.
         var scope: String
         /// The subject of its messages.
         var name: String
         var counts: ListChanges.Counts
-        /// What it lost within the window before this sync.
+        /// The recipients that the part lost within the window before this sync.
         var earlier = LossCount()
-        /// Whether it may lose all its recipients if the allowance covers them.
+        /// Whether the part may lose all its recipients if the allowance covers them.
         var mayEmpty = false
     }
 
@@ -236,7 +236,7 @@ public struct Refusal: Sendable, Codable, Equatable {
             acceptable
             ? "if this is intended: postern sync --accept-shrink accepts these losses, and no later ones"
             : "--accept-shrink doesn't overrule minimum and canaries: correct the source or the configuration"
-        return "the guards refused the new list: " + (reasons + [inForce, remedy]).joined(separator: "\n")
+        return "Postern rejects the new list: " + (reasons + [inForce, remedy]).joined(separator: "\n")
     }
 }
 

@@ -65,13 +65,14 @@ struct ListChanges {
     var orphans = 0
     /// How many losses are left out of the new list, because the person who accepts others was not shown them.
     var held = 0
-    /// The places of the sources of these losses: their entries in the state aren't those of their list.
+    /// The indices in `configuration.sources` of the sources of these losses: the state holds other entries of them
+    /// than they list.
     var heldSources: Set<Int> = []
     /// Whether each canary is listed, in sorted order.
     var canariesFound: [Bool]
     /// How many addresses of the new list the snapshot of another state holds.
     var heldByUnknown = 0
-    /// Entries to write to the state and to delete from it; their tags are places in `sources`.
+    /// Entries to write to the state and to delete from it; their tags are indices in `configuration.sources`.
     let upserts: EntryFile
     let deletions: EntryFile
     /// The published snapshot with these changes; nil if the new snapshot is made from the state.

@@ -10,21 +10,21 @@ enum KeptEntries {
     case all
     /// None: the source was read in full.
     case none
-    /// All but those of the objects that have changed.
+    /// Every entry except those of changed directory objects.
     case allExcept(ObjectChanges)
 }
 
 /// Compares the entries of the state with the sorted new ones, address by address, in one pass and in bounded memory.
 struct ListComparison {
-    /// What is compared, and how.
+    /// The input of a comparison.
     struct Input {
         /// The entries that the sources gave.
         let entries: JoinedEntries
-        /// For each place of a source, which of its entries in the state stay.
+        /// For each source, in the order of `configuration.sources`, which of its entries in the state stay.
         let kept: [KeptEntries]
-        /// The places of the sources by their ids in the state.
+        /// The index of each source in `configuration.sources`, by its id in the state.
         let places: [Int: Int]
-        /// The names of the sources, by place.
+        /// The names of the sources, in the order of `configuration.sources`.
         let names: [String]
         /// The relay domains.
         let relay: DomainSet
@@ -33,7 +33,7 @@ struct ListComparison {
         /// A published snapshot that another state made.
         let unknown: IndexSnapshot?
         let recorder: LossRecorder
-        /// Whether only those addresses may be lost that were refused and shown before.
+        /// Whether only addresses may be lost that the last refusal showed to the operator.
         let losesShownOnly: Bool
         /// Whether lost addresses are deferred for a while before they are rejected.
         let defersLost: Bool
@@ -65,9 +65,9 @@ struct ListComparison {
     private var old: [Listing] = []
     private var new: [Listing] = []
     private var objects: [UInt8] = []
-    /// The number of its domain.
+    /// The number of the address's domain.
     private var domain = 0
-    /// Whether it stays as it was, whatever the sources list.
+    /// Whether the address keeps its listing, whatever the sources list, because its loss wasn't shown to the operator.
     private var isHeld = false
 
     private var nextCanary = 0
@@ -175,7 +175,7 @@ struct ListComparison {
 
     // MARK: The change of one address
 
-    /// Finds out what has become of the address, writes its entries and counts it.
+    /// Compares the old and new listings of the address, writes its entries and counts it.
     private mutating func settle() throws(SyncError) {
         isHeld = false
         domain = numberOfDomain()

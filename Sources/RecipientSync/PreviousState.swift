@@ -18,7 +18,7 @@ struct PreviousState {
     let failures: [String: SyncStatus.Failure]
     /// The relay domains that each table of the configuration listed when its list passed the guards, by its path.
     private(set) var relayTables: [String: [String]]
-    /// The sync's time when this sync began.
+    /// The time (of ``SyncClock``) when this sync began.
     let time: Int64
     /// Whether the state's entries are those of its list. If they aren't, every source is read in full.
     let isSound: Bool
@@ -51,7 +51,7 @@ struct PreviousState {
         judgedDomains = DomainSet(configuration.relayDomains, subdomains: configuration.subdomains)
     }
 
-    /// Whether the counts of the domains are those of the list.
+    /// Whether the stored counts of the domains add up to the size of the list.
     var isCounted: Bool { isSound && list.generation > 0 && domainCounts.values.reduce(0, +) == list.listed }
 
     // MARK: Sources

@@ -49,7 +49,8 @@ extension SyncPass {
             if !isIndex(info, of: list.beforeGeneration, list.beforeCreated) || !previous.isSound {
                 let snapshot = try IndexSnapshot(path: configuration.indexPath)
                 report.notes.append(
-                    "the published index was not made from this state: the new list is compared with it by fingerprint")
+                    "the published index was made from another sync state; Postern compares the new list with it by "
+                        + "fingerprint, so it can't name the removed addresses")
                 return PublishedIndex(unknown: snapshot, sources: snapshot.info.sources.map(\.summary))
             }
         } catch {
@@ -57,7 +58,9 @@ extension SyncPass {
             if list.generation == 0, !options.isDryRun, error.kind != .missing, error.kind != .damaged {
                 throw SyncError(
                     .state, "the published index can't be read, so no new list can be compared with it: \(error)",
-                    advice: "see to \(configuration.indexPath), or remove it if a new one may be made")
+                    advice:
+                        "check the permissions of \(configuration.indexPath), or remove it to have a new recipient index made"
+                )
             }
             fault = "\(error)"
         }
@@ -65,8 +68,8 @@ extension SyncPass {
             return PublishedIndex(isMissing: list.generation == 0 || !previous.isSound)
         }
         report.notes.append(
-            "the published index was \(fault.map { "unusable (\($0))" } ?? "one list behind the state"): it was made anew from the state"
-        )
+            "the published index was \(fault.map { "unusable (\($0))" } ?? "older than the sync state"); "
+                + "Postern wrote it again from the state")
         try options.check()
         try publish(list)
         let sources = try state.transaction(.deferred) { database in (try self.indexSources(database), .commit) }
@@ -78,7 +81,8 @@ extension SyncPass {
         generation > 0 && info.generation == UInt64(generation) && info.created.milliseconds == created.milliseconds
     }
 
-    /// The keys of the published snapshot, to be edited; nil if it isn't the one that was found any more, or can't be read.
+    /// A builder with the published snapshot's entries; nil if the file has changed since the sync began, or can't be
+    /// read.
     func editablePublishedIndex() -> IndexBuilder? {
         guard let info = published.info, let snapshot = try? IndexSnapshot(path: configuration.indexPath),
             snapshot.info == info
@@ -150,7 +154,7 @@ extension SyncPass {
         } catch {
             throw SyncError(
                 .state, "the new list is approved, but its index can't be written; the next sync tries again: \(error)",
-                advice: "see to \(configuration.indexPath) and its folder: the filter's user writes the index there")
+                advice: "make \(configuration.indexPath) and its folder writable for the filter's user")
         }
     }
 

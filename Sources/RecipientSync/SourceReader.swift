@@ -8,13 +8,13 @@ import System
 /// Reads a source on a thread of its own, so that a slow source delays no other. One reading at a time; its result waits until it is
 /// removed.
 final class SourceReader: Sendable {
-    /// What is to be read, and how.
+    /// A request to read one source.
     struct Order: Sendable {
-        /// What the state keeps of the source, if its entries are right under this configuration.
+        /// The row of the source in the sync state, if its entries are right under this configuration.
         var previous: SourceRecord?
         /// The fingerprint of the configuration and domains for which it is read.
         var fingerprint: String
-        /// Whether a sync thread goes on afterwards.
+        /// Whether a sync thread runs the sync: connections stay open for the next one.
         var keepsConnections: Bool
         var readsAll: Bool
         var hasReportedChange: Bool
@@ -37,7 +37,7 @@ final class SourceReader: Sendable {
         var duration: Double
     }
 
-    /// A reading under way, or one whose result waits.
+    /// A reading that runs, or has ended and whose result wasn't fetched yet.
     final class Reading: Sendable {
         let order: Order
         let since = Date()
@@ -89,13 +89,13 @@ final class SourceReader: Sendable {
 
     var configuration: SourceConfiguration { source.configuration }
 
-    /// The reading under way, or the one whose result waits.
+    /// The reading that runs, or has ended and whose result wasn't fetched yet; nil if there is none.
     var reading: Reading? { current.withLock { $0 } }
 
-    /// Whether a reading is under way: until it ends, nothing else is asked of the source.
+    /// Whether a reading runs: until it ends, nothing else is asked of the source.
     var isBusy: Bool { reading.map { !$0.isDone } ?? false }
 
-    /// How far the reading under way is.
+    /// The progress of the running reading; nil if none runs.
     var progress: SourceProgress? {
         guard let reading, !reading.isDone else { return nil }
         return SourceProgress(
@@ -166,10 +166,11 @@ final class SourceReader: Sendable {
 
     // MARK: News
 
-    /// A descriptor that becomes readable when the source has news, or when a reading has ended that nobody waited for.
+    /// A descriptor that becomes readable when the source reports a change, or when a reading ends after the sync went
+    /// on without it.
     var changeDescriptor: Int32? { reading == nil ? source.changeDescriptor : ending.descriptor }
 
-    /// Whether the source has changed, or a reading has ended that nobody waited for.
+    /// Whether the source has reported a change, or a reading has ended after the sync went on without it.
     func hasReportedChanges() -> Bool {
         guard let reading else { return source.hasReportedChanges() }
         // Emptied first: a reading that ends now makes it readable again.
@@ -179,13 +180,13 @@ final class SourceReader: Sendable {
 
     // MARK: The end
 
-    /// Closes the source's connections, at once or when the reading under way has ended.
+    /// Closes the source's connections, at once or when the running reading has ended.
     func closeConnections() {
         isClosed.store(true, ordering: .sequentiallyConsistent)
         if isBusy { interrupt() } else { source.closeConnections() }
     }
 
-    /// Makes the reading under way end soon.
+    /// Makes the running reading end soon.
     func interrupt() {
         reading?.giveUp()
         source.interrupt()

@@ -231,7 +231,7 @@ extension SyncPass {
 
     /// Writes the changed entries.
     ///
-    /// - Parameter ids: the ids of the sources, by place.
+    /// - Parameter ids: the ids of the sources in the state, in the order of `configuration.sources`.
     private func write(_ changes: ListChanges, _ database: Database, ids: [Int64]) throws(SyncError) {
         let writer = try EntryWriter(database)
         for (file, write) in [(changes.deletions, writer.delete), (changes.upserts, writer.insert)] {

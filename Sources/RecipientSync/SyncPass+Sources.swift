@@ -36,7 +36,7 @@ extension SyncPass {
         try collect(readings, pending: pending)
     }
 
-    /// The reading of a source: the one under way if it fits the order, or a new one.
+    /// The reading of a source: the running one if it fits the order, or a new one.
     private func reading(
         of source: SourceReader, _ order: SourceReader.Order, _ check: SharedCheck
     ) throws(SyncError) -> SourceReader.Reading {
@@ -59,7 +59,7 @@ extension SyncPass {
 
     /// Waits until all readings have ended, or as long as they are worth waiting for.
     ///
-    /// - Returns: the places of the sources that are still being read.
+    /// - Returns: the indices in `configuration.sources` of the sources that are still being read.
     private func wait(
         for readings: [Int: SourceReader.Reading], _ check: SharedCheck
     ) throws(SyncError) -> Set<Int> {

@@ -125,7 +125,8 @@ final class SyncPass {
         previous.setDomainsOfSources(domains)
     }
 
-    /// Why sources that have never named their relay domains couldn't be asked now, by place.
+    /// Why sources that have never named their relay domains couldn't be asked now, by the index in
+    /// `configuration.sources`.
     private(set) var domainFailures: [Int: SyncError] = [:]
 
     private func readSourcesOrStoreFailures() throws(SyncError) {
@@ -188,7 +189,7 @@ extension SyncPass {
         }
     }
 
-    /// The places of the sources by their ids in the state.
+    /// The index of each source in `configuration.sources`, by its id in the state.
     private var placesByID: [Int: Int] {
         let places = namesOfSources.enumerated().compactMap { place, name in
             previous.records[name].map { (Int($0.id), place) }
@@ -240,11 +241,12 @@ extension SyncPass {
     }
 }
 
-/// What a sync reads, and what it may do.
+/// The options of one sync.
 struct SyncOptions {
-    /// The places of the sources to read; nil for all.
+    /// The indices in `configuration.sources` of the sources to read; nil for all.
     var due: Set<Int>?
-    /// Whether a sync thread goes on afterwards: connections to directories stay open, and slow sources aren't waited for.
+    /// Whether a sync thread runs the sync: connections to directories stay open for the next one, and slow sources
+    /// aren't waited for.
     var isThread = false
     /// Whether to read these sources in full, whatever is known of them.
     var readsAll = false

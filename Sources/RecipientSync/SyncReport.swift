@@ -3,7 +3,7 @@ import RecipientSources
 
 /// What one sync read, changed and published.
 public struct SyncReport: Sendable, Codable {
-    /// What became of the recipient index.
+    /// The outcome of a sync for the recipient index.
     public enum Publication: String, Sendable, Codable {
         /// A new list is in force.
         case published
@@ -21,7 +21,7 @@ public struct SyncReport: Sendable, Codable {
     public var started: Date
     /// How long it took, in seconds.
     public var duration = 0.0
-    /// What became of the recipient index.
+    /// The outcome of a sync for the recipient index.
     public var outcome: Publication = .unchanged
     /// The number of the list now in force; it grows by one with every publication.
     public var generation = 0
@@ -43,7 +43,7 @@ public struct SyncReport: Sendable, Codable {
     public var leaving = 0
     /// How many recipients have been leaving for `sync.grace`; from now on they are rejected.
     public var left = 0
-    /// In how many seconds from the end of this sync the next leaving recipient is to be rejected; nil if none is leaving.
+    /// The seconds from the end of this sync until the next leaving recipient is rejected; nil if none is leaving.
     public var nextLeaves: Double?
     /// How many losses this sync left to the next one, because the person who accepted others had not been shown them.
     public var held = 0

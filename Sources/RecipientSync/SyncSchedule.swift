@@ -6,7 +6,7 @@ import System
 struct SyncSchedule {
     /// The sources that are to be read.
     struct Due: Equatable {
-        /// By place; nil for all.
+        /// The indices in `configuration.sources` of the sources to read; nil for all.
         var places: Set<Int>?
 
         static let all = Due()
@@ -23,11 +23,12 @@ struct SyncSchedule {
     /// Since when the files differ from those that were synced.
     private var changedSince: ContinuousClock.Instant?
     private var failuresInRow = 0
-    /// The places of the sources that have news.
+    /// The indices in `configuration.sources` of the sources whose directory has reported a change.
     private var news: Set<Int> = []
-    /// From when on news are listened to again: a directory that always changes must not keep the thread busy.
+    /// The time from which change reports are handled again: a directory that always changes must not keep the thread
+    /// busy.
     private var newsFrom: ContinuousClock.Instant?
-    /// When the next leaving recipient is to be rejected; nil if none is leaving.
+    /// The time when the next leaving recipient is rejected; nil if none is leaving.
     private var leaves: ContinuousClock.Instant?
     /// Whether the files that a sync writes can't be used: until the next try, changes of the sources don't matter.
     private var isHeld = false
@@ -37,7 +38,7 @@ struct SyncSchedule {
     /// What to sync now; nil for nothing.
     ///
     /// All sources when their time has come. Otherwise the files that have changed and stay as they are, or go on changing for more than
-    /// a second and a half, and the sources that have news. None if only a leaving recipient is to be rejected.
+    /// a second and a half, and the sources that have reported a change. None if only a leaving recipient is to be rejected.
     mutating func due(_ stamps: [FileStamp?], now: ContinuousClock.Instant) -> Due? {
         defer { seen = stamps }
         guard let next, now < next else { return .all }
@@ -65,7 +66,7 @@ struct SyncSchedule {
 
     func listensForNews(at now: ContinuousClock.Instant) -> Bool { newsFrom.map { now >= $0 } ?? true }
 
-    /// How long to wait until news are listened to again, in milliseconds.
+    /// Milliseconds until change reports are handled again.
     var pauseBeforeNews: Int32 {
         guard let newsFrom else { return 0 }
         let pause = max(.zero, newsFrom - .now) / .milliseconds(1)
@@ -90,7 +91,7 @@ struct SyncSchedule {
 
     /// Records that a sync has ended, and decides when the next one is due.
     ///
-    /// - Parameter nextLeaves: after a failure, in how many seconds the next leaving recipient is to be rejected.
+    /// - Parameter nextLeaves: after a failure, the seconds until the next leaving recipient is rejected.
     mutating func end(
         _ due: Due, with result: Result<SyncReport, SyncError>, nextLeaves: Double? = nil, now: ContinuousClock.Instant
     ) {

@@ -94,7 +94,7 @@ func withBytes<Value>(
 }
 
 extension SyncState {
-    /// The error of a state whose entries aren't those of its list.
+    /// The error of a state that holds other entries than its list counts.
     static func unsound(found: Int, expected: Int) -> SyncError {
         SyncError(
             .state,

@@ -241,7 +241,7 @@ final class SyncLock {
     private static func message(state: String, holder process: Int?) -> String {
         if process == Int(getpid()) {
             return "an earlier sync of this program (process \(getpid())) still works on \(state); "
-                + "the sync tries again when that one has ended"
+                + "this sync tries again when the earlier one has ended"
         }
         return "another sync\(process.map { " (process \($0))" } ?? "") works on \(state); try again when it has ended"
     }

@@ -4,7 +4,7 @@ import RecipientIndex
 import RecipientSources
 import System
 
-/// What the state keeps of a source.
+/// The row of a source in the sync state.
 struct SourceRecord {
     var id: Int64 = 0
     var name: String
@@ -35,7 +35,7 @@ struct ApprovedList: Equatable {
     var recipients = 0
     var catchAllDomains = 0
     var aliasDomains = 0
-    /// How many leaving addresses the snapshot holds besides.
+    /// The number of leaving addresses in the snapshot, not among `recipients`.
     var leaving = 0
     /// The generation and date of the list before, whose snapshot a crash may have left in place.
     var beforeGeneration = 0

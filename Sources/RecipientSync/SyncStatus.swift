@@ -67,13 +67,14 @@ public struct SourceState: Sendable {
     public var reading = SourceReport.Reading.full
     /// How long the last sync read it, in seconds.
     public var duration = 0.0
-    /// What the last reading found, with what earlier ones found in the entries that it didn't read.
+    /// The findings on the source's entries: of the last reading, and of earlier ones for entries that it didn't read
+    /// again.
     public var report = SourceReport()
     /// Why the last sync could not read it; nil if it could.
     public var failure: String?
     /// When that sync began.
     public var failedAt: Date?
-    /// How far the reading under way is; nil while the source isn't being read.
+    /// The progress of the running reading; nil while the source isn't being read.
     public var progress: SourceProgress?
     /// When a running sync thread reads it again after a failure.
     public var nextTry: Date?
@@ -118,7 +119,7 @@ extension SourceState: Codable {
         nextTry = try values.decodeIfPresent(Date.self, forKey: .nextTry)
     }
 
-    /// Writes a source; of the reading under way only when it began.
+    /// Writes a source; of the running reading only when it began.
     public func encode(to encoder: any Encoder) throws {
         var values = encoder.container(keyedBy: CodingKeys.self)
         try values.encode(name, forKey: .name)

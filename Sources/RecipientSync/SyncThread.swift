@@ -166,7 +166,7 @@ public final class SyncThread: Sendable {
         Date(timeIntervalSinceNow: (instant - .now) / .seconds(1))
     }
 
-    /// Waits until a directory has news, the thread is woken, or files are to be looked at.
+    /// Waits until a directory reports a change, the thread is woken, or files are to be looked at.
     private func waitForNews(_ schedule: inout SyncSchedule) {
         let sources = synchronizer.sources
         let places = schedule.listensForNews(at: .now) ? Array(sources.indices) : []
@@ -204,9 +204,9 @@ extension SourceConfiguration {
 
 /// An event of a sync thread, for a log.
 public enum SyncEvent: Sendable {
-    /// A list was published, or dated anew.
+    /// A list was published, or written again with a new date.
     case synced(SyncReport)
-    /// A sync failed, or went on without a source, in another way than the last one.
+    /// A sync failed or left out a source, for another reason than the sync before.
     case failed(SyncError)
     /// The last failure is over.
     case recovered(SyncReport)

@@ -109,7 +109,7 @@ public final class Synchronizer: Sendable {
                 report.append(try runOnce(later))
             } catch {
                 throw error.prefixed(
-                    "the list that was shown is accepted and published; later losses are judged by themselves: ")
+                    "Postern published the list that was shown; it checks recipients lost since then separately: ")
             }
         }
         guard !options.isDryRun, !options.readsAll, options.due == nil else { return report }
@@ -123,7 +123,8 @@ public final class Synchronizer: Sendable {
         return report
     }
 
-    /// The places of the sources that are to be read in full again, to find changes that were missed.
+    /// The indices in `configuration.sources` of the sources that are to be read in full again, to find changes that
+    /// were missed.
     private func reconciliationsDue() throws(SyncError) -> Set<Int> {
         guard let state = try SyncState(reading: configuration.statePath) else { return [] }
         let records = try state.transaction(.deferred) { database in (try SyncState.sources(database), .commit) }
@@ -146,7 +147,8 @@ public final class Synchronizer: Sendable {
         return report
     }
 
-    /// Runs a pass on a state; if its entries turn out not to be those of its list, a second one that reads all sources in full.
+    /// Runs a pass on a state; if the state holds other entries than its list counts, a second one that reads all
+    /// sources in full.
     func run(on state: SyncState, _ options: SyncOptions, notes: [String] = []) throws(SyncError) -> SyncReport {
         do throws(SyncError) {
             return try SyncPass(self, on: state, options, notes: notes).run()
@@ -160,13 +162,13 @@ public final class Synchronizer: Sendable {
         }
     }
 
-    /// In how many seconds the next leaving recipient is to be rejected; nil if none is leaving, or the state can't be read.
+    /// The seconds until the next leaving recipient is rejected; nil if none is leaving, or the state can't be read.
     func nextLeaves() -> Double? {
         guard let state = try? SyncState(reading: configuration.statePath) else { return nil }
         return leaving(in: state)?.next
     }
 
-    /// How many recipients are leaving, and in how many seconds the next of them is to be rejected.
+    /// The number of leaving recipients, and the seconds until the next of them is rejected.
     func leaving(in state: SyncState) -> (count: Int, next: Double?)? {
         try? state.transaction(.deferred) { database in
             let start = graceStart(try SyncState.time(database, clock))
@@ -178,10 +180,10 @@ public final class Synchronizer: Sendable {
         }
     }
 
-    /// The sync's time at which the window of the guard begins.
+    /// The time (of ``SyncClock``) when the window of the guard begins.
     func windowStart(_ now: Int64) -> Int64 { Self.time(now, before: configuration.shrinkWindow) }
 
-    /// The sync's time at which the grace of the recipients began that are to be rejected now.
+    /// The time (of ``SyncClock``) `sync.grace` ago: recipients that left the list at or before it are rejected now.
     func graceStart(_ now: Int64) -> Int64 { Self.time(now, before: configuration.grace) }
 
     private static func time(_ now: Int64, before duration: Duration) -> Int64 {

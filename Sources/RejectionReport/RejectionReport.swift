@@ -44,13 +44,13 @@ public struct RejectionReport: Sendable, Equatable {
         var foldsVERP = false
     }
 
-    /// What the sections lack that don't come from the exact counters.
+    /// The gaps of the sections that don't come from the exact counters.
     struct Coverage: Sendable, Equatable {
-        /// The time from which all log entries are there; nil where none was pruned. For earlier times lists have whole
-        /// days (UTC), and a report on one client has nothing.
+        /// The time from which all log entries are there; nil where none was pruned. For earlier times the lists count
+        /// by whole days (UTC), and a report on one client has nothing.
         var detailsSince: Date?
-        /// True where the period begins or ends within a day whose entries were pruned: lists have that day whole if
-        /// most of it is in the period, else nothing of it.
+        /// True where the period begins or ends within a day whose entries were pruned: the lists count that whole day
+        /// if most of it is in the period, otherwise none of it.
         var wholeDays = false
         /// Rejections of recipients that were not among the most frequent of their day: they are in no list.
         var folded = 0
@@ -159,28 +159,29 @@ extension RejectionReport {
         return text + "."
     }
 
-    /// What the lists lack, a sentence for each.
+    /// The gaps of the lists, a sentence for each.
     func limits(_ zone: TimeZone) -> [String] {
         var limits: [String] = []
         if figures.totals.thinned > 0 {
             limits.append(
-                "\(ReportWords.count(figures.totals.thinned, "log entry", plural: "log entries")) found no room in a flood: totals "
-                    + "and domains are exact, the other lists are too low.")
+                "\(ReportWords.count(figures.totals.thinned, "log entry", plural: "log entries")) \(figures.totals.thinned == 1 ? "was" : "were") "
+                    + "not kept during a flood: totals and domains are exact, counts in the other lists are too low.")
         }
         if let since = coverage.detailsSince, since > figures.period.since {
             limits.append(
-                "Log entries before \(TimeText.local(since, zone)) were pruned; for that time the lists have whole days (UTC)."
+                "Log entries before \(TimeText.local(since, zone)) were pruned; for that time the lists count by whole days (UTC)."
             )
         }
         if coverage.wholeDays {
             limits.append(
-                "The period begins or ends within a day whose log entries were pruned: the lists have that day whole if most "
-                    + "of it is in the period, else nothing of it.")
+                "The period begins or ends within a day whose log entries were pruned: the lists count that whole day if "
+                    + "most of it is in the period, otherwise none of it.")
         }
         if coverage.folded > 0 {
             limits.append(
-                "\(ReportWords.count(coverage.folded, "rejection")) of recipients that were not among the most frequent of "
-                    + "their day: they are in no list.")
+                "\(ReportWords.count(coverage.folded, "rejection")) \(coverage.folded == 1 ? "is" : "are") in no list: "
+                    + "\(coverage.folded == 1 ? "its recipient was" : "their recipients were") not among the most frequent "
+                    + "of the day.")
         }
         if coverage.lookupsExhausted { limits.append("There may be more near misses: the search was cut short.") }
         return limits

@@ -110,7 +110,7 @@ extension ReportBuilder {
             "\(ReportWords.count(networks, "client network")) guessed recipients, with \(ReportWords.count(attempts, "attempt")); "
                 + (stopped == 0
                     ? "no limit slowed them down."
-                    : "\(ReportWords.grouped(stopped)) of these met the harvest limit."),
+                    : "\(ReportWords.grouped(stopped)) of these were stopped by the harvest limit."),
             action: (stopped == 0
                 ? "No guess got through; a lower harvest.limit slows guessing down. " : "Nothing to do. ")
                 + blocking)

@@ -189,8 +189,8 @@ struct ReportBuilder {
         guard count > 0 else { return nil }
         return .init(
             .thinned,
-            "A flood came: \(ReportWords.count(count, "rejection")) \(count == 1 ? "is" : "are") counted, but missing in the "
-                + "lists.",
+            "During a flood, Postern counted \(ReportWords.count(count, "rejection")) without keeping log entries; "
+                + "the lists below lack \(count == 1 ? "it" : "them").",
             action: "Nothing to do: the totals are exact.")
     }
 }

@@ -1,7 +1,7 @@
 public import Foundation
 public import RejectionLog
 
-/// What a report is asked for.
+/// The options of a report.
 public struct ReportQuery: Sendable, Equatable {
     /// The values that a table of rejections can have.
     public enum Key: String, Sendable, CaseIterable {

@@ -85,9 +85,9 @@ struct ReportSection: Sendable, Equatable {
 }
 
 extension ReportSection {
-    /// What a column holds, and where it stands.
+    /// One column: its kind and its place in the layout.
     struct Column: Sendable, Equatable {
-        /// What the values are; alignment, width and redaction follow from it.
+        /// The kind of the values; alignment, width and redaction follow from it.
         enum Kind: Sendable, Equatable {
             /// A number of things, exact or estimated.
             case count

@@ -126,11 +126,11 @@ public final class MessageStream: Sendable {
             guard let code else { return state.failure = nil }
             let reason =
                 code == ETIMEDOUT
-                ? "messages: nobody reads standard error"
+                ? "messages: the reader of standard error takes no more data (timeout)"
                 : "messages: standard error can't be written: \(systemMessage(code))"
             guard state.failure?.reason != reason else { return }
             state.failure = PartFailure(
-                reason: reason, advice: "see where the service manager sends standard error",
+                reason: reason, advice: "check StandardError= of the unit, and that its reader works",
                 since: state.failure?.since ?? Date())
         }
         return code == nil

@@ -48,7 +48,7 @@ public enum FileAdvice {
             }
             return
                 "it belongs to user \(status.st_uid), and postern runs as user \(geteuid()): chown it to the filter's user"
-        default: return "see to \(path) and its folder; the sync goes on by itself afterwards"
+        default: return "check the permissions of \(path) and its folder; the sync then resumes without a restart"
         }
     }
 }

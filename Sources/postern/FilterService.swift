@@ -189,7 +189,9 @@ final class FilterService {
         ServiceManager.notify(.stopping)
         endLater()
         tarpit.letGo()
-        if !server.drain(timeout: Self.drainTime) { logger.warning("stopping: a recipient was still being judged") }
+        if !server.drain(timeout: Self.drainTime) {
+            logger.warning("stopping: a verdict was not finished in time; the MTA defers that recipient")
+        }
         if !log.close(within: Self.logTime) { logger.error("stopping: the rejection log could not be closed in time") }
         monitoring?.stop()
         reloader.stop(within: Self.stepTime)
@@ -205,7 +207,7 @@ final class FilterService {
     private func endLater() {
         NamedThread.start("end") { [logger] in
             Thread.sleep(forTimeInterval: Self.endingTime / .seconds(1))
-            logger.critical("stopping: a part of the filter didn't end within 5 seconds")
+            logger.critical("stopping: the filter didn't end within 5 seconds; the process exits now")
             MessageStream.standardError.flush(within: .milliseconds(100))
             _exit(ExitStatus.software)
         }
@@ -282,7 +284,7 @@ final class FilterService {
                 reason = error.description.split(separator: "\n").joined(separator: "; ")
             }
         }
-        let advice = "the last list stays in use; to try it: postern sync --dry-run"
+        let advice = "the last list stays in use; to read the source now: postern sync --dry-run"
         health.report(.sync, reason.isEmpty ? nil : PartFailure(reason: reason, advice: advice, nextTry: next))
     }
 

@@ -20,20 +20,20 @@ struct Postern: ParsableCommand {
 
     static let configuration = CommandConfiguration(
         commandName: "postern",
-        abstract: "Refuses unknown recipients and foreign domains at RCPT TO, on Postfix and Sendmail.",
+        abstract: "Rejects unknown recipients and foreign domains at RCPT TO, on Postfix and Sendmail.",
         discussion: """
-            Postern stands beside the MTA as a milter, knows every valid recipient of every relayed domain, and refuses the \
-            others before a byte of the message is accepted. A sync thread keeps the list current; every refusal is logged.
+            Postern stands beside the MTA as a milter, knows every valid recipient of every relayed domain, and rejects the \
+            others before a byte of the message is accepted. A sync thread keeps the list current; every rejection is logged.
 
               postern config sample > postern.toml   a configuration to start from
-              postern config check                   every fault in it at once
+              postern config check                   check the configuration file
               postern serve                          the filter, in the foreground
-              postern status                         how it all stands
-              postern reload                         a changed configuration into the running filter
-              postern check someone@example.com      what would be answered, and why
-              postern report --since today           who was refused, and why
+              postern status                         show the state of the filter, the index and the sync
+              postern reload                         load a changed configuration
+              postern check someone@example.com      show the verdict on an address, and why
+              postern report --since today           who was rejected, and why
 
-            Exit statuses: 1 refused, unsound or not healthy, as each command tells; the others are those of sysexits.h: \
+            Exit statuses: 1 rejected, damaged or unhealthy (see each command); the others are those of sysexits.h: \
             64 usage, 65 unsound data, 66 no log yet, 69 unavailable, 70 a fault of Postern itself, 73 can't create a file, \
             74 can't read or write, 75 try again later, 77 not permitted, 78 faulty configuration.
             """,

@@ -65,7 +65,8 @@ struct SyncReportText {
         var warnings: [String] = []
         if source.report.foreign.count > 0 {
             warnings.append(
-                "\(source.report.foreign.count) in domains that the source may not feed, left out; the first: "
+                "\(Words.count(source.report.foreign.count, "recipient")) left out: the source may not list recipients of "
+                    + "their domains (domains key or relay domains); the first: "
                     + source.report.foreign.first.prefix(3).joined(separator: ", "))
         }
         if let unlisted = source.report.unlistedTargets {
@@ -92,13 +93,13 @@ struct SyncReportText {
     private var outcome: String {
         switch report.outcome {
         case .published: "published \(holdings) as generation \(report.generation)"
-        case .refreshed: "nothing changed, index dated anew: \(holdings)"
+        case .refreshed: "no change; the index was written again with a new date: \(holdings)"
         case .unchanged: "nothing changed: \(holdings)"
         case .dryRun:
             report.refusal == nil
                 ? "dry run, nothing written: the index would hold \(holdings)"
-                : "dry run, nothing written: a guard would refuse this list"
-        case .refused: "refused by a guard: the index in use stays"
+                : "dry run, nothing written: Postern would reject this list"
+        case .refused: "Postern rejects the list: the index in use stays"
         }
     }
 
@@ -137,13 +138,18 @@ struct SyncReportText {
         if report.duplicates > 0 { lines.append("  \(report.duplicates) repeated") }
         if report.foreign.count > 0 {
             let first = report.foreign.count > report.foreign.first.count ? "; the first" : ""
-            lines.append("  \(report.foreign.count) in domains that the source may not feed, left out\(first):")
+            lines.append(
+                "  \(Words.count(report.foreign.count, "recipient")) left out: the source may not list recipients of their "
+                    + "domains (domains key or relay domains)\(first):")
             lines += report.foreign.first.map { "    \($0.escapedForMessage)" }
         }
         let skipped = [
-            (report.skipped.domains, "domain by itself", "domains by themselves"),
+            (report.skipped.domains, "domain without a local part", "domains without a local part"),
             (isTable ? report.skipped.withoutDomain : 0, "user without a domain", "users without a domain"),
-            (report.skipped.otherTags, "entry that isn't about recipients", "entries that aren't about recipients"),
+            (
+                report.skipped.otherTags, "entry with another tag (From:, Connect:)",
+                "entries with other tags (From:, Connect:)"
+            ),
             (report.skipped.wildcards, "wildcard", "wildcards"),
             (report.skipped.otherProtocols, "address of another kind than SMTP", "addresses of other kinds than SMTP"),
             (report.skipped.disabled, "disabled entry", "disabled entries"),

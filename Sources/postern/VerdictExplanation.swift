@@ -231,7 +231,8 @@ struct VerdictExplanation: Encodable {
             text: "\(key): match '\(pattern.text)', action \(pattern.action.rawValue)")
     }
 
-    /// Where a key is set for the domain: in its `[[domain]]`, else in the global section. If it isn't set, a setting without a place says so.
+    /// Where a key is set for the domain: in its `[[domain]]`, else in the global section. For a key that isn't set, a
+    /// `Setting` whose `place` is nil, except for keys that decide nothing then.
     private static func settings(_ key: String, domain: String?, _ configuration: Configuration) -> [Setting] {
         let last = key.split(separator: ".").last.map(String.init) ?? key
         var found: [Setting] = []

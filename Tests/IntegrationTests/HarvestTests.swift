@@ -122,7 +122,7 @@ extension FilterAlone {
             filter.postern.signal(SIGTERM)
             for connection in held { #expect(connection.receive()?.text.hasPrefix("550") == true) }
             #expect(filter.postern.ending() == .exited(0))
-            #expect(!filter.postern.messages.contains("still being judged"))
+            #expect(!filter.postern.messages.contains("a verdict was not finished"))
         }
 
         private func threads(of process: Int32) throws -> Int {

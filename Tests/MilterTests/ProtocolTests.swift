@@ -34,7 +34,9 @@ import Testing
         (UInt32(2), UInt32(0x3f), UInt32(0x7f)), (2, 0, 0), (2, 0x0f, 0x3f), (3, 0x3f, 0x1ff), (4, 0x3f, 0x3ff),
         (6, 0x1ff, 0), (6, 0, 0x1f_ffff), (99, 0xffff_ffff, 0xffff_ffff),
     ])
-    func `older MTAs are served too`(_ version: UInt32, _ actions: UInt32, _ steps: UInt32) throws {
+    func `MTAs with an older milter protocol version or fewer options are answered`(
+        _ version: UInt32, _ actions: UInt32, _ steps: UInt32
+    ) throws {
         let connection = try MTAConnection(path: path)
         let (words, macros) = try connection.negotiate(version: version, actions: actions, steps: steps)
         #expect(words[0] == min(version, 6))

@@ -33,7 +33,7 @@ import Testing
         #expect(isDue(&watch, 202) == true)
     }
 
-    @Test func eachStateIsDueOnce() throws {
+    @Test func `each change of the files causes one reload`() throws {
         try folder.write("a", as: "postern.toml")
         var watch = ConfigurationWatch(stamps())
         try folder.write("b", as: "postern.toml")

@@ -63,7 +63,7 @@ import Testing
         #expect(kept.lines.contains { $0.hasPrefix(omitted) })
     }
 
-    @Test func afterAPauseAsManyLinesAsInABurstAreWritten() throws {
+    @Test func `after a pause a whole burst of lines is written again`() throws {
         let kept = Kept()
         let now = Mutex<Int64>(0)
         let log = LineLog(redact: true, kept.logger, clock: { now.withLock { $0 } })

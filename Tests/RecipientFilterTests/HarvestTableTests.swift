@@ -78,7 +78,7 @@ import Testing
     }
 
     /// A limited number of recipients is remembered; forgiving old ones doesn't change a newer window.
-    @Test func theLastRecipientsAreRemembered() throws {
+    @Test func `a limited number of the latest unknown recipients is kept`() throws {
         var recent = RecentUnknownRecipients()
         let network = try IPAddress("192.0.2.1")
         var expected: [String] = []

@@ -10,7 +10,7 @@ import Testing
         return text.withUTF8 { set.firstMatch($0)?.position }
     }
 
-    @Test func table() throws {
+    @Test func `the patterns match as the table of cases says`() throws {
         var cases = 0
         for (number, line) in try caseLines("patterns.cases") {
             let fields = line.components(separatedBy: " | ")

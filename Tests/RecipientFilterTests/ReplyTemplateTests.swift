@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 @Suite struct ReplyTemplateTests {
-    @Test func table() throws {
+    @Test func `the replies are those of the table of cases`() throws {
         for (number, line) in try caseLines("replies.cases") {
             let fields = line.components(separatedBy: " | ")
             try #require(fields.count == 3, "replies.cases:\(number)")

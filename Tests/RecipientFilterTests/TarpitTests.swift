@@ -56,7 +56,7 @@ import Testing
         }
     }
 
-    @Test func noTarpitMeansNoWait() {
+    @Test func `with a tarpit of zero no reply is delayed`() {
         let tarpit = Tarpit()
         for _ in 0..<1_000 { tarpit.hold(settings(0)) }
         #expect(tarpit.held == 0)

@@ -30,7 +30,7 @@ import Testing
             ])
     }
 
-    @Test func table() throws {
+    @Test func `the verdicts are those of the table of cases`() throws {
         let folder = try TemporaryFolder()
         let day: TimeInterval = 86_400
         let today = Date(timeIntervalSince1970: TimeInterval(Self.now))

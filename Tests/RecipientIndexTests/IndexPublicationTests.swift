@@ -50,7 +50,7 @@ import Testing
         #expect(try Set(folder.names) == Set(kept))
     }
 
-    @Test func `publishing leaves the temporary file of a writer at work`() throws {
+    @Test func `publishing doesn't remove the temporary file of a running writer`() throws {
         let folder = try TemporaryFolder()
         let atWork = try AtomicFile(replacing: folder.file())
         var builder = builder()

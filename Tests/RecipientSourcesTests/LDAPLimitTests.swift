@@ -60,7 +60,7 @@ import Testing
         }
     }
 
-    @Test func aMalformedBERElementEndsTheWalk() {
+    @Test func `reading stops at a malformed BER element`() {
         let cases: [([UInt8], Int)] = [
             ([], 0), ([4], 0), ([4, 0], 1), ([4, 1], 0), ([4, 1, 7, 4, 0], 2), ([4, 0x81], 0), ([4, 0x81, 1, 7], 1),
             ([4, 0x85, 0, 0, 0, 0, 1, 7], 0), ([4, 0x84, 0xff, 0xff, 0xff, 0xff], 0), ([4, 0x80], 0),

@@ -87,7 +87,7 @@ import Testing
 
 @Suite struct LDAPNameTests {
     /// `uri`, `filter`, `name`, `condition` and `range` in ldap.cases.
-    @Test func cases() throws {
+    @Test func `LDAP texts are read as the table says`() throws {
         for item in try Case.load("ldap.cases") {
             let words = String(decoding: item.input, as: UTF8.self).split(separator: " ", maxSplits: 1)
             let text = words.count > 1 ? String(words[1]) : ""

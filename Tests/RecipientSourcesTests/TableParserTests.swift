@@ -65,7 +65,7 @@ import Testing
         }
     }
 
-    @Test func aliasTargets() {
+    @Test func `the target of an alias domain is read`() {
         func target(_ value: String, _ format: TableFormat) -> String? {
             Array(value.utf8).withUnsafeBufferPointer { TableParser.aliasTarget($0, format) }
         }

@@ -104,7 +104,7 @@ import Testing
             addresses: Set(addresses), flags: RecipientFlags(rawValue: UInt8.random(in: 0...3, using: &random)))
     }
 
-    @Test func aComparisonOfFewAddressesIsJudgedByTheWholeList() throws {
+    @Test func `max_shrink applies to the whole list, also if only changes were read`() throws {
         for number in 0..<10 {
             sources[0].set(UInt8(number), .init(addresses: Set((0..<10).map { "a\(number)-\($0)@example.com" })))
         }

@@ -121,7 +121,7 @@ import Testing
         #expect(try folder.snapshot().lookup("u50@example.com") != nil)
     }
 
-    @Test func anOlderSnapshotThatWasPutBackIsComparedAsUnknown() throws {
+    @Test func `the guards compare with an older snapshot that was put back`() throws {
         let folder = try TemporaryFolder()
         let synchronizer = try Synchronizer(folder.configuration())
         for count in [100, 95, 90] {

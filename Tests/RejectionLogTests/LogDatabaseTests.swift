@@ -86,7 +86,7 @@ import Testing
         return try RejectionReader(path: folder.database)
     }
 
-    @Test func `the log is written on without its table of states`() throws {
+    @Test func `the log goes on if its table of states was emptied`() throws {
         let first = RejectionLog(.init(path: folder.database))
         for _ in 0..<10 { Sample().record(in: first) }
         first.close()

@@ -52,7 +52,7 @@ import Testing
         log.close()
     }
 
-    @Test func `a sender to many domains is one value`() throws {
+    @Test func `a sender that writes to many domains is tallied once`() throws {
         let clock = TestClock(Sample.base)
         var options = RejectionLog.Options(path: folder.database)
         options.clocks = clock.clocks

@@ -84,7 +84,7 @@ import Testing
         #expect(try stored().map(\.address) == ["ann@example.com"])
     }
 
-    @Test func `the day is passed on once the clock is trusted`() throws {
+    @Test func `the filter gets the present day only after the wall clock is trusted`() throws {
         let days = Mutex<[Int64]>([])
         let log = log { $0.day = { day in days.withLock { $0.append(day) } } }
         #expect(log.flush())

@@ -169,7 +169,7 @@ import Testing
     @Test func thinnedEntriesAreReported() throws {
         var report = try report()
         report.figures.totals.thinned = 12_345
-        #expect(report.text(timeZone: .gmt).contains("12,345 log entries found no room in a flood"))
+        #expect(report.text(timeZone: .gmt).contains("12,345 log entries were not kept during a flood"))
         #expect(try report.json().contains("\"thinned\" : 12345"))
     }
 }

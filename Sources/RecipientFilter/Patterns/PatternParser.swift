@@ -39,7 +39,7 @@ indirect enum PatternNode: Sendable {
     case choice([PatternNode])
     /// A repeat, from `minimum` to `maximum` times; a `maximum` of nil sets no upper limit.
     case repeated(PatternNode, minimum: Int, maximum: Int?)
-    /// The beginning and the end of the address.
+    /// The anchors `^` and `$`: the beginning and the end of the address.
     case start, end
 
     /// The number of states of the expression with all counted repeats written out; `Int.max` if it overflows.
@@ -301,7 +301,7 @@ struct PatternParser {
         return UInt8(truncatingIfNeeded: scalar.value)
     }
 
-    /// Adds the bytes, capital letters as small ones: canonical addresses have no capitals.
+    /// Adds the bytes of the range, upper-case letters as lower-case: canonical addresses are in lower case.
     private static func insert(_ range: ClosedRange<UInt8>, _ set: inout ByteSet) {
         for byte in range { set.insert((0x41...0x5a).contains(byte) ? byte | 0x20 : byte) }
     }

@@ -109,16 +109,20 @@ class ActiveDirectoryFollower {
             return .unchanged
         }
         if changed.all.count > Self.mostObjects {
-            report.remarks.append("\(changed.all.count) objects have changed: everything is read again")
+            report.remarks.append(
+                "\(changed.all.count) objects have changed, more than \(Self.mostObjects): Postern reads the whole directory again"
+            )
             return try readAll(request, into: entries, report: &report)
         }
         if try hasMovedFolder(changed.named, request.check) {
-            report.remarks.append("a folder of the directory was moved, renamed or created: everything is read again")
+            report.remarks.append(
+                "a folder of the directory was moved, renamed or created: Postern reads the whole directory again")
             return try readAll(request, into: entries, report: &report)
         }
         if try hasChangedGroup(changed.all, request.check) {
             report.remarks.append(
-                "a group was changed, and the filter asks for the members of groups: everything is read again")
+                "a group was changed, and the filter asks for the members of groups: Postern reads the whole directory again"
+            )
             return try readAll(request, into: entries, report: &report)
         }
         entries.begin(changesOnly: true)

@@ -60,7 +60,7 @@ public struct DirectoryConfiguration: Sendable, Codable, Equatable {
     public var dialect: Dialect
     /// The servers in the order in which they are tried.
     public var servers: [LDAPURI]
-    /// The bases of the searches; empty for the naming contexts that the server shows.
+    /// The search bases. If empty, Postern searches the naming contexts that the root DSE lists.
     public var bases: [String]
     /// Entries at or below these are left out.
     public var excludedBases: [String] = []

@@ -1,8 +1,8 @@
 import CLDAP
 import Foundation
 
-/// A connection to a directory server with its root DSE (RFC 4512 section 5.1), and the searches that all methods of
-/// reading use.
+/// A connection to a directory server with its root DSE (RFC 4512 section 5.1), and the searches, in pages, that all
+/// methods of reading use.
 final class DirectorySession {
     let connection: LDAPConnection
     let configuration: DirectoryConfiguration

@@ -15,8 +15,8 @@ final class DirectorySource: RecipientSource {
     let directory: DirectoryConfiguration
     /// The sockets of all its connections.
     let sockets = OpenSockets()
-    /// When a refused password is tried again.
-    private let rest = Mutex<ContinuousClock.Instant?>(nil)
+    /// The time before which a rejected password isn't sent again; nil if it wasn't rejected.
+    private let passwordRetry = Mutex<ContinuousClock.Instant?>(nil)
     /// Held during a reading. A synchronizer makes one reading at a time; others would wait here.
     private let turn = Mutex(())
 
@@ -31,7 +31,7 @@ final class DirectorySource: RecipientSource {
     private var domainFaults = EntryFaults()
     /// A password that a server refused. It isn't tried again for a while, so that the account isn't locked.
     var refusal: RefusedPassword? {
-        didSet { rest.withLock { $0 = refusal?.until } }
+        didSet { passwordRetry.withLock { $0 = refusal?.until } }
     }
 
     init(_ configuration: SourceConfiguration, _ directory: DirectoryConfiguration) {
@@ -82,7 +82,7 @@ final class DirectorySource: RecipientSource {
             }
             if let stored = request.previous?.cursor, DirectoryCursor(stored) == nil {
                 report.remarks.append(
-                    "the position that the last sync stored can't be read, so everything is read again")
+                    "the position that the last sync stored can't be read, so Postern reads the whole directory again")
             }
             return try withServers(request, report: &report) { session, report throws(LDAPError) in
                 do throws(LDAPError) {
@@ -147,7 +147,7 @@ final class DirectorySource: RecipientSource {
         return text
     }
 
-    var earliestRetry: ContinuousClock.Instant? { rest.withLock { $0 } }
+    var earliestRetry: ContinuousClock.Instant? { passwordRetry.withLock { $0 } }
 
     private func inTurn<Value>(_ work: () throws(SourceError) -> Value) throws(SourceError) -> Value {
         var result: Result<Value, SourceError>?
@@ -209,7 +209,8 @@ final class DirectorySource: RecipientSource {
                 report = SourceReport(server: report.server, remarks: report.remarks)
                 if start?.method == kind.method {
                     report.remarks.append(
-                        "\(kind.name) can't go on from the last sync, so everything is read again: \(error.text)")
+                        "\(kind.name) can't go on from the last sync, so Postern reads the whole directory again: \(error.text)"
+                    )
                 } else if start == nil, !isKnown {
                     report.remarks.append("\(kind.name) is unavailable: \(error.text)")
                 }

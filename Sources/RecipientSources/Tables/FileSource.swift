@@ -94,7 +94,7 @@ final class FileSource: RecipientSource {
         try? parser.parse(LineReader(file.descriptor, name: path)) { listing in
             if found == nil, listing.key.elementsEqual(wanted) { found = listing.line }
         }
-        return found.map { "line \($0) of \(path)" } ?? "\(path), which has changed since"
+        return found.map { "line \($0) of \(path)" } ?? "\(path), which has changed since the last sync"
     }
 }
 

@@ -1,7 +1,7 @@
 import System
 
 /// Detail records, one after another in memory of its own. Appending copies the texts and allocates nothing. A handle:
-/// the last owner calls ``deallocate()``.
+/// the last owner calls ``deallocate()``. ``LogWriter`` decides when rows are thinned out.
 ///
 /// A record has, in host byte order and without alignment: its length (4 bytes), time (8), domain slot (4), reason slot
 /// (1), flags (1), client's address (16), eight text lengths (2 each), and the texts in the order of ``Field``.

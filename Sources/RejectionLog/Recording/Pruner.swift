@@ -219,7 +219,8 @@ struct TrustedTime {
     /// The milliseconds by which clocks that agree may drift apart.
     static let tolerance: Int64 = 300_000
 
-    /// The difference between the clocks, and since when on the steady clock it has been the same.
+    /// The difference between the wall clock and the steady clock in milliseconds, and the steady clock's time since
+    /// which it has not changed.
     private var agreement: (difference: Int64, since: Int64)?
     /// The last trusted time, on both clocks.
     private var anchor: (wall: Int64, steady: Int64)?

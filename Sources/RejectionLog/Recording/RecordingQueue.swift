@@ -265,7 +265,7 @@ struct QueueStripe: ~Copyable {
         enum Addition {
             /// The recipient is counted, and its detail row queued if it has one.
             case added
-            /// As ``added``, and the writer should come soon.
+            /// Like ``added``; the queue is half full, so the writer should be woken.
             case addedAndHalfFull
             /// There is no room for the detail row: the recipient isn't counted either.
             case noRoom

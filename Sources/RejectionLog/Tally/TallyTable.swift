@@ -10,16 +10,16 @@ package struct Tally {
     package internal(set) var relay: Int64 = 0
     /// The recipients of `count` with the reason `harvest`.
     package internal(set) var harvest: Int64 = 0
-    /// The time of the first recipient with one of these reasons, in milliseconds since 1970. It is later than `last`
-    /// if no time is known.
+    /// The time of the first counted recipient, in milliseconds since 1970. If no time is known, `first` is greater
+    /// than `last`.
     package internal(set) var first = Int64.max
-    /// The time of the last recipient with one of these reasons, in milliseconds since 1970.
+    /// The time of the last counted recipient, in milliseconds since 1970.
     package internal(set) var last = Int64.min
     /// The different peers; ``TallyKind/peerLimit`` says what these are.
     package internal(set) var peers = DistinctSketch()
     /// The different client networks.
     package internal(set) var networks = DistinctSketch()
-    /// The newest host name of a client, empty if there is none.
+    /// The most recent host name of the client; empty if the value isn't a client or has no name.
     package internal(set) var name = ""
 }
 

@@ -36,7 +36,7 @@ extension ReportPage {
         </section>
         {{/hasFindings}}
         {{#isQuiet}}
-        <p class="quiet">Nothing asks for your attention.</p>
+        <p class="quiet">No problems found.</p>
         {{/isQuiet}}
         <section aria-labelledby="totals">
         <h2 id="totals">Recipients</h2>

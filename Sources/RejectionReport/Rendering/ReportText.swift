@@ -55,7 +55,7 @@ struct ReportText {
 
     private func findings() -> [String] {
         guard !report.findings.isEmpty else {
-            return report.figures.refusals > 0 ? [layout.tone("Nothing asks for your attention.", .good)] : []
+            return report.figures.refusals > 0 ? [layout.tone("No problems found.", .good)] : []
         }
         var lines = [layout.title("What to do: \(ReportWords.findings(report.findings))")]
         for finding in report.findings {

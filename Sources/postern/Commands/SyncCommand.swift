@@ -17,14 +17,14 @@ struct SyncCommand: ParsableCommand {
             second. Without --once, the command keeps running and syncs again at every change, as the sync thread of postern serve \
             does. Run it this way or from a timer if the filter's own configuration has no [[source]].
 
-            The guards refuse a list that would lose too many recipients (sync.max_shrink), is too short (sync.minimum) or lacks \
+            Postern rejects a list that would lose too many recipients (sync.max_shrink), is too short (sync.minimum) or lacks \
             a canary (sync.canaries); the index in use stays. All losses within sync.shrink_window count for max_shrink. \
-            --accept-shrink accepts the losses that were refused last; later losses are judged by themselves. If no list was \
-            refused, it accepts the list as it is now: look at it first with --dry-run.
+            --accept-shrink accepts the losses that were rejected last; recipients lost since then are checked separately. If no list was \
+            rejected, it accepts the list as it is now: look at it first with --dry-run.
 
             A recipient that no source lists any more is deferred for sync.grace, then rejected.
 
-            Exit status: 0 published or unchanged; 1 refused by a guard; 65 a malformed line in a source; 74 the state or the \
+            Exit status: 0 published or unchanged; 1 Postern rejected the list; 65 a malformed line in a source; 74 the state or the \
             index can't be written; 75 a source can't be reached, or another sync is running; 78 faulty configuration.
 
               postern sync --once --dry-run     show what would change
@@ -36,7 +36,7 @@ struct SyncCommand: ParsableCommand {
     var once = false
     @Flag(name: .customLong("dry-run"), help: "Show what would change and write nothing; implies --once.")
     var dryRun = false
-    @Flag(name: .customLong("accept-shrink"), help: "Accept the losses that max_shrink has refused; implies --once.")
+    @Flag(name: .customLong("accept-shrink"), help: "Accept the losses that max_shrink has rejected; implies --once.")
     var acceptShrink = false
     @Flag(help: "Read every directory in full instead of its changes; implies --once.")
     var full = false

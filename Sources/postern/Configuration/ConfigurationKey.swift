@@ -42,7 +42,7 @@ struct ConfigurationKey<Value>: ConfigurationKeyDescription {
 /// The facts about a key that don't depend on the type of its value.
 protocol ConfigurationKeyDescription: Sendable {
     var name: String { get }
-    /// What may be given, in the words of messages and of the manual.
+    /// The accepted values, as messages and the manual word them.
     var accepted: String { get }
     /// Whether a table without the key is faulty.
     var isRequired: Bool { get }
@@ -91,7 +91,7 @@ protocol ConfigurationKeys: Sendable {
     var explainedIn: String? { get }
 }
 
-/// What the sample and the manual show of a table.
+/// An entry of a table in the sample and the manual.
 enum ConfigurationEntry {
     case key(any ConfigurationKeyDescription)
     /// Keys that another section explains.
@@ -105,7 +105,7 @@ extension ConfigurationKeys {
     /// Every key, in order.
     var all: [any ConfigurationKeyDescription] { parts({ $0 }, ofPart: { $0.all }) }
 
-    /// What the sample and the manual show, in order.
+    /// The entries of the table in the sample and the manual, in order.
     var entries: [ConfigurationEntry] {
         if let explainedIn { return [.shared(names: all.map(\.name), section: explainedIn)] }
         return parts({ .key($0) }, ofPart: { $0.entries })
@@ -135,7 +135,7 @@ struct ConfigurationTable<Keys: ConfigurationKeys> {
     let context: ConfigurationContext
     private let members: [String: TOMLNode]
 
-    /// Reports keys that the table doesn't have.
+    /// A table with these members. Records a fault for each member that isn't one of `keys`.
     init(_ members: [(key: String, node: TOMLNode)], keys: Keys, path: String, context: ConfigurationContext) {
         self.init(
             keys: keys, path: path, context: context,

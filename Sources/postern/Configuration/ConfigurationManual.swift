@@ -138,7 +138,7 @@ enum ConfigurationManual {
         return lines.map { ($0.hasPrefix(".") || $0.hasPrefix("'") ? "\\&" : "") + $0 + "\n" }.joined()
     }
 
-    /// Text in which roff changes nothing.
+    /// The text with roff's special characters escaped.
     private static func escaped(_ text: some StringProtocol) -> String {
         text.reduce(into: "") { escaped, character in
             switch character {

@@ -106,10 +106,14 @@ extension ConfigurationReader {
         guard let target = table.given(\.aliasOf)?.name else { return }
         if table.given(\.catchAll) == true {
             table.fault(
-                \.catchAll, "is given beside alias_of, which decides for every recipient; accepted: one of the two")
+                \.catchAll,
+                "can't be combined with alias_of, which decides for every recipient; accepted: one of the two")
         }
         if table.given(\.name)?.name.hasPrefix(".") == true {
-            table.fault(\.aliasOf, "is given for the sub-domains of a domain; accepted: in the table of one domain")
+            table.fault(
+                \.aliasOf,
+                "can't be set for sub-domains (\".example.com\"); accepted: alias_of in the [[domain]] of a single domain"
+            )
         }
         let rulesOfTarget = table.keys.rules.all.map(\.name).filter { $0 != "mode" }
         for key in rulesOfTarget + ["delimiter", "replies"] where table.has(key) {

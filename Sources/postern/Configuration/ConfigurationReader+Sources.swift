@@ -215,7 +215,7 @@ extension ConfigurationReader {
         }
         if accepted, table.has(\.relayDomainsAttribute) {
             table.fault(
-                \.relayDomainsAttribute, "is given beside accepted_domains = true; accepted: one of the two")
+                \.relayDomainsAttribute, "can't be combined with accepted_domains = true; accepted: one of the two")
         }
         if !table.has(\.relayDomainsAttribute) {
             let message = "is given without relay_domains_attribute; accepted: both or neither"
@@ -238,7 +238,7 @@ extension ConfigurationReader {
             table.fault(\.passwordFile, "needs bind_dn; accepted: both or neither")
         }
         if sasl != nil, account != nil || password != nil {
-            table.fault(\.sasl, "is given beside bind_dn or password_file; accepted: one kind of bind")
+            table.fault(\.sasl, "can't be combined with bind_dn or password_file; accepted: one kind of bind")
         }
         if keytab != nil, sasl != .gssapi {
             table.fault(\.keytab, "is for sasl = \"gssapi\" only; accepted: both or neither")

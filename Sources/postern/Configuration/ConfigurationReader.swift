@@ -131,7 +131,7 @@ struct ConfigurationReader {
 
     private func readPatterns(_ tables: [ConfigurationTable<PatternKeys>]) -> [RecipientPattern] {
         if let table = tables.dropFirst(1_000).first {
-            table.fault(\.match, "is one pattern too many; accepted: at most 1000")
+            table.fault(\.match, "there are more than 1000 patterns; accepted: at most 1000")
         }
         var budget = PatternBudget()
         return tables.prefix(1_000).compactMap { table in

@@ -1,9 +1,9 @@
 import Foundation
 import System
 
-/// What a key of the configuration may hold, and how it is read.
+/// The type of a key's value in the configuration: the accepted values, and how they are read.
 struct ConfigurationType<Value>: Sendable {
-    /// What may be given, in the words of messages and of the manual.
+    /// The accepted values, as messages and the manual word them.
     let accepted: String
     /// The tables that the key holds; nil for a value.
     var tables: ConfigurationTables?
@@ -47,7 +47,7 @@ struct ConfigurationValue {
 /// What is wrong with a string, as in `"…" is not a domain name`.
 struct ConfigurationProblem: Error {
     let text: String
-    /// What is accepted instead of the type's own words; nil for these.
+    /// The accepted values in words of this fault; nil for the words of the type.
     var accepted: String?
 
     init(_ text: String, accepted: String? = nil) {
@@ -274,7 +274,7 @@ extension ConfigurationType {
     static func anyOf<Element>(_ element: ConfigurationType<Element>, allowsNone: Bool = false) -> Self
     where Value == [Element] {
         let accepted =
-            "\(element.accepted); or a list of these, of which one that holds is "
+            "\(element.accepted); or a list of conditions, any of which is "
             + "enough\(allowsNone ? "; or \"\" for none" : "")"
         let list = list(of: element, example: [])
         return Self(accepted: accepted) { given in

@@ -14,7 +14,7 @@ enum SASLMechanism: String, CaseIterable, Sendable {
 
 /// The keys that every `[[source]]` has, beside those of its type.
 struct SourceKeys: ConfigurationKeys {
-    /// The kinds of sources, in the order of the sample and the manual.
+    /// The kinds of sources, in the order of the sample and the manual. A kind that isn't in this array is missing in both.
     static let kinds: [any ConfigurationKeys] = [FileSourceKeys(), CommandSourceKeys(), DirectorySourceKeys(nil)]
 
     let name: ConfigurationKey<String>
@@ -64,7 +64,7 @@ struct CommandSourceKeys: ConfigurationKeys {
         example: ["/usr/local/bin/list-recipients", "--all"],
         explanation: """
             The program, by its absolute path, and its arguments. It runs at every sync.interval, without a shell.
-            Its list counts only if it ends with exit status 0.
+            Postern uses the output only if the program exits with status 0.
             """)
     let format = ConfigurationKey(
         "format", .word(TableFormat.self), default: "list",
@@ -166,13 +166,13 @@ struct DirectorySourceKeys: ConfigurationKeys {
         "disabled_attribute", .anyOf(.condition),
         defaultNote: "userAccountControl&2 in Active Directory; else no entry is disabled",
         example: "userAccountControl&2",
-        explanation: "The condition that marks an account as disabled, or several, of which one that holds is enough.")
+        explanation: "One condition or several; an account is disabled if any of them is true.")
     let internalOnlyAttribute = ConfigurationKey(
         "internal_only_attribute", .anyOf(.condition, allowsNone: true),
         defaultNote: "msExchRequireAuthToSendTo in Active Directory; else no recipient is internal",
         example: "msExchRequireAuthToSendTo",
         explanation: """
-            The condition that marks a recipient as one for trusted clients only, or several. "" for none.
+            One condition or several; a recipient is for trusted clients only if any of them is true. "" for none.
             """)
     let acceptedDomains = ConfigurationKey(
         "accepted_domains", .boolean, default: false,

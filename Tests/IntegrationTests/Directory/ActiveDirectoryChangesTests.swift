@@ -124,7 +124,8 @@ extension Directories {
                 let report = try gateway.publish()
                 #expect(report.reading == "full", sourceLocation: location)
                 let said =
-                    "source \"directory\": a folder of the directory was moved, renamed or created: everything is read again"
+                    "source \"directory\": a folder of the directory was moved, renamed or created: "
+                    + "Postern reads the whole directory again"
                 #expect(report.notes == [said], sourceLocation: location)
                 let both = ["deep@example.com", "stay@example.com"]
                 #expect(
@@ -170,7 +171,8 @@ extension Directories {
                 let report = try gateway.publish()
                 #expect(report.reading == "full", sourceLocation: location)
                 let said =
-                    "a group was changed, and the filter asks for the members of groups: everything is read again"
+                    "a group was changed, and the filter asks for the members of groups: "
+                    + "Postern reads the whole directory again"
                 #expect(report.notes == ["source \"directory\": \(said)"], sourceLocation: location)
                 #expect(try gateway.listed(all) == Set(listed.map { "\($0)@example.com" }), sourceLocation: location)
             }

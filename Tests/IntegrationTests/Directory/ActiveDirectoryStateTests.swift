@@ -49,7 +49,7 @@ extension Directories {
                 let after = try gateway.publish()
                 #expect(after.reading != "full", "\(after.notes)", sourceLocation: location)
             }
-            let again = "\(way.method) can't go on from the last sync, so everything is read again"
+            let again = "\(way.method) can't go on from the last sync, so Postern reads the whole directory again"
             func positions(_ value: String) throws {
                 try gateway.editCursor { cursor in
                     cursor["positions"] = [SambaInstance.base: Data(value.utf8).base64EncodedString()]
@@ -59,7 +59,7 @@ extension Directories {
             switch way {
             case .auto:
                 // As of another domain controller: this one then tells of everything.
-                try isReadAgain("dora", saying: "everything is read again") {
+                try isReadAgain("dora", saying: "Postern reads the whole directory again") {
                     try gateway.editCursor { cursor in
                         let positions = try #require(cursor["positions"] as? [String: String])
                         cursor["positions"] = try positions.mapValues { text in
@@ -74,7 +74,7 @@ extension Directories {
                     try gateway.editCursor { $0["server"] = "(invocationId=\\00\\01)" }
                 }
             }
-            try isReadAgain("fred", saying: "everything is read again") {
+            try isReadAgain("fred", saying: "Postern reads the whole directory again") {
                 try gateway.editCursor { _ in Data("{\"of another version\":1}".utf8) }
             }
         }

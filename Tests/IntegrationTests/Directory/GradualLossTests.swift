@@ -30,7 +30,7 @@ extension Directories {
                     some.map { "dn: \(SlapdInstance.person($0))\nchangetype: delete\n\n" }.joined())
             }
             #expect(
-                eventually(within: 30) { gateway.messages.contains("the guards refused the new list") },
+                eventually(within: 30) { gateway.messages.contains("Postern rejects the new list") },
                 "\(gateway.messages)")
             // Whatever comes after it.
             let isTold = try eventually(within: 30) {
@@ -43,7 +43,7 @@ extension Directories {
             #expect(verdicts.values.allSatisfy { $0 == "accept listed" || $0 == "tempfail leaving" })
             #expect(verdicts.values.filter { $0 == "accept listed" }.count == info.recipients)
             #expect(
-                gateway.messages.components(separatedBy: "the guards refused the new list").count == 2,
+                gateway.messages.components(separatedBy: "Postern rejects the new list").count == 2,
                 "\(gateway.messages)")
             #expect(try gateway.configuration.run(["status"]).ending == .exited(1))
 

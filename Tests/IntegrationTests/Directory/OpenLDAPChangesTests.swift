@@ -197,7 +197,9 @@ extension Directories {
             var report = try gateway.publish()
             #expect(report.reading == "full")
             #expect(report.removed.addresses == ["new@example.com"])
-            #expect(report.notes.filter { $0.contains("so everything is read again") }.count == 1, "\(report.notes)")
+            #expect(
+                report.notes.filter { $0.contains("so Postern reads the whole directory again") }.count == 1,
+                "\(report.notes)")
             #expect(report.notes.count == 1, "\(report.notes)")
             #expect(try gateway.publish().reading == "unchanged")
 
