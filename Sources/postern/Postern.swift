@@ -25,6 +25,7 @@ struct Postern: ParsableCommand {
             Postern stands beside the MTA as a milter, knows every valid recipient of every relayed domain, and rejects the \
             others before a byte of the message is accepted. A sync thread keeps the list current; every rejection is logged.
 
+              postern migrate postfix                a configuration made from that of Postfix
               postern config sample > postern.toml   a configuration to start from
               postern config check                   check the configuration file
               postern serve                          the filter, in the foreground
@@ -40,8 +41,7 @@ struct Postern: ParsableCommand {
         version: version,
         subcommands: [
             Serve.self, Status.self, Reload.self, SyncCommand.self, Check.self, ReportCommand.self, LogCommand.self,
-            IndexCommand.self,
-            ConfigCommand.self, MigrateCommand.self,
+            IndexCommand.self, ConfigCommand.self, MigrateCommand.self,
         ])
 }
 
