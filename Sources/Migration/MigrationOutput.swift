@@ -32,7 +32,9 @@ public struct MigrationOutput {
         for folder in [folder(of: file)] + (secrets.isEmpty ? [] : [secretsFolder]) where !TextFile.exists(folder) {
             throw MigrationError(.cannotCreate, "\(folder): no such folder: make it first")
         }
-        if !replaces, let present = ([file] + changed.map(\.path)).first(where: TextFile.exists) {
+        if !replaces,
+            let present = ([file] + changed.map(\.path)).first(where: { TextFile.exists($0) && !isAsInstalled($0) })
+        {
             throw MigrationError(.cannotCreate, "\(present) exists already: --force replaces it")
         }
         let user = getpwnam("postern").map { ($0.pointee.pw_uid, $0.pointee.pw_gid) }
@@ -55,6 +57,11 @@ public struct MigrationOutput {
             }
         }
         return changed.map(\.path)
+    }
+
+    /// Whether the file is the configuration that the package installs, unchanged.
+    private func isAsInstalled(_ path: String) -> Bool {
+        FileManager.default.contentsEqual(atPath: path, andPath: "/usr/share/postern/postern.toml")
     }
 
     private static let suffix = ".postern-new"

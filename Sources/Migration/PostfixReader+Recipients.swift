@@ -80,6 +80,11 @@ extension PostfixReader {
             name: Self.name(of: map), type: table.file == nil ? "command" : "file", comments: ["From \(origin)."])
         if let file = table.file {
             source.keys = [("format", .string("postfix")), ("path", .string(file))]
+            if !table.hasDatabase {
+                result.note(
+                    "\(origin): the table has no database, so Postfix can't use it; Postern reads the text, as postmap would."
+                )
+            }
             if table.isNewerThanDatabase {
                 result.note(
                     "\(origin): \(file) has changed since postmap was run; Postern reads the text, as postmap would now."

@@ -10,6 +10,8 @@ struct TableContent {
     var entries: [(key: String, value: String)] = []
     /// Whether the text was changed after the database was made, so that Postfix doesn't know all of it yet.
     var isNewerThanDatabase = false
+    /// False if the text's database is missing: Postfix can't use the table then.
+    var hasDatabase = true
 
     /// Reads a table of an indexed type or of the type texthash.
     ///
@@ -27,11 +29,8 @@ struct TableContent {
             let text = try TextFile.read(path, namedBy: setting)
             entries = TextFile.logicalLines(text).map { TextFile.sides($0.text) }
             if let database {
-                guard TextFile.exists(database) else {
-                    throw MigrationError(
-                        .noInput, "\(setting): \(map): there is no \(database): run \"postmap \(map.type):\(path)\"")
-                }
-                isNewerThanDatabase = Self.modified(path) > Self.modified(database)
+                hasDatabase = TextFile.exists(database)
+                isNewerThanDatabase = hasDatabase && Self.modified(path) > Self.modified(database)
             }
             return
         }
