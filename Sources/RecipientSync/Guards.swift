@@ -116,7 +116,9 @@ struct Guards {
         // The size of the part when the window began, and what has been added since.
         let base = counts.before + earlier.gone
         if !part.mayEmpty, counts.before > 0, counts.after == 0 {
-            add("\(part.name) would lose all of its \(recipients(counts.before))")
+            add(
+                "\(part.name) would lose \(counts.before == 1 ? "its only recipient" : "all of its \(recipients(counts.before))")"
+            )
         } else if losses.gone > 0, losses.gone + earlier.gone > allowance(of: base) {
             add("\(part.name) would lose \(share(losses.gone, after: earlier.gone, of: base, since: since))")
         }
@@ -230,7 +232,7 @@ public struct Refusal: Sendable, Codable, Equatable {
         let (created, recipients) = unknown.map { ($0.created, $0.recipients) } ?? (list.created, list.recipients)
         let inForce =
             list.generation > 0 || unknown != nil
-            ? "the index of \(created.formatted(.iso8601)) with \(recipients) recipients stays in force"
+            ? "the index of \(created.formatted(.iso8601)) with \(Words.count(recipients, "recipient")) stays in force"
             : "no index has been published yet"
         let remedy =
             acceptable
