@@ -81,7 +81,7 @@ import Testing
         new.start()
         #expect(eventually { !reasons.withLock { $0.isEmpty } })
         #expect(
-            reasons.withLock { $0.first?.hasPrefix("an earlier sync of this process (\(getpid()))") }
+            reasons.withLock { $0.first?.hasPrefix("an earlier sync of this program (process \(getpid()))") }
                 == true)
         #expect(published.withLock { $0 } == [])
         source.goOn.signal()

@@ -102,7 +102,7 @@ import Testing
         let index = folder("none")
         try mends(
             configuration { $0.indexPath = index + "/recipients.index" }, saying: "\(index)/recipients.index",
-            advice: "the filter's user writes the index there"
+            advice: "recipients.index and its folder writable for the filter's user"
         ) { try FileManager.default.createDirectory(atPath: index, withIntermediateDirectories: false) }
     }
 
