@@ -1,13 +1,14 @@
 import ArgumentParser
 import Foundation
 import RecipientIndex
+import RecipientSync
 import System
 
-/// `postern index`: examines the snapshot file.
+/// `postern index`: examines the snapshot file, and prints the list that it was made from.
 struct IndexCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "index", abstract: "Examines the published snapshot of recipients.",
-        subcommands: [IndexInfoCommand.self, IndexVerify.self])
+        commandName: "index", abstract: "Examines the published snapshot of recipients, or exports the list.",
+        subcommands: [IndexInfoCommand.self, IndexVerify.self, IndexExport.self])
 }
 
 /// The file argument that `index info` and `index verify` share.
@@ -95,5 +96,110 @@ struct IndexInfoCommand: ParsableCommand {
         let catchAllDomains: Int
         let fileSize: Int
         let sources: [IndexSource]
+    }
+}
+
+/// `postern index export`.
+struct IndexExport: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "export", abstract: "Prints the list of recipients, for example as a table for an MTA.",
+        discussion: """
+            The addresses come from the sync state, since the snapshot has none. The user who runs the command must be able to \
+            read the state.
+
+              postern index export --format postfix > relay_recipients   for relay_recipient_maps, then postmap
+              postern index export --format sendmail                     lines for the access table
+              postern index export                                       an address a line; @domain: all of a domain
+
+            json has every address with its flags. The other formats hold the recipients that strangers may write to: \
+            recipients for trusted clients only and disabled mailboxes are left out, and so are addresses that the format \
+            can't hold. A message says how many.
+
+            Exit status: 0; 66 there is no sync state; 74 the state can't be read; 78 faulty configuration.
+            """)
+
+    /// The formats of an export.
+    enum Format: String, ExpressibleByArgument, CaseIterable {
+        case postfix, sendmail, list, json
+    }
+
+    @OptionGroup var option: ConfigurationOption
+    @Option(help: "postfix, sendmail, list or json.")
+    var format = Format.list
+
+    func run() throws {
+        let path = try option.load().sync.state
+        var output = ExportOutput(format: format)
+        let isFound: Bool
+        do {
+            isFound = try RecipientList.forEach(state: path) { try output.add($0, $1) }
+        } catch let error as SyncError {
+            throw Messages.fail(error, error.exitStatus)
+        }
+        guard isFound else {
+            throw Messages.fail("there is no sync state \(path): run postern sync --once first", ExitStatus.noInput)
+        }
+        try output.finish()
+    }
+}
+
+/// Writes the lines of an export, and counts what is left out.
+private struct ExportOutput {
+    let format: IndexExport.Format
+    private var text = ""
+    private var isFirst = true
+    private var restricted = 0
+    private var unfit = 0
+
+    init(format: IndexExport.Format) { self.format = format }
+
+    mutating func add(_ address: String, _ flags: RecipientFlags) throws {
+        // Relay domains and alias domains are no recipients.
+        guard flags.contains(.catchAll) || !address.hasPrefix("@") else { return }
+        if format == .json {
+            text += (isFirst ? "[\n" : ",\n") + (try JSON.line(Entry(address, flags)))
+        } else if !flags.isDisjoint(with: [.internalOnly, .disabled]) {
+            restricted += 1
+        } else if format != .list,
+            address.contains(where: { " \t\"\\#,:;()<>".contains($0) }) || address.hasPrefix("@@")
+        {
+            unfit += 1
+        } else {
+            switch format {
+            case .postfix: text += "\(address) OK\n"
+            case .sendmail: text += "To:\(address.hasPrefix("@") ? String(address.dropFirst()) : address) RELAY\n"
+            case .list, .json: text += "\(address)\n"
+            }
+        }
+        isFirst = false
+        if text.utf8.count > 1 << 16 {
+            try Results.write(text, terminator: "")
+            text = ""
+        }
+    }
+
+    mutating func finish() throws {
+        if format == .json { text += isFirst ? "[]\n" : "\n]\n" }
+        try Results.write(text, terminator: "")
+        if restricted > 0 {
+            Messages.write("left out: \(Words.count(restricted, "recipient")) that not every client may write to")
+        }
+        if unfit > 0 {
+            Messages.write(
+                "left out: \(Words.count(unfit, "address", plural: "addresses")) with characters that a table can't hold"
+            )
+        }
+    }
+
+    private struct Entry: Encodable {
+        let address: String
+        let internalOnly, disabled, catchAll: Bool
+
+        init(_ address: String, _ flags: RecipientFlags) {
+            self.address = address
+            internalOnly = flags.contains(.internalOnly)
+            disabled = flags.contains(.disabled)
+            catchAll = flags.contains(.catchAll)
+        }
     }
 }

@@ -34,7 +34,7 @@ extension Directories {
                 "\(gateway.messages)")
             // Whatever comes after it.
             let isTold = try eventually(within: 30) {
-                try gateway.configuration.run(["status"]).output.contains("by now")
+                try gateway.configuration.run(["status"]).output.contains("would be removed now")
             }
             #expect(isTold, "\(gateway.messages)")
             let info = try #require(try gateway.index())
