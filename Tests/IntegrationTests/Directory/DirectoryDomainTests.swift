@@ -77,7 +77,9 @@ extension Directories {
             #expect(try eventually(within: 20) { try client.recipient("sam@later.test").category == 2 })
             // The guard also refuses that the filter's own syncs remove the domain.
             try slapd.replace("posternRelayDomain", of: Self.domains, with: ["later.test"])
-            let isSaid = eventually(within: 20) { gateway.messages.contains("domain sales.test would lose its only recipient") }
+            let isSaid = eventually(within: 20) {
+                gateway.messages.contains("domain sales.test would lose its only recipient")
+            }
             #expect(isSaid, "\(gateway.messages)")
             #expect(try client.recipient("sam@sales.test").category == 2)
         }
