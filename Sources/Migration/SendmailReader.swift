@@ -148,10 +148,10 @@ public struct SendmailReader {
             return "\(groups.joined(separator: ":"))::/\(groups.count * 16)"
         }
         if text.hasSuffix(".") { return nil }
-        let octets = text.split(separator: ".", omittingEmptySubsequences: false)
-        guard (1...4).contains(octets.count), octets.allSatisfy({ UInt8($0) != nil }) else { return nil }
-        if octets.count == 4 { return text }
-        return (octets + Array(repeating: "0", count: 4 - octets.count)).joined(separator: ".") + "/\(octets.count * 8)"
+        let parts = text.split(separator: ".", omittingEmptySubsequences: false)
+        guard (1...4).contains(parts.count), parts.allSatisfy({ UInt8($0) != nil }) else { return nil }
+        if parts.count == 4 { return text }
+        return (parts + Array(repeating: "0", count: 4 - parts.count)).joined(separator: ".") + "/\(parts.count * 8)"
     }
 
     /// The local host names, which become relay domains that accept every recipient.
